@@ -1,0 +1,55 @@
+"""What a synthetic scene must offer: its true mechanism, its renderer and its read-out.
+
+With these three the exact counterfactual image exists, and the factors of any image are measured
+by a ruler instead of a network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from diffcf.graph import CausalGraph
+
+__all__ = ["Scene"]
+
+
+class Scene(ABC):
+    """A synthetic world. Factors are ``[B, K]`` in the graph's [0, 1] units and column order.
+
+    Images are ``[B, 3, H, W]`` in [-1, 1]. Every method is batched and stays on its arguments'
+    device.
+    """
+
+    graph: CausalGraph
+
+    @abstractmethod
+    def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Abduct the true exogenous noise, act, predict.
+
+        Args:
+            factors: ``[B, K]`` factual factors.
+            values: ``[B, K]`` what to set; read only where ``mask`` is true.
+            mask: ``[B, K]`` bool, the intervened factors, sample by sample.
+
+        Returns:
+            ``[B, K]``. Intervened factors equal ``values``; factors that are no descendants of an
+            intervened one equal the factual ones bit for bit.
+        """
+
+    @abstractmethod
+    def render(self, factors: Tensor, image_size: int) -> Tensor:
+        """Draw ``[B, K]`` factors as float32 ``[B, 3, image_size, image_size]`` in [-1, 1]."""
+
+    @abstractmethod
+    def read(self, images: Tensor) -> Tensor:
+        """Measure the factors of ``[B, 3, S, S]`` images analytically: float32 ``[B, K]``.
+
+        Exact on renders of :meth:`visible` factors. Values a little outside [0, 1] are possible,
+        since nothing is clamped; a factor that leaves no trace in the image reads 0. Never NaN.
+        """
+
+    @abstractmethod
+    def visible(self, factors: Tensor) -> Tensor:
+        """``[B]`` bool: whether ``[B, K]`` factors are drawn wholly inside the picture."""

@@ -1,0 +1,71 @@
+r"""The forward process and the three ways to say what the network predicts.
+
+With cosine signal and noise levels :math:`\sqrt{\bar\alpha_t} = \cos(\pi t / 2)` and
+:math:`\sqrt{1 - \bar\alpha_t} = \sin(\pi t / 2)` for t in [0, 1], a noisy image is
+
+.. math:: x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \epsilon
+
+and the network predicts the velocity
+:math:`v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x`, from which both the clean
+image and the noise follow without a division, at every t including the two ends.
+
+References:
+    Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+    Progressive Distillation, appendix D (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Denoiser",
+    "Prediction",
+    "add_noise",
+    "noise_level",
+    "prediction_from_velocity",
+    "signal_level",
+    "velocity",
+]
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says of ``x_t``: both ``[B, C, H, W]``, and consistent with it."""
+
+    denoised: Tensor
+    eps: Tensor
+
+
+Denoiser = Callable[[Tensor, Tensor], Prediction]
+"""``(x_t [B, C, H, W], t [B]) -> Prediction``. Guidance takes one and returns one."""
+
+
+def signal_level(t: Tensor) -> Tensor:
+    """√ᾱ_t, shaped to broadcast over images: ``[B] -> [B, 1, 1, 1]``."""
+    return torch.cos(t * (math.pi / 2)).view(-1, 1, 1, 1)
+
+
+def noise_level(t: Tensor) -> Tensor:
+    """√(1 − ᾱ_t), shaped to broadcast over images: ``[B] -> [B, 1, 1, 1]``."""
+    return torch.sin(t * (math.pi / 2)).view(-1, 1, 1, 1)
+
+
+def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t from the clean image, the noise (both ``[B, C, H, W]``) and t ``[B]`` in [0, 1]."""
+    return signal_level(t) * x + noise_level(t) * noise
+
+
+def velocity(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """The network's target v = √ᾱ_t ε − √(1 − ᾱ_t) x."""
+    return signal_level(t) * noise - noise_level(t) * x
+
+
+def prediction_from_velocity(v: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
+    """Clean image and noise from a predicted velocity."""
+    signal, noise = signal_level(t), noise_level(t)
+    return Prediction(denoised=signal * x_t - noise * v, eps=noise * x_t + signal * v)

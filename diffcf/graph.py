@@ -1,0 +1,232 @@
+"""The causal graph: which factors there are, in which units, and which cause which.
+
+Everything else in diffcf handles factors as a tensor ``[B, K]`` scaled to [0, 1] by the graph's
+ranges, in the order of :attr:`CausalGraph.names`. Native units exist only at the edges (command
+line, figures), where :meth:`CausalGraph.to_native` and :meth:`CausalGraph.to_scaled` convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+__all__ = ["KINDS", "CausalGraph", "Factor", "GraphError"]
+
+KINDS = ("continuous", "binary")
+
+
+class GraphError(ValueError):
+    """The graph's description is wrong, or something does not fit the graph."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One causal factor: ``kind`` is one of :data:`KINDS`; ``[low, high]`` is in native units."""
+
+    name: str
+    kind: str = "continuous"
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise GraphError(
+                f"Factor name {self.name!r} is not usable: take letters, digits and '_'."
+            )
+        if self.kind not in KINDS:
+            raise GraphError(
+                f"Factor '{self.name}' has kind {self.kind!r}: use one of {', '.join(KINDS)}."
+            )
+        if not self.low < self.high:
+            raise GraphError(
+                f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
+                "its low end must be below its high end."
+            )
+        if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
+            raise GraphError(
+                f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
+            )
+
+
+class CausalGraph:
+    """A directed acyclic graph over named factors.
+
+    Args:
+        factors: the factors, in the order of the factor tensor's columns.
+        edges: pairs ``(cause, effect)`` of factor names.
+
+    Raises:
+        GraphError: for duplicate or unknown names, self-loops, duplicate edges and cycles.
+    """
+
+    def __init__(self, factors: Sequence[Factor], edges: Sequence[Sequence[str]] = ()) -> None:
+        self.factors = tuple(factors)
+        self.edges = tuple((str(cause), str(effect)) for cause, effect in map(tuple, edges))
+        self.names = tuple(f.name for f in self.factors)
+        self._column = {name: k for k, name in enumerate(self.names)}
+        self._check_names()
+        self._parents = {n: tuple(c for c, e in self.edges if e == n) for n in self.names}
+        self._children = {n: tuple(e for c, e in self.edges if c == n) for n in self.names}
+        try:
+            self.order = tuple(TopologicalSorter(self._parents).static_order())
+        except CycleError as error:
+            cycle = " → ".join(error.args[1])
+            raise GraphError(f"The graph has a cycle, {cycle}: remove one of its edges.") from None
+
+    def _check_names(self) -> None:
+        if not self.factors:
+            raise GraphError("The graph has no factors: name at least one.")
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise GraphError(f"Factor '{name}' is declared twice: give each its own name.")
+        for cause, effect in self.edges:
+            for name in (cause, effect):
+                if name not in self._column:
+                    raise GraphError(
+                        f"Edge {cause} → {effect} names the unknown factor '{name}': "
+                        f"the factors are {', '.join(self.names)}."
+                    )
+            if cause == effect:
+                raise GraphError(f"Factor '{cause}' cannot cause itself: remove that edge.")
+            if self.edges.count((cause, effect)) > 1:
+                raise GraphError(f"Edge {cause} → {effect} is declared twice: keep one.")
+
+    # --- structure ---
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CausalGraph):
+            return NotImplemented
+        return self.factors == other.factors and set(self.edges) == set(other.edges)
+
+    def __hash__(self) -> int:
+        return hash((self.factors, frozenset(self.edges)))
+
+    def __repr__(self) -> str:
+        edges = ", ".join(f"{cause} → {effect}" for cause, effect in self.edges)
+        return f"CausalGraph({', '.join(self.names)}; {edges or 'no edges'})"
+
+    def column(self, name: str) -> int:
+        """The column of factor ``name`` in a factor tensor; GraphError when it is unknown."""
+        if name not in self._column:
+            raise GraphError(f"Unknown factor '{name}': the factors are {', '.join(self.names)}.")
+        return self._column[name]
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        self.column(name)
+        return self._parents[name]
+
+    def children(self, name: str) -> tuple[str, ...]:
+        self.column(name)
+        return self._children[name]
+
+    def descendants(self, name: str) -> frozenset[str]:
+        """All factors that ``name`` causes, directly or not; ``name`` itself is not among them."""
+        found: set[str] = set()
+        frontier = list(self.children(name))
+        while frontier:
+            node = frontier.pop()
+            if node not in found:
+                found.add(node)
+                frontier.extend(self._children[node])
+        return frozenset(found)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Factors with children that nothing causes."""
+        return tuple(n for n in self.names if not self._parents[n] and self._children[n])
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Factors without children (an isolated factor counts as a leaf)."""
+        return tuple(n for n in self.names if not self._children[n])
+
+    @property
+    def adjacency(self) -> Tensor:
+        """``[K, K]`` bool: entry ``[i, j]`` says that factor j is a parent of factor i."""
+        matrix = torch.zeros(len(self), len(self), dtype=torch.bool)
+        for cause, effect in self.edges:
+            matrix[self._column[effect], self._column[cause]] = True
+        return matrix
+
+    # --- units ---
+
+    @property
+    def low(self) -> Tensor:
+        return torch.tensor([f.low for f in self.factors])
+
+    @property
+    def high(self) -> Tensor:
+        return torch.tensor([f.high for f in self.factors])
+
+    @property
+    def binary(self) -> Tensor:
+        """``[K]`` bool: which factors are binary."""
+        return torch.tensor([f.kind == "binary" for f in self.factors])
+
+    def to_scaled(self, native: Tensor) -> Tensor:
+        """Native units ``[..., K]`` to [0, 1] units."""
+        low, high = self.low.to(native), self.high.to(native)
+        return (native - low) / (high - low)
+
+    def to_native(self, scaled: Tensor) -> Tensor:
+        """[0, 1] units ``[..., K]`` to native units."""
+        low, high = self.low.to(scaled), self.high.to(scaled)
+        return low + scaled * (high - low)
+
+    # --- text ---
+
+    def to_dict(self) -> dict[str, Any]:
+        """Primitive description; :meth:`from_dict` reads it back."""
+        factors = {
+            f.name: {"kind": f.kind, "range": [float(f.low), float(f.high)]} for f in self.factors
+        }
+        return {"factors": factors, "edges": [list(edge) for edge in self.edges]}
+
+    @classmethod
+    def from_dict(cls, spec: Mapping[str, Any]) -> CausalGraph:
+        """Read ``{"factors": {name: {"kind", "range"}}, "edges": [[cause, effect], ...]}``."""
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("factors"), Mapping):
+            raise GraphError("A graph needs a mapping 'factors' of name to {kind, range}.")
+        unknown = set(spec) - {"factors", "edges"}
+        if unknown:
+            raise GraphError(f"Unknown graph key '{min(unknown)}': use 'factors' and 'edges'.")
+        factors = [_factor_from_spec(n, s or {}) for n, s in spec["factors"].items()]
+        edges = spec.get("edges") or []
+        if not isinstance(edges, Sequence) or any(
+            not isinstance(e, Sequence) or isinstance(e, str) or len(e) != 2 for e in edges
+        ):
+            raise GraphError("Graph 'edges' must be a list of pairs [cause, effect].")
+        return cls(factors, edges)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> CausalGraph:
+        """Read a graph file; GraphError when it is missing or not YAML."""
+        path = Path(path)
+        if not path.is_file():
+            raise GraphError(f"Graph file {path} does not exist: check the path.")
+        try:
+            spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise GraphError(f"Graph file {path} is not valid YAML: {error}") from None
+        return cls.from_dict(spec)
+
+
+def _factor_from_spec(name: str, spec: Mapping[str, Any]) -> Factor:
+    if not isinstance(spec, Mapping) or set(spec) - {"kind", "range"}:
+        raise GraphError(f"Factor '{name}' takes only 'kind' and 'range', got {spec!r}.")
+    bounds = spec.get("range", [0.0, 1.0])
+    try:
+        low, high = (float(value) for value in bounds)
+    except (TypeError, ValueError):
+        raise GraphError(f"Factor '{name}' needs a range [low, high], got {bounds!r}.") from None
+    return Factor(name, spec.get("kind", "continuous"), low, high)

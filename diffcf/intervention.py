@@ -1,0 +1,83 @@
+"""Interventions: ``do`` as people write it, and as tensors.
+
+People write a mapping from factor name to value. Inside, an intervention is a pair of tensors
+``[B, K]``: the values, and which of them are set. Each sample may thus have its own values and even
+its own factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcf.graph import CausalGraph
+
+__all__ = ["Do", "Intervention", "InterventionError"]
+
+Do = Mapping[str, float | Tensor]
+"""Factor name → value in [0, 1] units: one number, or ``[B]`` numbers."""
+
+
+class InterventionError(ValueError):
+    """The intervention does not fit the graph or the batch."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """``values`` ``[B, K]`` in [0, 1] units, heeded where ``mask`` ``[B, K]`` (bool) is set."""
+
+    values: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_do(
+        cls, do: Do, graph: CausalGraph, batch: int, device: torch.device | None = None
+    ) -> Intervention:
+        """Check ``do`` against the graph and spread it over the batch.
+
+        Raises:
+            GraphError: for an unknown factor.
+            InterventionError: for a value outside [0, 1], not finite, of the wrong length, or, for
+                a binary factor, other than 0 and 1.
+        """
+        values = torch.zeros(batch, len(graph), device=device)
+        mask = torch.zeros(batch, len(graph), dtype=torch.bool, device=device)
+        for name, given in do.items():
+            column = graph.column(name)
+            value = torch.as_tensor(given, dtype=torch.float32, device=device)
+            if value.dim() > 1 or (value.dim() == 1 and len(value) != batch):
+                raise InterventionError(
+                    f"do({name}) has shape {tuple(value.shape)}: give one number, or one for each "
+                    f"of the {batch} images."
+                )
+            _check_values(name, value, binary=bool(graph.binary[column]))
+            values[:, column] = value
+            mask[:, column] = True
+        return cls(values, mask)
+
+    @classmethod
+    def none(cls, like: Tensor) -> Intervention:
+        """The null intervention on factors ``[B, K]``."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool))
+
+    def then(self, other: Intervention) -> Intervention:
+        """This one followed by ``other``: what was set stays set unless ``other`` sets it anew."""
+        return Intervention(
+            torch.where(other.mask, other.values, self.values), self.mask | other.mask
+        )
+
+
+def _check_values(name: str, value: Tensor, binary: bool) -> None:
+    if not torch.isfinite(value).all():
+        raise InterventionError(f"do({name}) is not a finite number: give a value in [0, 1].")
+    if (value < 0).any() or (value > 1).any():
+        worst = value.reshape(-1)[(value.reshape(-1) - 0.5).abs().argmax()]
+        raise InterventionError(
+            f"do({name}={worst:.4g}) is outside the factor's range: values are scaled to [0, 1] "
+            "(CausalGraph.to_scaled converts native units)."
+        )
+    if binary and not ((value == 0) | (value == 1)).all():
+        raise InterventionError(f"do({name}) sets a binary factor: its values are 0 and 1.")

@@ -1,0 +1,250 @@
+r"""The LightningModule: generator, projector and NSCM trained together.
+
+.. math::
+    L = w_v\,\mathbb{E}\lVert v - v_\theta(x_t, t, z)\rVert^2
+      - w_z\,\log p(z \mid x_t) - w_s\,\log p(z) + w_g\,(\text{graph penalties})
+
+for the generator, the projector, the causal mechanisms and, when it is learned, the graph. Every
+term is logged by name as ``train/<term>`` and has its weight in YAML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from diffcf.counterfactual import CounterfactualEngine
+from diffcf.diffusion import add_noise, velocity
+from diffcf.generator import UNet
+from diffcf.graph import CausalGraph
+from diffcf.guidance import Guidance
+from diffcf.mixing import RegionMixer
+from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.nscm import NSCM
+from diffcf.projector import LocalPosteriorProjector
+
+__all__ = ["CheckpointError", "DiffusionCounterfactuals"]
+
+SPEC_KEY = "diffcf"
+"""Where a checkpoint keeps the graph and the networks' descriptions."""
+
+
+class CheckpointError(ValueError):
+    """The checkpoint is not one of ours, or belongs to another graph."""
+
+
+class DiffusionCounterfactuals(LightningModule):
+    """Generator, projector and NSCM over one causal graph.
+
+    Args:
+        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        generator: network class for v: ``(x_t, t, factors, known) -> v``.
+        projector: network class that reads the factors from noisy images.
+        nscm: network class of the structural causal model.
+        mixing: region mixing; None trains on observational images alone.
+        weights: weight of each loss term; terms that are not named have weight 1.
+        factor_dropout: probability that the generator is not told a factor.
+        all_dropout: probability that it is told none, which keeps it usable unconditionally.
+        projector_share: part of each batch that the projector is trained on.
+        learning_rate, weight_decay: of AdamW.
+        warmup: steps of linear warm-up, after which the rate falls as a cosine to zero.
+        clip: gradient norm allowed to each network; they are clipped apart, so that a steep
+            likelihood in one does not hold up the others.
+
+    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
+
+    Raises:
+        FloatingPointError: when a loss term is not finite, with the step and the term named.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        generator: NetworkFactory = UNet,
+        projector: NetworkFactory = LocalPosteriorProjector,
+        nscm: NetworkFactory = NSCM,
+        mixing: RegionMixer | None = None,
+        weights: dict[str, float] | None = None,
+        factor_dropout: float = 0.1,
+        all_dropout: float = 0.1,
+        projector_share: float = 0.5,
+        learning_rate: float = 1.5e-3,
+        weight_decay: float = 0.01,
+        warmup: int = 200,
+        clip: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
+        factories = {"generator": generator, "projector": projector, "nscm": nscm}
+        self.spec: dict[str, NetworkSpec] = {n: network_spec(f) for n, f in factories.items()}
+        self.generator = build_network(self.spec["generator"], self.graph)
+        self.projector = build_network(self.spec["projector"], self.graph)
+        self.nscm = build_network(self.spec["nscm"], self.graph)
+        self.mixing = mixing
+        self.weights = dict(weights or {})
+        self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
+        self.projector_share = projector_share
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup, self.clip = warmup, clip
+
+    # --- losses ---
+
+    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        """Every loss term by name (scalars), and ``mixed``, the share of composites."""
+        count = max(2, round(self.projector_share * len(image)))
+        terms = {"projector": self._projector_loss(image[:count], factors[:count])}
+        mixed = image.new_zeros(())
+        if self.mixing is not None:
+            composite = self.mixing.for_generator(image, factors, self.projector)
+            mixed = composite.mixed.float().mean()
+            terms["generator"] = self._generator_loss(composite.image, composite.factors)
+        else:
+            terms["generator"] = self._generator_loss(image, factors)
+        # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
+        return terms | self.nscm.loss(factors) | {"mixed": mixed}
+
+    def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+        known = torch.rand_like(factors) >= self.factor_dropout
+        known &= torch.rand_like(factors[:, :1]) >= self.all_dropout
+        t, noise = _stratified_times(image), torch.randn_like(image)
+        v = self.generator(add_noise(image, noise, t), t, factors, known)
+        return (v.float() - velocity(image, noise, t)).square().mean()
+
+    def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+        patch = self.projector.patch
+        if self.mixing is not None:
+            image, targets = self.mixing.for_projector(image, factors, patch)
+        else:
+            h, w = image.shape[-2] // patch, image.shape[-1] // patch
+            targets = factors[:, :, None, None].expand(-1, -1, h, w)
+        # Half of the images clean: that is where the factual is read.
+        t = _stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
+        posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
+        return self.projector.local_loss(posterior, targets)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        terms = self.losses(batch["image"], batch["factors"])
+        self.log("train/mixed", terms.pop("mixed"))
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise FloatingPointError(
+                    f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
+                    "learning_rate, or look at the batch."
+                )
+        total = sum(self.weights.get(name, 1.0) * value for name, value in terms.items())
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        self.log("train/loss", total, prog_bar=True)
+        return total
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        terms = self.losses(batch["image"], batch["factors"])
+        terms.pop("mixed")
+        size = len(batch["image"])
+        self.log_dict(
+            {f"val/{name}": value for name, value in terms.items()}, batch_size=size, sync_dist=True
+        )
+
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Nothing of its own: callbacks measure."""
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """What the projector reads and the NSCM abducts; counterfactuals are a callback's work."""
+        image = batch["image"]
+        posterior = self.projector(image, image.new_zeros(len(image)))
+        exogenous = self.nscm.abduct(posterior.mean)
+        return {"factors": posterior.mean, "variance": posterior.variance, "exogenous": exogenous}
+
+    # --- optimisation ---
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), self.learning_rate, weight_decay=self.weight_decay
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, min(self.warmup, total // 5))
+
+        def rate(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for network in (self.generator, self.projector, self.nscm):
+            nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+
+    # --- use ---
+
+    def engine(
+        self,
+        guidance: Guidance | None = None,
+        steps: int = 30,
+        t_max: float = 1.0,
+        conditional: bool = True,
+    ) -> CounterfactualEngine:
+        """A counterfactual engine on these networks; see :class:`CounterfactualEngine`."""
+        networks = (self.generator, self.projector, self.nscm)
+        return CounterfactualEngine(*networks, guidance, steps, t_max, conditional)
+
+    # --- checkpoints ---
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SPEC_KEY] = {"graph": self.graph.to_dict(), **self.spec}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        graph = CausalGraph.from_dict(_spec_of(checkpoint, "this checkpoint")["graph"])
+        if graph != self.graph:
+            raise CheckpointError(
+                f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
+                "take the config the checkpoint was trained with."
+            )
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu"
+    ) -> DiffusionCounterfactuals:
+        """The model of a checkpoint, with its (EMA) weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: when the file is missing, unreadable or not one of ours.
+        """
+        path = Path(checkpoint_path)
+        if not path.is_file():
+            raise CheckpointError(f"Checkpoint {path} does not exist: check the path.")
+        try:
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds for a file it cannot read
+            raise CheckpointError(f"Checkpoint {path} cannot be read: {error}") from error
+        spec = dict(_spec_of(checkpoint, str(path)))
+        graph = CausalGraph.from_dict(spec.pop("graph"))
+        model = cls(graph)
+        model.spec = spec
+        for name, network in spec.items():
+            setattr(model, name, build_network(network, graph))
+        model.load_state_dict(checkpoint["state_dict"])
+        return model.to(map_location).eval()
+
+
+def _spec_of(checkpoint: Any, name: str) -> dict[str, Any]:
+    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
+        raise CheckpointError(f"{name} was not written by diffcf: it describes no networks.")
+    return checkpoint[SPEC_KEY]
+
+
+def _stratified_times(image: Tensor) -> Tensor:
+    """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
+    count = len(image)
+    strata = torch.randperm(count, device=image.device)
+    return (strata + torch.rand(count, device=image.device)) / count

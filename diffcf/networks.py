@@ -1,0 +1,61 @@
+"""Networks by name: built from a factory, remembered as plain text.
+
+A checkpoint must say which networks it holds without pickling any code, so every network is
+described by ``{"class_path": ..., "init_args": {...}}`` with primitive values.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from diffcf.graph import CausalGraph
+
+__all__ = ["NetworkFactory", "NetworkSpec", "build_network", "network_spec"]
+
+NetworkFactory = Callable[[CausalGraph], nn.Module]
+"""A network class (or a partial of one) that still wants the graph; ``class_path`` in YAML."""
+
+NetworkSpec = dict[str, Any]
+
+
+def network_spec(factory: NetworkFactory) -> NetworkSpec:
+    """The description of a class or of a partial of one.
+
+    Raises:
+        TypeError: when ``factory`` is neither.
+    """
+    arguments: dict[str, Any] = {}
+    target: Any = factory
+    while isinstance(target, partial):
+        arguments = {**target.keywords, **arguments}
+        # jsonargparse hands over partial(instantiator, cls, **arguments).
+        target = target.args[0] if target.args else target.func
+    if not inspect.isclass(target):
+        raise TypeError(f"A network is given by its class or a partial of it, got {factory!r}.")
+    return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": arguments}
+
+
+def build_network(spec: NetworkSpec, graph: CausalGraph) -> nn.Module:
+    """The network that ``spec`` describes, for ``graph``.
+
+    Raises:
+        ValueError: when the class cannot be found, is no network or does not take these arguments.
+    """
+    path = str(spec.get("class_path", ""))
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        network_class = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Network class '{path}' cannot be imported: {error}.") from None
+    if not (inspect.isclass(network_class) and issubclass(network_class, nn.Module)):
+        raise ValueError(f"'{path}' is not a torch.nn.Module: name a network class.")
+    try:
+        return network_class(graph, **spec.get("init_args", {}))
+    except TypeError as error:
+        raise ValueError(f"Network '{path}' does not take these arguments: {error}.") from None

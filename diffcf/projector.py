@@ -1,0 +1,175 @@
+r"""The causal projector: from a noisy image and t to what each factor is, and where it is written.
+
+Every place of the image holds its own posterior: from a *limited field of view* it states a mean
+and a variance for each factor. A factor is then read where its posterior is sharpest,
+
+.. math:: w_{i}(l) \propto \sigma_i(l)^{-2\beta}, \qquad \hat z_i = \sum_l w_i(l)\,\mu_i(l),
+
+so attention is not a free parameter that can settle on the wrong place: it is the learned answer
+to "where alone is this factor certain?". Trained on region composites with every place answering
+for the image that supplied it (:mod:`diffcf.mixing`), a place that infers the shadow from the sun
+is often wrong and says so by its variance; the place that sees the shadow is not. No mask, no
+labelled region and no intervention takes part. (Our construction; the paper leaves the projector's
+architecture open.)
+
+References:
+    Nix & Weigend, Estimating the mean and variance of the target distribution, 1994.
+    Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation (β-NLL), 2022,
+    https://arxiv.org/abs/2203.09168
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffcf.blocks import FourierFeatures, append_coordinates, zero_init
+from diffcf.graph import CausalGraph
+
+__all__ = ["FactorPosterior", "LocalPosteriorProjector"]
+
+
+@dataclass(frozen=True)
+class FactorPosterior:
+    """What the projector says: per factor, and per factor and place.
+
+    Attributes:
+        mean: ``[B, K]`` in [0, 1] units; a probability for binary factors.
+        variance: ``[B, K]``, of the mixture of places, so that disagreement counts.
+        attention: ``[B, K, h, w]``, sums to 1 over places.
+        local_mean, local_variance: ``[B, K, h, w]``.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    attention: Tensor
+    local_mean: Tensor
+    local_variance: Tensor
+
+
+class LocalPosteriorProjector(nn.Module):
+    """Projector with a local posterior at every place.
+
+    Args:
+        graph: gives the factors and their kinds.
+        image_channels: channels of the image.
+        patch: side of the square of pixels folded into channels; also the grid of places.
+        channels: width.
+        blocks: residual blocks; a place sees ``patch * (4 * blocks + 3)`` pixels across.
+        condition: width of the embedding of t.
+        frequencies: Fourier frequencies of t.
+        sharpness: β, how strongly attention prefers small variance.
+        scale_floor: least standard deviation that a place may claim.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: int = 64,
+        blocks: int = 2,
+        condition: int = 64,
+        frequencies: int = 4,
+        sharpness: float = 3.0,
+        scale_floor: float = 0.002,
+    ) -> None:
+        super().__init__()
+        self.patch, self.sharpness, self.scale_floor = patch, sharpness, scale_floor
+        self.register_buffer("binary", graph.binary.view(1, -1, 1, 1), persistent=False)
+        fourier = FourierFeatures(frequencies)
+        self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
+        self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(LocalBlock(channels, condition) for _ in range(blocks))
+        self.hidden = nn.Conv2d(channels, 2 * channels, 1)
+        self.head = zero_init(nn.Conv2d(2 * channels, 2 * len(graph), 1))
+
+    def forward(self, x_t: Tensor, t: Tensor) -> FactorPosterior:
+        """Read noisy images ``[B, C, H, W]`` at times ``[B]``.
+
+        Raises:
+            ValueError: when H or W is not a multiple of ``patch``.
+        """
+        p = self.patch
+        if x_t.shape[-1] % p or x_t.shape[-2] % p:
+            raise ValueError(
+                f"The projector takes image sides that are multiples of its patch {p}, "
+                f"got {tuple(x_t.shape[-2:])}: change image_size or patch."
+            )
+        h = rearrange(x_t, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        h = self.stem(append_coordinates(h))
+        condition = self.embed(t)
+        for block in self.blocks:
+            h = block(h, condition)
+        raw, log_scale = self.head(F.silu(self.hidden(F.silu(h)))).float().chunk(2, dim=1)
+        return self._posterior(raw, log_scale)
+
+    def _posterior(self, raw: Tensor, log_scale: Tensor) -> FactorPosterior:
+        # Zero-initialised heads start at the middle of the range with a wide scale.
+        probability = raw.sigmoid()
+        scale = self.scale_floor + F.softplus(log_scale - 1.0)
+        local_mean = torch.where(self.binary, probability, raw + 0.5)
+        local_variance = torch.where(
+            self.binary, (probability * (1 - probability)).clamp_min(1e-6), scale.square()
+        )
+        logits = -self.sharpness * local_variance.log()
+        attention = logits.flatten(2).softmax(dim=-1).view_as(logits)
+        mean = (attention * local_mean).sum(dim=(2, 3))
+        spread = local_variance + (local_mean - mean[:, :, None, None]).square()
+        variance = (attention * spread).sum(dim=(2, 3))
+        return FactorPosterior(mean, variance, attention, local_mean, local_variance)
+
+    def log_prob(self, posterior: FactorPosterior, factors: Tensor) -> Tensor:
+        """log p(z_i | x_t) of the reading, ``[B, K]``, for factors ``[B, K]``."""
+        binary = self.binary.view(1, -1)
+        return _log_prob(posterior.mean, posterior.variance, factors, binary)
+
+    def local_loss(self, posterior: FactorPosterior, targets: Tensor, beta: float = 0.5) -> Tensor:
+        """Negative log-likelihood of every place, scalar.
+
+        Args:
+            posterior: of the composites ``[B, ...]``.
+            targets: ``[B, K, h, w]``, each place's label: the factors of the image that supplied it.
+            beta: weight σ^(2β) of β-NLL, which keeps sharp places from drowning the others.
+
+        Half of the weight is uniform, so that every place learns; half follows attention, so that
+        the places that are read become precise.
+        """
+        mean, variance = posterior.local_mean, posterior.local_variance
+        nll = -_log_prob(mean, variance, targets, self.binary)
+        nll = torch.where(self.binary, nll, nll * variance.detach() ** beta)
+        uniform = 1.0 / (mean.shape[-1] * mean.shape[-2])
+        weight = 0.5 * uniform + 0.5 * posterior.attention.detach()
+        return (weight * nll).sum(dim=(2, 3)).mean()
+
+
+class LocalBlock(nn.Module):
+    """Residual block whose normalisation never looks beyond its own place.
+
+    GroupNorm averages over the whole picture and would tell every place about every other.
+    """
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(condition, 2 * channels)
+        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        out = self.norm(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out = self.conv1(out) * (1 + scale) + shift
+        return h + self.conv2(F.silu(out))
+
+
+def _log_prob(mean: Tensor, variance: Tensor, factors: Tensor, binary: Tensor) -> Tensor:
+    """Gaussian for continuous factors, Bernoulli (``mean`` is the probability) for binary ones."""
+    gauss = -0.5 * ((factors - mean).square() / variance + variance.log())
+    p = mean.clamp(1e-6, 1 - 1e-6)
+    bernoulli = factors * p.log() + (1 - factors) * (1 - p).log()
+    return torch.where(binary, bernoulli, gauss)
