@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader, Dataset
@@ -34,13 +35,17 @@ class FactorImages(Dataset[Batch]):
         return len(self.index)
 
     def __getitem__(self, item: int) -> Batch:
-        row = self.index[item]
-        return {"image": self.images[row].float(), "factors": self.factors[row].float()}
+        return {name: value[0] for name, value in self.__getitems__([item]).items()}
 
     def __getitems__(self, items: list[int]) -> Batch:
         # The loader fetches a whole batch by one indexing instead of stacking single samples.
-        rows = self.index[items]
-        return {"image": self.images[rows].float(), "factors": self.factors[rows].float()}
+        place = torch.as_tensor(items)
+        rows = self.index[place]
+        return {
+            "image": self.images[rows].float(),
+            "factors": self.factors[rows].float(),
+            "index": place,
+        }
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -49,7 +54,8 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class PendulumDataModule(LightningDataModule):
-    """Batches ``{"image": [B, 3, S, S] in [-1, 1], "factors": [B, 4] in [0, 1]}``, float32.
+    """Batches ``{"image": [B, 3, S, S] in [-1, 1], "factors": [B, 4] in [0, 1],
+    "index": [B]}``; ``index`` is the row within the split.
 
     Args:
         image_size: 32, 64, 96 or 128.
@@ -117,6 +123,11 @@ class PendulumDataModule(LightningDataModule):
                 f"batch_size {self.batch_size} exceeds the {len(self._split['train'])} training "
                 "images: take a smaller one, or a smaller val_fraction."
             )
+
+    def factors_of(self, stage: str) -> Tensor:
+        """Factors ``[N, 4]`` of ``"train"``, ``"val"`` or ``"test"``, in the order of ``index``."""
+        split = self._split[stage]
+        return split.factors[split.index].float()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train", self.batch_size, training=True)

@@ -123,7 +123,10 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def sequence(
-        self, image: Tensor, interventions: Sequence[Do | Intervention], factors: Tensor | None = None
+        self,
+        image: Tensor,
+        interventions: Sequence[Do | Intervention],
+        factors: Tensor | None = None,
     ) -> list[Counterfactual]:
         """Interventions made one after another, each upon the image the last one left.
 
@@ -168,4 +171,6 @@ def _check_image(image: Tensor) -> None:
     broken = ~torch.isfinite(image).flatten(1).all(dim=1)
     if broken.any():
         first = int(broken.nonzero()[0])
-        raise ValueError(f"Image {first} of the batch has pixels that are NaN or infinite: drop it.")
+        raise ValueError(
+            f"Image {first} of the batch has pixels that are NaN or infinite: drop it."
+        )

@@ -4,17 +4,18 @@ In observational data the shadow is a function of pendulum and sun, so nothing i
 contradicts a network that reads, or draws, the shadow from them. Composites do: a region of one
 image pasted into another shows factor combinations that observation never shows.
 
-For the projector any cut will do, and every place answers for the image it came from. For the
-generator a composite must look like an image and carry a right label for *every* factor:
+A cut is chosen among random ones by what it changes: it should bring over a share f of all that
+differs between the two images, f drawn evenly from [0, 1], with little contrast along its seam. So
+cuts fall between objects, and a narrow gap between two objects is cut as often as a wide one.
 
-1. among random cuts, the one with the least *normalised cut* is taken: contrast along the seam
-   over the smaller of the changes it brings on either side. It falls between objects.
-2. The projector reads the composite. Each factor's label is that of the source image that agrees
-   with the reading; a factor that is read unsurely, or agrees with neither source, disqualifies
-   the composite (two suns, no sun, a shadow cut in two), and the image itself is used instead.
+- For the projector every place of a composite answers for the image that supplied it.
+- For the generator a composite needs a right label for *every* factor. The projector's attention
+  says where each source image states it: exactly one of the two statements must have come into the
+  composite, and the projector, reading the composite, must agree with it. Otherwise (two suns, no
+  sun, a shadow cut in two) the image itself is used instead.
 
 Only observational images and their labels enter. Our reconstruction; region mixing after CutMix
-(Yun et al., 2019, https://arxiv.org/abs/1905.04899), normalised cuts after Shi & Malik (2000).
+(Yun et al., 2019, https://arxiv.org/abs/1905.04899).
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.projector import FactorPosterior
-
-__all__ = ["Composite", "RegionMixer", "random_regions"]
+__all__ = ["Composite", "Rectangles", "RegionMixer"]
 
 
 class Composite(NamedTuple):
@@ -38,25 +37,40 @@ class Composite(NamedTuple):
     mixed: Tensor
 
 
-def random_regions(shape: tuple[int, ...], size: tuple[int, int], device: torch.device) -> Tensor:
-    """Random half-planes (half of them) and rectangles, ``[*shape, H, W]`` bool."""
-    height, width = size
-    rows = (torch.arange(height, device=device) + 0.5) / height
-    columns = (torch.arange(width, device=device) + 0.5) / width
-    low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
-    # A half-plane is a rectangle that is open on three sides.
-    half_plane = torch.rand(shape, device=device) < 0.5
-    along = torch.rand(shape, device=device) < 0.5
-    low = torch.where(half_plane, 0.0, low)
-    high = torch.stack(
-        [
-            torch.where(half_plane & ~along, 1.0, high[0]),
-            torch.where(half_plane & along, 1.0, high[1]),
-        ]
-    )
-    in_rows = (rows >= low[0][..., None]) & (rows < high[0][..., None])
-    in_columns = (columns >= low[1][..., None]) & (columns < high[1][..., None])
-    return in_rows[..., :, None] & in_columns[..., None, :]
+class Rectangles(NamedTuple):
+    """Pixel bounds, ``[B, N]`` each: rows ``top <= r < bottom``, columns ``left <= c < right``."""
+
+    top: Tensor
+    bottom: Tensor
+    left: Tensor
+    right: Tensor
+
+    @classmethod
+    def random(
+        cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
+    ) -> Rectangles:
+        """Half-planes (half of them, cut along either axis) and rectangles, of an H × W image."""
+        low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
+        half_plane = torch.rand(shape, device=device) < 0.5
+        along = torch.rand(shape, device=device) < 0.5
+        # A half-plane is a rectangle that is open on three sides.
+        low = torch.where(half_plane, 0.0, low)
+        in_rows = torch.where(half_plane & ~along, 1.0, high[0])
+        in_columns = torch.where(half_plane & along, 1.0, high[1])
+        bounds = (low[0] * size[0], in_rows * size[0], low[1] * size[1], in_columns * size[1])
+        return cls(*(bound.round().long() for bound in bounds))
+
+    def pick(self, choice: Tensor) -> Rectangles:
+        """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
+        return Rectangles(*(bound.gather(1, choice[:, None])[:, 0] for bound in self))
+
+    def region(self, size: tuple[int, int]) -> Tensor:
+        """Bounds ``[B]`` as ``[B, H, W]`` bool."""
+        rows = torch.arange(size[0], device=self.top.device)
+        columns = torch.arange(size[1], device=self.top.device)
+        in_rows = (rows >= self.top[:, None]) & (rows < self.bottom[:, None])
+        in_columns = (columns >= self.left[:, None]) & (columns < self.right[:, None])
+        return in_rows[:, :, None] & in_columns[:, None, :]
 
 
 class RegionMixer(nn.Module):
@@ -65,20 +79,28 @@ class RegionMixer(nn.Module):
     Args:
         fraction: share of the projector's batch that is mixed, and of the generator's that is
             tried.
-        cuts: random cuts among which the generator's composite is chosen.
-        tolerance: how far, in [0, 1] units, a reading may be from its source's label, and how
-            large its standard deviation may be, for a composite to qualify.
+        cuts: random cuts among which each composite's is chosen.
+        seam_cost: how much contrast along the seam counts beside the share of change.
+        remainder: attention that may be lost from the source that speaks for a factor, and left
+            of the other, for a composite to train the generator.
+        tolerance: how far, in [0, 1] units, the composite's reading may be from the label.
     """
 
-    def __init__(self, fraction: float = 0.67, cuts: int = 12, tolerance: float = 0.05) -> None:
+    def __init__(
+        self,
+        fraction: float = 0.67,
+        cuts: int = 48,
+        seam_cost: float = 3.0,
+        remainder: float = 0.1,
+        tolerance: float = 0.05,
+    ) -> None:
         super().__init__()
-        self.fraction, self.cuts, self.tolerance = fraction, cuts, tolerance
+        self.fraction, self.cuts = fraction, cuts
+        self.seam_cost, self.remainder, self.tolerance = seam_cost, remainder, tolerance
 
     def for_projector(self, image: Tensor, factors: Tensor, patch: int) -> tuple[Tensor, Tensor]:
         """Composites ``[B, C, H, W]`` and every place's label ``[B, K, H / patch, W / patch]``."""
-        other = torch.randperm(len(image), device=image.device)
-        region = random_regions((len(image),), tuple(image.shape[-2:]), image.device)
-        region &= (torch.rand(len(image), device=image.device) < self.fraction)[:, None, None]
+        other, region = self._cut(image)
         mixed = torch.where(region[:, None], image[other], image)
         share = F.avg_pool2d(region[:, None].float(), patch)
         ours, theirs = factors[:, :, None, None], factors[other][:, :, None, None]
@@ -86,43 +108,86 @@ class RegionMixer(nn.Module):
 
     def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
-        other = torch.randperm(len(image), device=image.device)
-        region = self._best_cut(image, image[other])
+        other, region = self._cut(image)
         candidate = torch.where(region[:, None], image[other], image)
         with torch.no_grad():
-            posterior = projector(candidate, image.new_zeros(len(image)))
-        labels, sure = self._label(posterior, factors, factors[other])
-        tried = torch.rand(len(image), device=image.device) < self.fraction
-        mixed = sure.all(dim=1) & tried
+            both = torch.cat([image, candidate])
+            posterior = projector(both, image.new_zeros(len(both)))
+        attention, reading = posterior.attention[: len(image)], posterior.mean[len(image) :]
+        from_other, decided = self._source(attention, other, region)
+        labels = torch.where(from_other, factors[other], factors)
+        agrees = (reading - labels).abs() < self.tolerance
+        sure = posterior.variance[len(image) :] < (2 * self.tolerance) ** 2
+        mixed = (decided & agrees & sure).all(dim=1) & region.flatten(1).any(dim=1)
         return Composite(
             torch.where(mixed[:, None, None, None], candidate, image),
             torch.where(mixed[:, None], labels, factors),
             mixed,
         )
 
-    def _best_cut(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """``[B, H, W]`` bool: the random region with the least normalised cut."""
-        contrast = (ours - theirs).abs().mean(dim=1, keepdim=True)  # [B, 1, H, W]
-        size = (int(ours.shape[-2]), int(ours.shape[-1]))
-        regions = random_regions((len(ours), self.cuts), size, ours.device)
-        inside = regions.float()
-        down = (inside[..., 1:, :] != inside[..., :-1, :]).float()
-        right = (inside[..., :, 1:] != inside[..., :, :-1]).float()
-        seam = (down * (contrast[..., 1:, :] + contrast[..., :-1, :])).sum(dim=(2, 3))
-        seam += (right * (contrast[..., :, 1:] + contrast[..., :, :-1])).sum(dim=(2, 3))
-        within = (inside * contrast).sum(dim=(2, 3))
-        without = contrast.sum(dim=(2, 3)) - within
-        # A pixel's worth of change on either side is the least that counts as a composite.
-        cost = (seam + 0.1) / torch.minimum(within, without).clamp_min(1e-3)
-        best = cost.argmin(dim=1)
-        return regions[torch.arange(len(ours), device=ours.device), best]
+    def _cut(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sample's partner ``[B]`` and the region ``[B, H, W]`` that the partner supplies."""
+        other = torch.randperm(len(image), device=image.device)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        contrast = (image - image[other]).abs().mean(dim=1)
+        cuts = Rectangles.random((len(image), self.cuts), size, image.device)
+        within, seam = _contrast_within(contrast, cuts), _contrast_along(contrast, cuts)
+        total = contrast.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+        wanted = torch.rand(len(image), 1, device=image.device)
+        cost = (within / total - wanted).abs() + self.seam_cost * seam / total
+        region = cuts.pick(cost.argmin(dim=1)).region(size)
+        tried = torch.rand(len(image), device=image.device) < self.fraction
+        return other, region & tried[:, None, None]
 
-    def _label(
-        self, posterior: FactorPosterior, ours: Tensor, theirs: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each factor's label by the source that the reading agrees with, and whether it is sure."""
-        to_ours = (posterior.mean - ours).abs()
-        to_theirs = (posterior.mean - theirs).abs()
-        labels = torch.where(to_ours <= to_theirs, ours, theirs)
-        agrees = torch.minimum(to_ours, to_theirs) < self.tolerance
-        return labels, agrees & (posterior.variance < self.tolerance**2)
+    def _source(self, attention: Tensor, other: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
+        """Which source speaks for each factor, ``[B, K]`` (True: the partner), and is it decided?
+
+        Decided means that the place where the one image states the factor is in the composite,
+        and the place where the other image states it is not.
+        """
+        share = F.adaptive_avg_pool2d(region[:, None].float(), tuple(attention.shape[-2:]))
+        ours_shown = (attention * (1 - share)).sum(dim=(2, 3))
+        theirs_shown = (attention[other] * share).sum(dim=(2, 3))
+        ours = (ours_shown > 1 - self.remainder) & (theirs_shown < self.remainder)
+        theirs = (theirs_shown > 1 - self.remainder) & (ours_shown < self.remainder)
+        return theirs, ours | theirs
+
+
+def _contrast_within(contrast: Tensor, cuts: Rectangles) -> Tensor:
+    """Sum of ``contrast`` ``[B, H, W]`` inside every rectangle, ``[B, N]``, by an integral image."""
+    integral = F.pad(contrast.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+    return (
+        _at(integral, cuts.bottom, cuts.right)
+        - _at(integral, cuts.top, cuts.right)
+        - _at(integral, cuts.bottom, cuts.left)
+        + _at(integral, cuts.top, cuts.left)
+    )
+
+
+def _contrast_along(contrast: Tensor, cuts: Rectangles) -> Tensor:
+    """Sum of ``contrast`` on both sides of every rectangle's edge, ``[B, N]``."""
+    horizontal = _edge_sums(contrast)
+    vertical = _edge_sums(contrast.mT)
+    rows = [
+        _at(horizontal, row, cuts.right) - _at(horizontal, row, cuts.left)
+        for row in (cuts.top, cuts.bottom)
+    ]
+    columns = [
+        _at(vertical, column, cuts.bottom) - _at(vertical, column, cuts.top)
+        for column in (cuts.left, cuts.right)
+    ]
+    return rows[0] + rows[1] + columns[0] + columns[1]
+
+
+def _edge_sums(contrast: Tensor) -> Tensor:
+    """``[B, H + 1, W + 1]``: contrast across the edge above row r, summed over columns before c.
+
+    The picture's own border is no seam, hence zeros there.
+    """
+    across = F.pad(contrast[:, 1:] + contrast[:, :-1], (0, 0, 1, 1))
+    return F.pad(across.cumsum(dim=2), (1, 0))
+
+
+def _at(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Entries ``[B, N]`` of ``[B, R, C]`` at rows and columns ``[B, N]``."""
+    return table.flatten(1).gather(1, row * table.shape[2] + column)

@@ -11,7 +11,10 @@ term is logged by name as ``train/<term>`` and has its weight in YAML.
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffcf.counterfactual import CounterfactualEngine
 from diffcf.diffusion import add_noise, velocity
@@ -29,6 +33,7 @@ from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.nscm import NSCM
 from diffcf.projector import LocalPosteriorProjector
+from diffcf.report import device_name
 
 __all__ = ["CheckpointError", "DiffusionCounterfactuals"]
 
@@ -53,8 +58,11 @@ class DiffusionCounterfactuals(LightningModule):
         factor_dropout: probability that the generator is not told a factor.
         all_dropout: probability that it is told none, which keeps it usable unconditionally.
         projector_share: part of each batch that the projector is trained on.
-        learning_rate, weight_decay: of AdamW.
-        warmup: steps of linear warm-up, after which the rate falls as a cosine to zero.
+        head_start: steps in which projector and NSCM train alone, until the projector can tell
+            which region speaks for which factor.
+        learning_rate: of generator and NSCM, by AdamW.
+        projector_learning_rate, weight_decay: likewise.
+        warmup: steps of linear warm-up, after which a rate falls as a cosine to zero.
         clip: gradient norm allowed to each network; they are clipped apart, so that a steep
             likelihood in one does not hold up the others.
 
@@ -75,7 +83,9 @@ class DiffusionCounterfactuals(LightningModule):
         factor_dropout: float = 0.1,
         all_dropout: float = 0.1,
         projector_share: float = 0.5,
+        head_start: int = 0,
         learning_rate: float = 1.5e-3,
+        projector_learning_rate: float = 2.5e-3,
         weight_decay: float = 0.01,
         warmup: int = 200,
         clip: float = 1.0,
@@ -91,8 +101,12 @@ class DiffusionCounterfactuals(LightningModule):
         self.weights = dict(weights or {})
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.projector_share = projector_share
+        self.head_start = head_start
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.projector_learning_rate = projector_learning_rate
         self.warmup, self.clip = warmup, clip
+        self.training_record: dict[str, Any] = {}
+        self._clock = 0.0
 
     # --- losses ---
 
@@ -100,15 +114,20 @@ class DiffusionCounterfactuals(LightningModule):
         """Every loss term by name (scalars), and ``mixed``, the share of composites."""
         count = max(2, round(self.projector_share * len(image)))
         terms = {"projector": self._projector_loss(image[:count], factors[:count])}
+        # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
+        terms |= self.nscm.loss(factors)
         mixed = image.new_zeros(())
-        if self.mixing is not None:
+        if self.training and self.global_step < self.head_start:
+            # Every parameter takes part in every step, as DDP expects.
+            idle = [parameter.sum() for parameter in self.generator.parameters()]
+            terms["generator"] = 0.0 * torch.stack(idle).sum()
+        elif self.training and self.mixing is not None:
             composite = self.mixing.for_generator(image, factors, self.projector)
             mixed = composite.mixed.float().mean()
             terms["generator"] = self._generator_loss(composite.image, composite.factors)
         else:
             terms["generator"] = self._generator_loss(image, factors)
-        # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
-        return terms | self.nscm.loss(factors) | {"mixed": mixed}
+        return terms | {"mixed": mixed}
 
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         known = torch.rand_like(factors) >= self.factor_dropout
@@ -124,10 +143,11 @@ class DiffusionCounterfactuals(LightningModule):
         else:
             h, w = image.shape[-2] // patch, image.shape[-1] // patch
             targets = factors[:, :, None, None].expand(-1, -1, h, w)
+        novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), patch)
         # Half of the images clean: that is where the factual is read.
         t = _stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
-        return self.projector.local_loss(posterior, targets)
+        return self.projector.local_loss(posterior, targets, novelty)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         terms = self.losses(batch["image"], batch["factors"])
@@ -164,18 +184,17 @@ class DiffusionCounterfactuals(LightningModule):
     # --- optimisation ---
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), self.learning_rate, weight_decay=self.weight_decay
-        )
+        rates = {
+            self.generator: (self.learning_rate, self.head_start),
+            self.projector: (self.projector_learning_rate, 0),
+            self.nscm: (self.learning_rate, 0),
+        }
+        groups = [{"params": n.parameters(), "lr": rate} for n, (rate, _) in rates.items()]
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         total = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, min(self.warmup, total // 5))
-
-        def rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, [partial(_rate, start, total, self.warmup) for _, start in rates.values()]
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -200,11 +219,30 @@ class DiffusionCounterfactuals(LightningModule):
 
     # --- checkpoints ---
 
+    def on_fit_start(self) -> None:
+        self._clock = time.perf_counter()
+
+    def _record_training(self) -> dict[str, Any]:
+        """Steps, seconds (over all resumed runs) and device of the training so far."""
+        now = time.perf_counter()
+        seconds = self.training_record.get("seconds", 0.0) + now - self._clock
+        self._clock = now
+        self.training_record = {
+            "seconds": round(seconds, 1),
+            "steps": self.global_step,
+            "seed": os.environ.get("PL_GLOBAL_SEED"),
+            "device": device_name(self.device),
+        }
+        return self.training_record
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[SPEC_KEY] = {"graph": self.graph.to_dict(), **self.spec}
+        record = {"graph": self.graph.to_dict(), "networks": self.spec}
+        checkpoint[SPEC_KEY] = record | {"training": self._record_training()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        graph = CausalGraph.from_dict(_spec_of(checkpoint, "this checkpoint")["graph"])
+        record = _spec_of(checkpoint, "This checkpoint")
+        self.training_record = dict(record["training"])
+        graph = CausalGraph.from_dict(record["graph"])
         if graph != self.graph:
             raise CheckpointError(
                 f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
@@ -227,12 +265,9 @@ class DiffusionCounterfactuals(LightningModule):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         except Exception as error:  # torch raises a dozen kinds for a file it cannot read
             raise CheckpointError(f"Checkpoint {path} cannot be read: {error}") from error
-        spec = dict(_spec_of(checkpoint, str(path)))
-        graph = CausalGraph.from_dict(spec.pop("graph"))
-        model = cls(graph)
-        model.spec = spec
-        for name, network in spec.items():
-            setattr(model, name, build_network(network, graph))
+        record = _spec_of(checkpoint, str(path))
+        model = cls(CausalGraph.from_dict(record["graph"]), **record["networks"])
+        model.training_record = dict(record["training"])
         model.load_state_dict(checkpoint["state_dict"])
         return model.to(map_location).eval()
 
@@ -241,6 +276,15 @@ def _spec_of(checkpoint: Any, name: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
         raise CheckpointError(f"{name} was not written by diffcf: it describes no networks.")
     return checkpoint[SPEC_KEY]
+
+
+def _rate(start: int, total: int, warmup: int, step: int) -> float:
+    """Linear warm-up from ``start``, then a cosine that ends at ``total``."""
+    step, total = max(0, step - start), max(1, total - start)
+    warmup = max(1, min(warmup, total // 5))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))
 
 
 def _stratified_times(image: Tensor) -> Tensor:

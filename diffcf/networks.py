@@ -24,18 +24,21 @@ NetworkFactory = Callable[[CausalGraph], nn.Module]
 NetworkSpec = dict[str, Any]
 
 
-def network_spec(factory: NetworkFactory) -> NetworkSpec:
-    """The description of a class or of a partial of one.
+def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
+    """The description of a class or of a partial of one; a description is returned as it is.
 
     Raises:
         TypeError: when ``factory`` is neither.
     """
+    if isinstance(factory, dict):
+        return factory
     arguments: dict[str, Any] = {}
     target: Any = factory
     while isinstance(target, partial):
         arguments = {**target.keywords, **arguments}
-        # jsonargparse hands over partial(instantiator, cls, **arguments).
-        target = target.args[0] if target.args else target.func
+        # jsonargparse hands over partial(instantiate, instantiator, cls, **arguments).
+        classes = [argument for argument in target.args if inspect.isclass(argument)]
+        target = classes[0] if classes else target.func
     if not inspect.isclass(target):
         raise TypeError(f"A network is given by its class or a partial of it, got {factory!r}.")
     return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": arguments}

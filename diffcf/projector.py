@@ -12,10 +12,8 @@ is often wrong and says so by its variance; the place that sees the shadow is no
 labelled region and no intervention takes part. (Our construction; the paper leaves the projector's
 architecture open.)
 
-References:
+Reference:
     Nix & Weigend, Estimating the mean and variance of the target distribution, 1994.
-    Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation (β-NLL), 2022,
-    https://arxiv.org/abs/2203.09168
 """
 
 from __future__ import annotations
@@ -84,8 +82,12 @@ class LocalPosteriorProjector(nn.Module):
         fourier = FourierFeatures(frequencies)
         self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(LocalBlock(channels, condition) for _ in range(blocks))
-        self.hidden = nn.Conv2d(channels, 2 * channels, 1)
+        self.blocks = nn.ModuleList(
+            LocalBlock(channels, condition, dilation=1 + n) for n in range(blocks)
+        )
+        # Where a place lies is told again, finely, where positions are computed.
+        self.position = FourierFeatures(frequencies)
+        self.hidden = nn.Conv2d(channels + 2 * self.position.width, 2 * channels, 1)
         self.head = zero_init(nn.Conv2d(2 * channels, 2 * len(graph), 1))
 
     def forward(self, x_t: Tensor, t: Tensor) -> FactorPosterior:
@@ -105,8 +107,14 @@ class LocalPosteriorProjector(nn.Module):
         condition = self.embed(t)
         for block in self.blocks:
             h = block(h, condition)
-        raw, log_scale = self.head(F.silu(self.hidden(F.silu(h)))).float().chunk(2, dim=1)
+        h = torch.cat([F.silu(h), self._positions(h)], dim=1)
+        raw, log_scale = self.head(F.silu(self.hidden(h))).float().chunk(2, dim=1)
         return self._posterior(raw, log_scale)
+
+    def _positions(self, h: Tensor) -> Tensor:
+        """Fourier features of every place's column and row, ``[B, C, h, w]``."""
+        coordinates = append_coordinates(h[:, :0])
+        return self.position(coordinates).permute(0, 1, 4, 2, 3).flatten(1, 2)
 
     def _posterior(self, raw: Tensor, log_scale: Tensor) -> FactorPosterior:
         # Zero-initialised heads start at the middle of the range with a wide scale.
@@ -128,42 +136,41 @@ class LocalPosteriorProjector(nn.Module):
         binary = self.binary.view(1, -1)
         return _log_prob(posterior.mean, posterior.variance, factors, binary)
 
-    def local_loss(self, posterior: FactorPosterior, targets: Tensor, beta: float = 0.5) -> Tensor:
+    def local_loss(self, posterior: FactorPosterior, targets: Tensor, novelty: Tensor) -> Tensor:
         """Negative log-likelihood of every place, scalar.
 
         Args:
             posterior: of the composites ``[B, ...]``.
-            targets: ``[B, K, h, w]``, each place's label: the factors of the image that supplied it.
-            beta: weight σ^(2β) of β-NLL, which keeps sharp places from drowning the others.
+            targets: ``[B, K, h, w]``, each place's label: the factors of its source image.
+            novelty: ``[B, 1, h, w]``, how much each place shows that other images do not.
 
-        Half of the weight is uniform, so that every place learns; half follows attention, so that
-        the places that are read become precise.
+        Every place learns, but not with equal weight: most of a picture is background that can
+        only say how factors are distributed. A fifth of the weight is uniform, two fifths follow
+        novelty (where there is something to read), two fifths attention (what is in fact read).
         """
-        mean, variance = posterior.local_mean, posterior.local_variance
-        nll = -_log_prob(mean, variance, targets, self.binary)
-        nll = torch.where(self.binary, nll, nll * variance.detach() ** beta)
-        uniform = 1.0 / (mean.shape[-1] * mean.shape[-2])
-        weight = 0.5 * uniform + 0.5 * posterior.attention.detach()
+        nll = -_log_prob(posterior.local_mean, posterior.local_variance, targets, self.binary)
+        uniform = 1.0 / (nll.shape[-1] * nll.shape[-2])
+        share = novelty / novelty.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+        weight = 0.2 * uniform + 0.4 * share + 0.4 * posterior.attention.detach()
         return (weight * nll).sum(dim=(2, 3)).mean()
 
 
 class LocalBlock(nn.Module):
-    """Residual block whose normalisation never looks beyond its own place.
+    """Residual block without normalisation.
 
     GroupNorm averages over the whole picture and would tell every place about every other.
     """
 
-    def __init__(self, channels: int, condition: int) -> None:
+    def __init__(self, channels: int, condition: int, dilation: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.film = nn.Linear(condition, 2 * channels)
-        self.conv2 = zero_init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.conv2.weight, std=0.02)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-        out = self.norm(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        out = self.conv1(out) * (1 + scale) + shift
+        out = self.conv1(F.silu(h)) * (1 + scale) + shift
         return h + self.conv2(F.silu(out))
 
 

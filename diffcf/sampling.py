@@ -10,6 +10,8 @@ Reference:
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def ddim_sample(denoiser: Denoiser, x_t: Tensor, times: Tensor) -> Tensor:
 
 def _follow(denoiser: Denoiser, x_t: Tensor, times: Tensor) -> Tensor:
     batch = x_t.shape[0]
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         denoised, eps = denoiser(x_t, now.expand(batch))
         x_t = add_noise(denoised, eps, then.expand(batch))
     return x_t

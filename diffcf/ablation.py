@@ -1,0 +1,134 @@
+"""Guidance ablation: one checkpoint, one set of interventions, many ways to sample.
+
+``diffcf ablate CKPT --config experiments/ablations/guidance.yaml`` measures every named variant on
+the same held-out images and writes ``ablation.json`` and ``ablation.md``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule, seed_everything
+from rich.progress import track
+
+from diffcf.counterfactual import CounterfactualEngine
+from diffcf.evaluation import CounterfactualEvaluation
+from diffcf.guidance import Guidance
+from diffcf.module import CheckpointError, DiffusionCounterfactuals
+from diffcf.report import describe, device_name, versions, write_json
+
+__all__ = ["SamplingVariant", "ablate", "measure"]
+
+_COLUMNS = {
+    "ACM roots": ("acm/roots", ".4f"),
+    "ACM leaves": ("acm/leaves", ".4f"),
+    "PSNR roots": ("psnr/roots", ".1f"),
+    "PSNR leaves": ("psnr/leaves", ".1f"),
+    "reconstruction": ("psnr/reconstruction", ".1f"),
+    "time / none": ("time_ratio", ".2f"),
+}
+
+
+@dataclass
+class SamplingVariant:
+    """One row of the table; the fields are those of :class:`CounterfactualEngine`."""
+
+    guidance: Guidance | None = None
+    steps: int = 30
+    t_max: float = 1.0
+    conditional: bool = True
+
+
+def ablate(args: Sequence[str]) -> None:
+    """Command ``diffcf ablate``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(prog="diffcf ablate", description="Compare guidance rules.")
+    parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
+    parser.add_argument("ckpt", type=str, help="Checkpoint to sample from.")
+    parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
+    parser.add_argument("--variants", type=dict[str, SamplingVariant], help="Rows by name.")
+    parser.add_argument("--images", type=int, default=128, help="Held-out images.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
+    config = parser.parse_args(list(args))
+    built = parser.instantiate_classes(config)
+    if built.data is None or not built.variants:
+        parser.error("name --data and --variants, or a --config that does")
+    started = time.perf_counter()
+    model = DiffusionCounterfactuals.load_from_checkpoint(built.ckpt)
+    if model.graph != built.data.graph:
+        raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
+    seed_everything(built.seed, verbose=False)
+    rows = measure(model, built.data, built.variants, built.images, built.seed)
+    record = {
+        "rows": rows,
+        "variants": {
+            name: asdict(v) | {"guidance": describe(v.guidance)}
+            for name, v in built.variants.items()
+        },
+        "provenance": {
+            "checkpoint": Path(built.ckpt).name,
+            "training": model.training_record,
+            "images": built.images,
+            "seed": built.seed,
+            "device": device_name(model.device),
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": versions(),
+        },
+    }
+    write_json(record, built.out / "ablation.json")
+    text = markdown(rows)
+    (built.out / "ablation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def measure(
+    model: DiffusionCounterfactuals,
+    data: Any,
+    variants: dict[str, SamplingVariant],
+    images: int,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Metrics of every variant on the first ``images`` of the test split.
+
+    ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
+    depth, in the same run; it is left out where there is none.
+    """
+    data.setup("test")
+    factors = data.factors_of("test")
+    rows: dict[str, dict[str, float]] = {}
+    for name, variant in track(variants.items(), description="ablation"):
+        networks = (model.generator, model.projector, model.nscm)
+        engine = CounterfactualEngine(*networks, **vars(variant))
+        evaluation = CounterfactualEvaluation(model.graph, data.scene, factors, 0, seed)
+        for batch in data.test_dataloader():
+            keep = batch["index"] < images
+            if keep.any():
+                evaluation.update(engine, batch["image"][keep], batch["index"][keep])
+        rows[name] = evaluation.compute()
+    for name, variant in variants.items():
+        for other, plain in variants.items():
+            same = (plain.steps, plain.t_max, plain.conditional) == (
+                variant.steps,
+                variant.t_max,
+                variant.conditional,
+            )
+            if same and plain.guidance is None:
+                key = "seconds_per_counterfactual"
+                rows[name]["time_ratio"] = rows[name][key] / rows[other][key]
+    first = next(iter(rows.values()))
+    nothing = {k.removeprefix("do_nothing/"): v for k, v in first.items() if "do_nothing/" in k}
+    return {"do nothing": nothing, **rows}
+
+
+def markdown(rows: dict[str, dict[str, float]]) -> str:
+    """The rows as a markdown table; what was not measured is a dash."""
+    lines = ["| variant | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for name, row in rows.items():
+        cells = [format(row[key], spec) if key in row else "–" for key, spec in _COLUMNS.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

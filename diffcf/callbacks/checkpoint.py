@@ -1,0 +1,40 @@
+"""One file, ``last.ckpt``, that always holds the newest state of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+__all__ = ["LastCheckpoint"]
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Writes ``<dirpath>/last.ckpt`` every few steps, at the end, and when training is cut short.
+
+    ``diffcf fit --ckpt_path <dirpath>/last.ckpt`` goes on from it, after Ctrl-C as well.
+
+    Args:
+        dirpath: folder of the run.
+        every_n_train_steps: steps between writes.
+    """
+
+    def __init__(self, dirpath: str, every_n_train_steps: int = 500) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            every_n_train_steps=every_n_train_steps,
+            save_on_exception=True,
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        ended = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
+        last_epoch = trainer.max_epochs or -1
+        ended |= last_epoch > 0 and trainer.current_epoch + 1 >= last_epoch
+        # The final step rarely falls on a multiple of ``every_n_train_steps``.
+        if (ended or trainer.should_stop) and not trainer.fast_dev_run:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"last{self.FILE_EXTENSION}")

@@ -1,0 +1,181 @@
+"""The callback that answers interventions during validation and test, and measures the answers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from diffcf.callbacks.figures import (
+    counterfactual_grid,
+    log_picture,
+    save_figure,
+    strength_curve,
+)
+from diffcf.counterfactual import CounterfactualEngine
+from diffcf.evaluation import CounterfactualEvaluation, Example
+from diffcf.guidance import Guidance
+from diffcf.report import print_table, provenance, write_json
+
+__all__ = ["CounterfactualCallback"]
+
+
+class CounterfactualCallback(Callback):
+    """λt-guided counterfactuals at validation and test: ACM, PSNR, pictures, ``metrics.json``.
+
+    Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures and
+    ``metrics.json`` into ``<log dir>/counterfactuals/<stage>``. Settings of sampling live here and
+    not in the model, so that a checkpoint can be tested under any of them.
+
+    Args:
+        guidance: rule for λ_t; None for none.
+        steps: DDIM steps, of inversion and of sampling each.
+        t_max: depth of inversion, in (0, 1].
+        conditional: whether the generator is given the factors.
+        val_images: images measured at each validation; 0 for none.
+        test_images: images measured at test; None for all.
+        sequence: length of the sequences of interventions at test.
+        samples: images shown in the picture grid.
+        seed: of the interventions.
+
+    Raises:
+        TypeError: when the data module offers no scene to measure with.
+    """
+
+    def __init__(
+        self,
+        guidance: Guidance | None = None,
+        steps: int = 30,
+        t_max: float = 1.0,
+        conditional: bool = True,
+        val_images: int = 64,
+        test_images: int | None = None,
+        sequence: int = 5,
+        samples: int = 3,
+        seed: int = 0,
+    ) -> None:
+        self.guidance, self.steps = guidance, steps
+        self.t_max, self.conditional = t_max, conditional
+        self.val_images, self.test_images = val_images, test_images
+        self.sequence, self.samples, self.seed = sequence, samples, seed
+        self.metrics: dict[str, float] = {}
+        self._evaluation: CounterfactualEvaluation | None = None
+        self._example: Example | None = None
+        self._started = 0.0
+
+    def engine(self, pl_module: LightningModule) -> CounterfactualEngine:
+        """The engine that is measured: the module's networks under this callback's settings."""
+        return pl_module.engine(self.guidance, self.steps, self.t_max, self.conditional)
+
+    # --- hooks ---
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        skip = trainer.sanity_checking or self.val_images == 0
+        self._evaluation = None if skip else self._begin(trainer, pl_module, "val", 0)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._measure(pl_module, batch, self.val_images)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(trainer, pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._evaluation = self._begin(trainer, pl_module, "test", self.sequence)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._measure(pl_module, batch, self.test_images)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._finish(trainer, pl_module, "test")
+
+    # --- work ---
+
+    def _begin(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, sequence: int
+    ) -> CounterfactualEvaluation:
+        data: Any = getattr(trainer, "datamodule", None)
+        scene = getattr(data, "scene", None)
+        if scene is None:
+            raise TypeError(
+                f"CounterfactualCallback measures with a scene, and {type(data).__name__} has none: "
+                "take a data module with a scene, or remove the callback."
+            )
+        self._example, self._started = None, time.perf_counter()
+        factors = data.factors_of(stage)
+        return CounterfactualEvaluation(
+            pl_module.graph, scene, factors, sequence, self.seed, pl_module.device
+        )
+
+    def _measure(
+        self, pl_module: LightningModule, batch: dict[str, Tensor], limit: int | None
+    ) -> None:
+        if self._evaluation is None:
+            return
+        # By row of the set, not by count, so that every process knows its share.
+        chosen = batch["index"] < (limit if limit is not None else torch.inf)
+        if not chosen.any():
+            return
+        image, index = batch["image"][chosen], batch["index"][chosen]
+        example = self._evaluation.update(self.engine(pl_module), image, index)
+        self._example = self._example or example
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        evaluation, self._evaluation = self._evaluation, None
+        if evaluation is None:
+            return
+        self.metrics = evaluation.compute()  # on every rank: it synchronises
+        pl_module.log_dict(
+            {f"{stage}/{name}": value for name, value in self.metrics.items()}, rank_zero_only=True
+        )
+        self._write(trainer, pl_module, stage, evaluation)
+
+    @rank_zero_only
+    def _write(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        stage: str,
+        evaluation: CounterfactualEvaluation,
+    ) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
+        pictures = {}
+        if self._example is not None:
+            pictures["grid"] = counterfactual_grid(self._example, self.samples)
+        if evaluation.traces:
+            pictures["lambda_t"] = strength_curve(evaluation.traces)
+        for name, figure in pictures.items():
+            save_figure(figure, folder / f"{name}.png")
+            path, key = folder / f"{name}.png", f"{stage}/{name}"
+            log_picture(trainer.loggers, key, path, trainer.global_step)
+        seconds = time.perf_counter() - self._started
+        record = {
+            "metrics": self.metrics,
+            "lambda_t": evaluation.traces,
+            "images": evaluation.images,
+            "provenance": provenance(trainer, pl_module, self, seconds),
+        }
+        write_json(record, folder / "metrics.json")
+        if stage == "test":
+            print_table(self.metrics, pl_module.graph)
+            print(f"Pictures and metrics.json are in {folder}")

@@ -1,0 +1,87 @@
+"""Pictures: the grid of counterfactuals and the curve of λ_t, as PNG files and to any logger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from diffcf.evaluation import Example
+
+__all__ = ["counterfactual_grid", "log_picture", "save_figure", "strength_curve"]
+
+
+def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
+    """A row per intervention; per sample: factual, counterfactual, exact, difference.
+
+    The difference is |counterfactual − exact|, black on white, on the full scale of the pixels.
+    """
+    names = list(example.counterfactual)
+    samples = min(samples, len(example.factual))
+    size = (1.15 * 4 * samples, 1.3 * len(names) + 0.3)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(len(names), 4 * samples, squeeze=False)
+    for row, name in zip(grid, names, strict=True):
+        for sample in range(samples):
+            factual = example.factual[sample]
+            drawn, exact = example.counterfactual[name][sample], example.exact[name][sample]
+            difference = 1 - (drawn - exact).abs()
+            panels = {
+                "factual": factual,
+                "counterfactual": drawn,
+                "exact": exact,
+                "difference": difference,
+            }
+            for axis, (title, image) in zip(row[4 * sample :], panels.items(), strict=False):
+                _show(axis, image)
+                if row is grid[0]:
+                    axis.set_title(title, fontsize=7)
+            row[4 * sample + 1].set_xlabel(example.label[name][sample], fontsize=6)
+    return figure
+
+
+def strength_curve(traces: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """λ_t (median over samples) against t, one line per intervention."""
+    figure = Figure(figsize=(4, 3), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    for name, trace in traces.items():
+        times, strengths = zip(*trace, strict=True)
+        axis.plot(times, strengths, label=f"do({name})", linewidth=1)
+    axis.set(xlabel="t", ylabel="λ_t", yscale="symlog", xlim=(1, 0))
+    axis.legend(fontsize=7)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part.png")
+    figure.savefig(unfinished)
+    os.replace(unfinished, path)
+
+
+def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:
+    """Hand a PNG to every logger that takes pictures (W&B, TensorBoard)."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(path)], step=step)
+        else:
+            experiment: Any = getattr(logger, "experiment", None)
+            if hasattr(experiment, "add_image"):
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                experiment.add_image(key, pixels, step, dataformats="HWC")
+
+
+def _show(axis: Any, image: Tensor) -> None:
+    pixels = ((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
+    grey = pixels.shape[2] == 1
+    axis.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=1)
+    axis.set_xticks([])
+    axis.set_yticks([])

@@ -1,0 +1,61 @@
+"""The command line: ``diffcf fit | validate | test | predict`` and ``diffcf ablate``.
+
+The first four are LightningCLI over any data module that offers a ``graph``; the graph is handed to
+the model, so that it is stated once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from diffcf.ablation import ablate
+from diffcf.graph import CausalGraph, GraphError
+from diffcf.intervention import InterventionError
+from diffcf.module import CheckpointError, DiffusionCounterfactuals
+
+__all__ = ["DiffcfCLI", "main"]
+
+
+class DiffcfCLI(LightningCLI):
+    """LightningCLI that gives the data's graph to the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments(
+            "data.graph", "model.graph", compute_fn=CausalGraph.to_dict, apply_on="instantiate"
+        )
+
+
+def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
+    """Parse and, unless ``run`` is off, run."""
+    return DiffcfCLI(
+        DiffusionCounterfactuals,
+        LightningDataModule,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        # A test writes beside its fit: the second config replaces the first.
+        save_config_kwargs={"overwrite": True},
+        args=args,
+        run=run,
+    )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point; errors of the user's input are one line on stderr and exit status 2."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    try:
+        if arguments[:1] == ["ablate"]:
+            ablate(arguments[1:])
+        else:
+            cli(None if args is None else arguments)
+    except (CheckpointError, FloatingPointError, GraphError, InterventionError) as error:
+        print(f"diffcf: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

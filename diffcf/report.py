@@ -1,0 +1,103 @@
+"""Results as people and programs read them: a table on the terminal, JSON with provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from rich.console import Console
+from rich.table import Table
+
+from diffcf.graph import CausalGraph
+
+__all__ = ["device_name", "print_table", "provenance", "versions", "write_json"]
+
+_PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
+
+
+def print_table(metrics: Mapping[str, float], graph: CausalGraph) -> None:
+    """The ACM table: a row per intervened factor, then roots, leaves and the null intervention."""
+    table = Table(title="Counterfactuals, read by the ruler against the true model")
+    for heading in ("intervention", "ACM", "do nothing", "PSNR to exact (dB)"):
+        table.add_column(heading, justify="left" if heading == "intervention" else "right")
+    for name in graph.names:
+        table.add_row(f"do({name})", *_cells(metrics, name))
+    table.add_section()
+    for group in ("roots", "leaves"):
+        if f"acm/{group}" in metrics:
+            table.add_row(group, *_cells(metrics, group))
+    null = metrics["psnr/reconstruction"]
+    table.add_row("nothing (reconstruction)", f"{metrics['acm/null']:.4f}", "", f"{null:.1f}")
+    Console().print(table)
+    growth = metrics.get("acm/step_growth")
+    if growth is not None:
+        steps = [v for k, v in metrics.items() if k.startswith("acm/step_") and k[-1].isdigit()]
+        listed = " ".join(f"{value:.4f}" for value in steps)
+        print(f"Sequence of interventions, ACM per step: {listed} (last over first {growth:.2f})")
+
+
+def write_json(record: Mapping[str, Any], path: Path) -> None:
+    """Write whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def provenance(
+    trainer: Trainer, pl_module: LightningModule, sampler: Any, seconds: float
+) -> dict[str, Any]:
+    """Where a measurement comes from: config, seed, training, versions, device, wall time."""
+    return {
+        "seed": os.environ.get("PL_GLOBAL_SEED"),
+        "device": device_name(pl_module.device),
+        "precision": trainer.precision,
+        "evaluation_seconds": round(seconds, 1),
+        "training": getattr(pl_module, "training_record", {}),
+        "sampling": {k: v for k, v in vars(sampler).items() if isinstance(v, int | float | bool)},
+        "guidance": describe(getattr(sampler, "guidance", None)),
+        "versions": versions(),
+        "config": _config(trainer),
+    }
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def describe(rule: Any) -> dict[str, Any] | None:
+    """A guidance rule by name and numbers."""
+    return None if rule is None else {"rule": type(rule).__name__, **vars(rule)}
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the processor's with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.is_file():
+        lines = [x for x in cpu_info.read_text().splitlines() if x.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return f"{model}, {torch.get_num_threads()} threads"
+
+
+def _cells(metrics: Mapping[str, float], name: str) -> tuple[str, str, str]:
+    acm, nothing = metrics[f"acm/{name}"], metrics[f"do_nothing/acm/{name}"]
+    return f"{acm:.4f}", f"{nothing:.4f}", f"{metrics[f'psnr/{name}']:.1f}"
+
+
+def _config(trainer: Trainer) -> Any:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, SaveConfigCallback):
+            return yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
+    return None
