@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, seed_everything
 from rich.progress import track
 
-from diffcf.counterfactual import CounterfactualEngine
+from diffcf.counterfactual import Sampling
 from diffcf.evaluation import CounterfactualEvaluation
-from diffcf.guidance import Guidance
 from diffcf.module import CheckpointError, DiffusionCounterfactuals
 from diffcf.report import describe, device_name, versions, write_json
 
-__all__ = ["SamplingVariant", "ablate", "measure"]
+__all__ = ["ablate", "measure"]
 
 _COLUMNS = {
     "ACM roots": ("acm/roots", ".4f"),
@@ -34,23 +33,13 @@ _COLUMNS = {
 }
 
 
-@dataclass
-class SamplingVariant:
-    """One row of the table; the fields are those of :class:`CounterfactualEngine`."""
-
-    guidance: Guidance | None = None
-    steps: int = 30
-    t_max: float = 1.0
-    conditional: bool = True
-
-
 def ablate(args: Sequence[str]) -> None:
     """Command ``diffcf ablate``; ``--help`` lists the arguments."""
     parser = ArgumentParser(prog="diffcf ablate", description="Compare guidance rules.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
     parser.add_argument("ckpt", type=str, help="Checkpoint to sample from.")
     parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
-    parser.add_argument("--variants", type=dict[str, SamplingVariant], help="Rows by name.")
+    parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     parser.add_argument("--images", type=int, default=128, help="Held-out images.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
@@ -67,8 +56,7 @@ def ablate(args: Sequence[str]) -> None:
     record = {
         "rows": rows,
         "variants": {
-            name: asdict(v) | {"guidance": describe(v.guidance)}
-            for name, v in built.variants.items()
+            name: vars(v) | {"guidance": describe(v.guidance)} for name, v in built.variants.items()
         },
         "provenance": {
             "checkpoint": Path(built.ckpt).name,
@@ -89,7 +77,7 @@ def ablate(args: Sequence[str]) -> None:
 def measure(
     model: DiffusionCounterfactuals,
     data: Any,
-    variants: dict[str, SamplingVariant],
+    variants: dict[str, Sampling],
     images: int,
     seed: int,
 ) -> dict[str, dict[str, float]]:
@@ -102,8 +90,7 @@ def measure(
     factors = data.factors_of("test")
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
-        networks = (model.generator, model.projector, model.nscm)
-        engine = CounterfactualEngine(*networks, **vars(variant))
+        engine = model.engine(variant)
         evaluation = CounterfactualEvaluation(model.graph, data.scene, factors, 0, seed)
         for batch in data.test_dataloader():
             keep = batch["index"] < images
@@ -112,12 +99,7 @@ def measure(
         rows[name] = evaluation.compute()
     for name, variant in variants.items():
         for other, plain in variants.items():
-            same = (plain.steps, plain.t_max, plain.conditional) == (
-                variant.steps,
-                variant.t_max,
-                variant.conditional,
-            )
-            if same and plain.guidance is None:
+            if replace(variant, guidance=None) == plain:
                 key = "seconds_per_counterfactual"
                 rows[name]["time_ratio"] = rows[name][key] / rows[other][key]
     first = next(iter(rows.values()))

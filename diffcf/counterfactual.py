@@ -29,7 +29,25 @@ from diffcf.guidance import Guidance, GuidedDenoiser, NoGuidance
 from diffcf.intervention import Do, Intervention
 from diffcf.sampling import ddim_invert, ddim_sample, time_grid
 
-__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine"]
+__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a counterfactual image is drawn; nothing of it belongs to the trained model.
+
+    Attributes:
+        guidance: the rule for λ_t; None for none.
+        steps: DDIM steps, of inversion and of sampling each.
+        t_max: depth of the inversion, in (0, 1]; below 1 less of the image is drawn anew.
+        conditional: whether the generator is given the factors; without them it is the paper's
+            unconditional generator and guidance alone has to move the image.
+    """
+
+    guidance: Guidance | None = None
+    steps: int = 30
+    t_max: float = 1.0
+    conditional: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,11 +89,7 @@ class CounterfactualEngine:
         generator: ``(x_t, t, factors) -> v``.
         projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, K]``.
         nscm: with ``abduct``, ``predict`` and ``graph``.
-        guidance: the rule for λ_t; None for none.
-        steps: DDIM steps, of inversion and of sampling each.
-        t_max: depth of the inversion; below 1 less of the image is drawn anew.
-        conditional: whether the generator is given the factors; without them it is the paper's
-            unconditional generator and guidance alone has to move the image.
+        sampling: how images are drawn.
     """
 
     def __init__(
@@ -83,14 +97,11 @@ class CounterfactualEngine:
         generator: nn.Module,
         projector: nn.Module,
         nscm: nn.Module,
-        guidance: Guidance | None = None,
-        steps: int = 30,
-        t_max: float = 1.0,
-        conditional: bool = True,
+        sampling: Sampling = Sampling(),
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
-        self.guidance = guidance or NoGuidance()
-        self.steps, self.t_max, self.conditional = steps, t_max, conditional
+        self.sampling = sampling
+        self.guidance = sampling.guidance or NoGuidance()
 
     @torch.no_grad()
     def abduct(self, image: Tensor, factors: Tensor | None = None) -> Abducted:
@@ -154,7 +165,7 @@ class CounterfactualEngine:
         return Intervention.from_do(do, self.nscm.graph, len(image), image.device)
 
     def _denoiser(self, factors: Tensor) -> Denoiser:
-        condition = factors if self.conditional else None
+        condition = factors if self.sampling.conditional else None
 
         def denoise(x_t: Tensor, t: Tensor) -> Prediction:
             return prediction_from_velocity(self.generator(x_t, t, condition), x_t, t)
@@ -162,7 +173,7 @@ class CounterfactualEngine:
         return denoise
 
     def _times(self, like: Tensor) -> Tensor:
-        return time_grid(self.steps, self.t_max, like.device)
+        return time_grid(self.sampling.steps, self.sampling.t_max, like.device)
 
 
 def _check_image(image: Tensor) -> None:

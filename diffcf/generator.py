@@ -59,7 +59,7 @@ class UNet(nn.Module):
         width = channels[0]
         for level, wider in enumerate(channels):
             self.down.append(Level(width, wider, condition, blocks, shrink=level > 0))
-            self.up.insert(0, Level(2 * wider, width, condition, blocks, grow=level > 0))
+            self.up.insert(0, Level(wider, width, condition, blocks, grow=level > 0))
             width = wider
         self.middle = Middle(width, condition, attention_heads)
         self.head = nn.Sequential(
@@ -100,7 +100,7 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.middle(h, condition)
         for level in self.up:
-            h = level(torch.cat([h, skips.pop()], dim=1), condition)
+            h = level(h + skips.pop(), condition)
         return rearrange(self.head(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
 
 

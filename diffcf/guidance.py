@@ -69,7 +69,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def shift(self, projector: nn.Module, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
-        """The change of ε̃ at ``x_t`` ``[B, C, H, W]``, ``t`` ``[B]`` toward ``target`` ``[B, K]``."""
+        """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward ``target`` ``[B, K]``."""
 
     def wrap(self, denoiser: Denoiser, projector: nn.Module, target: Tensor) -> Denoiser:
         """The guided denoiser; its ``trace`` collects (t, λ_t) of every guided step."""

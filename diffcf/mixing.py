@@ -109,21 +109,21 @@ class RegionMixer(nn.Module):
     def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
         other, region = self._cut(image)
-        candidate = torch.where(region[:, None], image[other], image)
+        clean = image.new_zeros(len(image))
         with torch.no_grad():
-            both = torch.cat([image, candidate])
-            posterior = projector(both, image.new_zeros(len(both)))
-        attention, reading = posterior.attention[: len(image)], posterior.mean[len(image) :]
-        from_other, decided = self._source(attention, other, region)
-        labels = torch.where(from_other, factors[other], factors)
-        agrees = (reading - labels).abs() < self.tolerance
-        sure = posterior.variance[len(image) :] < (2 * self.tolerance) ** 2
-        mixed = (decided & agrees & sure).all(dim=1) & region.flatten(1).any(dim=1)
-        return Composite(
-            torch.where(mixed[:, None, None, None], candidate, image),
-            torch.where(mixed[:, None], labels, factors),
-            mixed,
-        )
+            attention = projector(image, clean).attention
+            from_other, decided = self._source(attention, other, region)
+            rows = (decided.all(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
+            candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
+            labels = torch.where(from_other[rows], factors[other[rows]], factors[rows])
+            reading = projector(candidate, clean[rows])
+        agrees = (reading.mean - labels).abs() < self.tolerance
+        agrees &= reading.variance < (2 * self.tolerance) ** 2
+        kept = agrees.all(dim=1)
+        image, factors, mixed = image.clone(), factors.clone(), clean.bool()
+        image[rows[kept]], factors[rows[kept]] = candidate[kept], labels[kept]
+        mixed[rows[kept]] = True
+        return Composite(image, factors, mixed)
 
     def _cut(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Each sample's partner ``[B]`` and the region ``[B, H, W]`` that the partner supplies."""
@@ -154,7 +154,7 @@ class RegionMixer(nn.Module):
 
 
 def _contrast_within(contrast: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``contrast`` ``[B, H, W]`` inside every rectangle, ``[B, N]``, by an integral image."""
+    """Sum of ``contrast`` ``[B, H, W]`` inside each rectangle, ``[B, N]``: an integral image."""
     integral = F.pad(contrast.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
     return (
         _at(integral, cuts.bottom, cuts.right)

@@ -24,11 +24,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.counterfactual import CounterfactualEngine
+from diffcf.counterfactual import CounterfactualEngine, Sampling
 from diffcf.diffusion import add_noise, velocity
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph
-from diffcf.guidance import Guidance
 from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.nscm import NSCM
@@ -80,7 +79,7 @@ class DiffusionCounterfactuals(LightningModule):
         nscm: NetworkFactory = NSCM,
         mixing: RegionMixer | None = None,
         weights: dict[str, float] | None = None,
-        factor_dropout: float = 0.1,
+        factor_dropout: float = 0.05,
         all_dropout: float = 0.1,
         projector_share: float = 0.5,
         head_start: int = 0,
@@ -190,7 +189,7 @@ class DiffusionCounterfactuals(LightningModule):
             self.nscm: (self.learning_rate, 0),
         }
         groups = [{"params": n.parameters(), "lr": rate} for n, (rate, _) in rates.items()]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [partial(_rate, start, total, self.warmup) for _, start in rates.values()]
@@ -206,16 +205,9 @@ class DiffusionCounterfactuals(LightningModule):
 
     # --- use ---
 
-    def engine(
-        self,
-        guidance: Guidance | None = None,
-        steps: int = 30,
-        t_max: float = 1.0,
-        conditional: bool = True,
-    ) -> CounterfactualEngine:
-        """A counterfactual engine on these networks; see :class:`CounterfactualEngine`."""
-        networks = (self.generator, self.projector, self.nscm)
-        return CounterfactualEngine(*networks, guidance, steps, t_max, conditional)
+    def engine(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
+        """A counterfactual engine on these networks."""
+        return CounterfactualEngine(self.generator, self.projector, self.nscm, sampling)
 
     # --- checkpoints ---
 

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from rich.console import Console
 from rich.table import Table
 
+from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 
 __all__ = ["device_name", "print_table", "provenance", "versions", "write_json"]
@@ -54,7 +55,7 @@ def write_json(record: Mapping[str, Any], path: Path) -> None:
 
 
 def provenance(
-    trainer: Trainer, pl_module: LightningModule, sampler: Any, seconds: float
+    trainer: Trainer, pl_module: LightningModule, sampling: Sampling, seconds: float
 ) -> dict[str, Any]:
     """Where a measurement comes from: config, seed, training, versions, device, wall time."""
     return {
@@ -63,8 +64,7 @@ def provenance(
         "precision": trainer.precision,
         "evaluation_seconds": round(seconds, 1),
         "training": getattr(pl_module, "training_record", {}),
-        "sampling": {k: v for k, v in vars(sampler).items() if isinstance(v, int | float | bool)},
-        "guidance": describe(getattr(sampler, "guidance", None)),
+        "sampling": vars(sampling) | {"guidance": describe(sampling.guidance)},
         "versions": versions(),
         "config": _config(trainer),
     }

@@ -3,5 +3,6 @@
 from diffcf.callbacks.checkpoint import LastCheckpoint
 from diffcf.callbacks.counterfactual import CounterfactualCallback
 from diffcf.callbacks.random_state import RandomState
+from diffcf.callbacks.writer import CounterfactualWriter
 
-__all__ = ["CounterfactualCallback", "LastCheckpoint", "RandomState"]
+__all__ = ["CounterfactualCallback", "CounterfactualWriter", "LastCheckpoint", "RandomState"]

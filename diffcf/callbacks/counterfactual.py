@@ -17,9 +17,8 @@ from diffcf.callbacks.figures import (
     save_figure,
     strength_curve,
 )
-from diffcf.counterfactual import CounterfactualEngine
+from diffcf.counterfactual import Sampling
 from diffcf.evaluation import CounterfactualEvaluation, Example
-from diffcf.guidance import Guidance
 from diffcf.report import print_table, provenance, write_json
 
 __all__ = ["CounterfactualCallback"]
@@ -33,10 +32,7 @@ class CounterfactualCallback(Callback):
     not in the model, so that a checkpoint can be tested under any of them.
 
     Args:
-        guidance: rule for λ_t; None for none.
-        steps: DDIM steps, of inversion and of sampling each.
-        t_max: depth of inversion, in (0, 1].
-        conditional: whether the generator is given the factors.
+        sampling: guidance rule, steps and depth.
         val_images: images measured at each validation; 0 for none.
         test_images: images measured at test; None for all.
         sequence: length of the sequences of interventions at test.
@@ -49,28 +45,20 @@ class CounterfactualCallback(Callback):
 
     def __init__(
         self,
-        guidance: Guidance | None = None,
-        steps: int = 30,
-        t_max: float = 1.0,
-        conditional: bool = True,
+        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
         val_images: int = 64,
         test_images: int | None = None,
         sequence: int = 5,
         samples: int = 3,
         seed: int = 0,
     ) -> None:
-        self.guidance, self.steps = guidance, steps
-        self.t_max, self.conditional = t_max, conditional
+        self.sampling = sampling
         self.val_images, self.test_images = val_images, test_images
         self.sequence, self.samples, self.seed = sequence, samples, seed
         self.metrics: dict[str, float] = {}
         self._evaluation: CounterfactualEvaluation | None = None
         self._example: Example | None = None
         self._started = 0.0
-
-    def engine(self, pl_module: LightningModule) -> CounterfactualEngine:
-        """The engine that is measured: the module's networks under this callback's settings."""
-        return pl_module.engine(self.guidance, self.steps, self.t_max, self.conditional)
 
     # --- hooks ---
 
@@ -118,8 +106,8 @@ class CounterfactualCallback(Callback):
         scene = getattr(data, "scene", None)
         if scene is None:
             raise TypeError(
-                f"CounterfactualCallback measures with a scene, and {type(data).__name__} has none: "
-                "take a data module with a scene, or remove the callback."
+                f"CounterfactualCallback needs a scene, and {type(data).__name__} has none: take a "
+                "data module with a scene, or remove the callback."
             )
         self._example, self._started = None, time.perf_counter()
         factors = data.factors_of(stage)
@@ -137,7 +125,7 @@ class CounterfactualCallback(Callback):
         if not chosen.any():
             return
         image, index = batch["image"][chosen], batch["index"][chosen]
-        example = self._evaluation.update(self.engine(pl_module), image, index)
+        example = self._evaluation.update(pl_module.engine(self.sampling), image, index)
         self._example = self._example or example
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -173,7 +161,7 @@ class CounterfactualCallback(Callback):
             "metrics": self.metrics,
             "lambda_t": evaluation.traces,
             "images": evaluation.images,
-            "provenance": provenance(trainer, pl_module, self, seconds),
+            "provenance": provenance(trainer, pl_module, self.sampling, seconds),
         }
         write_json(record, folder / "metrics.json")
         if stage == "test":

@@ -1,0 +1,42 @@
+# diffcf: `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= experiments/pendulum_quick.yaml
+RUN := runs/pendulum_quick
+
+# glibc gives large buffers back to the system after every operation; keeping them saves page faults.
+export MALLOC_TRIM_THRESHOLD_ := 2000000000
+export MALLOC_MMAP_THRESHOLD_ := 2000000000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-slow lint clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(BIN)/.ready ## Create .venv and install everything, once
+
+$(BIN)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "diffcf needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: setup ## Train Pendulum (CPU preset), answer interventions, print the table, draw the pictures
+	$(BIN)/diffcf fit --config $(CONFIG)
+	$(BIN)/diffcf test --config $(CONFIG) --ckpt_path $(RUN)/last.ckpt
+
+test: setup ## Run the fast tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup ## Run the tests that train for minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## Style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## Remove runs and caches, keep .venv
+	rm -rf runs .pytest_cache .ruff_cache .mypy_cache

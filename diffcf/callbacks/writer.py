@@ -1,0 +1,69 @@
+"""Counterfactuals to files: ``diffcf predict`` with an intervention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from diffcf.counterfactual import Sampling
+from diffcf.report import write_json
+
+__all__ = ["CounterfactualWriter"]
+
+
+class CounterfactualWriter(Callback):
+    """During ``diffcf predict``, draws every image under one intervention and saves it.
+
+    Writes ``<out>/<index>.png`` and ``<out>/factors.json`` with what the projector read and what
+    the causal model predicts, per image, in the graph's native units.
+
+    Args:
+        do: factor name → value in [0, 1] units.
+        out: folder to write.
+        sampling: guidance rule, steps and depth.
+    """
+
+    def __init__(
+        self,
+        do: dict[str, float],
+        out: str,
+        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.do, self.out, self.sampling = do, Path(out), sampling
+        self._rows: dict[str, dict[str, list[float]]] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        abducted = pl_module.engine(self.sampling).abduct(batch["image"])
+        answer = abducted.predict(self.do)
+        self.out.mkdir(parents=True, exist_ok=True)
+        graph = pl_module.graph
+        pixels = ((answer.image + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        factual, predicted = graph.to_native(abducted.factors), graph.to_native(answer.factors)
+        for row, index in enumerate(batch["index"].tolist()):
+            array = pixels[row].numpy()
+            picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+            picture.save(self.out / f"{index:06d}.png")
+            self._rows[f"{index:06d}"] = {
+                "factual": factual[row].tolist(),
+                "counterfactual": predicted[row].tolist(),
+            }
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        names = list(pl_module.graph.names)
+        rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        record = {"factors": names, "do": self.do, "images": self._rows}
+        write_json(record, self.out / f"factors{rank}.json")
+        self._rows = {}
