@@ -6,51 +6,16 @@ matplotlib's snapping has quantised the shadow. Order and test split are the pub
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from data_modules.loading import Batch, FactorImages, factor_loader
 from data_modules.scenes.pendulum import PendulumScene
 from data_modules.scenes.pendulum_picture import Frame
 from diffcf.graph import CausalGraph
 
-__all__ = ["FactorImages", "PendulumDataModule"]
-
-Batch = dict[str, Tensor]
-
-
-class FactorImages(Dataset[Batch]):
-    """Rows ``index`` of shared images ``[N, 3, H, W]`` and factors ``[N, K]``, as float32 batches.
-
-    The images may be kept in half precision: its step of 5e-4 near ±1 is an eighth of a grey level.
-    """
-
-    def __init__(self, images: Tensor, factors: Tensor, index: Tensor) -> None:
-        self.images, self.factors, self.index = images, factors, index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, item: int) -> Batch:
-        return {name: value[0] for name, value in self.__getitems__([item]).items()}
-
-    def __getitems__(self, items: list[int]) -> Batch:
-        # The loader fetches a whole batch by one indexing instead of stacking single samples.
-        place = torch.as_tensor(items)
-        rows = self.index[place]
-        return {
-            "image": self.images[rows].float(),
-            "factors": self.factors[rows].float(),
-            "index": place,
-        }
-
-
-def _as_it_is(batch: Any) -> Any:
-    # FactorImages hands over whole batches: there is nothing to collate.
-    return batch
+__all__ = ["PendulumDataModule"]
 
 
 class PendulumDataModule(LightningDataModule):
@@ -62,8 +27,7 @@ class PendulumDataModule(LightningDataModule):
         batch_size: training batch; the last, incomplete one of an epoch is dropped.
         eval_batch_size: batch of validation, test and prediction.
         val_fraction: part of the 5,482 training images that is held out, in (0, 1).
-        seed: chooses the validation images and the subsets below. The order of training batches
-            follows Lightning's ``seed_everything`` instead.
+        seed: chooses the validation images, the subsets below and the order of training batches.
         num_workers: loader processes; 0 is fastest here, as the images lie in memory.
         test_size: how many of the 1,826 test images to keep, a seeded subset; None keeps all.
         val_size: the same for the validation images.
@@ -130,27 +94,18 @@ class PendulumDataModule(LightningDataModule):
         return split.factors[split.index].float()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("train", self.batch_size, training=True)
+        return factor_loader(
+            self._split["train"], self.batch_size, self.num_workers, shuffle_seed=self.seed
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("val", self.eval_batch_size)
+        return factor_loader(self._split["val"], self.eval_batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.eval_batch_size)
+        return factor_loader(self._split["test"], self.eval_batch_size, self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()
-
-    def _loader(self, name: str, batch_size: int, training: bool = False) -> DataLoader[Batch]:
-        return DataLoader(
-            self._split[name],
-            batch_size=batch_size,
-            shuffle=training,
-            drop_last=training,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            collate_fn=_as_it_is,
-        )
 
 
 def _at_least(name: str, value: int, low: int) -> int:

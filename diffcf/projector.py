@@ -57,7 +57,8 @@ class LocalPosteriorProjector(nn.Module):
         image_channels: channels of the image.
         patch: side of the square of pixels folded into channels; also the grid of places.
         channels: width.
-        blocks: residual blocks; a place sees ``patch * (4 * blocks + 3)`` pixels across.
+        blocks: residual blocks; the n-th is dilated n-fold. :attr:`field` says how many pixels
+            across a place then sees.
         condition: width of the embedding of t.
         frequencies: Fourier frequencies of t.
         sharpness: β, how strongly attention prefers small variance.
@@ -89,6 +90,12 @@ class LocalPosteriorProjector(nn.Module):
         self.position = FourierFeatures(frequencies)
         self.hidden = nn.Conv2d(channels + 2 * self.position.width, 2 * channels, 1)
         self.head = zero_init(nn.Conv2d(2 * channels, 2 * len(graph), 1))
+
+    @property
+    def field(self) -> int:
+        """Side, in pixels, of the square that a place sees."""
+        reach = 1 + sum(block.conv1.dilation[0] + 1 for block in self.blocks)
+        return self.patch * (2 * reach + 1)
 
     def forward(self, x_t: Tensor, t: Tensor) -> FactorPosterior:
         """Read noisy images ``[B, C, H, W]`` at times ``[B]``.

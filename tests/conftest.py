@@ -1,0 +1,51 @@
+"""Shared fixtures: a small graph, small networks, and one thread (small tensors thrash on more)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.generator import UNet
+from diffcf.graph import CausalGraph
+from diffcf.mixing import RegionMixer
+from diffcf.module import DiffusionCounterfactuals
+from diffcf.nscm import NSCM
+from diffcf.projector import LocalPosteriorProjector
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scene() -> PendulumScene:
+    return PendulumScene()
+
+
+@pytest.fixture(scope="session")
+def graph(scene: PendulumScene) -> CausalGraph:
+    return scene.graph
+
+
+@pytest.fixture(scope="session")
+def small_batch(scene: PendulumScene) -> dict[str, torch.Tensor]:
+    factors = scene.published_grid()[0].float()
+    factors = factors[scene.visible(factors)][:: 7308 // 9][:8]
+    index = torch.arange(len(factors))
+    return {"image": scene.render(factors, 32), "factors": factors, "index": index}
+
+
+@pytest.fixture
+def model(graph: CausalGraph) -> DiffusionCounterfactuals:
+    return DiffusionCounterfactuals(
+        graph,
+        generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2),
+        projector=partial(LocalPosteriorProjector, channels=8, condition=8),
+        nscm=partial(NSCM, hidden=[8]),
+        mixing=RegionMixer(),
+    )

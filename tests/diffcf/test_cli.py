@@ -1,0 +1,183 @@
+"""The product as a user runs it: fit, resume, test, predict, ablate, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+
+from diffcf.cli import cli, main
+from diffcf.module import DiffusionCounterfactuals
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+
+
+class Interrupt(Callback):
+    """Ctrl-C in the first batch of the second epoch."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+
+def tiny(folder: Path, **trainer) -> str:
+    """The quick experiment on a small picture, two epochs of three steps."""
+    text = (ROOT / "experiments/pendulum_quick.yaml").read_text()
+    config = yaml.safe_load(text.replace("runs/pendulum_quick", str(folder)))
+    config["data"]["init_args"] |= {
+        "image_size": 32,
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "val_size": 4,
+        "test_size": 6,
+    }
+    config["model"]["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
+    config["model"]["projector"]["init_args"] |= {"channels": 8}
+    config["model"]["head_start"] = 2
+    config["trainer"] |= {
+        "max_steps": 6,
+        "limit_train_batches": 3,
+        "val_check_interval": 3,
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        **trainer,
+    }
+    for callback in config["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("CounterfactualCallback"):
+            guidance = {"class_path": "diffcf.guidance.GaussNewtonGuidance"}
+            callback["init_args"] |= {
+                "sampling": {"steps": 2, "guidance": guidance},
+                "val_images": 4,
+                "sequence": 2,
+            }
+    config["trainer"]["callbacks"] = [
+        c for c in config["trainer"]["callbacks"] if "ProgressBar" not in c["class_path"]
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def add_callback(path: str, class_path: str, **init_args) -> None:
+    config = yaml.safe_load(Path(path).read_text())
+    config["trainer"]["callbacks"].append({"class_path": class_path, "init_args": init_args})
+    Path(path).write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[str, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny(folder)
+    cli(["fit", "--config", config])
+    return config, folder
+
+
+def test_fit_validates_with_guidance_and_leaves_a_checkpoint(trained) -> None:
+    _, folder = trained
+    record = json.loads(next(folder.rglob("val/metrics.json")).read_text())
+    assert record["images"] == 4 and record["metrics"]["acm"] > 0
+    assert next(folder.rglob("val/grid.png")).stat().st_size > 0
+    model = DiffusionCounterfactuals.load_from_checkpoint(folder / "last.ckpt")
+    assert model.training_record["steps"] == 6
+    header = next(folder.rglob("metrics.csv")).read_text().splitlines()[0]
+    for key in ("train/generator", "train/projector", "train/nscm", "val/acm/light"):
+        assert key in header
+
+
+def test_stand_alone_test_measures_and_says_where_it_comes_from(trained) -> None:
+    config, folder = trained
+    assert main(["test", "--config", config, "--ckpt_path", str(folder / "last.ckpt")]) == 0
+    record = json.loads(next(folder.rglob("test/metrics.json")).read_text())
+    assert record["images"] == 6
+    for key in ("acm/roots", "acm/leaves", "do_nothing/acm/roots", "psnr/reconstruction"):
+        assert record["metrics"][key] > 0
+    assert "acm/step_2" in record["metrics"]
+    assert len(record["lambda_t"]["light"]) == 2, "guidance worked without fit"
+    origin = record["provenance"]
+    assert origin["training"]["steps"] == 6 and origin["training"]["seconds"] > 0
+    assert origin["sampling"]["guidance"]["rule"] == "GaussNewtonGuidance"
+    assert origin["config"]["data"]["init_args"]["image_size"] == 32
+    assert origin["versions"]["torch"] == torch.__version__
+    assert next(folder.rglob("test/lambda_t.png")).stat().st_size > 0
+
+
+def test_predict_writes_counterfactuals(trained, tmp_path) -> None:
+    config, folder = trained
+    copy = tmp_path / "predict.yaml"
+    copy.write_text(Path(config).read_text())
+    add_callback(
+        str(copy),
+        "diffcf.callbacks.CounterfactualWriter",
+        do={"light": 0.8},
+        out=str(tmp_path / "out"),
+        sampling={"steps": 2},
+    )
+    assert main(["predict", "--config", str(copy), "--ckpt_path", str(folder / "last.ckpt")]) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
+    assert len(json.loads((tmp_path / "out/factors.json").read_text())["images"]) == 6
+
+
+def test_ablate_compares_rules_on_one_checkpoint(trained, tmp_path, capsys) -> None:
+    _, folder = trained
+    config = yaml.safe_load((ROOT / "experiments/ablations/guidance.yaml").read_text())
+    config["data"]["init_args"] |= {"image_size": 32, "test_size": 4}
+    config |= {"images": 4, "out": str(tmp_path / "out")}
+    for variant in config["variants"].values():
+        variant["steps"] = 2
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
+    assert main(["ablate", str(folder / "last.ckpt"), "--config", str(tmp_path / "a.yaml")]) == 0
+    rows = json.loads((tmp_path / "out/ablation.json").read_text())["rows"]
+    assert set(config["variants"]) | {"do nothing"} == set(rows)
+    assert rows["conditional, none"]["time_ratio"] == pytest.approx(1.0)
+    assert "| conditional, gauss newton |" in capsys.readouterr().out
+
+
+def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path) -> None:
+    """Weights, EMA, optimizer, schedule, order of batches and random draws, after Ctrl-C."""
+    _, unbroken = trained
+    config = tiny(tmp_path)
+    text = Path(config).read_text()
+    add_callback(config, f"{__name__}.Interrupt")
+    with pytest.raises(SystemExit):
+        cli(["fit", "--config", config])
+    halfway = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert halfway["global_step"] == 3
+    Path(config).write_text(text)
+    cli(["fit", "--config", config, "--ckpt_path", str(tmp_path / "last.ckpt")])
+    one = torch.load(unbroken / "last.ckpt", weights_only=True)
+    two = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert one["global_step"] == two["global_step"] == 6
+    for part in ("state_dict", "current_model_state"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, msg=f"{part} {name}")
+
+
+def test_a_checkpoint_of_another_graph_is_refused_in_one_line(trained, tmp_path, capsys) -> None:
+    config, folder = trained
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["diffcf"]["graph"]["edges"] = [["angle", "light"]]
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    assert main(["test", "--config", config, "--ckpt_path", str(tmp_path / "other.ckpt")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("diffcf: The checkpoint belongs to another graph")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_instantiates(path: Path) -> None:
+    built = cli(["--config", str(path)], run=False)
+    assert built.model.graph == built.datamodule.graph
+    assert built.trainer.max_steps > 0
+
+
+def test_weights_and_biases_is_one_line_away(tmp_path) -> None:
+    config = tiny(tmp_path)
+    logger = "--trainer.logger=lightning.pytorch.loggers.WandbLogger"
+    built = cli(["--config", config, logger, "--trainer.logger.offline=true"], run=False)
+    assert type(built.trainer.logger).__name__ == "WandbLogger"

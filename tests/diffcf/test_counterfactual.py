@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffcf.counterfactual import Sampling
+from diffcf.guidance import GaussNewtonGuidance
+from diffcf.intervention import Intervention
+from diffcf.module import DiffusionCounterfactuals
+
+SHORT = Sampling(steps=4)
+
+
+def test_one_abduction_serves_any_number_of_interventions(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    engine = model.eval().engine(SHORT)
+    calls = []
+    model.generator.register_forward_hook(lambda *_: calls.append(1))
+    abducted = engine.abduct(small_batch["image"], small_batch["factors"])
+    assert len(calls) == 4
+    answers = [abducted.predict({"light": value}) for value in (0.1, 0.5, 0.9)]
+    assert len(calls) == 16
+    again = engine.abduct(small_batch["image"], small_batch["factors"]).predict({"light": 0.5})
+    torch.testing.assert_close(answers[1].image, again.image)
+
+
+def test_the_null_intervention_keeps_the_factors_exactly(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    abducted = model.eval().engine(SHORT).abduct(small_batch["image"], small_batch["factors"])
+    assert torch.equal(abducted.predict({}).factors, small_batch["factors"])
+
+
+def test_roots_and_non_descendants_never_move(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    factors = small_batch["factors"]
+    abducted = model.eval().engine(SHORT).abduct(small_batch["image"], factors)
+    leaf = abducted.predict({"shadow_length": 0.9}).factors
+    assert torch.equal(leaf[:, [0, 1, 3]], factors[:, [0, 1, 3]])
+    root = abducted.predict({"light": 0.9, "angle": 0.1}).factors
+    torch.testing.assert_close(root[:, :2], torch.tensor([[0.1, 0.9]]).expand(8, -1))
+
+
+def test_every_sample_may_have_its_own_value_and_its_own_factor(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    engine, factors = model.eval().engine(SHORT), small_batch["factors"]
+    abducted = engine.abduct(small_batch["image"], factors)
+    values = torch.linspace(0, 1, 8)
+    torch.testing.assert_close(abducted.predict({"angle": values}).factors[:, 0], values)
+    mask = torch.zeros(8, 4, dtype=torch.bool)
+    mask[torch.arange(8), torch.arange(8) % 4] = True
+    answer = abducted.predict(Intervention(torch.full((8, 4), 0.5), mask))
+    assert (answer.factors[mask] == 0.5).all()
+
+
+def test_a_sequence_holds_what_was_set_and_draws_on_the_last_image(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    engine = model.eval().engine(SHORT)
+    steps = [{"shadow_length": 0.8}, {"angle": 0.3}, {"shadow_length": 0.1}]
+    answers = engine.sequence(small_batch["image"], steps, small_batch["factors"])
+    assert (answers[1].factors[:, 2] == 0.8).all(), "what was set stays set"
+    assert (answers[2].factors[:, 2] == 0.1).all(), "until it is set anew"
+    first = engine.abduct(small_batch["image"], small_batch["factors"]).predict(steps[0])
+    torch.testing.assert_close(answers[0].image, first.image)
+
+
+def test_guidance_leaves_a_trace_and_needs_no_grad_mode_of_the_caller(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    engine = model.eval().engine(Sampling(GaussNewtonGuidance(), steps=4))
+    with torch.no_grad():
+        answer = engine.abduct(small_batch["image"]).predict({"light": 0.4})
+    assert len(answer.trace) == 4
+    assert not answer.image.requires_grad
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_bad_images_are_named(model: DiffusionCounterfactuals, small_batch: dict) -> None:
+    engine = model.eval().engine(SHORT)
+    broken = small_batch["image"].clone()
+    broken[3, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="Image 3 of the batch has NaN"):
+        engine.abduct(broken)
+    with pytest.raises(ValueError, match=r"\[B, C, H, W\], got shape \(3, 32, 32\)"):
+        engine.abduct(broken[0])

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.mixing import Rectangles, RegionMixer, _contrast_along, _contrast_within
+from diffcf.projector import FactorPosterior
+
+
+def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
+    contrast = torch.rand(3, 12, 10, dtype=torch.float64)
+    cuts = Rectangles.random((3, 20), (12, 10), contrast.device)
+    within, along = _contrast_within(contrast, cuts), _contrast_along(contrast, cuts)
+    for n in range(20):
+        region = cuts.pick(torch.full((3,), n)).region((12, 10)).double()
+        torch.testing.assert_close(within[:, n], (region * contrast).sum(dim=(1, 2)))
+        down = (region[:, 1:] != region[:, :-1]).double() * (contrast[:, 1:] + contrast[:, :-1])
+        right = region[..., 1:] != region[..., :-1]
+        across = right.double() * (contrast[..., 1:] + contrast[..., :-1])
+        torch.testing.assert_close(along[:, n], down.sum(dim=(1, 2)) + across.sum(dim=(1, 2)))
+
+
+def test_every_place_answers_for_the_image_that_supplied_it() -> None:
+    """Each image is flat with its own factor as colour, so the picture tells the label."""
+    factors = torch.rand(16, 1)
+    image = factors[:, :, None, None].expand(-1, 3, 32, 32)
+    mixed, targets = RegionMixer(fraction=1.0).for_projector(image, factors, patch=4)
+    centres = mixed[:, :1].unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
+    pure = centres.std(dim=-1) < 1e-6  # cells that no seam crosses
+    torch.testing.assert_close(targets[pure], centres.mean(dim=-1)[pure])
+    assert (mixed.flatten(1).std(dim=1) > 0).any()
+
+
+def test_fraction_zero_mixes_nothing() -> None:
+    image, factors = torch.rand(8, 3, 32, 32), torch.rand(8, 2)
+    mixed, targets = RegionMixer(fraction=0.0).for_projector(image, factors, patch=4)
+    torch.testing.assert_close(mixed, image)
+    torch.testing.assert_close(targets, factors[:, :, None, None].expand(-1, -1, 8, 8))
+
+
+class Oracle(nn.Module):
+    """Reads by the scene's ruler and attends where the test tells it to."""
+
+    def __init__(self, scene: PendulumScene) -> None:
+        super().__init__()
+        self.scene = scene
+
+    def forward(self, image: Tensor, t: Tensor) -> FactorPosterior:
+        mean = self.scene.read(image)
+        attention = torch.zeros(len(image), 4, 16, 16)
+        dark = torch.nn.functional.adaptive_avg_pool2d(1 - image.amin(dim=1, keepdim=True), 16)
+        bands = {0: slice(4, 13), 1: slice(0, 4), 2: slice(13, 16), 3: slice(13, 16)}
+        for factor, rows in bands.items():
+            attention[:, factor, rows] = dark[:, 0, rows]
+        attention /= attention.sum(dim=(2, 3), keepdim=True).clamp_min(1e-9)
+        variance = torch.full_like(mean, 1e-4)
+        return FactorPosterior(mean, variance, attention, attention, attention)
+
+
+def test_composites_for_the_generator_are_rightly_labelled(scene: PendulumScene) -> None:
+    factors = scene.published_grid()[0].float()
+    factors = factors[scene.visible(factors)][torch.randperm(7000)[:96]]
+    image = scene.render(factors, 64)
+    composite = RegionMixer(fraction=1.0).for_generator(image, factors, Oracle(scene))
+    assert 0.1 < composite.mixed.float().mean() < 1.0
+    off = (scene.read(composite.image) - composite.factors).abs()
+    assert off.max() < 0.06  # the tolerance, and the ruler's own error
+    untouched = ~composite.mixed
+    torch.testing.assert_close(composite.image[untouched], image[untouched])
+    torch.testing.assert_close(composite.factors[untouched], factors[untouched])
+    # They show combinations that observation never shows.
+    implied = scene.counterfactual(
+        composite.factors, composite.factors, torch.zeros(96, 4, dtype=torch.bool)
+    )
+    torch.testing.assert_close(implied, composite.factors)
+    own = (composite.factors != factors).any(dim=1)
+    assert (own & (composite.factors == factors).any(dim=1))[composite.mixed].all()
