@@ -74,6 +74,8 @@ def factor_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_as_it_is,
+        # Its own generator: starting an epoch draws nothing from the model's random numbers.
+        generator=Generator(),
     )
 
 

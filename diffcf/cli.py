@@ -28,6 +28,11 @@ class DiffcfCLI(LightningCLI):
             "data.graph", "model.graph", compute_fn=CausalGraph.to_dict, apply_on="instantiate"
         )
 
+    def before_instantiate_classes(self) -> None:
+        # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
+        if self.subcommand is not None and self.config[self.subcommand].weights_only is None:
+            self.config[self.subcommand].weights_only = True
+
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
     """Parse and, unless ``run`` is off, run."""

@@ -182,6 +182,4 @@ def _check_image(image: Tensor) -> None:
     broken = ~torch.isfinite(image).flatten(1).all(dim=1)
     if broken.any():
         first = int(broken.nonzero()[0])
-        raise ValueError(
-            f"Image {first} of the batch has pixels that are NaN or infinite: drop it."
-        )
+        raise ValueError(f"Image {first} of the batch has NaN or infinite pixels: drop it.")

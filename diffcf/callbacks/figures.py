@@ -28,7 +28,7 @@ def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
     size = (1.15 * 4 * samples, 1.3 * len(names) + 0.3)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(len(names), 4 * samples, squeeze=False)
-    for row, name in zip(grid, names, strict=True):
+    for line, (row, name) in enumerate(zip(grid, names, strict=True)):
         for sample in range(samples):
             factual = example.factual[sample]
             drawn, exact = example.counterfactual[name][sample], example.exact[name][sample]
@@ -41,7 +41,7 @@ def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
             }
             for axis, (title, image) in zip(row[4 * sample :], panels.items(), strict=False):
                 _show(axis, image)
-                if row is grid[0]:
+                if line == 0:
                     axis.set_title(title, fontsize=7)
             row[4 * sample + 1].set_xlabel(example.label[name][sample], fontsize=6)
     return figure

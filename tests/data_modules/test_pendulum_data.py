@@ -42,7 +42,7 @@ def test_batches_keep_the_contract(module: PendulumDataModule) -> None:
         (module.predict_dataloader(), 128),
     ):
         batch = next(iter(loader))
-        assert set(batch) == {"image", "factors"}
+        assert set(batch) == {"image", "factors", "index"}
         assert batch["image"].shape == (size, 3, 32, 32)
         assert batch["factors"].shape == (size, 4)
         assert batch["image"].dtype == batch["factors"].dtype == torch.float32
@@ -69,12 +69,21 @@ def test_the_splits_partition_the_published_grid(module: PendulumDataModule) -> 
 
 def test_training_is_shuffled_and_whole_batches(module: PendulumDataModule) -> None:
     loader = module.train_dataloader()
-    torch.manual_seed(0)
-    first, second = all_factors(loader), all_factors(loader)
-    torch.manual_seed(0)
-    assert torch.equal(all_factors(loader), first)  # follows seed_everything
+    first = all_factors(loader)
+    loader.sampler.set_epoch(1)
+    second = all_factors(loader)
     assert not torch.equal(first, second)
+    loader.sampler.set_epoch(0)
+    assert torch.equal(all_factors(loader), first)  # the order is a function of the epoch
     assert len(first) == 4934 // 64 * 64
+
+
+def test_an_epoch_draws_nothing_from_the_models_random_numbers(
+    module: PendulumDataModule,
+) -> None:
+    before = torch.get_rng_state()
+    all_factors(module.train_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_seed_chooses_the_validation_images(module: PendulumDataModule) -> None:

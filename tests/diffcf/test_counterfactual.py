@@ -83,7 +83,7 @@ def test_bad_images_are_named(model: DiffusionCounterfactuals, small_batch: dict
     engine = model.eval().engine(SHORT)
     broken = small_batch["image"].clone()
     broken[3, 0, 0, 0] = torch.nan
-    with pytest.raises(ValueError, match="Image 3 of the batch has NaN"):
+    with pytest.raises(ValueError, match="Image 3 of the batch has NaN or infinite"):
         engine.abduct(broken)
     with pytest.raises(ValueError, match=r"\[B, C, H, W\], got shape \(3, 32, 32\)"):
         engine.abduct(broken[0])

@@ -55,7 +55,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(
     model.log = model.log_dict = lambda *args, **kwargs: None
     with torch.no_grad():
         model.generator.head[-1].bias.fill_(torch.inf)
-    with pytest.raises(FloatingPointError, match="'generator' is (nan|inf) at step 0"):
+    with pytest.raises(FloatingPointError, match=r"'generator' is (nan|inf) at step 0"):
         model.training_step(small_batch, 0)
 
 
