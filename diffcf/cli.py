@@ -1,4 +1,4 @@
-"""The command line: ``diffcf fit | validate | test | predict`` and ``diffcf ablate``.
+"""The command line: ``diffcf fit | validate | test | predict`` and ``ablate``, ``table``.
 
 The first four are LightningCLI over any data module that offers a ``graph``; the graph is handed to
 the model, so that it is stated once.
@@ -16,8 +16,18 @@ from diffcf.ablation import ablate
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.module import CheckpointError, DiffusionCounterfactuals
+from diffcf.tables import ResultsError, table
 
 __all__ = ["DiffcfCLI", "main"]
+
+USER_ERRORS = (
+    CheckpointError,
+    FileNotFoundError,
+    FloatingPointError,
+    GraphError,
+    InterventionError,
+    ResultsError,
+)
 
 
 class DiffcfCLI(LightningCLI):
@@ -54,9 +64,11 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["ablate"]:
             ablate(arguments[1:])
+        elif arguments[:1] == ["table"]:
+            table(arguments[1:])
         else:
             cli(None if args is None else arguments)
-    except (CheckpointError, FloatingPointError, GraphError, InterventionError) as error:
+    except USER_ERRORS as error:
         print(f"diffcf: {error}", file=sys.stderr)
         return 2
     return 0
