@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= experiments/pendulum_quick.yaml
-RUN := runs/pendulum_quick
+RUN := runs/$(basename $(notdir $(CONFIG)))
 
 # glibc gives large buffers back to the system after every operation; keeping them saves page faults.
 export MALLOC_TRIM_THRESHOLD_ := 2000000000

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.blocks import FourierFeatures, ResBlock, append_coordinates, zero_init
+from diffcf.blocks import ResBlock, append_coordinates, zero_init
+from diffcf.conditioning import Canvas, ConditionEmbedding, FactorFeatures
+from diffcf.diffusion import noise_level, signal_level
 from diffcf.graph import CausalGraph
 
 __all__ = ["UNet"]
@@ -32,8 +33,12 @@ class UNet(nn.Module):
         blocks: residual blocks per level, on the way down and again on the way up.
         attention_heads: heads of the self-attention at the lowest level; 0 for none.
         condition: width of the conditioning vector.
-        frequencies: Fourier frequencies of t and of every factor.
+        canvas: hidden width of the :class:`Canvas` that is added to the first layer.
+        frequencies: Fourier frequencies of t, of every factor and of places.
         conditional: whether the factors are used at all.
+        data_mean, data_std: of the pixels. What a linear guess with these two numbers knows of v is
+            added at the end, so that the layers need not carry the noise through (Karras et al.
+            2022, https://arxiv.org/abs/2206.00364, section 5, in terms of v).
     """
 
     def __init__(
@@ -45,15 +50,21 @@ class UNet(nn.Module):
         blocks: int = 1,
         attention_heads: int = 4,
         condition: int = 256,
+        canvas: int = 128,
         frequencies: int = 6,
         conditional: bool = True,
+        data_mean: float = 0.0,
+        data_std: float = 0.5,
     ) -> None:
         super().__init__()
         self.patch, self.conditional = patch, conditional
+        self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)
-        self.embed = ConditionEmbedding(len(graph) if conditional else 0, condition, frequencies)
+        self.features = FactorFeatures(len(graph) if conditional else 0, frequencies)
+        self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
         folded = image_channels * patch**2
         self.stem = nn.Conv2d(folded + 2, channels[0], 3, padding=1)
+        self.canvas = Canvas(self.features.width, canvas, channels[0], frequencies)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width = channels[0]
@@ -65,7 +76,7 @@ class UNet(nn.Module):
         self.head = nn.Sequential(
             nn.GroupNorm(8, channels[0]),
             nn.SiLU(),
-            zero_init(nn.Conv2d(channels[0], folded, 3, padding=1)),
+            zero_init(nn.Conv2d(channels[0], 2 * folded, 3, padding=1)),
         )
 
     def forward(
@@ -90,10 +101,24 @@ class UNet(nn.Module):
                 f"UNet takes image sides that are multiples of {self.stride}, got "
                 f"{tuple(x_t.shape[-2:])}: change image_size, patch or the number of levels."
             )
-        condition = self.embed(t, factors, known)
+        signal, noise = signal_level(t), noise_level(t)
+        centred = x_t - signal * self.data_mean
+        spread = ((signal * self.data_std).square() + noise.square()).sqrt()
+        guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
+        rest = self.residual_scale(t) * self._layers(centred / spread, t, factors, known)
+        return guess - noise * self.data_mean + rest
+
+    def residual_scale(self, t: Tensor) -> Tensor:
+        """Standard deviation of what the linear guess leaves of v, ``[B, 1, 1, 1]``."""
+        variance = (signal_level(t) * self.data_std).square() + noise_level(t).square()
+        return self.data_std / variance.sqrt()
+
+    def _layers(self, x: Tensor, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
+        features = self.features(t, factors, known)
+        condition = self.embed(t, features)
         p = self.patch
-        h = rearrange(x_t, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
-        h = self.stem(append_coordinates(h))
+        x = rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        h = self.stem(append_coordinates(x)) + self.canvas(x, features)
         skips = []
         for level in self.down:
             h = level(h, condition)
@@ -101,36 +126,10 @@ class UNet(nn.Module):
         h = self.middle(h, condition)
         for level in self.up:
             h = level(h + skips.pop(), condition)
-        return rearrange(self.head(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
-
-
-class ConditionEmbedding(nn.Module):
-    """t and the known factors → a conditioning vector ``[B, width]``."""
-
-    def __init__(self, num_factors: int, width: int, frequencies: int) -> None:
-        super().__init__()
-        self.num_factors = num_factors
-        self.fourier = FourierFeatures(frequencies)
-        # One more feature per factor says whether it is known.
-        inputs = self.fourier.width + num_factors * (self.fourier.width + 1)
-        self.mlp = nn.Sequential(
-            nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
-        )
-
-    def forward(self, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
-        features = self.fourier(t)
-        if self.num_factors:
-            if factors is None:
-                factors = t.new_zeros(len(t), self.num_factors)
-                known = torch.zeros_like(factors, dtype=torch.bool)
-            elif known is None:
-                known = torch.ones_like(factors, dtype=torch.bool)
-            # where, not a product: an unknown factor may be NaN.
-            heeded = torch.where(known, factors, 0.0)
-            flag = known.to(factors).unsqueeze(-1)
-            of_factors = torch.cat([self.fourier(heeded) * flag, flag], dim=-1)
-            features = torch.cat([features, of_factors.flatten(1)], dim=-1)
-        return self.mlp(features)
+        # A gate on the input itself: the few channels in between say what is drawn where, and need
+        # not carry every pixel's noise to the end only to subtract it there.
+        gate, content = self.head(h).chunk(2, dim=1)
+        return rearrange(gate * x + content, "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
 
 
 class Middle(nn.Module):

@@ -133,7 +133,10 @@ class DiffusionCounterfactuals(LightningModule):
         known &= torch.rand_like(factors[:, :1]) >= self.all_dropout
         t, noise = _stratified_times(image), torch.randn_like(image)
         v = self.generator(add_noise(image, noise, t), t, factors, known)
-        return (v.float() - velocity(image, noise, t)).square().mean()
+        # In units of what is left to learn at each t, so that every t counts alike: without it the
+        # high noise levels, where the factors decide what is drawn, would weigh a tenth.
+        error = (v.float() - velocity(image, noise, t)) / self.generator.residual_scale(t)
+        return error.square().mean()
 
     def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         patch = self.projector.patch
