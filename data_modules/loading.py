@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["Batch", "FactorImages", "ShuffledOrder", "factor_loader"]
+__all__ = [
+    "Batch",
+    "FactorImages",
+    "ResumableLoader",
+    "ShuffledOrder",
+    "evaluation_loader",
+    "training_loader",
+]
 
 Batch = dict[str, Tensor]
 
@@ -45,10 +53,15 @@ class ShuffledOrder(Sampler[int]):
 
     So a resumed run meets the batches that the unbroken run would have met. Lightning tells the
     epoch through :meth:`set_epoch`.
+
+    Args:
+        length: number of images.
+        seed: of all orders.
+        skip: images of the first epoch that were already seen before the run was cut short.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, length: int, seed: int, skip: int = 0) -> None:
+        self.length, self.seed, self.skip, self.epoch = length, seed, skip, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -58,25 +71,65 @@ class ShuffledOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        yield from torch.randperm(self.length, generator=generator).tolist()
+        skip, self.skip = self.skip, 0
+        yield from torch.randperm(self.length, generator=generator)[skip:].tolist()
 
 
-def factor_loader(
-    dataset: FactorImages, batch_size: int, num_workers: int = 0, shuffle_seed: int | None = None
-) -> DataLoader[Batch]:
-    """A loader; with ``shuffle_seed`` for training: shuffled, without the incomplete last batch."""
-    training = shuffle_seed is not None
-    return DataLoader(
+class ResumableLoader(DataLoader[Batch]):
+    """A loader over :class:`ShuffledOrder`; its state is the epoch."""
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.sampler.epoch}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.sampler.set_epoch(state["epoch"])  # type: ignore[attr-defined]
+
+
+def training_loader(
+    dataset: FactorImages,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    trainer: Trainer | None = None,
+) -> ResumableLoader:
+    """Shuffled, without the incomplete last batch; goes on mid-epoch where ``trainer`` resumes."""
+    done = _batches_done(trainer, len(dataset) // batch_size) if trainer is not None else 0
+    order = ShuffledOrder(len(dataset), seed, skip=done * batch_size)
+    return ResumableLoader(
         dataset,
         batch_size=batch_size,
-        sampler=ShuffledOrder(len(dataset), shuffle_seed) if shuffle_seed is not None else None,
-        drop_last=training,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        collate_fn=_as_it_is,
-        # Its own generator: starting an epoch draws nothing from the model's random numbers.
-        generator=Generator(),
+        sampler=order,
+        drop_last=True,
+        **_common(num_workers),
     )
+
+
+def evaluation_loader(
+    dataset: FactorImages, batch_size: int, num_workers: int
+) -> DataLoader[Batch]:
+    """In the order of the set, to its end."""
+    return DataLoader(dataset, batch_size=batch_size, **_common(num_workers))
+
+
+def _common(num_workers: int) -> dict[str, Any]:
+    return {
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "collate_fn": _as_it_is,
+        # Its own generator: starting an epoch draws nothing from the model's random numbers.
+        "generator": Generator(),
+    }
+
+
+def _batches_done(trainer: Trainer, epoch: int) -> int:
+    """Batches of the current epoch (of length ``epoch``) that a resumed run has behind it."""
+    if not trainer.fit_loop.restarting:
+        return 0
+    done = int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+    limit = trainer.limit_train_batches
+    length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
+    # A checkpoint written after the last batch resumes with the next epoch.
+    return 0 if done >= length else done
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
-from data_modules.loading import Batch, FactorImages, factor_loader
+from data_modules.loading import Batch, FactorImages, evaluation_loader, training_loader
 from data_modules.scenes.pendulum import PendulumScene
 from data_modules.scenes.pendulum_picture import Frame
 from diffcf.graph import CausalGraph
@@ -94,15 +94,15 @@ class PendulumDataModule(LightningDataModule):
         return split.factors[split.index].float()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return factor_loader(
-            self._split["train"], self.batch_size, self.num_workers, shuffle_seed=self.seed
+        return training_loader(
+            self._split["train"], self.batch_size, self.num_workers, self.seed, self.trainer
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return factor_loader(self._split["val"], self.eval_batch_size, self.num_workers)
+        return evaluation_loader(self._split["val"], self.eval_batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return factor_loader(self._split["test"], self.eval_batch_size, self.num_workers)
+        return evaluation_loader(self._split["test"], self.eval_batch_size, self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()

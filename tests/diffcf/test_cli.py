@@ -18,10 +18,13 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 
 
 class Interrupt(Callback):
-    """Ctrl-C in the first batch of the second epoch."""
+    """Ctrl-C before batch ``batch`` of the second epoch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if trainer.current_epoch == 1:
+        if trainer.current_epoch == 1 and batch_idx == self.batch:
             raise KeyboardInterrupt
 
 
@@ -108,6 +111,15 @@ def test_stand_alone_test_measures_and_says_where_it_comes_from(trained) -> None
     assert next(folder.rglob("test/lambda_t.png")).stat().st_size > 0
 
 
+def test_stand_alone_validate_is_guided_too(trained, tmp_path) -> None:
+    config, folder = trained
+    copy = tmp_path / "validate.yaml"
+    copy.write_text(Path(config).read_text().replace(str(folder), str(tmp_path)))
+    assert main(["validate", "--config", str(copy), "--ckpt_path", str(folder / "last.ckpt")]) == 0
+    record = json.loads(next(tmp_path.rglob("val/metrics.json")).read_text())
+    assert len(record["lambda_t"]["angle"]) == 2
+
+
 def test_predict_writes_counterfactuals(trained, tmp_path) -> None:
     config, folder = trained
     copy = tmp_path / "predict.yaml"
@@ -139,16 +151,17 @@ def test_ablate_compares_rules_on_one_checkpoint(trained, tmp_path, capsys) -> N
     assert "| conditional, gauss newton |" in capsys.readouterr().out
 
 
-def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path) -> None:
+@pytest.mark.parametrize("batch", [0, 2])
+def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path, batch: int) -> None:
     """Weights, EMA, optimizer, schedule, order of batches and random draws, after Ctrl-C."""
     _, unbroken = trained
     config = tiny(tmp_path)
     text = Path(config).read_text()
-    add_callback(config, f"{__name__}.Interrupt")
+    add_callback(config, f"{__name__}.Interrupt", batch=batch)
     with pytest.raises(SystemExit):
         cli(["fit", "--config", config])
     halfway = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert halfway["global_step"] == 3
+    assert halfway["global_step"] == 3 + batch
     Path(config).write_text(text)
     cli(["fit", "--config", config, "--ckpt_path", str(tmp_path / "last.ckpt")])
     one = torch.load(unbroken / "last.ckpt", weights_only=True)
