@@ -16,9 +16,10 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, seed_everything
 from rich.progress import track
 
+from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
 from diffcf.evaluation import CounterfactualEvaluation
-from diffcf.module import CheckpointError, DiffusionCounterfactuals
+from diffcf.module import DiffusionCounterfactuals
 from diffcf.report import describe, device_name, versions, write_json
 
 __all__ = ["ablate", "measure"]
@@ -60,7 +61,7 @@ def ablate(args: Sequence[str]) -> None:
         },
         "provenance": {
             "checkpoint": Path(built.ckpt).name,
-            "training": model.training_record,
+            "training": model.training_record.as_dict(),
             "images": built.images,
             "seed": built.seed,
             "device": device_name(model.device),

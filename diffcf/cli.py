@@ -13,9 +13,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from diffcf.ablation import ablate
+from diffcf.checkpoints import CheckpointError
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
-from diffcf.module import CheckpointError, DiffusionCounterfactuals
+from diffcf.module import DiffusionCounterfactuals
 from diffcf.tables import ResultsError, table
 
 __all__ = ["DiffcfCLI", "main"]

@@ -30,6 +30,7 @@ __all__ = [
     "noise_level",
     "prediction_from_velocity",
     "signal_level",
+    "stratified_times",
     "velocity",
 ]
 
@@ -69,3 +70,10 @@ def prediction_from_velocity(v: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
     """Clean image and noise from a predicted velocity."""
     signal, noise = signal_level(t), noise_level(t)
     return Prediction(denoised=signal * x_t - noise * v, eps=noise * x_t + signal * v)
+
+
+def stratified_times(image: Tensor) -> Tensor:
+    """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
+    count = len(image)
+    strata = torch.randperm(count, device=image.device)
+    return (strata + torch.rand(count, device=image.device)) / count

@@ -76,7 +76,7 @@ class UNet(nn.Module):
         self.head = nn.Sequential(
             nn.GroupNorm(8, channels[0]),
             nn.SiLU(),
-            zero_init(nn.Conv2d(channels[0], 2 * folded, 3, padding=1)),
+            zero_init(nn.Conv2d(channels[0], 2 * folded, 1)),
         )
 
     def forward(

@@ -44,6 +44,7 @@ class Rectangles(NamedTuple):
     bottom: Tensor
     left: Tensor
     right: Tensor
+    size: tuple[int, int]
 
     @classmethod
     def random(
@@ -58,16 +59,17 @@ class Rectangles(NamedTuple):
         in_rows = torch.where(half_plane & ~along, 1.0, high[0])
         in_columns = torch.where(half_plane & along, 1.0, high[1])
         bounds = (low[0] * size[0], in_rows * size[0], low[1] * size[1], in_columns * size[1])
-        return cls(*(bound.round().long() for bound in bounds))
+        return cls(*(bound.round().long() for bound in bounds), size)
 
     def pick(self, choice: Tensor) -> Rectangles:
         """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
-        return Rectangles(*(bound.gather(1, choice[:, None])[:, 0] for bound in self))
+        picked = (bound.gather(1, choice[:, None])[:, 0] for bound in self[:4])
+        return Rectangles(*picked, self.size)
 
-    def region(self, size: tuple[int, int]) -> Tensor:
+    def region(self) -> Tensor:
         """Bounds ``[B]`` as ``[B, H, W]`` bool."""
-        rows = torch.arange(size[0], device=self.top.device)
-        columns = torch.arange(size[1], device=self.top.device)
+        rows = torch.arange(self.size[0], device=self.top.device)
+        columns = torch.arange(self.size[1], device=self.top.device)
         in_rows = (rows >= self.top[:, None]) & (rows < self.bottom[:, None])
         in_columns = (columns >= self.left[:, None]) & (columns < self.right[:, None])
         return in_rows[:, :, None] & in_columns[:, None, :]
@@ -100,7 +102,9 @@ class RegionMixer(nn.Module):
 
     def for_projector(self, image: Tensor, factors: Tensor, patch: int) -> tuple[Tensor, Tensor]:
         """Composites ``[B, C, H, W]`` and every place's label ``[B, K, H / patch, W / patch]``."""
-        other, region = self._cut(image)
+        other = torch.randperm(len(image), device=image.device)
+        cuts, cost = self._cuts(image, image[other])
+        region = self._tried(cuts.pick(cost.argmin(dim=1)).region())
         mixed = torch.where(region[:, None], image[other], image)
         share = F.avg_pool2d(region[:, None].float(), patch)
         ours, theirs = factors[:, :, None, None], factors[other][:, :, None, None]
@@ -108,14 +112,17 @@ class RegionMixer(nn.Module):
 
     def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
-        other, region = self._cut(image)
+        other = torch.randperm(len(image), device=image.device)
         clean = image.new_zeros(len(image))
+        cuts, cost = self._cuts(image, image[other])
         with torch.no_grad():
-            attention = projector(image, clean).attention
-            from_other, decided = self._source(attention, other, region)
-            rows = (decided.all(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
+            from_other, decided = self._source(projector(image, clean).attention, other, cuts)
+            best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
+            region = self._tried(cuts.pick(best).region())
+            rows = (decided.any(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
+            chosen = from_other[rows, :, best[rows]]
             candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
-            labels = torch.where(from_other[rows], factors[other[rows]], factors[rows])
+            labels = torch.where(chosen, factors[other[rows]], factors[rows])
             reading = projector(candidate, clean[rows])
         agrees = (reading.mean - labels).abs() < self.tolerance
         agrees &= reading.variance < (2 * self.tolerance) ** 2
@@ -125,37 +132,44 @@ class RegionMixer(nn.Module):
         mixed[rows[kept]] = True
         return Composite(image, factors, mixed)
 
-    def _cut(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Each sample's partner ``[B]`` and the region ``[B, H, W]`` that the partner supplies."""
-        other = torch.randperm(len(image), device=image.device)
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        contrast = (image - image[other]).abs().mean(dim=1)
-        cuts = Rectangles.random((len(image), self.cuts), size, image.device)
-        within, seam = _contrast_within(contrast, cuts), _contrast_along(contrast, cuts)
+    def _cuts(self, ours: Tensor, theirs: Tensor) -> tuple[Rectangles, Tensor]:
+        """Random cuts and what each would cost, ``[B, N]``."""
+        contrast = (ours - theirs).abs().mean(dim=1)
+        cuts = Rectangles.random((len(ours), self.cuts), _size(ours), ours.device)
+        within, seam = _sum_within(contrast, cuts), _sum_along(contrast, cuts)
         total = contrast.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
-        wanted = torch.rand(len(image), 1, device=image.device)
-        cost = (within / total - wanted).abs() + self.seam_cost * seam / total
-        region = cuts.pick(cost.argmin(dim=1)).region(size)
-        tried = torch.rand(len(image), device=image.device) < self.fraction
-        return other, region & tried[:, None, None]
+        wanted = torch.rand(len(ours), 1, device=ours.device)
+        return cuts, (within / total - wanted).abs() + self.seam_cost * seam / total
 
-    def _source(self, attention: Tensor, other: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-        """Which source speaks for each factor, ``[B, K]`` (True: the partner), and is it decided?
+    def _tried(self, region: Tensor) -> Tensor:
+        """Regions ``[B, H, W]``, emptied but for the share ``fraction`` of the batch."""
+        tried = torch.rand(len(region), device=region.device) < self.fraction
+        return region & tried[:, None, None]
 
-        Decided means that the place where the one image states the factor is in the composite,
-        and the place where the other image states it is not.
+    def _source(self, attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
+        """Under each cut: does the partner speak for a factor, ``[B, K, N]``; is it decided?
+
+        Decided, ``[B, N]``, are cuts under which the place where one image states a factor is in
+        the composite, and the place where the other image states it is not, for every factor; and
+        each image speaks for at least one.
         """
-        share = F.adaptive_avg_pool2d(region[:, None].float(), tuple(attention.shape[-2:]))
-        ours_shown = (attention * (1 - share)).sum(dim=(2, 3))
-        theirs_shown = (attention[other] * share).sum(dim=(2, 3))
+        patch = cuts.size[0] // attention.shape[-2]
+        pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
+        ours_shown = 1 - _sum_within(pixels, cuts)
+        theirs_shown = _sum_within(pixels[other], cuts)
         ours = (ours_shown > 1 - self.remainder) & (theirs_shown < self.remainder)
         theirs = (theirs_shown > 1 - self.remainder) & (ours_shown < self.remainder)
-        return theirs, ours | theirs
+        decided = (ours | theirs).all(dim=1) & ours.any(dim=1) & theirs.any(dim=1)
+        return theirs, decided
 
 
-def _contrast_within(contrast: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``contrast`` ``[B, H, W]`` inside each rectangle, ``[B, N]``: an integral image."""
-    integral = F.pad(contrast.cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+def _size(image: Tensor) -> tuple[int, int]:
+    return int(image.shape[-2]), int(image.shape[-1])
+
+
+def _sum_within(values: Tensor, cuts: Rectangles) -> Tensor:
+    """Sum of ``values`` ``[B, (K,) H, W]`` in each rectangle, ``[B, (K,) N]``: integral images."""
+    integral = F.pad(values.cumsum(dim=-2).cumsum(dim=-1), (1, 0, 1, 0))
     return (
         _at(integral, cuts.bottom, cuts.right)
         - _at(integral, cuts.top, cuts.right)
@@ -164,10 +178,9 @@ def _contrast_within(contrast: Tensor, cuts: Rectangles) -> Tensor:
     )
 
 
-def _contrast_along(contrast: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``contrast`` on both sides of every rectangle's edge, ``[B, N]``."""
-    horizontal = _edge_sums(contrast)
-    vertical = _edge_sums(contrast.mT)
+def _sum_along(values: Tensor, cuts: Rectangles) -> Tensor:
+    """Sum of ``values`` ``[B, H, W]`` on both sides of every rectangle's edge, ``[B, N]``."""
+    horizontal, vertical = _edge_sums(values), _edge_sums(values.mT)
     rows = [
         _at(horizontal, row, cuts.right) - _at(horizontal, row, cuts.left)
         for row in (cuts.top, cuts.bottom)
@@ -179,15 +192,18 @@ def _contrast_along(contrast: Tensor, cuts: Rectangles) -> Tensor:
     return rows[0] + rows[1] + columns[0] + columns[1]
 
 
-def _edge_sums(contrast: Tensor) -> Tensor:
-    """``[B, H + 1, W + 1]``: contrast across the edge above row r, summed over columns before c.
+def _edge_sums(values: Tensor) -> Tensor:
+    """``[B, H + 1, W + 1]``: values across the edge above row r, summed over columns before c.
 
     The picture's own border is no seam, hence zeros there.
     """
-    across = F.pad(contrast[:, 1:] + contrast[:, :-1], (0, 0, 1, 1))
+    across = F.pad(values[:, 1:] + values[:, :-1], (0, 0, 1, 1))
     return F.pad(across.cumsum(dim=2), (1, 0))
 
 
 def _at(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Entries ``[B, N]`` of ``[B, R, C]`` at rows and columns ``[B, N]``."""
-    return table.flatten(1).gather(1, row * table.shape[2] + column)
+    """Entries ``[B, (K,) N]`` of ``[B, (K,) R, C]`` at rows and columns ``[B, N]``."""
+    place = row * table.shape[-1] + column
+    if table.dim() == 4:
+        place = place[:, None].expand(-1, table.shape[1], -1)
+    return table.flatten(-2).gather(-1, place)

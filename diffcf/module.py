@@ -11,8 +11,6 @@ term is logged by name as ``train/<term>`` and has its weight in YAML.
 from __future__ import annotations
 
 import math
-import os
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,24 +22,23 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffcf.checkpoints import (
+    SPEC_KEY,
+    CheckpointError,
+    TrainingRecord,
+    read_checkpoint,
+    spec_of,
+)
 from diffcf.counterfactual import CounterfactualEngine, Sampling
-from diffcf.diffusion import add_noise, velocity
+from diffcf.diffusion import add_noise, stratified_times, velocity
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.nscm import NSCM
 from diffcf.projector import LocalPosteriorProjector
-from diffcf.report import device_name
 
-__all__ = ["CheckpointError", "DiffusionCounterfactuals"]
-
-SPEC_KEY = "diffcf"
-"""Where a checkpoint keeps the graph and the networks' descriptions."""
-
-
-class CheckpointError(ValueError):
-    """The checkpoint is not one of ours, or belongs to another graph."""
+__all__ = ["DiffusionCounterfactuals"]
 
 
 class DiffusionCounterfactuals(LightningModule):
@@ -104,8 +101,7 @@ class DiffusionCounterfactuals(LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.projector_learning_rate = projector_learning_rate
         self.warmup, self.clip = warmup, clip
-        self.training_record: dict[str, Any] = {}
-        self._clock = 0.0
+        self.training_record = TrainingRecord()
 
     # --- losses ---
 
@@ -131,7 +127,7 @@ class DiffusionCounterfactuals(LightningModule):
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         known = torch.rand_like(factors) >= self.factor_dropout
         known &= torch.rand_like(factors[:, :1]) >= self.all_dropout
-        t, noise = _stratified_times(image), torch.randn_like(image)
+        t, noise = stratified_times(image), torch.randn_like(image)
         v = self.generator(add_noise(image, noise, t), t, factors, known)
         # In units of what is left to learn at each t, so that every t counts alike: without it the
         # high noise levels, where the factors decide what is drawn, would weigh a tenth.
@@ -147,7 +143,7 @@ class DiffusionCounterfactuals(LightningModule):
             targets = factors[:, :, None, None].expand(-1, -1, h, w)
         novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), patch)
         # Half of the images clean: that is where the factual is read.
-        t = _stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
+        t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
         return self.projector.local_loss(posterior, targets, novelty)
 
@@ -215,34 +211,24 @@ class DiffusionCounterfactuals(LightningModule):
     # --- checkpoints ---
 
     def on_fit_start(self) -> None:
-        self._clock = time.perf_counter()
-
-    def _record_training(self) -> dict[str, Any]:
-        """Steps, seconds (over all resumed runs) and device of the training so far."""
-        now = time.perf_counter()
-        seconds = self.training_record.get("seconds", 0.0) + now - self._clock
-        self._clock = now
-        self.training_record = {
-            "seconds": round(seconds, 1),
-            "steps": self.global_step,
-            "seed": os.environ.get("PL_GLOBAL_SEED"),
-            "device": device_name(self.device),
-        }
-        return self.training_record
+        self.training_record.start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        record = {"graph": self.graph.to_dict(), "networks": self.spec}
-        checkpoint[SPEC_KEY] = record | {"training": self._record_training()}
+        checkpoint[SPEC_KEY] = {
+            "graph": self.graph.to_dict(),
+            "networks": self.spec,
+            "training": self.training_record.update(self.global_step, self.device),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        record = _spec_of(checkpoint, "This checkpoint")
-        self.training_record = dict(record["training"])
-        graph = CausalGraph.from_dict(record["graph"])
+        spec = spec_of(checkpoint)
+        graph = CausalGraph.from_dict(spec["graph"])
         if graph != self.graph:
             raise CheckpointError(
                 f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
                 "take the config the checkpoint was trained with."
             )
+        self.training_record = TrainingRecord(spec["training"])
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -253,24 +239,12 @@ class DiffusionCounterfactuals(LightningModule):
         Raises:
             CheckpointError: when the file is missing, unreadable or not one of ours.
         """
-        path = Path(checkpoint_path)
-        if not path.is_file():
-            raise CheckpointError(f"Checkpoint {path} does not exist: check the path.")
-        try:
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        except Exception as error:  # torch raises a dozen kinds for a file it cannot read
-            raise CheckpointError(f"Checkpoint {path} cannot be read: {error}") from error
-        record = _spec_of(checkpoint, str(path))
-        model = cls(CausalGraph.from_dict(record["graph"]), **record["networks"])
-        model.training_record = dict(record["training"])
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        spec = spec_of(checkpoint)
+        model = cls(spec["graph"], **spec["networks"])
+        model.training_record = TrainingRecord(spec["training"])
         model.load_state_dict(checkpoint["state_dict"])
         return model.to(map_location).eval()
-
-
-def _spec_of(checkpoint: Any, name: str) -> dict[str, Any]:
-    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
-        raise CheckpointError(f"{name} was not written by diffcf: it describes no networks.")
-    return checkpoint[SPEC_KEY]
 
 
 def _rate(start: int, total: int, warmup: int, step: int) -> float:
@@ -280,10 +254,3 @@ def _rate(start: int, total: int, warmup: int, step: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))
-
-
-def _stratified_times(image: Tensor) -> Tensor:
-    """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
-    count = len(image)
-    strata = torch.randperm(count, device=image.device)
-    return (strata + torch.rand(count, device=image.device)) / count

@@ -63,7 +63,7 @@ def provenance(
         "device": device_name(pl_module.device),
         "precision": trainer.precision,
         "evaluation_seconds": round(seconds, 1),
-        "training": getattr(pl_module, "training_record", {}),
+        "training": pl_module.training_record.as_dict(),
         "sampling": vars(sampling) | {"guidance": describe(sampling.guidance)},
         "versions": versions(),
         "config": _config(trainer),

@@ -4,16 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.scenes.pendulum import PendulumScene
-from diffcf.mixing import Rectangles, RegionMixer, _contrast_along, _contrast_within
+from diffcf.mixing import Rectangles, RegionMixer, _sum_along, _sum_within
 from diffcf.projector import FactorPosterior
 
 
 def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
     contrast = torch.rand(3, 12, 10, dtype=torch.float64)
     cuts = Rectangles.random((3, 20), (12, 10), contrast.device)
-    within, along = _contrast_within(contrast, cuts), _contrast_along(contrast, cuts)
+    within, along = _sum_within(contrast, cuts), _sum_along(contrast, cuts)
     for n in range(20):
-        region = cuts.pick(torch.full((3,), n)).region((12, 10)).double()
+        region = cuts.pick(torch.full((3,), n)).region().double()
         filled = region.flatten(1).any(dim=1)  # an empty rectangle has an edge but no seam
         torch.testing.assert_close(within[:, n], (region * contrast).sum(dim=(1, 2)))
         down = (region[:, 1:] != region[:, :-1]).double() * (contrast[:, 1:] + contrast[:, :-1])

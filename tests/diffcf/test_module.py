@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 import torch
 
+from diffcf.checkpoints import CheckpointError
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph, Factor
-from diffcf.module import CheckpointError, DiffusionCounterfactuals
+from diffcf.module import DiffusionCounterfactuals
 from diffcf.networks import build_network, network_spec
 from diffcf.nscm import NSCM
 
