@@ -27,6 +27,7 @@ __all__ = [
     "Denoiser",
     "Prediction",
     "add_noise",
+    "haunted_noise",
     "noise_level",
     "prediction_from_velocity",
     "signal_level",
@@ -77,3 +78,31 @@ def stratified_times(image: Tensor) -> Tensor:
     count = len(image)
     strata = torch.randperm(count, device=image.device)
     return (strata + torch.rand(count, device=image.device)) / count
+
+
+def haunted_noise(image: Tensor, ghost: float) -> Tensor:
+    """Noise as inversion leaves it, rather than as the forward process draws it.
+
+    For images that their factors determine, the noise x_T that inversion abducts is weaker than
+    Gaussian and holds a ghost of the factual: a faint copy of what sets it apart from other images.
+    A generator that met Gaussian noise only follows that ghost instead of the factors it is given.
+    So half of the samples get weaker noise, and half get the ghost of *another* image on top, which
+    only the factors can tell from the truth. (Our addition.)
+
+    Args:
+        image: ``[B, C, H, W]``.
+        ghost: the ghost's largest amplitude; 0 for plain Gaussian noise.
+
+    Returns:
+        Noise like ``image``.
+    """
+    noise = torch.randn_like(image)
+    if ghost == 0.0:
+        return noise
+    shape = (len(image), 1, 1, 1)
+    strength = torch.rand(shape, device=image.device)
+    weaker = torch.rand(shape, device=image.device) < 0.5
+    haunted = torch.rand(shape, device=image.device) < 0.5
+    other = image[torch.randperm(len(image), device=image.device)] - image.mean(dim=0)
+    amplitude = ghost * torch.rand(shape, device=image.device)
+    return torch.where(weaker, strength, 1.0) * noise + torch.where(haunted, amplitude, 0.0) * other

@@ -90,8 +90,8 @@ class RegionMixer(nn.Module):
 
     def __init__(
         self,
-        fraction: float = 0.67,
-        cuts: int = 48,
+        fraction: float = 0.8,
+        cuts: int = 64,
         seam_cost: float = 3.0,
         remainder: float = 0.1,
         tolerance: float = 0.05,

@@ -30,7 +30,7 @@ from diffcf.checkpoints import (
     spec_of,
 )
 from diffcf.counterfactual import CounterfactualEngine, Sampling
-from diffcf.diffusion import add_noise, stratified_times, velocity
+from diffcf.diffusion import add_noise, haunted_noise, stratified_times, velocity
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
@@ -53,6 +53,8 @@ class DiffusionCounterfactuals(LightningModule):
         weights: weight of each loss term; terms that are not named have weight 1.
         factor_dropout: probability that the generator is not told a factor.
         all_dropout: probability that it is told none, which keeps it usable unconditionally.
+        ghost: amplitude of other images' ghosts in the generator's noise; see
+            :func:`diffcf.diffusion.haunted_noise`.
         projector_share: part of each batch that the projector is trained on.
         head_start: steps in which projector and NSCM train alone, until the projector can tell
             which region speaks for which factor.
@@ -78,6 +80,7 @@ class DiffusionCounterfactuals(LightningModule):
         weights: dict[str, float] | None = None,
         factor_dropout: float = 0.05,
         all_dropout: float = 0.1,
+        ghost: float = 0.5,
         projector_share: float = 0.5,
         head_start: int = 0,
         learning_rate: float = 1.5e-3,
@@ -96,7 +99,7 @@ class DiffusionCounterfactuals(LightningModule):
         self.mixing = mixing
         self.weights = dict(weights or {})
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
-        self.projector_share = projector_share
+        self.ghost, self.projector_share = ghost, projector_share
         self.head_start = head_start
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.projector_learning_rate = projector_learning_rate
@@ -127,7 +130,7 @@ class DiffusionCounterfactuals(LightningModule):
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         known = torch.rand_like(factors) >= self.factor_dropout
         known &= torch.rand_like(factors[:, :1]) >= self.all_dropout
-        t, noise = stratified_times(image), torch.randn_like(image)
+        t, noise = stratified_times(image), haunted_noise(image, self.ghost)
         v = self.generator(add_noise(image, noise, t), t, factors, known)
         # In units of what is left to learn at each t, so that every t counts alike: without it the
         # high noise levels, where the factors decide what is drawn, would weigh a tenth.
