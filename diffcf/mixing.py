@@ -4,15 +4,19 @@ In observational data the shadow is a function of pendulum and sun, so nothing i
 contradicts a network that reads, or draws, the shadow from them. Composites do: a region of one
 image pasted into another shows factor combinations that observation never shows.
 
-A cut is chosen among random ones by what it changes: it should bring over a share f of all that
-differs between the two images, f drawn evenly from [0, 1], with little contrast along its seam. So
-cuts fall between objects, and a narrow gap between two objects is cut as often as a wide one.
+Cuts are all straight ones and some random rectangles, chosen by what they bring over and by how
+little texture lies along their seam (the energy of Avidan & Shamir, 2007): they run between
+objects, not through them, where a spliced object would look whole and be mislabelled.
 
-- For the projector every place of a composite answers for the image that supplied it.
-- For the generator a composite needs a right label for *every* factor. The projector's attention
-  says where each source image states it: exactly one of the two statements must have come into the
-  composite, and the projector, reading the composite, must agree with it. Otherwise (two suns, no
-  sun, a shadow cut in two) the image itself is used instead.
+- What a cut brings over is told by the projector's attention, which says where either image states
+  a factor. A wish is drawn, a random contrast between factors, and the cut that meets it best is
+  taken; so the factors that are easily parted do not crowd out those that are not.
+- For the projector every place of a composite answers for the image that supplied it. While its
+  attention is still learning it would cut by its own prejudice, so half of its composites ignore
+  it: they bring over a share f of all texture, f drawn evenly from [0, 1].
+- For the generator a composite needs a right label for *every* factor: exactly one of the two
+  statements must have come into the composite, and the projector, reading the composite, must not
+  contradict it. Otherwise (two suns, no sun, a shadow cut in two) the image itself is used.
 
 Only observational images and their labels enter. Our reconstruction; region mixing after CutMix
 (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
@@ -50,16 +54,25 @@ class Rectangles(NamedTuple):
     def random(
         cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
     ) -> Rectangles:
-        """Half-planes (half of them, cut along either axis) and rectangles, of an H × W image."""
+        """``shape`` B × N random rectangles of an image of ``size`` H × W."""
         low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
-        half_plane = torch.rand(shape, device=device) < 0.5
-        along = torch.rand(shape, device=device) < 0.5
-        # A half-plane is a rectangle that is open on three sides.
-        low = torch.where(half_plane, 0.0, low)
-        in_rows = torch.where(half_plane & ~along, 1.0, high[0])
-        in_columns = torch.where(half_plane & along, 1.0, high[1])
-        bounds = (low[0] * size[0], in_rows * size[0], low[1] * size[1], in_columns * size[1])
+        bounds = (low[0] * size[0], high[0] * size[0], low[1] * size[1], high[1] * size[1])
         return cls(*(bound.round().long() for bound in bounds), size)
+
+    @classmethod
+    def halves(cls, count: int, size: tuple[int, int], device: torch.device) -> Rectangles:
+        """All that is above a row or left of a column, ``count`` times the same H + W - 2."""
+        rows = torch.arange(1, size[0], device=device)
+        columns = torch.arange(1, size[1], device=device)
+        bottom = torch.cat([rows, torch.full_like(columns, size[0])])
+        right = torch.cat([torch.full_like(rows, size[1]), columns])
+        zero = torch.zeros_like(bottom)
+        return cls(*(b.expand(count, -1) for b in (zero, bottom, zero, right)), size)
+
+    def join(self, other: Rectangles) -> Rectangles:
+        """Both sets of rectangles for each sample."""
+        pairs = zip(self[:4], other[:4], strict=True)
+        return Rectangles(*(torch.cat(pair, dim=1) for pair in pairs), self.size)
 
     def pick(self, choice: Tensor) -> Rectangles:
         """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
@@ -81,90 +94,130 @@ class RegionMixer(nn.Module):
     Args:
         fraction: share of the projector's batch that is mixed, and of the generator's that is
             tried.
-        cuts: random cuts among which each composite's is chosen.
-        seam_cost: how much contrast along the seam counts beside the share of change.
+        cuts: random rectangles among which, beside all halves, each composite's cut is chosen.
+        seam_cost: how much the share of texture that lies on the seam counts.
+        seam_limit: the share above which a cut is not good enough for the generator.
         remainder: attention that may be lost from the source that speaks for a factor, and left
             of the other, for a composite to train the generator.
-        tolerance: how far, in [0, 1] units, the composite's reading may be from the label.
+        tolerance: how far, in [0, 1] units and beyond its own standard deviation, the reading of
+            a composite may be from the label.
     """
 
     def __init__(
         self,
         fraction: float = 0.8,
         cuts: int = 64,
-        seam_cost: float = 3.0,
+        seam_cost: float = 5.0,
+        seam_limit: float = 0.04,
         remainder: float = 0.1,
-        tolerance: float = 0.05,
+        tolerance: float = 0.02,
     ) -> None:
         super().__init__()
         self.fraction, self.cuts = fraction, cuts
-        self.seam_cost, self.remainder, self.tolerance = seam_cost, remainder, tolerance
+        self.seam_cost, self.seam_limit = seam_cost, seam_limit
+        self.remainder, self.tolerance = remainder, tolerance
 
-    def for_projector(self, image: Tensor, factors: Tensor, patch: int) -> tuple[Tensor, Tensor]:
-        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, H / patch, W / patch]``."""
+    def for_projector(
+        self, image: Tensor, factors: Tensor, projector: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``."""
         other = torch.randperm(len(image), device=image.device)
-        cuts, cost = self._cuts(image, image[other])
+        cuts, share, seam = self._cuts(image, image[other])
+        attention = _attention(projector, image)
+        ours, theirs = _shown(attention, other, cuts)
+        unguided = torch.rand_like(share[:, :1]) < 0.5
+        missed = (share - torch.rand_like(share[:, :1])).abs()
+        cost = torch.where(unguided, missed, _unmet(theirs - ours)) + self.seam_cost * seam
         region = self._tried(cuts.pick(cost.argmin(dim=1)).region())
         mixed = torch.where(region[:, None], image[other], image)
-        share = F.avg_pool2d(region[:, None].float(), patch)
-        ours, theirs = factors[:, :, None, None], factors[other][:, :, None, None]
-        return mixed, torch.where(share > 0.5, theirs, ours)
+        inside = F.adaptive_avg_pool2d(region[:, None].float(), attention.shape[-2:]) > 0.5
+        own, partner = factors[:, :, None, None], factors[other][:, :, None, None]
+        return mixed, torch.where(inside, partner, own)
 
     def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
         other = torch.randperm(len(image), device=image.device)
-        clean = image.new_zeros(len(image))
-        cuts, cost = self._cuts(image, image[other])
-        with torch.no_grad():
-            from_other, decided = self._source(projector(image, clean).attention, other, cuts)
-            best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
-            region = self._tried(cuts.pick(best).region())
-            rows = (decided.any(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
-            chosen = from_other[rows, :, best[rows]]
-            candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
-            labels = torch.where(chosen, factors[other[rows]], factors[rows])
-            reading = projector(candidate, clean[rows])
-        agrees = (reading.mean - labels).abs() < self.tolerance
-        agrees &= reading.variance < (2 * self.tolerance) ** 2
-        kept = agrees.all(dim=1)
-        image, factors, mixed = image.clone(), factors.clone(), clean.bool()
+        cuts, _, seam = self._cuts(image, image[other])
+        from_other, decided = self._decided(*_shown(_attention(projector, image), other, cuts))
+        decided &= seam < self.seam_limit
+        cost = _unmet(2.0 * from_other - 1.0) + self.seam_cost * seam
+        best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
+        region = self._tried(cuts.pick(best).region())
+        rows = (decided.any(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
+        chosen = from_other[rows, :, best[rows]]
+        candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
+        labels = torch.where(chosen, factors[other[rows]], factors[rows])
+        kept = self._agrees(projector, candidate, labels)
+        image, factors = image.clone(), factors.clone()
+        mixed = torch.zeros(len(image), dtype=torch.bool, device=image.device)
         image[rows[kept]], factors[rows[kept]] = candidate[kept], labels[kept]
         mixed[rows[kept]] = True
         return Composite(image, factors, mixed)
 
-    def _cuts(self, ours: Tensor, theirs: Tensor) -> tuple[Rectangles, Tensor]:
-        """Random cuts and what each would cost, ``[B, N]``."""
-        contrast = (ours - theirs).abs().mean(dim=1)
-        cuts = Rectangles.random((len(ours), self.cuts), _size(ours), ours.device)
-        within, seam = _sum_within(contrast, cuts), _sum_along(contrast, cuts)
-        total = contrast.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
-        wanted = torch.rand(len(ours), 1, device=ours.device)
-        return cuts, (within / total - wanted).abs() + self.seam_cost * seam / total
+    def _agrees(self, projector: nn.Module, image: Tensor, labels: Tensor) -> Tensor:
+        """``[B]`` bool: the reading of the composite does not contradict any label."""
+        with torch.no_grad():
+            reading = projector(image, image.new_zeros(len(image)))
+        # An unsure reading is no contradiction: to demand a sure one would leave out whatever is
+        # hard to read, and the generator would never see it combined anew.
+        allowed = reading.variance + self.tolerance**2
+        return ((reading.mean - labels).square() < allowed).all(dim=1)
+
+    def _cuts(self, ours: Tensor, theirs: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
+        """Cuts, the share of texture within each and the share on its seam, ``[B, N]``."""
+        size = (int(ours.shape[-2]), int(ours.shape[-1]))
+        cuts = Rectangles.random((len(ours), self.cuts), size, ours.device)
+        cuts = cuts.join(Rectangles.halves(len(ours), size, ours.device))
+        texture = _texture(ours) + _texture(theirs) + (ours - theirs).abs().mean(dim=1)
+        total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
+        return cuts, _sum_within(texture, cuts) / total, _sum_along(texture, cuts) / total
 
     def _tried(self, region: Tensor) -> Tensor:
         """Regions ``[B, H, W]``, emptied but for the share ``fraction`` of the batch."""
         tried = torch.rand(len(region), device=region.device) < self.fraction
         return region & tried[:, None, None]
 
-    def _source(self, attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
+    def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Under each cut: does the partner speak for a factor, ``[B, K, N]``; is it decided?
 
         Decided, ``[B, N]``, are cuts under which the place where one image states a factor is in
         the composite, and the place where the other image states it is not, for every factor; and
         each image speaks for at least one.
         """
-        patch = cuts.size[0] // attention.shape[-2]
-        pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
-        ours_shown = 1 - _sum_within(pixels, cuts)
-        theirs_shown = _sum_within(pixels[other], cuts)
-        ours = (ours_shown > 1 - self.remainder) & (theirs_shown < self.remainder)
-        theirs = (theirs_shown > 1 - self.remainder) & (ours_shown < self.remainder)
-        decided = (ours | theirs).all(dim=1) & ours.any(dim=1) & theirs.any(dim=1)
-        return theirs, decided
+        own = (ours > 1 - self.remainder) & (theirs < self.remainder)
+        partner = (theirs > 1 - self.remainder) & (ours < self.remainder)
+        return partner, (own | partner).all(dim=1) & own.any(dim=1) & partner.any(dim=1)
 
 
-def _size(image: Tensor) -> tuple[int, int]:
-    return int(image.shape[-2]), int(image.shape[-1])
+def _attention(projector: nn.Module, image: Tensor) -> Tensor:
+    """Where the projector reads each factor of clean images, ``[B, K, h, w]``."""
+    with torch.no_grad():
+        return projector(image, image.new_zeros(len(image))).attention
+
+
+def _shown(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
+    """Attention of both images that each cut leaves in the composite, ``[B, K, N]`` each."""
+    patch = cuts.size[0] // attention.shape[-2]
+    pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
+    return 1 - _sum_within(pixels, cuts), _sum_within(pixels[other], cuts)
+
+
+def _unmet(taken: Tensor) -> Tensor:
+    """How far each cut falls short of a random wish, ``[B, N]``.
+
+    ``taken`` ``[B, K, N]`` is 1 where a factor comes from the partner, -1 where it stays. The wish
+    is a contrast, summing to 0 over factors, so that bringing over all, or nothing, is no answer.
+    """
+    wish = torch.randn_like(taken[:, :, :1])
+    wish = F.normalize(wish - wish.mean(dim=1, keepdim=True), dim=1)
+    return -(wish * taken).sum(dim=1)
+
+
+def _texture(image: Tensor) -> Tensor:
+    """How much each pixel of ``[B, C, H, W]`` differs from its neighbours, ``[B, H, W]``."""
+    down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).abs()
+    right = F.pad(image.diff(dim=-1), (0, 1)).abs()
+    return (down + right).mean(dim=1)
 
 
 def _sum_within(values: Tensor, cuts: Rectangles) -> Tensor:

@@ -140,10 +140,10 @@ class DiffusionCounterfactuals(LightningModule):
     def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         patch = self.projector.patch
         if self.mixing is not None:
-            image, targets = self.mixing.for_projector(image, factors, patch)
+            image, targets = self.mixing.for_projector(image, factors, self.projector)
         else:
-            h, w = image.shape[-2] // patch, image.shape[-1] // patch
-            targets = factors[:, :, None, None].expand(-1, -1, h, w)
+            grid = (image.shape[-2] // patch, image.shape[-1] // patch)
+            targets = factors[:, :, None, None].expand(-1, -1, *grid)
         novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), patch)
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
