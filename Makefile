@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= experiments/pendulum_quick.yaml
+SEED ?= 0
 RUN := runs/$(basename $(notdir $(CONFIG)))
 
 # glibc gives large buffers back to the system after every operation; keeping them saves page faults.
@@ -24,8 +25,8 @@ $(BIN)/.ready: pyproject.toml
 	@touch $@
 
 run: setup ## Train Pendulum (CPU preset), answer interventions, print the table, draw the pictures
-	$(BIN)/diffcf fit --config $(CONFIG)
-	$(BIN)/diffcf test --config $(CONFIG) --ckpt_path $(RUN)/last.ckpt
+	$(BIN)/diffcf fit --config $(CONFIG) --seed_everything $(SEED)
+	$(BIN)/diffcf test --config $(CONFIG) --seed_everything $(SEED) --ckpt_path $(RUN)/last.ckpt
 
 test: setup ## Run the fast tests
 	$(BIN)/python -m pytest -m 'not slow'
