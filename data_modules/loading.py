@@ -125,7 +125,8 @@ def _batches_done(trainer: Trainer, epoch: int) -> int:
     """Batches of the current epoch (of length ``epoch``) that a resumed run has behind it."""
     if not trainer.fit_loop.restarting:
         return 0
-    done = int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    done = int(progress.processed)
     limit = trainer.limit_train_batches
     length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
     # A checkpoint written after the last batch resumes with the next epoch.

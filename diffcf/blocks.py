@@ -16,6 +16,8 @@ class FourierFeatures(nn.Module):
     The frequencies are π, 2π, 4π, ...: fine enough to place an edge at a fraction of a pixel.
     """
 
+    bands: Tensor
+
     def __init__(self, frequencies: int) -> None:
         super().__init__()
         self.width = 2 * frequencies + 1

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +97,7 @@ class CounterfactualEngine:
         self,
         generator: nn.Module,
         projector: nn.Module,
-        nscm: nn.Module,
+        nscm: Any,
         sampling: Sampling = Sampling(),
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm

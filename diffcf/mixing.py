@@ -57,7 +57,7 @@ class Rectangles(NamedTuple):
         """``shape`` B × N random rectangles of an image of ``size`` H × W."""
         low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
         bounds = (low[0] * size[0], high[0] * size[0], low[1] * size[1], high[1] * size[1])
-        return cls(*(bound.round().long() for bound in bounds), size)
+        return cls._make([*(bound.round().long() for bound in bounds), size])
 
     @classmethod
     def halves(cls, count: int, size: tuple[int, int], device: torch.device) -> Rectangles:
@@ -67,17 +67,18 @@ class Rectangles(NamedTuple):
         bottom = torch.cat([rows, torch.full_like(columns, size[0])])
         right = torch.cat([torch.full_like(rows, size[1]), columns])
         zero = torch.zeros_like(bottom)
-        return cls(*(b.expand(count, -1) for b in (zero, bottom, zero, right)), size)
+        bounds = (zero, bottom, zero, right)
+        return cls._make([*(bound.expand(count, -1) for bound in bounds), size])
 
     def join(self, other: Rectangles) -> Rectangles:
         """Both sets of rectangles for each sample."""
         pairs = zip(self[:4], other[:4], strict=True)
-        return Rectangles(*(torch.cat(pair, dim=1) for pair in pairs), self.size)
+        return Rectangles._make([*(torch.cat(pair, dim=1) for pair in pairs), self.size])
 
     def pick(self, choice: Tensor) -> Rectangles:
         """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
         picked = (bound.gather(1, choice[:, None])[:, 0] for bound in self[:4])
-        return Rectangles(*picked, self.size)
+        return Rectangles._make([*picked, self.size])
 
     def region(self) -> Tensor:
         """Bounds ``[B]`` as ``[B, H, W]`` bool."""
@@ -130,7 +131,8 @@ class RegionMixer(nn.Module):
         cost = torch.where(unguided, missed, _unmet(theirs - ours)) + self.seam_cost * seam
         region = self._tried(cuts.pick(cost.argmin(dim=1)).region())
         mixed = torch.where(region[:, None], image[other], image)
-        inside = F.adaptive_avg_pool2d(region[:, None].float(), attention.shape[-2:]) > 0.5
+        grid = (attention.shape[-2], attention.shape[-1])
+        inside = F.adaptive_avg_pool2d(region[:, None].float(), grid) > 0.5
         own, partner = factors[:, :, None, None], factors[other][:, :, None, None]
         return mixed, torch.where(inside, partner, own)
 

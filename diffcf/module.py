@@ -159,7 +159,8 @@ class DiffusionCounterfactuals(LightningModule):
                     f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
                     "learning_rate, or look at the batch."
                 )
-        total = sum(self.weights.get(name, 1.0) * value for name, value in terms.items())
+        weighted = [self.weights.get(name, 1.0) * value for name, value in terms.items()]
+        total = torch.stack(weighted).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
         return total

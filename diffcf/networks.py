@@ -44,8 +44,8 @@ def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
     return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": arguments}
 
 
-def build_network(spec: NetworkSpec, graph: CausalGraph) -> nn.Module:
-    """The network that ``spec`` describes, for ``graph``.
+def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
+    """The network (``nn.Module``) that ``spec`` describes, for ``graph``.
 
     Raises:
         ValueError: when the class cannot be found, is no network or does not take these arguments.

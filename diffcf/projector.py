@@ -65,6 +65,8 @@ class LocalPosteriorProjector(nn.Module):
         scale_floor: least standard deviation that a place may claim.
     """
 
+    binary: Tensor
+
     def __init__(
         self,
         graph: CausalGraph,
@@ -83,9 +85,9 @@ class LocalPosteriorProjector(nn.Module):
         fourier = FourierFeatures(frequencies)
         self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            LocalBlock(channels, condition, dilation=1 + n) for n in range(blocks)
-        )
+        dilations = range(1, blocks + 1)
+        self.blocks = nn.ModuleList(LocalBlock(channels, condition, n) for n in dilations)
+        self.reach = 1 + sum(n + 1 for n in dilations)  # places, stem included
         # Where a place lies is told again, finely, where positions are computed.
         self.position = FourierFeatures(frequencies)
         self.hidden = nn.Conv2d(channels + 2 * self.position.width, 2 * channels, 1)
@@ -94,8 +96,7 @@ class LocalPosteriorProjector(nn.Module):
     @property
     def field(self) -> int:
         """Side, in pixels, of the square that a place sees."""
-        reach = 1 + sum(block.conv1.dilation[0] + 1 for block in self.blocks)
-        return self.patch * (2 * reach + 1)
+        return self.patch * (2 * self.reach + 1)
 
     def forward(self, x_t: Tensor, t: Tensor) -> FactorPosterior:
         """Read noisy images ``[B, C, H, W]`` at times ``[B]``.

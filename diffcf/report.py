@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from rich.console import Console
 from rich.table import Table
@@ -55,7 +55,7 @@ def write_json(record: Mapping[str, Any], path: Path) -> None:
 
 
 def provenance(
-    trainer: Trainer, pl_module: LightningModule, sampling: Sampling, seconds: float
+    trainer: Trainer, pl_module: Any, sampling: Sampling, seconds: float
 ) -> dict[str, Any]:
     """Where a measurement comes from: config, seed, training, versions, device, wall time."""
     return {

@@ -36,5 +36,5 @@ class LastCheckpoint(ModelCheckpoint):
         last_epoch = trainer.max_epochs or -1
         ended |= last_epoch > 0 and trainer.current_epoch + 1 >= last_epoch
         # The final step rarely falls on a multiple of ``every_n_train_steps``.
-        if (ended or trainer.should_stop) and not trainer.fast_dev_run:
+        if (ended or trainer.should_stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(str(self.dirpath)) / f"last{self.FILE_EXTENSION}")

@@ -100,7 +100,7 @@ class CounterfactualCallback(Callback):
     # --- work ---
 
     def _begin(
-        self, trainer: Trainer, pl_module: LightningModule, stage: str, sequence: int
+        self, trainer: Trainer, pl_module: Any, stage: str, sequence: int
     ) -> CounterfactualEvaluation:
         data: Any = getattr(trainer, "datamodule", None)
         scene = getattr(data, "scene", None)
@@ -115,9 +115,7 @@ class CounterfactualCallback(Callback):
             pl_module.graph, scene, factors, sequence, self.seed, pl_module.device
         )
 
-    def _measure(
-        self, pl_module: LightningModule, batch: dict[str, Tensor], limit: int | None
-    ) -> None:
+    def _measure(self, pl_module: Any, batch: dict[str, Tensor], limit: int | None) -> None:
         if self._evaluation is None:
             return
         # By row of the set, not by count, so that every process knows its share.
@@ -142,7 +140,7 @@ class CounterfactualCallback(Callback):
     def _write(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: Any,
         stage: str,
         evaluation: CounterfactualEvaluation,
     ) -> None:

@@ -46,10 +46,11 @@ class CounterfactualWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        abducted = pl_module.engine(self.sampling).abduct(batch["image"])
+        model: Any = pl_module
+        abducted = model.engine(self.sampling).abduct(batch["image"])
         answer = abducted.predict(self.do)
         self.out.mkdir(parents=True, exist_ok=True)
-        graph = pl_module.graph
+        graph = model.graph
         pixels = ((answer.image + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
         factual, predicted = graph.to_native(abducted.factors), graph.to_native(answer.factors)
         for row, index in enumerate(batch["index"].tolist()):
@@ -62,7 +63,8 @@ class CounterfactualWriter(Callback):
             }
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        names = list(pl_module.graph.names)
+        model: Any = pl_module
+        names = list(model.graph.names)
         rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         record = {"factors": names, "do": self.do, "images": self._rows}
         write_json(record, self.out / f"factors{rank}.json")
