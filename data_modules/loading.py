@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 class FactorImages(Dataset[Batch]):
     """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, as float32 batches.
 
-    The images may be kept in half precision: its step of 5e-4 near ±1 is an eighth of a grey level.
+    Images are floats in [-1, 1] or uint8 in 0…255.
     """
 
     def __init__(self, images: Tensor, factors: Tensor, index: Tensor) -> None:
@@ -41,8 +41,12 @@ class FactorImages(Dataset[Batch]):
         # The loader fetches a whole batch by one indexing instead of stacking single samples.
         place = torch.as_tensor(items)
         rows = self.index[place]
+        image = self.images[rows]
+        # 0…255 to [-1, 1], in place on the batch's own copy.
+        scale = image.dtype == torch.uint8
+        image = image.float().div_(127.5).sub_(1.0) if scale else image.float()
         return {
-            "image": self.images[rows].float(),
+            "image": image,
             "factors": self.factors[rows].float(),
             "index": place,
         }

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 __all__ = ["KINDS", "CausalGraph", "Factor", "GraphError"]
 
-KINDS = ("continuous", "binary")
+KINDS = ("continuous", "binary", "categorical")
 
 
 class GraphError(ValueError):
@@ -28,14 +29,22 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True)
 class Factor:
-    """One causal factor: ``kind`` is one of :data:`KINDS`; ``[low, high]`` is in native units."""
+    """One causal factor: ``kind`` is one of :data:`KINDS`; ``[low, high]`` is in native units.
+
+    The native value of a categorical factor is the place of its category in ``categories``, so its
+    range is 0 to their number less one, whatever is given.
+    """
 
     name: str
     kind: str = "continuous"
     low: float = 0.0
     high: float = 1.0
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.kind == "categorical" and len(self.categories) > 1:
+            object.__setattr__(self, "low", 0.0)
+            object.__setattr__(self, "high", float(len(self.categories) - 1))
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise GraphError(
                 f"Factor name {self.name!r} is not usable: take letters, digits and '_'."
@@ -53,6 +62,39 @@ class Factor:
             raise GraphError(
                 f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
             )
+        self._check_categories()
+
+    def _check_categories(self) -> None:
+        if self.kind != "categorical":
+            if self.categories:
+                raise GraphError(
+                    f"Factor '{self.name}' is {self.kind} but lists categories: drop them, or make "
+                    "its kind 'categorical'."
+                )
+        elif len(set(self.categories)) != len(self.categories) or len(self.categories) < 2:
+            raise GraphError(
+                f"Categorical factor '{self.name}' needs two or more different categories, "
+                f"got {list(self.categories)}."
+            )
+
+    @property
+    def width(self) -> int:
+        """Columns of the factor's code: one per category, else one."""
+        return len(self.categories) or 1
+
+    def text(self, scaled: float) -> str:
+        """A value in [0, 1] units as people write it: the category's name, or a native number."""
+        native = self.low + scaled * (self.high - self.low)
+        if self.kind == "categorical":
+            return self.categories[min(max(round(native), 0), len(self.categories) - 1)]
+        return f"{native:.0f}" if self.kind == "binary" else f"{native:.2f}"
+
+    def scaled(self, category: str) -> float:
+        """The [0, 1] value of a category; GraphError when there is none of that name."""
+        if category not in self.categories:
+            known = ", ".join(self.categories) or "none: give a number"
+            raise GraphError(f"Factor '{self.name}' has no category {category!r}; it has {known}.")
+        return self.categories.index(category) / (len(self.categories) - 1)
 
 
 class CausalGraph:
@@ -173,6 +215,56 @@ class CausalGraph:
         """``[K]`` bool: which factors are binary."""
         return torch.tensor([f.kind == "binary" for f in self.factors])
 
+    @property
+    def discrete(self) -> Tensor:
+        """``[K]`` bool: which factors are binary or categorical."""
+        return torch.tensor([f.kind != "continuous" for f in self.factors])
+
+    @property
+    def categorical(self) -> Tensor:
+        """``[K]`` bool: which factors are categorical."""
+        return torch.tensor([f.kind == "categorical" for f in self.factors])
+
+    @property
+    def code_owner(self) -> Tensor:
+        """``[E]`` int64: the factor of every column of the code."""
+        return torch.tensor([k for k, f in enumerate(self.factors) for _ in range(f.width)])
+
+    def encode(self, factors: Tensor, dim: int = -1) -> Tensor:
+        """Factors, K along ``dim``, to their code, E along ``dim``: what networks see.
+
+        A category becomes one-hot; other values stay as they are, so without categorical factors
+        the code is the factors themselves.
+        """
+        if not any(f.categories for f in self.factors):
+            return factors
+        parts = []
+        for factor, column in zip(self.factors, factors.unbind(dim), strict=True):
+            if factor.categories:
+                last = factor.width - 1
+                index = (column * last).round().long().clamp(0, last)
+                parts.append(one_hot(index, factor.width).movedim(-1, dim).to(factors.dtype))
+            else:
+                parts.append(column.unsqueeze(dim))
+        return torch.cat(parts, dim)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """A code ``[..., E]``, or probabilities, to factors ``[..., K]``.
+
+        The likeliest category; the likelier value of a binary factor; others as they are.
+        """
+        columns = []
+        for factor, part in zip(
+            self.factors, code.split([f.width for f in self.factors], dim=-1), strict=True
+        ):
+            if factor.categories:
+                value = part.argmax(-1).to(code.dtype) / (factor.width - 1)
+            else:
+                value = part[..., 0]
+                value = (value >= 0.5).to(code.dtype) if factor.kind == "binary" else value
+            columns.append(value)
+        return torch.stack(columns, dim=-1)
+
     def to_scaled(self, native: Tensor) -> Tensor:
         """Native units ``[..., K]`` to [0, 1] units."""
         low, high = self.low.to(native), self.high.to(native)
@@ -187,14 +279,15 @@ class CausalGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """Primitive description; :meth:`from_dict` reads it back."""
-        factors = {
-            f.name: {"kind": f.kind, "range": [float(f.low), float(f.high)]} for f in self.factors
-        }
+        factors = {f.name: _factor_to_spec(f) for f in self.factors}
         return {"factors": factors, "edges": [list(edge) for edge in self.edges]}
 
     @classmethod
     def from_dict(cls, spec: Mapping[str, Any]) -> CausalGraph:
-        """Read ``{"factors": {name: {"kind", "range"}}, "edges": [[cause, effect], ...]}``."""
+        """Read ``{"factors": {name: {"kind", "range"}}, "edges": [[cause, effect], ...]}``.
+
+        A categorical factor has ``categories``, a list of names, instead of a range.
+        """
         if not isinstance(spec, Mapping) or not isinstance(spec.get("factors"), Mapping):
             raise GraphError("A graph needs a mapping 'factors' of name to {kind, range}.")
         unknown = set(spec) - {"factors", "edges"}
@@ -221,12 +314,24 @@ class CausalGraph:
         return cls.from_dict(spec)
 
 
+def _factor_to_spec(factor: Factor) -> dict[str, Any]:
+    if factor.categories:
+        return {"kind": factor.kind, "categories": list(factor.categories)}
+    return {"kind": factor.kind, "range": [float(factor.low), float(factor.high)]}
+
+
 def _factor_from_spec(name: str, spec: Mapping[str, Any]) -> Factor:
-    if not isinstance(spec, Mapping) or set(spec) - {"kind", "range"}:
-        raise GraphError(f"Factor '{name}' takes only 'kind' and 'range', got {spec!r}.")
+    if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
+        raise GraphError(
+            f"Factor '{name}' takes only 'kind', 'range' and 'categories', got {spec!r}."
+        )
+    categories = spec.get("categories") or []
+    if not isinstance(categories, Sequence) or isinstance(categories, str):
+        raise GraphError(f"Factor '{name}' needs a list of categories, got {categories!r}.")
+    kind = spec.get("kind", "categorical" if categories else "continuous")
     bounds = spec.get("range", [0.0, 1.0])
     try:
         low, high = (float(value) for value in bounds)
     except (TypeError, ValueError):
         raise GraphError(f"Factor '{name}' needs a range [low, high], got {bounds!r}.") from None
-    return Factor(name, spec.get("kind", "continuous"), low, high)
+    return Factor(name, kind, low, high, tuple(str(c) for c in categories))

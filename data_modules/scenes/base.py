@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from data_modules.scenes.frame import IMAGE_SIZES
 from diffcf.graph import CausalGraph
 
 __all__ = ["Scene"]
@@ -18,11 +19,22 @@ __all__ = ["Scene"]
 class Scene(ABC):
     """A synthetic world. Factors are ``[B, K]`` in the graph's [0, 1] units and column order.
 
+    Categorical factors hold the category's place over the last place (:meth:`CausalGraph.encode`).
     Images are ``[B, 3, H, W]`` in [-1, 1]. Every method is batched and stays on its arguments'
     device.
     """
 
     graph: CausalGraph
+    # What a picture shows beyond its factors, kept by every counterfactual: names of the columns.
+    noise_names: tuple[str, ...] = ()
+    image_sizes: tuple[int, ...] = IMAGE_SIZES
+
+    def checked_size(self, image_size: int) -> int:
+        """``image_size`` itself; ValueError when it is none of ``image_sizes``."""
+        if image_size not in self.image_sizes:
+            sizes = ", ".join(map(str, self.image_sizes))
+            raise ValueError(f"image_size {image_size} is not drawn: use one of {sizes}.")
+        return image_size
 
     @abstractmethod
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -39,8 +51,11 @@ class Scene(ABC):
         """
 
     @abstractmethod
-    def render(self, factors: Tensor, image_size: int) -> Tensor:
-        """Draw ``[B, K]`` factors as float32 ``[B, 3, image_size, image_size]`` in [-1, 1]."""
+    def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
+        """Draw ``[B, K]`` factors as float32 ``[B, 3, image_size, image_size]`` in [-1, 1].
+
+        ``noise`` is ``[B, len(noise_names)]``, in the scene's own units; None draws a typical one.
+        """
 
     @abstractmethod
     def read(self, images: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from data_modules.scenes.base import Scene
+from data_modules.scenes.frame import IMAGE_SIZES
 from data_modules.scenes.pendulum_picture import (
     GROUND,
-    IMAGE_SIZES,
     PIVOT,
-    Frame,
     ball_centre,
     draw,
+    pendulum_frame,
     project,
 )
 from data_modules.scenes.pendulum_readout import read_native
@@ -92,7 +92,7 @@ class PendulumScene(Scene):
         predicted = predicted & torch.tensor([False, False, True, True], device=mask.device)
         return torch.where(predicted, shadow, acted)
 
-    def render(self, factors: Tensor, image_size: int) -> Tensor:
+    def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Scene.render`; ``image_size`` is 32, 64, 96 or 128, else ValueError."""
         return draw(self.graph.to_native(factors.float()), image_size)
 
@@ -107,7 +107,7 @@ class PendulumScene(Scene):
         The picture is the smallest of all image sizes (their clip boxes differ by a fraction of a
         pixel), x from 0 to 19.89. 1.6% of the published images are not visible in this sense.
         """
-        frames = [Frame(size) for size in IMAGE_SIZES]
+        frames = [pendulum_frame(size) for size in IMAGE_SIZES]
         left = max((f.box[0] - f.x(0.0)) / f.unit_x for f in frames)
         right = min((f.box[1] - f.x(0.0)) / f.unit_x for f in frames)
         _, _, length, position = self.graph.to_native(factors).unbind(1)

@@ -10,25 +10,28 @@ the shadow; here it is drawn at sub-pixel precision, as matplotlib does after ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import floor
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 
 from data_modules.scenes.drawing import (
+    draw_in_chunks,
     ellipse_coverage,
     paint,
     rectangle_coverage,
     segment_coverage,
 )
+from data_modules.scenes.frame import Frame
 
-__all__ = ["COLOURS", "IMAGE_SIZES", "Frame", "ball_centre", "draw", "light_on", "project"]
+__all__ = [
+    "COLOURS",
+    "ball_centre",
+    "draw",
+    "light_on",
+    "pendulum_frame",
+    "project",
+    "shadow_rows",
+]
 
-Number = TypeVar("Number", float, Tensor)
-
-IMAGE_SIZES = (32, 64, 96, 128)
 COLOURS = {
     "white": (1.0, 1.0, 1.0),
     "orange": (1.0, 165 / 255, 0.0),
@@ -43,9 +46,6 @@ SUN_HEIGHT = 20.5
 GROUND = -0.5
 STROKE_POINTS = 3.0
 OUTLINE_POINTS = 1.0
-# Drawn at once: few, large operations, because on busy cores every parallel one waits for all
-# threads; 2,048 images at 64 pixels, a canvas of 100 MB.
-CHUNK_PIXELS = 2**23
 
 
 def project(x: Tensor | float, y: Tensor | float, light: Tensor, base: float) -> Tensor:
@@ -63,60 +63,15 @@ def light_on(light: Tensor) -> Tensor:
     return project(*PIVOT, light, SUN_HEIGHT)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The map from native units (x 0…20, y −1…21, up) to pixels of an ``image_size`` picture.
+def pendulum_frame(image_size: int) -> Frame:
+    """The axes of a pendulum picture: x 0…20, y −1…21."""
+    return Frame(image_size, (0.0, 20.0), (-1.0, 21.0))
 
-    Raises:
-        ValueError: when ``image_size`` is not one of :data:`IMAGE_SIZES`.
-    """
 
-    image_size: int
-
-    def __post_init__(self) -> None:
-        if self.image_size not in IMAGE_SIZES:
-            sizes = ", ".join(map(str, IMAGE_SIZES))
-            raise ValueError(f"image_size {self.image_size} is not drawn: use one of {sizes}.")
-
-    @property
-    def unit_x(self) -> float:
-        return self.image_size * 0.775 / 20
-
-    @property
-    def unit_y(self) -> float:
-        return self.image_size * 0.77 / 22
-
-    @property
-    def point(self) -> float:
-        """Pixels in one typographic point: the figure is an inch wide, so dpi = image_size."""
-        return self.image_size / 72
-
-    def x(self, native: Number) -> Number:
-        return self.image_size * 0.125 + self.unit_x * native
-
-    def y(self, native: Number) -> Number:
-        return self.image_size * 0.11 + self.unit_y * (native + 1)
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """The clip rectangle in whole pixels: left, right, bottom, top."""
-        left, right, bottom, top = (
-            floor(self.image_size * side + 0.5) for side in (0.125, 0.9, 0.11, 0.88)
-        )
-        return left, right, bottom, top
-
-    @property
-    def shadow_rows(self) -> tuple[float, float]:
-        """Lower and upper edge of the shadow's stroke, before clipping."""
-        middle, half = self.y(GROUND), STROKE_POINTS / 2 * self.point
-        return middle - half, middle + half
-
-    def pixels(self, low: float, high: float, axis: str) -> tuple[int, int]:
-        """First and one-past-last pixel inside the box that ``[low, high]`` touches."""
-        left, right, bottom, top = self.box
-        first, last = (left, right) if axis == "x" else (bottom, top)
-        start = min(max(floor(low), first), last)
-        return start, max(min(floor(high) + 1, last), start)
+def shadow_rows(frame: Frame) -> tuple[float, float]:
+    """Lower and upper edge of the shadow's stroke, in pixels, before clipping."""
+    middle, half = frame.y(GROUND), STROKE_POINTS / 2 * frame.point
+    return middle - half, middle + half
 
 
 def draw(native: Tensor, image_size: int) -> Tensor:
@@ -125,16 +80,7 @@ def draw(native: Tensor, image_size: int) -> Tensor:
     Raises:
         ValueError: for an unknown ``image_size``, or factors that are not finite.
     """
-    frame = Frame(image_size)
-    native = native.float()
-    if not torch.isfinite(native).all():
-        raise ValueError("Cannot draw factors that are NaN or infinite: check what made them.")
-    images = torch.empty(len(native), 3, image_size, image_size, device=native.device)
-    chunk = CHUNK_PIXELS // image_size**2
-    for start in range(0, len(native), chunk):
-        part = slice(start, start + chunk)
-        images[part] = _draw_chunk(native[part], frame).flip(2).mul_(2).sub_(1)
-    return images
+    return draw_in_chunks(_draw_chunk, native, pendulum_frame(image_size))
 
 
 def _draw_chunk(native: Tensor, frame: Frame) -> Tensor:
@@ -161,7 +107,7 @@ def _draw_chunk(native: Tensor, frame: Frame) -> Tensor:
         paint(window, disc, colour)
 
     left, right = x(position - length / 2), x(position + length / 2)
-    bottom, top = (torch.full_like(left, edge) for edge in frame.shadow_rows)
+    bottom, top = (torch.full_like(left, edge) for edge in shadow_rows(frame))
     columns, rows, window = _window(canvas, frame, (left, right), (bottom, top), 1.0)
     shadow = rectangle_coverage(left, right, bottom, top, columns, rows)
     paint(window, shadow, COLOURS["black"])

@@ -13,9 +13,10 @@ from matplotlib.patches import Circle, Patch, Polygon
 from torch import Tensor
 
 from data_modules.scenes.base import Scene
+from data_modules.scenes.frame import IMAGE_SIZES
 from data_modules.scenes.pendulum import PendulumScene, published_grid
-from data_modules.scenes.pendulum_picture import COLOURS, IMAGE_SIZES, Frame
-from data_modules.scenes.pendulum_readout import unmix
+from data_modules.scenes.pendulum_picture import COLOURS, pendulum_frame
+from data_modules.scenes.unmixing import unmix
 
 SCENE = PendulumScene()
 FACTORS, IS_TEST = SCENE.published_grid()
@@ -176,11 +177,11 @@ def test_images_have_range_colours_and_white_margins() -> None:
     image = SCENE.render(FACTORS[3000:3001], 64)
     assert image.shape == (1, 3, 64, 64) and image.dtype == torch.float32
     assert image.aminmax() == (-1, 1)
-    left, right, bottom, top = Frame(64).box
+    left, right, bottom, top = pendulum_frame(64).box
     inside = torch.zeros(64, 64, dtype=torch.bool)
     inside[64 - top : 64 - bottom, left:right] = True
     assert (image[0, :, ~inside] == 1).all()
-    weights = unmix(image)
+    weights = unmix(image, COLOURS)
     torch.testing.assert_close(torch.stack(list(weights.values())).sum(0), torch.ones(1, 64, 64))
     assert all(weights[colour].max() > 0.99 for colour in COLOURS)
 
@@ -188,7 +189,7 @@ def test_images_have_range_colours_and_white_margins() -> None:
 def test_batches_and_chunks_do_not_change_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     factors = random_visible(9)
     whole = SCENE.render(factors, 32)
-    monkeypatch.setattr("data_modules.scenes.pendulum_picture.CHUNK_PIXELS", 2 * 32**2)
+    monkeypatch.setattr("data_modules.scenes.drawing.CHUNK_PIXELS", 2 * 32**2)
     torch.testing.assert_close(SCENE.render(factors, 32), whole)
     assert SCENE.render(factors[:0], 32).shape == (0, 3, 32, 32)
 
@@ -259,8 +260,8 @@ def test_the_rod_never_counts_as_shadow() -> None:
     factors = random_visible(300)
     factors[:, ANGLE] = SCENE.graph.to_scaled(torch.zeros(4))[ANGLE]  # hangs straight down
     without = SCENE.render(factors, 64)
-    rod_and_ball = unmix(without)
-    band = 64 - Frame(64).box[2] - 3  # the shadow's three rows begin here
+    rod_and_ball = unmix(without, COLOURS)
+    band = 64 - pendulum_frame(64).box[2] - 3  # the shadow's three rows begin here
     assert (rod_and_ball["firebrick"][:, band:].abs() < 1e-5).all()
     assert (SCENE.read(without) - factors)[:, LENGTH].abs().max() < 1e-5
 

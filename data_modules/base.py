@@ -1,0 +1,193 @@
+"""What every data module of diffcf does: hold images and factors, split them, hand out batches.
+
+A subclass says where images and factors come from (:meth:`FactorImageDataModule.load`); order,
+subsets, loaders and checks are the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Generator, Tensor, randperm
+from torch.utils.data import DataLoader
+
+from data_modules.loading import Batch, FactorImages, evaluation_loader, training_loader
+from data_modules.scenes.base import Scene
+from diffcf.graph import CausalGraph
+
+__all__ = ["FactorImageDataModule", "Loaded", "SceneDataModule", "at_least", "carve"]
+
+STAGES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A whole dataset.
+
+    Attributes:
+        images: ``[N, C, H, W]``, float in [-1, 1] (half precision is enough: its step of 5e-4 near
+            ±1 is an eighth of a grey level) or uint8 in 0…255; may lie in a memory-mapped file.
+        factors: ``[N, K]`` in [0, 1] units.
+        split: rows of ``"train"``, ``"val"`` and ``"test"``, int64, in any order.
+        noise: ``[N, M]``, what the scene's pictures show beyond their factors; None for nothing.
+    """
+
+    images: Tensor
+    factors: Tensor
+    split: dict[str, Tensor]
+    noise: Tensor | None = None
+
+
+class FactorImageDataModule(LightningDataModule):
+    """Batches ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
+
+    ``index`` is the row within the split. ``graph`` and ``scene`` exist before :meth:`setup`.
+
+    Args:
+        graph: names, kinds and ranges of the factors, and which causes which.
+        scene: the synthetic world that made the images, to measure counterfactuals by; None where
+            there is none.
+        batch_size: training batch; the last, incomplete one of an epoch is dropped.
+        eval_batch_size: batch of validation, test and prediction.
+        seed: chooses subsets and the order of training batches.
+        num_workers: loader processes; 0 is fastest where images lie in memory or in a cache.
+        train_size, val_size, test_size: how many images of each split to keep, a seeded subset;
+            None keeps all.
+
+    Raises:
+        ValueError: in one sentence, for an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        scene: Scene | None,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        num_workers: int,
+        train_size: int | None,
+        val_size: int | None,
+        test_size: int | None,
+    ) -> None:
+        super().__init__()
+        self.graph, self.scene = graph, scene
+        self.batch_size = at_least("batch_size", batch_size, 1)
+        self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
+        self.num_workers = at_least("num_workers", num_workers, 0)
+        self.seed = seed
+        self.sizes = dict(zip(STAGES, (train_size, val_size, test_size), strict=True))
+        for stage, size in self.sizes.items():
+            if size is not None:
+                at_least(f"{stage}_size", size, 1)
+        self._split: dict[str, FactorImages] = {}
+        self._noise: Tensor | None = None
+
+    @abstractmethod
+    def load(self, generator: Generator) -> Loaded:
+        """The dataset; called once in every process. ``generator`` is for random splits."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load all images, once; later calls do nothing."""
+        if self._split:
+            return
+        generator = Generator().manual_seed(self.seed)
+        loaded = self.load(generator)
+        for name in reversed(STAGES):
+            rows = _some(loaded.split[name], self.sizes[name], generator)
+            self._split[name] = FactorImages(loaded.images, loaded.factors, rows)
+        self._noise = loaded.noise
+        if len(self._split["train"]) < self.batch_size:
+            size, self._split = len(self._split["train"]), {}
+            raise ValueError(
+                f"batch_size {self.batch_size} exceeds the {size} training images: take a smaller "
+                "one, or give more of the data to training."
+            )
+
+    def size_of(self, stage: str) -> int:
+        """Images in ``"train"``, ``"val"`` or ``"test"``."""
+        return len(self._split[stage])
+
+    def factors_of(self, stage: str) -> Tensor:
+        """Factors ``[N, K]`` of a split, in the order of ``index``."""
+        split = self._split[stage]
+        return split.factors[split.index].float()
+
+    def noise_of(self, stage: str) -> Tensor | None:
+        """Image noise ``[N, M]`` of a split (see :class:`Loaded`), or None."""
+        return None if self._noise is None else self._noise[self._split[stage].index].float()
+
+    def images_of(self, stage: str, rows: Tensor) -> Tensor:
+        """Images ``[B, C, H, W]`` in [-1, 1] of some rows of a split."""
+        return self._split[stage].__getitems__(rows.tolist())["image"]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return training_loader(
+            self._split["train"], self.batch_size, self.num_workers, self.seed, self.trainer
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return evaluation_loader(self._split["val"], self.eval_batch_size, self.num_workers)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return evaluation_loader(self._split["test"], self.eval_batch_size, self.num_workers)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.test_dataloader()
+
+
+class SceneDataModule(FactorImageDataModule):
+    """A data module whose images its scene draws.
+
+    Args:
+        scene: the synthetic world.
+        image_size: side of the images in pixels, one that the scene draws.
+        val_fraction: part of the training images that is held out, in (0, 1).
+        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+            :class:`FactorImageDataModule`.
+    """
+
+    scene: Scene
+
+    def __init__(
+        self, scene: Scene, image_size: int = 64, val_fraction: float = 0.1, **common: int | None
+    ) -> None:
+        super().__init__(scene.graph, scene, **common)  # type: ignore[arg-type]
+        self.image_size = scene.checked_size(image_size)
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, not {val_fraction}.")
+        self.val_fraction = val_fraction
+
+    @abstractmethod
+    def grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Factors ``[N, K]``, which are for test ``[N]`` (bool), and noise ``[N, M]`` or None."""
+
+    def load(self, generator: Generator) -> Loaded:
+        factors, is_test, noise = self.grid()
+        train, val = carve((~is_test).nonzero()[:, 0], self.val_fraction, generator)
+        split = {"train": train, "val": val, "test": is_test.nonzero()[:, 0]}
+        images = self.scene.render(factors, self.image_size, noise).half()
+        return Loaded(images, factors, split, noise)
+
+
+def carve(rows: Tensor, fraction: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Split ``rows`` at random: the rest, and ``fraction`` of them (one at least, never all)."""
+    rows = rows[randperm(len(rows), generator=generator)]
+    count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+    return rows[count:], rows[:count]
+
+
+def at_least(name: str, value: int, low: int) -> int:
+    """``value`` itself; ValueError when it is below ``low``."""
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}, not {value}.")
+    return value
+
+
+def _some(rows: Tensor, size: int | None, generator: Generator) -> Tensor:
+    if size is not None and size < len(rows):
+        rows = rows[randperm(len(rows), generator=generator)[:size]]
+    return torch.sort(rows).values

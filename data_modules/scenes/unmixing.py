@@ -1,0 +1,68 @@
+"""What rulers share: which colour each pixel has, and where a colour is.
+
+Each pixel is un-mixed into the four colours of a scene: three channels and a sum of one give four
+equations for four weights. Faint haze must not add up over a whole picture, so only pixels
+(columns) with more than a quarter of a colour count, and their immediate neighbours, which hold the
+anti-aliased rims. On true renders that selection keeps everything, so measurements stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["THRESHOLD", "centroid", "dilate", "read_in_chunks", "unmix"]
+
+THRESHOLD = 0.25
+CHUNK_PIXELS = 2**22  # read at once, to bound the memory; 1,024 images at 64 pixels
+Colours = Mapping[str, tuple[float, float, float]]
+
+
+def unmix(images: Tensor, colours: Colours) -> dict[str, Tensor]:
+    """Weights ``[B, H, W]`` of each of four colours in ``[B, 3, H, W]`` images; they sum to 1.
+
+    Pixels beyond [-1, 1] count as they would be displayed, NaN as white.
+    """
+    shown = images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
+    channels = pad((shown + 1) / 2, (0, 0, 0, 0, 0, 1), value=1.0)
+    equations = torch.tensor([(*rgb, 1.0) for rgb in colours.values()], dtype=torch.float64).T
+    inverse = torch.linalg.inv(equations).to(channels)
+    weights = torch.einsum("kc,bchw->kbhw", inverse, channels)
+    return dict(zip(colours, weights, strict=True))
+
+
+def read_in_chunks(
+    read_chunk: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Read ``[B, 3, S, S]`` images some at a time: values and whether found, ``[B, K]`` each.
+
+    Raises:
+        ValueError: when the images are not square RGB.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
+    parts = [read_chunk(chunk) for chunk in images.split(CHUNK_PIXELS // images.shape[-1] ** 2)]
+    values, found = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(found)
+
+
+def centroid(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centroid x, y (pixels, y up) of the strong parts of ``[B, H, W]``, and whether any exist."""
+    height, width = weight.shape[1:]
+    strong = weight > THRESHOLD
+    kept = weight.clamp(min=0) * dilate(dilate(strong).mT).mT
+    total = kept.sum((1, 2)).clamp(min=1e-6)
+    x = (kept.sum(1) * (torch.arange(width, device=weight.device) + 0.5)).sum(1) / total
+    y = (kept.sum(2) * (height - torch.arange(height, device=weight.device) - 0.5)).sum(1) / total
+    return x, y, strong.any(2).any(1)
+
+
+def dilate(mask: Tensor) -> Tensor:
+    """Grow a bool ``[..., N]`` mask by one element on either side of its last dimension."""
+    grown = mask.clone()
+    grown[..., 1:] |= mask[..., :-1]
+    grown[..., :-1] |= mask[..., 1:]
+    return grown
