@@ -27,6 +27,9 @@ class Scene(ABC):
     graph: CausalGraph
     # What a picture shows beyond its factors, kept by every counterfactual: names of the columns.
     noise_names: tuple[str, ...] = ()
+    # Whether factors alone determine every counterfactual. Where they do not (binary factors with
+    # random mechanisms), `counterfactual` gives the probability of 1.
+    identified: bool = True
     image_sizes: tuple[int, ...] = IMAGE_SIZES
 
     def checked_size(self, image_size: int) -> int:

@@ -98,18 +98,18 @@ def half_plane_coverage(distance: Tensor, normal_x: Tensor, normal_y: Tensor) ->
 
     Args:
         distance: ``[B, h, w]`` signed distance of the pixels' centres, positive inside.
-        normal_x, normal_y: ``[B]`` components of the unit normal.
+        normal_x, normal_y: components of the unit normal, broadcastable to ``distance``.
     """
     # Nearly axis-aligned edges would divide by zero; widening the narrow box costs < 1e-4.
     wide_x, wide_y = normal_x.abs().clamp(min=0.01), normal_y.abs().clamp(min=0.01)
-    outer, inner = ((wide_x + wide_y) / 2)[:, None, None], ((wide_x - wide_y) / 2)[:, None, None]
+    outer, inner = (wide_x + wide_y) / 2, (wide_x - wide_y) / 2
     s = distance.clamp(-1, 1)  # all ramps end inside, and small numbers subtract exactly
 
     def ramp(u: Tensor) -> Tensor:
         return u.clamp(min=0).square()
 
     total = ramp(s + outer) - ramp(s + inner) - ramp(s - inner) + ramp(s - outer)
-    return (total / (2 * wide_x * wide_y)[:, None, None]).clamp(0, 1)
+    return (total / (2 * wide_x * wide_y)).clamp(0, 1)
 
 
 def segment_coverage(
@@ -128,10 +128,10 @@ def segment_coverage(
     ux, uy = along_x[:, None, None], along_y[:, None, None]
     forward, aside = dx * ux + dy * uy, dx * uy - dy * ux
     # A strip is the difference of two half-planes, so strokes thinner than a pixel stay right.
-    strip = half_plane_coverage(aside + width / 2, along_y, along_x)
-    strip = strip - half_plane_coverage(aside - width / 2, along_y, along_x)
-    reach = half_plane_coverage(forward, along_x, along_y)
-    reach = reach - half_plane_coverage(forward - length[:, None, None], along_x, along_y)
+    strip = half_plane_coverage(aside + width / 2, uy, ux)
+    strip = strip - half_plane_coverage(aside - width / 2, uy, ux)
+    reach = half_plane_coverage(forward, ux, uy)
+    reach = reach - half_plane_coverage(forward - length[:, None, None], ux, uy)
     return strip * reach
 
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["THRESHOLD", "centroid", "dilate", "read_in_chunks", "unmix"]
+__all__ = ["THRESHOLD", "centroid", "dilate", "read_in_chunks", "share", "unmix"]
 
 THRESHOLD = 0.25
 CHUNK_PIXELS = 2**22  # read at once, to bound the memory; 1,024 images at 64 pixels
-Colours = Mapping[str, tuple[float, float, float]]
+Rgb = tuple[float, float, float]
+Colours = Mapping[str, Rgb]
 
 
 def unmix(images: Tensor, colours: Colours) -> dict[str, Tensor]:
@@ -32,6 +33,17 @@ def unmix(images: Tensor, colours: Colours) -> dict[str, Tensor]:
     inverse = torch.linalg.inv(equations).to(channels)
     weights = torch.einsum("kc,bchw->kbhw", inverse, channels)
     return dict(zip(colours, weights, strict=True))
+
+
+def share(images: Tensor, colour: Rgb, ground: Rgb) -> Tensor:
+    """How much of ``colour`` is mixed into ``ground``, ``[B, H, W]``, in ``[B, 3, H, W]`` images.
+
+    Where only these two colours can be, this is far less noisy than un-mixing all four.
+    """
+    base = torch.tensor(ground, device=images.device)
+    toward = torch.tensor(colour, device=images.device) - base
+    direction = toward / toward.square().sum()
+    return torch.einsum("bchw,c->bhw", (images.float() + 1) / 2, direction) - base @ direction
 
 
 def read_in_chunks(

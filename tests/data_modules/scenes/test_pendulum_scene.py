@@ -1,14 +1,12 @@
 """The Pendulum scene: true mechanism, renderer against matplotlib, read-out as exact as claimed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from math import cos, pi, sin, tan
 from time import perf_counter
+from typing import Any
 
-import matplotlib
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Polygon
 from torch import Tensor
 
@@ -21,15 +19,6 @@ from data_modules.scenes.unmixing import unmix
 SCENE = PendulumScene()
 FACTORS, IS_TEST = SCENE.published_grid()
 ANGLE, LIGHT, LENGTH, POSITION = range(4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On busy cores the threads of small operations wait for one another: one is faster."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def random_visible(n: int, seed: int = 0) -> Tensor:
@@ -63,28 +52,17 @@ def matplotlib_patches(angle: float, light: float) -> list[Patch]:
     ]
 
 
-def matplotlib_image(angle: float, light: float, size: int, snap: bool) -> Tensor:
-    """``[3, size, size]`` in [-1, 1], by matplotlib's Agg."""
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        figure = Figure(figsize=(1, 1), dpi=size)
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        for patch in matplotlib_patches(angle, light):
-            if not snap:
-                patch.set_snap(False)
-            axes.add_artist(patch)
-        axes.set(xlim=(0, 20), ylim=(-1, 21))
-        axes.axis("off")
-        canvas.draw()
-        pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
-    return pixels.reshape(size, size, 4)[..., :3].permute(2, 0, 1) / 127.5 - 1
+@pytest.fixture(scope="module")
+def matplotlib_batch(matplotlib_picture: Callable[..., Tensor]) -> Callable[..., Any]:
+    def batch(n: int, size: int, snap: bool) -> tuple[Tensor, Tensor]:
+        rows = torch.linspace(5, len(FACTORS) - 40, n).long()
+        images = [
+            matplotlib_picture(matplotlib_patches(*row), size, (0, 20), (-1, 21), snap)
+            for row in published_grid()[rows, :2].tolist()
+        ]
+        return torch.stack(images), FACTORS[rows]
 
-
-def matplotlib_batch(n: int, size: int, snap: bool) -> tuple[Tensor, Tensor]:
-    rows = torch.linspace(5, len(FACTORS) - 40, n).long()
-    native = published_grid()[rows]
-    images = [matplotlib_image(*row[:2].tolist(), size, snap) for row in native]
-    return torch.stack(images), FACTORS[rows]
+    return batch
 
 
 # --- the published grid and the mechanism ---
@@ -156,7 +134,9 @@ def test_the_shadows_own_noise_survives_an_intervention_on_its_cause() -> None:
 
 
 @pytest.mark.parametrize("size", [96, 64])
-def test_the_renderer_agrees_with_matplotlib(size: int) -> None:
+def test_the_renderer_agrees_with_matplotlib(
+    size: int, matplotlib_batch: Callable[..., Any]
+) -> None:
     theirs, factors = matplotlib_batch(24, size, snap=False)
     ours = SCENE.render(factors, size)
     difference = (ours - theirs).abs().mean((1, 2, 3)) / 2
@@ -165,7 +145,9 @@ def test_the_renderer_agrees_with_matplotlib(size: int) -> None:
     assert gap.max() <= 0.003
 
 
-def test_snapping_quantises_the_shadow_of_published_images() -> None:
+def test_snapping_quantises_the_shadow_of_published_images(
+    matplotlib_batch: Callable[..., Any],
+) -> None:
     theirs, factors = matplotlib_batch(24, 96, snap=True)
     error = (SCENE.read(theirs) - factors)[SCENE.visible(factors)].abs().mean(0)
     assert error[:2].max() < 0.001
