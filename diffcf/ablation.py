@@ -95,7 +95,10 @@ def measure(
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
         engine = model.engine(variant)
-        evaluation = CounterfactualEvaluation(model.graph, data.scene, factors, 0, seed)
+        noise = data.noise_of("test")
+        evaluation = CounterfactualEvaluation(
+            model.graph, data.scene, factors, 0, seed, noise=noise
+        )
         for batch in data.test_dataloader():
             keep = batch["index"] < images
             if keep.any():

@@ -1,6 +1,7 @@
 """How t and the known factors enter the generator: as a vector, and as a picture.
 
-Both start from the same features: each factor's sines and cosines, and whether it is known.
+Both start from the same features: each factor's sines and cosines, or its code where it is
+discrete, and whether it is known.
 """
 
 from __future__ import annotations
@@ -9,28 +10,45 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.blocks import FourierFeatures, append_coordinates
+from diffcf.graph import CausalGraph
 
 __all__ = ["Canvas", "ConditionEmbedding", "FactorFeatures"]
 
 
 class FactorFeatures(nn.Module):
-    """Factors ``[B, K]`` and ``known`` ``[B, K]`` (bool) → ``[B, width]``; what is unknown is 0."""
+    """Factors ``[B, K]`` and ``known`` ``[B, K]`` (bool) → ``[B, width]``; what is unknown is 0.
 
-    def __init__(self, num_factors: int, frequencies: int) -> None:
+    Args:
+        graph: gives the factors' kinds; None for a generator that is never told any.
+        frequencies: Fourier frequencies of continuous factors.
+    """
+
+    def __init__(self, graph: CausalGraph | None, frequencies: int) -> None:
         super().__init__()
-        self.num_factors = num_factors
+        self.graph = graph
         self.fourier = FourierFeatures(frequencies)
-        self.width = num_factors * (self.fourier.width + 1)
+        discrete = graph.discrete.tolist() if graph else []
+        self._continuous = [k for k, is_discrete in enumerate(discrete) if not is_discrete]
+        self._discrete = [k for k, is_discrete in enumerate(discrete) if is_discrete]
+        owners = graph.code_owner.tolist() if graph else []
+        self._code = [e for e, k in enumerate(owners) if discrete[k]]
+        self._owner = [owners[e] for e in self._code]
+        self.width = len(self._continuous) * (self.fourier.width + 1)
+        self.width += len(self._code) + len(self._discrete)
 
     def forward(self, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
-        if factors is None or not self.num_factors:
+        if factors is None or self.graph is None:
             return t.new_zeros(len(t), self.width)
         if known is None:
             known = torch.ones_like(factors, dtype=torch.bool)
         # where, not a product: an unknown factor may be NaN.
-        heeded = torch.where(known, factors, 0.0)
-        flag = known.to(factors).unsqueeze(-1)
-        return torch.cat([self.fourier(heeded) * flag, flag], dim=-1).flatten(1)
+        heeded, flag = torch.where(known, factors, 0.0), known.to(factors)
+        waves, told = heeded[:, self._continuous], flag[:, self._continuous, None]
+        features = torch.cat([self.fourier(waves) * told, told], dim=-1).flatten(1)
+        if not self._discrete:
+            return features
+        code = 2 * self.graph.encode(heeded)[:, self._code] - 1
+        return torch.cat([features, code * flag[:, self._owner], flag[:, self._discrete]], dim=-1)
 
 
 class ConditionEmbedding(nn.Module):

@@ -70,7 +70,7 @@ class Counterfactual:
 
 @dataclass(frozen=True)
 class Abducted:
-    """What stays the same across worlds: the causal noise ``exogenous`` ``[B, K]`` and ``x_T``."""
+    """What stays the same across worlds: the causal noise ``exogenous`` ``[B, E]`` and ``x_T``."""
 
     engine: CounterfactualEngine
     image: Tensor
@@ -88,7 +88,7 @@ class CounterfactualEngine:
 
     Args:
         generator: ``(x_t, t, factors) -> v``.
-        projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, K]``.
+        projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, E]`` of the code.
         nscm: with ``abduct``, ``predict`` and ``graph``.
         sampling: how images are drawn.
     """
@@ -117,7 +117,8 @@ class CounterfactualEngine:
         """
         _check_image(image)
         if factors is None:
-            factors = self.projector(image, image.new_zeros(len(image))).mean
+            posterior = self.projector(image, image.new_zeros(len(image)))
+            factors = self.nscm.graph.decode(posterior.mean)
         exogenous = self.nscm.abduct(factors)
         x_T = ddim_invert(self._denoiser(factors), image, self._times(image))
         return Abducted(self, image, factors, exogenous, x_T)
@@ -128,7 +129,8 @@ class CounterfactualEngine:
         target = self.nscm.predict(
             abducted.factors, abducted.exogenous, intervention.values, intervention.mask
         )
-        denoiser = self.guidance.wrap(self._denoiser(target), self.projector, target)
+        code = self.nscm.graph.encode(target)
+        denoiser = self.guidance.wrap(self._denoiser(target), self.projector, code)
         image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
         trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)

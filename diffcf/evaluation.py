@@ -1,15 +1,14 @@
-"""Measure a counterfactual engine on a scene: the one procedure behind callback and ablation.
+"""Measure a counterfactual engine: the one procedure behind callback and ablation.
 
-For every image: the null intervention, one intervention on each factor, and one sequence. Factors
-are read by the scene's ruler, never by the projector that guides; targets are the scene's true
-counterfactual factors; the exact counterfactual image is the scene's render of them. The method
-that returns the factual unchanged ("do nothing") is scored beside it.
+For every image: the null intervention, one intervention on each factor, and one sequence. A scene
+is the judge (:mod:`diffcf.ruler`); the method that returns the factual unchanged ("do nothing") is
+scored beside it. Without a scene only the reconstruction can be measured, and pictures be drawn.
 """
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,26 +18,15 @@ from torchmetrics.image import PeakSignalNoiseRatio
 from diffcf.counterfactual import Abducted, Counterfactual, CounterfactualEngine
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Intervention
-from diffcf.metrics import ACM
+from diffcf.metrics import ACM, CounterfactualRates
 from diffcf.protocol import InterventionPlan
+from diffcf.ruler import Ruler, RulerScene
 
-__all__ = ["CounterfactualEvaluation", "Example", "RulerScene"]
-
-
-class RulerScene(Protocol):
-    """What an evaluation needs of a scene; see :class:`data_modules.scenes.base.Scene`."""
-
-    def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor: ...
-
-    def render(self, factors: Tensor, image_size: int) -> Tensor: ...
-
-    def read(self, images: Tensor) -> Tensor: ...
-
-    def visible(self, factors: Tensor) -> Tensor: ...
+__all__ = ["CounterfactualEvaluation", "Example"]
 
 
 class Example(NamedTuple):
-    """Images ``[B, C, H, W]`` to look at: one row per intervention name."""
+    """Images ``[B, C, H, W]`` to look at, by intervention; ``exact`` is empty where unknown."""
 
     factual: Tensor
     counterfactual: dict[str, Tensor]
@@ -51,29 +39,36 @@ class CounterfactualEvaluation:
 
     Args:
         graph: the causal graph.
-        scene: true model, renderer and ruler.
+        scene: true model, renderer and ruler; None where the world is not known.
         factors: ``[N, K]``, the factual factors of the whole set, from which values are drawn.
         steps: length of the sequences; 0 for none.
         seed: of the interventions.
+        device: where metrics accumulate.
+        noise: ``[N, M]``, the scene's image noise of the whole set, if known.
     """
 
     def __init__(
         self,
         graph: CausalGraph,
-        scene: RulerScene,
+        scene: RulerScene | None,
         factors: Tensor,
         steps: int = 5,
         seed: int = 0,
         device: torch.device | None = None,
+        noise: Tensor | None = None,
     ) -> None:
-        self.graph, self.scene, self.steps = graph, scene, steps
-        self.plan = InterventionPlan(
-            graph, factors.cpu(), scene.counterfactual, scene.visible, steps, seed
-        )
+        self.graph = graph
+        self.ruler = Ruler(scene, noise) if scene is not None else None
+        self.steps = steps if self.ruler is not None else 0
+        certain = scene if scene is not None and scene.identified else None
+        scm, visible = (certain.counterfactual, certain.visible) if certain else (None, None)
+        self.plan = InterventionPlan(graph, factors.cpu(), scm, visible, self.steps, seed)
         self.acm, self.nothing = ACM(graph).to(device), ACM(graph).to(device)
         self.sequence = ACM(graph, steps=max(1, steps)).to(device)
         self.sequence_nothing = ACM(graph, steps=max(1, steps)).to(device)
-        self.psnr = {name: _psnr().to(device) for name in ("reconstruction", *graph.names)}
+        self.rates = CounterfactualRates(graph).to(device)
+        drawn = graph.names if self.ruler is not None and self.ruler.draws else ()
+        self.psnr = {name: _psnr().to(device) for name in ("reconstruction", *drawn)}
         self.null = ACM(graph).to(device)
         self.seconds = MeanMetric().to(device)
         self.images = 0
@@ -86,32 +81,49 @@ class CounterfactualEvaluation:
         factors = self.plan.factors[index].to(image.device)
         abducted = engine.abduct(image, factors)
         self._null(abducted, factors)
-        exact, answers, labels = {}, {}, {}
+        exact: dict[str, Tensor] = {}
+        answers, labels = {}, {}
         for column, name in enumerate(self.graph.names):
             intervention = _rows(self.plan.single[name], index, image.device)
             started = time.perf_counter()
             answer = abducted.predict(intervention)
             self.seconds.update((time.perf_counter() - started) / len(image), len(image))
-            exact[name] = self._single(answer, image, factors, column)
             answers[name] = answer.image
             self._trace(name, answer)
-            native = self.graph.to_native(intervention.values)[:, column]
-            labels[name] = [f"do({name} = {value:.2f})" for value in native.tolist()]
-        if self.steps:
-            self._sequence(engine, image, factors, index)
+            if self.ruler is not None:
+                exact |= self._single(self.ruler, answer, image, factors, column, index)
+            text, values = self.graph.factors[column].text, intervention.values[:, column]
+            labels[name] = [f"do({name} = {text(value)})" for value in values.tolist()]
+        if self.ruler is not None and self.steps:
+            self._sequence(self.ruler, engine, image, factors, index)
         self.images += len(image)
         return Example(image, answers, exact, labels)
 
     def compute(self) -> dict[str, float]:
-        """Numbers by name. All PSNRs are means over images of each image's PSNR, in dB."""
-        result = dict(self.acm.compute())
-        result |= {f"do_nothing/{k}": v for k, v in self.nothing.compute().items()}
+        """Numbers by name. All PSNRs are means over images of each image's PSNR, in dB.
+
+        ``accuracy/<name>``, of discrete factors, is the share of images in which the factor reads
+        as it was set.
+        """
+        result: dict[str, Tensor] = self._judged() if self.ruler is not None else {}
         psnr = {name: metric.compute() for name, metric in self.psnr.items()}
         result["psnr/reconstruction"] = psnr.pop("reconstruction")
         result |= {f"psnr/{name}": value for name, value in psnr.items()}
         for group, names in (("roots", self.graph.roots), ("leaves", self.graph.leaves)):
-            if names:
+            if psnr and names:
                 result[f"psnr/{group}"] = torch.stack([psnr[n] for n in names]).mean()
+        result["seconds_per_counterfactual"] = self.seconds.compute()
+        return {name: float(value) for name, value in result.items()}
+
+    # --- parts ---
+
+    def _judged(self) -> dict[str, Tensor]:
+        result = dict(self.acm.compute())
+        result |= {f"do_nothing/{k}": v for k, v in self.nothing.compute().items()}
+        for factor in self.graph.factors:
+            if factor.kind != "continuous":
+                result[f"accuracy/{factor.name}"] = 1 - result[f"acm/{factor.name}/{factor.name}"]
+        result |= self.rates.compute()
         result["acm/null"] = self.null.compute()["acm"]
         if self.steps:
             for prefix, metric in (("", self.sequence), ("do_nothing/", self.sequence_nothing)):
@@ -120,39 +132,53 @@ class CounterfactualEvaluation:
             if self.steps > 1:
                 growth = result[f"acm/step_{self.steps}"] / result["acm/step_1"]
                 result["acm/step_growth"] = growth
-        result["seconds_per_counterfactual"] = self.seconds.compute()
-        return {name: float(value) for name, value in result.items()}
-
-    # --- parts ---
+        return result
 
     def _null(self, abducted: Abducted, factors: Tensor) -> None:
         answer = abducted.predict(Intervention.none(factors))
         self.psnr["reconstruction"].update(answer.image, abducted.image)
-        column = torch.zeros(len(factors), dtype=torch.long, device=factors.device)
-        self.null.update(self.scene.read(answer.image), factors, column)
+        if self.ruler is not None:
+            column = torch.zeros(len(factors), dtype=torch.long, device=factors.device)
+            self.null.update(self.ruler.read(answer.image), factors, column)
 
     def _single(
-        self, answer: Counterfactual, image: Tensor, factors: Tensor, column: int
-    ) -> Tensor:
-        do = answer.intervention
-        target = self.scene.counterfactual(factors, do.values, do.mask)
+        self,
+        ruler: Ruler,
+        answer: Counterfactual,
+        image: Tensor,
+        factors: Tensor,
+        column: int,
+        index: Tensor,
+    ) -> dict[str, Tensor]:
+        """Judge one intervention per image; the exact images by the factor's name, if known."""
+        do, name = answer.intervention, self.graph.names[column]
+        target, read = ruler.target(factors, answer), ruler.read(answer.image)
         which = torch.full((len(image),), column, device=image.device)
-        self.acm.update(self.scene.read(answer.image), target, which)
-        self.nothing.update(self.scene.read(image), target, which)
-        exact = self.scene.render(target, image.shape[-1])
-        self.psnr[self.graph.names[column]].update(answer.image, exact)
-        return exact
+        self.acm.update(read, target, which)
+        self.nothing.update(ruler.read(image), target, which)
+        probability = ruler.probability(factors, do)
+        if probability is not None:
+            self.rates.update(read, probability, do.values[:, column], column)
+        if not ruler.draws:
+            return {}
+        exact = ruler.exact(target, index, image.shape[-1])
+        self.psnr[name].update(answer.image, exact)
+        return {name: exact}
 
     def _sequence(
-        self, engine: CounterfactualEngine, image: Tensor, factors: Tensor, index: Tensor
+        self,
+        ruler: Ruler,
+        engine: CounterfactualEngine,
+        image: Tensor,
+        factors: Tensor,
+        index: Tensor,
     ) -> None:
         steps = [_rows(do, index, image.device) for do in self.plan.sequence]
-        unchanged = self.scene.read(image)
+        unchanged = ruler.read(image)
         for step, answer in enumerate(engine.sequence(image, steps, factors)):
-            held = answer.intervention
-            target = self.scene.counterfactual(factors, held.values, held.mask)
+            target = ruler.target(factors, answer)
             which = steps[step].mask.float().argmax(dim=1)
-            self.sequence.update(self.scene.read(answer.image), target, which, step)
+            self.sequence.update(ruler.read(answer.image), target, which, step)
             self.sequence_nothing.update(unchanged, target, which, step)
 
     def _trace(self, name: str, answer: Counterfactual) -> None:

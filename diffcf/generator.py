@@ -26,7 +26,7 @@ class UNet(nn.Module):
     """v-prediction U-Net with optional factor conditioning.
 
     Args:
-        graph: gives the number of factors.
+        graph: gives the factors and their kinds.
         image_channels: channels of the image.
         patch: side of the square of pixels folded into channels.
         channels: width of each level; the resolution halves between levels.
@@ -60,7 +60,7 @@ class UNet(nn.Module):
         self.patch, self.conditional = patch, conditional
         self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)
-        self.features = FactorFeatures(len(graph) if conditional else 0, frequencies)
+        self.features = FactorFeatures(graph if conditional else None, frequencies)
         self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
         folded = image_channels * patch**2
         self.stem = nn.Conv2d(folded + 2, channels[0], 3, padding=1)

@@ -8,7 +8,6 @@ line, figures), where :meth:`CausalGraph.to_native` and :meth:`CausalGraph.to_sc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -18,83 +17,9 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from diffcf.factor import KINDS, Factor, GraphError, factor_from_spec, factor_to_spec
+
 __all__ = ["KINDS", "CausalGraph", "Factor", "GraphError"]
-
-KINDS = ("continuous", "binary", "categorical")
-
-
-class GraphError(ValueError):
-    """The graph's description is wrong, or something does not fit the graph."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One causal factor: ``kind`` is one of :data:`KINDS`; ``[low, high]`` is in native units.
-
-    The native value of a categorical factor is the place of its category in ``categories``, so its
-    range is 0 to their number less one, whatever is given.
-    """
-
-    name: str
-    kind: str = "continuous"
-    low: float = 0.0
-    high: float = 1.0
-    categories: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind == "categorical" and len(self.categories) > 1:
-            object.__setattr__(self, "low", 0.0)
-            object.__setattr__(self, "high", float(len(self.categories) - 1))
-        if not isinstance(self.name, str) or not self.name.isidentifier():
-            raise GraphError(
-                f"Factor name {self.name!r} is not usable: take letters, digits and '_'."
-            )
-        if self.kind not in KINDS:
-            raise GraphError(
-                f"Factor '{self.name}' has kind {self.kind!r}: use one of {', '.join(KINDS)}."
-            )
-        if not self.low < self.high:
-            raise GraphError(
-                f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
-                "its low end must be below its high end."
-            )
-        if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
-            raise GraphError(
-                f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
-            )
-        self._check_categories()
-
-    def _check_categories(self) -> None:
-        if self.kind != "categorical":
-            if self.categories:
-                raise GraphError(
-                    f"Factor '{self.name}' is {self.kind} but lists categories: drop them, or make "
-                    "its kind 'categorical'."
-                )
-        elif len(set(self.categories)) != len(self.categories) or len(self.categories) < 2:
-            raise GraphError(
-                f"Categorical factor '{self.name}' needs two or more different categories, "
-                f"got {list(self.categories)}."
-            )
-
-    @property
-    def width(self) -> int:
-        """Columns of the factor's code: one per category, else one."""
-        return len(self.categories) or 1
-
-    def text(self, scaled: float) -> str:
-        """A value in [0, 1] units as people write it: the category's name, or a native number."""
-        native = self.low + scaled * (self.high - self.low)
-        if self.kind == "categorical":
-            return self.categories[min(max(round(native), 0), len(self.categories) - 1)]
-        return f"{native:.0f}" if self.kind == "binary" else f"{native:.2f}"
-
-    def scaled(self, category: str) -> float:
-        """The [0, 1] value of a category; GraphError when there is none of that name."""
-        if category not in self.categories:
-            known = ", ".join(self.categories) or "none: give a number"
-            raise GraphError(f"Factor '{self.name}' has no category {category!r}; it has {known}.")
-        return self.categories.index(category) / (len(self.categories) - 1)
 
 
 class CausalGraph:
@@ -279,7 +204,7 @@ class CausalGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """Primitive description; :meth:`from_dict` reads it back."""
-        factors = {f.name: _factor_to_spec(f) for f in self.factors}
+        factors = {f.name: factor_to_spec(f) for f in self.factors}
         return {"factors": factors, "edges": [list(edge) for edge in self.edges]}
 
     @classmethod
@@ -293,7 +218,7 @@ class CausalGraph:
         unknown = set(spec) - {"factors", "edges"}
         if unknown:
             raise GraphError(f"Unknown graph key '{min(unknown)}': use 'factors' and 'edges'.")
-        factors = [_factor_from_spec(n, s or {}) for n, s in spec["factors"].items()]
+        factors = [factor_from_spec(n, s or {}) for n, s in spec["factors"].items()]
         edges = spec.get("edges") or []
         if not isinstance(edges, Sequence) or any(
             not isinstance(e, Sequence) or isinstance(e, str) or len(e) != 2 for e in edges
@@ -312,26 +237,3 @@ class CausalGraph:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise GraphError(f"Graph file {path} is not valid YAML: {error}") from None
         return cls.from_dict(spec)
-
-
-def _factor_to_spec(factor: Factor) -> dict[str, Any]:
-    if factor.categories:
-        return {"kind": factor.kind, "categories": list(factor.categories)}
-    return {"kind": factor.kind, "range": [float(factor.low), float(factor.high)]}
-
-
-def _factor_from_spec(name: str, spec: Mapping[str, Any]) -> Factor:
-    if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
-        raise GraphError(
-            f"Factor '{name}' takes only 'kind', 'range' and 'categories', got {spec!r}."
-        )
-    categories = spec.get("categories") or []
-    if not isinstance(categories, Sequence) or isinstance(categories, str):
-        raise GraphError(f"Factor '{name}' needs a list of categories, got {categories!r}.")
-    kind = spec.get("kind", "categorical" if categories else "continuous")
-    bounds = spec.get("range", [0.0, 1.0])
-    try:
-        low, high = (float(value) for value in bounds)
-    except (TypeError, ValueError):
-        raise GraphError(f"Factor '{name}' needs a range [low, high], got {bounds!r}.") from None
-    return Factor(name, kind, low, high, tuple(str(c) for c in categories))

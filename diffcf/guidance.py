@@ -1,6 +1,7 @@
 r"""Guidance: wrap a denoiser so that the image it leads to has the wished factors.
 
-With the projector's :math:`\hat z(x_t)`, :math:`\Sigma(x_t)` and the target :math:`z_{cf}`,
+With the projector's :math:`\hat z(x_t)`, :math:`\Sigma(x_t)` and the target :math:`z_{cf}`, all of
+them codes (:meth:`CausalGraph.encode`; probabilities where factors are discrete),
 
 .. math::
     \tilde\epsilon = \epsilon_\theta - \lambda_t \sqrt{1 - \bar\alpha_t}\; g_t, \qquad
@@ -69,7 +70,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def shift(self, projector: nn.Module, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
-        """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward ``target`` ``[B, K]``."""
+        """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward the code ``[B, E]``."""
 
     def wrap(self, denoiser: Denoiser, projector: nn.Module, target: Tensor) -> Denoiser:
         """The guided denoiser; its ``trace`` collects (t, λ_t) of every guided step."""

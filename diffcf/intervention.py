@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffcf.factor import Factor
 from diffcf.graph import CausalGraph
 
 __all__ = ["Do", "Intervention", "InterventionError"]
 
-Do = Mapping[str, float | Tensor]
-"""Factor name → value in [0, 1] units: one number, or ``[B]`` numbers."""
+Do = Mapping[str, float | str | Tensor]
+"""Factor name → value in [0, 1] units, or a category's name: one, or ``[B]`` numbers."""
 
 
 class InterventionError(ValueError):
@@ -39,21 +40,23 @@ class Intervention:
         """Check ``do`` against the graph and spread it over the batch.
 
         Raises:
-            GraphError: for an unknown factor.
+            GraphError: for an unknown factor or category.
             InterventionError: for a value outside [0, 1], not finite, of the wrong length, or, for
-                a binary factor, other than 0 and 1.
+                a discrete factor, none of its levels.
         """
         values = torch.zeros(batch, len(graph), device=device)
         mask = torch.zeros(batch, len(graph), dtype=torch.bool, device=device)
         for name, given in do.items():
             column = graph.column(name)
+            factor = graph.factors[column]
+            given = factor.scaled(given) if isinstance(given, str) else given
             value = torch.as_tensor(given, dtype=torch.float32, device=device)
             if value.dim() > 1 or (value.dim() == 1 and len(value) != batch):
                 raise InterventionError(
                     f"do({name}) has shape {tuple(value.shape)}: give one number, or one for each "
                     f"of the {batch} images."
                 )
-            _check_values(name, value, binary=bool(graph.binary[column]))
+            _check_values(factor, value)
             values[:, column] = value
             mask[:, column] = True
         return cls(values, mask)
@@ -70,7 +73,8 @@ class Intervention:
         )
 
 
-def _check_values(name: str, value: Tensor, binary: bool) -> None:
+def _check_values(factor: Factor, value: Tensor) -> None:
+    name = factor.name
     if not torch.isfinite(value).all():
         raise InterventionError(f"do({name}) is not a finite number: give a value in [0, 1].")
     if (value < 0).any() or (value > 1).any():
@@ -79,5 +83,11 @@ def _check_values(name: str, value: Tensor, binary: bool) -> None:
             f"do({name}={worst:.4g}) is outside the factor's range: values are scaled to [0, 1] "
             "(CausalGraph.to_scaled converts native units)."
         )
-    if binary and not ((value == 0) | (value == 1)).all():
+    if factor.kind == "binary" and not ((value == 0) | (value == 1)).all():
         raise InterventionError(f"do({name}) sets a binary factor: its values are 0 and 1.")
+    if factor.kind == "categorical":
+        place = value * (factor.width - 1)
+        if ((place - place.round()).abs() > 1e-3).any():
+            raise InterventionError(
+                f"do({name}) falls between categories: name one of {', '.join(factor.categories)}."
+            )

@@ -1,14 +1,9 @@
-"""The parts of the structural equations: grouped networks, invertible noise maps, soft graphs.
+"""The parts of the structural equations: grouped networks, invertible noise maps, numerics.
 
-Nothing here knows factor names. :class:`diffcf.nscm.NSCM` puts the parts together.
+Nothing here knows factors. :mod:`diffcf.equations` puts the parts together.
 
-References:
-    - Neural Spline Flows, Durkan et al. 2019, https://arxiv.org/abs/1906.04032
-    - Counterfactual Off-Policy Evaluation with Gumbel-Max SCMs, Oberst & Sontag 2019,
-      https://arxiv.org/abs/1905.05824
-    - DAGs with NO TEARS, Zheng et al. 2018, https://arxiv.org/abs/1803.01422
-    - Simple Statistical Gradient-Following Algorithms (REINFORCE), Williams 1992,
-      https://doi.org/10.1007/BF00992696
+Reference:
+    Neural Spline Flows, Durkan et al. 2019, https://arxiv.org/abs/1906.04032
 """
 
 from __future__ import annotations
@@ -23,14 +18,10 @@ from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 __all__ = [
-    "EdgeGates",
     "GroupedMLP",
     "NoiseMap",
-    "acyclicity",
     "full_precision",
     "result_dtype",
-    "strongest_dag",
-    "truncated_logistic",
     "wide_dtype",
     "with_column",
 ]
@@ -39,10 +30,6 @@ SPLINE_BOUND = 5.0
 # Spline slopes stay in [0.2, 5]: steeper ones cost digits in the inverse and let a mechanism
 # that is deterministic undercut the floor of its scale.
 SPLINE_SLOPE = 0.2
-# An abducted logistic stays this far from the threshold, so that rounding cannot flip it.
-LOGISTIC_MARGIN = 1e-3
-# In nats: a factor fitted to its floor gains about 5, and a rare outlier must not outvote a batch.
-ADVANTAGE_CLIP = 5.0
 
 
 class GroupedMLP(nn.Module):
@@ -75,9 +62,6 @@ class GroupedMLP(nn.Module):
             x = torch.relu(x) if n else x
             x = torch.baddbmm(bias[chosen].to(x.dtype), x, weight[chosen].to(x.dtype))
         return x
-
-
-# --- continuous factors ---
 
 
 class NoiseMap:
@@ -113,100 +97,6 @@ class NoiseMap:
         """Log density of z when u ~ N(0, 1)."""
         u, ladj = self.spline.call_and_ladj((z - self.location) / self.scale)
         return -0.5 * (u.square() + math.log(2 * math.pi)) + ladj - self.scale.log()
-
-
-# --- binary factors ---
-
-
-def truncated_logistic(
-    logits: Tensor, positive: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
-    r"""Sample a logistic u given that :math:`[\mathrm{logit} + u > 0]` equals ``positive``.
-
-    This is Gumbel-max abduction: u is the difference of the two classes' Gumbel variables.
-
-    Args:
-        logits: ``[...]`` log odds of the value 1.
-        positive: ``[...]`` bool, the observed value.
-        generator: source of randomness, on the device of ``logits``.
-    """
-    sign = torch.where(positive, 1.0, -1.0).to(logits.dtype)
-    uniform = torch.rand(
-        logits.shape, dtype=logits.dtype, device=logits.device, generator=generator
-    ).clamp(1e-12, 1 - 1e-6)
-    # By symmetry sample s·u > -s·logit: its tail probability is uniform in (0, σ(s·logit)).
-    log_tail = uniform.log() + F.logsigmoid(sign * logits)
-    above = torch.log1p(-log_tail.exp()) - log_tail
-    return sign * above.maximum(LOGISTIC_MARGIN - sign * logits)
-
-
-# --- graphs ---
-
-
-def acyclicity(adjacency: Tensor) -> Tensor:
-    """NOTEARS' ``h = tr(exp(A∘A)) - K`` of ``[K, K]`` weights: 0 if and only if A is acyclic."""
-    return torch.linalg.matrix_exp(adjacency.square()).diagonal().sum() - len(adjacency)
-
-
-def strongest_dag(strength: Tensor, threshold: float = 0.5) -> Tensor:
-    """Edges above ``threshold`` from strong to weak, without those that would close a cycle.
-
-    So every cycle loses its weakest edge. ``[K, K]`` to ``[K, K]`` bool, ``[i, j]``: j causes i.
-    """
-    weights = strength.detach().cpu()
-    # reach[i, j]: j is i or an ancestor of i
-    reach = torch.eye(len(weights), dtype=torch.bool)
-    kept = torch.zeros_like(reach)
-    for flat in weights.flatten().argsort(descending=True, stable=True).tolist():
-        effect, cause = divmod(flat, len(weights))
-        if weights[effect, cause] <= threshold:
-            break
-        if not reach[cause, effect]:
-            kept[effect, cause] = True
-            reach |= reach[:, effect, None] & reach[cause]
-    return kept.to(strength.device)
-
-
-class EdgeGates(nn.Module):
-    """A learned distribution over the edges between ``size`` factors; independent per edge."""
-
-    _off_diagonal: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(size, size))
-        self.register_buffer("_off_diagonal", 1 - torch.eye(size), persistent=False)
-
-    def probabilities(self) -> Tensor:
-        """``[K, K]`` probability that j causes i, 0 on the diagonal."""
-        return torch.sigmoid(self.logits.float()) * self._off_diagonal
-
-    def sample(self, batch: int) -> Tensor:
-        """``[B, K, K]`` independent draws of 0/1 gates; no gradient."""
-        return torch.bernoulli(self.probabilities().detach().expand(batch, -1, -1))
-
-    def score(self, gates: Tensor, log_prob: Tensor) -> Tensor:
-        """Scalar whose gradient raises the edges under which factors are likelier (REINFORCE).
-
-        Row i of the gates bears on factor i alone, and the batch mean is the baseline: so the
-        estimate has little variance; straight-through gradients found hardly an edge.
-
-        Args:
-            gates: ``[B, K, K]`` from :meth:`sample`.
-            log_prob: ``[B, K]`` likelihood of each factor under its sample's gates.
-        """
-        advantage = (log_prob - log_prob.mean(0)).detach().clamp(-ADVANTAGE_CLIP, ADVANTAGE_CLIP)
-        logits = self.logits.float().expand_as(gates)
-        taken = -F.binary_cross_entropy_with_logits(logits, gates, reduction="none")
-        return (advantage * (taken * self._off_diagonal).sum(-1)).mean()
-
-    def penalties(self) -> dict[str, Tensor]:
-        """Scalars ``acyclicity`` and ``sparsity`` (the expected number of edges)."""
-        probabilities = self.probabilities()
-        return {"acyclicity": acyclicity(probabilities), "sparsity": probabilities.sum()}
-
-
-# --- numerics ---
 
 
 def full_precision(like: Tensor) -> torch.autocast:

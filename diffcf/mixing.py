@@ -24,7 +24,7 @@ Only observational images and their labels enter. Our reconstruction; region mix
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -156,14 +156,15 @@ class RegionMixer(nn.Module):
         mixed[rows[kept]] = True
         return Composite(image, factors, mixed)
 
-    def _agrees(self, projector: nn.Module, image: Tensor, labels: Tensor) -> Tensor:
+    def _agrees(self, projector: Any, image: Tensor, labels: Tensor) -> Tensor:
         """``[B]`` bool: the reading of the composite does not contradict any label."""
         with torch.no_grad():
             reading = projector(image, image.new_zeros(len(image)))
         # An unsure reading is no contradiction: to demand a sure one would leave out whatever is
         # hard to read, and the generator would never see it combined anew.
         allowed = reading.variance + self.tolerance**2
-        return ((reading.mean - labels).square() < allowed).all(dim=1)
+        code = projector.graph.encode(labels)
+        return ((reading.mean - code).square() < allowed).all(dim=1)
 
     def _cuts(self, ours: Tensor, theirs: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
         """Cuts, the share of texture within each and the share on its seam, ``[B, N]``."""

@@ -180,8 +180,9 @@ class DiffusionCounterfactuals(LightningModule):
         """What the projector reads and the NSCM abducts; counterfactuals are a callback's work."""
         image = batch["image"]
         posterior = self.projector(image, image.new_zeros(len(image)))
-        exogenous = self.nscm.abduct(posterior.mean)
-        return {"factors": posterior.mean, "variance": posterior.variance, "exogenous": exogenous}
+        factors = self.graph.decode(posterior.mean)
+        exogenous = self.nscm.abduct(factors)
+        return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
 
     # --- optimisation ---
 

@@ -1,10 +1,8 @@
 r"""The non-parametric structural causal model: mechanisms, abduction, prediction.
 
-Each factor is :math:`z_i = f_i(pa_i, u_i)` with an f that is invertible in the exogenous
-:math:`u_i`. A continuous factor is a location-scale map composed with a monotone spline, both
-conditioned on the parents, with u ~ N(0, 1); a binary factor is ``[logit(pa) + u > 0]`` with a
-logistic u (the Gumbel-max mechanism of two classes). A root has no inputs, hence an unconditional
-spline. All mechanisms are evaluated together by grouped networks.
+Each factor is :math:`z_i = f_i(pa_i, u_i)`, by the mechanisms of :mod:`diffcf.equations`: splines
+for continuous factors, Gumbel-max for binary and categorical ones. The exogenous values u have one
+column per factor, a categorical factor one for each category: E in all.
 
 References:
     - Deep Structural Causal Models for Tractable Counterfactual Inference, Pawlowski et al. 2020,
@@ -22,21 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffcf.edges import EdgeGates, strongest_dag
+from diffcf.equations import StructuralEquations
 from diffcf.graph import CausalGraph, GraphError
-from diffcf.mechanisms import (
-    EdgeGates,
-    GroupedMLP,
-    NoiseMap,
-    full_precision,
-    result_dtype,
-    strongest_dag,
-    truncated_logistic,
-    wide_dtype,
-    with_column,
-)
+from diffcf.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 
 __all__ = ["NSCM"]
 
@@ -45,9 +34,9 @@ class NSCM(nn.Module):
     """Structural equations over the factors of ``graph``.
 
     Factors are ``[B, K]`` in the graph's [0, 1] units, binary ones 0/1 (a value of at least .5
-    counts as 1). All methods compute in float32 or better whatever autocast says; abduction and
-    prediction use float64 inside (float32 on devices without it) and return float32, or float64
-    for float64 factors.
+    counts as 1), categorical ones as the graph scales them. All methods compute in float32 or
+    better whatever autocast says; abduction and prediction use float64 inside (float32 on devices
+    without it) and return float32, or float64 for float64 factors.
 
     Args:
         graph: the factors and, unless ``learned_graph``, their causes.
@@ -69,7 +58,6 @@ class NSCM(nn.Module):
         GraphError: from every method, for factors that do not fit the graph or are not finite.
     """
 
-    _is_binary: Tensor
     _known_adjacency: Tensor
 
     def __init__(
@@ -90,15 +78,12 @@ class NSCM(nn.Module):
         self.graph = graph
         self.scale_floor = float(scale_floor)
         size = len(graph)
-        self._binary = graph.binary.tolist()
-        self._continuous = [k for k in range(size) if not self._binary[k]]
+        size = len(graph)
         # a learned graph's mechanisms also see which parents they have
-        fan_in = 2 * size if learned_graph else size
-        self.location = GroupedMLP(size, [fan_in, *hidden, 1])
-        if self._continuous:
-            self.shape = GroupedMLP(len(self._continuous), [fan_in, hidden[-1], 3 * bins])
+        self.equations = StructuralEquations(
+            graph, hidden, bins, self.scale_floor, sees_gates=learned_graph
+        )
         self.gates = EdgeGates(size) if learned_graph else None
-        self.register_buffer("_is_binary", graph.binary, persistent=False)
         self.register_buffer("_known_adjacency", graph.adjacency, persistent=False)
 
     # --- structure ---
@@ -128,8 +113,8 @@ class NSCM(nn.Module):
         """
         with full_precision(factors):
             z = self._checked(factors).float()
-            inputs = self._inputs(z, self._gates(len(z)))
-            return self._log_prob(z, inputs, self.location(inputs)[..., 0])
+            inputs = self.equations.inputs(z, self._gates(len(z)))
+            return self.equations.log_prob(z, inputs)
 
     def loss(self, factors: Tensor) -> dict[str, Tensor]:
         """Scalars to minimise: ``nscm`` and, with a learned graph, ``acyclicity``, ``sparsity``.
@@ -143,11 +128,7 @@ class NSCM(nn.Module):
         with full_precision(factors):
             z = self._checked(factors).float()
             gates = self._gates(len(z))
-            inputs = self._inputs(z, gates)
-            location = self.location(inputs)[..., 0]
-            if location.requires_grad:
-                location.register_hook(self._damp)
-            log_prob = self._log_prob(z, inputs, location)
+            log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
             losses = {"nscm": -log_prob.mean()}
             if self.gates is not None:
                 if self.training:
@@ -156,49 +137,30 @@ class NSCM(nn.Module):
                 losses |= self.gates.penalties()
             return losses
 
-    def _damp(self, gradient: Tensor) -> Tensor:
-        return torch.where(self._is_binary[:, None], gradient, self.scale_floor * gradient)
-
-    def _log_prob(self, factors: Tensor, inputs: Tensor, location: Tensor) -> Tensor:
-        """``[B, K]`` from factors ``[B, K]``, inputs and location ``[K, B]``."""
-        sign = torch.where(factors.T >= 0.5, 1.0, -1.0)
-        rows = list(F.logsigmoid(sign * location))
-        if self._continuous:
-            shape = self.shape(self._of_continuous(inputs))
-            noise_map = NoiseMap(self._of_continuous(location), shape, self.scale_floor)
-            density = noise_map.log_prob(self._of_continuous(factors.T))
-            for k, row in zip(self._continuous, density, strict=True):
-                rows[k] = row
-        return torch.stack(rows, dim=1)
-
     # --- counterfactuals ---
 
     def abduct(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Exogenous values ``[B, K]`` that explain ``factors``.
+        """Exogenous values ``[B, E]`` that explain ``factors``.
 
-        Exact for continuous factors. For binary ones a sample from the posterior, drawn with
-        ``generator`` (on the factors' device): a logistic truncated to the observed side.
+        Exact for continuous factors. For discrete ones a sample from the posterior, drawn with
+        ``generator`` (on the factors' device): see :mod:`diffcf.gumbel`.
         """
         with full_precision(factors):
             z = self._checked(factors).to(wide_dtype(factors))
-            inputs = self._inputs(z, self.adjacency)
-            columns = []
-            for k, binary in enumerate(self._binary):
-                location = self._location(inputs, k)
-                if binary:
-                    columns.append(truncated_logistic(location, z[:, k] >= 0.5, generator))
-                else:
-                    columns.append(self._noise_map(inputs, location, k).to_noise(z[:, k]))
-            return torch.stack(columns, dim=1).to(result_dtype(factors))
+            inputs = self.equations.inputs(z, self.adjacency)
+            columns = [
+                self.equations.noise(z, inputs, k, generator) for k in range(len(self.graph))
+            ]
+            return torch.cat(columns, dim=1).to(result_dtype(factors))
 
     def decode(self, exogenous: Tensor) -> Tensor:
         """Factors ``[B, K]`` of exogenous values alone: the inverse of :meth:`abduct`."""
         with full_precision(exogenous):
-            u = self._checked(exogenous, "Exogenous value of").to(wide_dtype(exogenous))
-            z = torch.zeros_like(u)
+            u = self._checked_noise(exogenous).to(wide_dtype(exogenous))
+            z = u.new_zeros(len(u), len(self.graph))
             adjacency = self.adjacency
             for k in self._order():
-                z = with_column(z, k, self._mechanism(z, u, adjacency, k))
+                z = with_column(z, k, self.equations.factor(z, u, adjacency, k))
             return z.to(result_dtype(exogenous))
 
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -206,7 +168,7 @@ class NSCM(nn.Module):
 
         Args:
             factors: ``[B, K]`` factual.
-            exogenous: ``[B, K]`` from :meth:`abduct`.
+            exogenous: ``[B, E]`` from :meth:`abduct`.
             values: ``[B, K]`` imposed values; read only where ``mask`` is set.
             mask: ``[B, K]`` bool, the factors intervened upon in each sample.
 
@@ -216,19 +178,20 @@ class NSCM(nn.Module):
             counterfactual values and the factual's exogenous value.
         """
         with full_precision(factors):
-            if not factors.shape == exogenous.shape == values.shape == mask.shape:
+            if not factors.shape == values.shape == mask.shape or len(exogenous) != len(factors):
                 raise GraphError(
-                    "predict needs factors, exogenous, values and mask of one shape, got "
-                    f"{', '.join(str(list(t.shape)) for t in (factors, exogenous, values, mask))}."
+                    "predict needs factors, values and mask of one shape and as many exogenous "
+                    "rows, got "
+                    f"{', '.join(str(list(t.shape)) for t in (factors, values, mask, exogenous))}."
                 )
             z, wide = self._checked(factors), wide_dtype(factors)
-            u = self._checked(exogenous, "Exogenous value of").to(wide)
+            u = self._checked_noise(exogenous).to(wide)
             imposed = self._checked(torch.where(mask, values, z), "Imposed value of")
             adjacency = self.adjacency
             result, moved = imposed.to(result_dtype(factors)), mask
             for k in self._order():
                 reached = (moved & adjacency[k]).any(dim=1) & ~mask[:, k]
-                anew = self._mechanism(result.to(wide), u, adjacency, k).to(result.dtype)
+                anew = self.equations.factor(result.to(wide), u, adjacency, k).to(result.dtype)
                 result = with_column(result, k, torch.where(reached, anew, result[:, k]))
                 moved = with_column(moved, k, moved[:, k] | reached)
             return result
@@ -244,44 +207,23 @@ class NSCM(nn.Module):
         graph = self.learned()
         return [graph.column(name) for name in graph.order]
 
-    def _inputs(self, factors: Tensor, gates: Tensor) -> Tensor:
-        """``[B, K]`` to ``[K, B, K or 2K]``: what each row of gates lets through, centred."""
-        seen = torch.where(self._is_binary, (factors >= 0.5).to(factors.dtype), factors)
-        gates = gates.to(factors.dtype)
-        gates = gates[:, None, :] if gates.ndim == 2 else gates.transpose(0, 1)
-        inputs = gates * (2 * seen - 1)
-        # an absent parent must not look like one in mid-range
-        return inputs if self.gates is None else torch.cat([inputs, gates.expand_as(inputs)], -1)
-
-    def _of_continuous(self, rows: Tensor) -> Tensor:
-        """The rows of the continuous factors out of K."""
-        return rows[self._continuous] if any(self._binary) else rows
-
-    def _location(self, inputs: Tensor, k: int) -> Tensor:
-        return self.location(inputs[k : k + 1], group=k)[0, :, 0]
-
-    def _noise_map(self, inputs: Tensor, location: Tensor, k: int) -> NoiseMap:
-        shape = self.shape(inputs[k : k + 1], group=self._continuous.index(k))[0]
-        return NoiseMap(location, shape, self.scale_floor)
-
-    def _mechanism(self, factors: Tensor, exogenous: Tensor, adjacency: Tensor, k: int) -> Tensor:
-        """``f_k``: column k ``[B]`` from its parents' columns and its exogenous value."""
-        inputs = self._inputs(factors, adjacency)
-        location = self._location(inputs, k)
-        if self._binary[k]:
-            return (location + exogenous[:, k] > 0).to(factors.dtype)
-        return self._noise_map(inputs, location, k).to_factor(exogenous[:, k])
-
     def _checked(self, factors: Tensor, what: str = "Factor") -> Tensor:
         """``factors`` itself; GraphError unless it is a finite ``[B, K]``."""
-        names = self.graph.names
-        if factors.ndim != 2 or factors.shape[1] != len(names):
+        return self._finite(factors, torch.arange(len(self.graph)), what)
+
+    def _checked_noise(self, exogenous: Tensor) -> Tensor:
+        """``exogenous`` itself; GraphError unless it is a finite ``[B, E]``."""
+        return self._finite(exogenous, self.graph.code_owner, "Exogenous value of")
+
+    def _finite(self, values: Tensor, owner: Tensor, what: str) -> Tensor:
+        names = [self.graph.names[k] for k in owner.tolist()]
+        if values.ndim != 2 or values.shape[1] != len(names):
             raise GraphError(
                 f"The NSCM needs a tensor [B, {len(names)}], one column for each of "
-                f"{', '.join(names)}, got {list(factors.shape)}."
+                f"{', '.join(names)}, got {list(values.shape)}."
             )
-        finite = factors.isfinite()
+        finite = values.isfinite()
         if not finite.all():
             worst = int((~finite).any(dim=0).nonzero()[0])
             raise GraphError(f"{what} '{names[worst]}' is not finite: check where it comes from.")
-        return factors
+        return values

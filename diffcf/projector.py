@@ -35,11 +35,14 @@ __all__ = ["FactorPosterior", "LocalPosteriorProjector"]
 class FactorPosterior:
     """What the projector says: per factor, and per factor and place.
 
+    Means and variances are those of the factors' *code* (:meth:`CausalGraph.encode`), E columns: a
+    value in [0, 1] units, the probability of a binary factor, the probabilities of all categories.
+
     Attributes:
-        mean: ``[B, K]`` in [0, 1] units; a probability for binary factors.
-        variance: ``[B, K]``, of the mixture of places, so that disagreement counts.
+        mean: ``[B, E]``; :meth:`CausalGraph.decode` makes factors of it.
+        variance: ``[B, E]``, of the mixture of places, so that disagreement counts.
         attention: ``[B, K, h, w]``, sums to 1 over places.
-        local_mean, local_variance: ``[B, K, h, w]``.
+        local_mean, local_variance: ``[B, E, h, w]``.
     """
 
     mean: Tensor
@@ -65,7 +68,9 @@ class LocalPosteriorProjector(nn.Module):
         scale_floor: least standard deviation that a place may claim.
     """
 
-    binary: Tensor
+    _binary: Tensor
+    _categorical: Tensor
+    _owner: Tensor
 
     def __init__(
         self,
@@ -81,7 +86,13 @@ class LocalPosteriorProjector(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.sharpness, self.scale_floor = patch, sharpness, scale_floor
-        self.register_buffer("binary", graph.binary.view(1, -1, 1, 1), persistent=False)
+        self.graph = graph
+        owner = graph.code_owner
+        self._widths = [factor.width for factor in graph.factors]
+        self.register_buffer("_owner", owner, persistent=False)
+        self.register_buffer("_binary", graph.binary[owner].view(1, -1, 1, 1), persistent=False)
+        categorical = graph.categorical[owner].view(1, -1, 1, 1)
+        self.register_buffer("_categorical", categorical, persistent=False)
         fourier = FourierFeatures(frequencies)
         self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
@@ -91,7 +102,7 @@ class LocalPosteriorProjector(nn.Module):
         # Where a place lies is told again, finely, where positions are computed.
         self.position = FourierFeatures(frequencies)
         self.hidden = nn.Conv2d(channels + 2 * self.position.width, 2 * channels, 1)
-        self.head = zero_init(nn.Conv2d(2 * channels, 2 * len(graph), 1))
+        self.head = zero_init(nn.Conv2d(2 * channels, 2 * len(owner), 1))
 
     @property
     def field(self) -> int:
@@ -126,23 +137,44 @@ class LocalPosteriorProjector(nn.Module):
 
     def _posterior(self, raw: Tensor, log_scale: Tensor) -> FactorPosterior:
         # Zero-initialised heads start at the middle of the range with a wide scale.
-        probability = raw.sigmoid()
+        probability = self._probabilities(raw)
         scale = self.scale_floor + F.softplus(log_scale - 1.0)
-        local_mean = torch.where(self.binary, probability, raw + 0.5)
+        discrete = self._binary | self._categorical
+        local_mean = torch.where(discrete, probability, raw + 0.5)
         local_variance = torch.where(
-            self.binary, (probability * (1 - probability)).clamp_min(1e-6), scale.square()
+            discrete, (probability * (1 - probability)).clamp_min(1e-6), scale.square()
         )
-        logits = -self.sharpness * local_variance.log()
+        logits = -self.sharpness * self._per_factor(local_variance).log()
         attention = logits.flatten(2).softmax(dim=-1).view_as(logits)
-        mean = (attention * local_mean).sum(dim=(2, 3))
+        weight = self._per_code(attention)
+        mean = (weight * local_mean).sum(dim=(2, 3))
         spread = local_variance + (local_mean - mean[:, :, None, None]).square()
-        variance = (attention * spread).sum(dim=(2, 3))
+        variance = (weight * spread).sum(dim=(2, 3))
         return FactorPosterior(mean, variance, attention, local_mean, local_variance)
+
+    def _probabilities(self, raw: Tensor) -> Tensor:
+        """``[B, E, h, w]``: of 1 for a binary factor, of each category for a categorical one."""
+        probability = raw.sigmoid()
+        if len(self._owner) == len(self.graph):
+            return probability
+        groups = raw.split(self._widths, dim=1)
+        softmax = torch.cat([group.softmax(dim=1) for group in groups], dim=1)
+        return torch.where(self._categorical, softmax, probability)
+
+    def _per_factor(self, code: Tensor) -> Tensor:
+        """Sum over each factor's code, ``[B, E, ...]`` to ``[B, K, ...]``."""
+        if len(self._owner) == len(self.graph):
+            return code
+        total = code.new_zeros(len(code), len(self.graph), *code.shape[2:])
+        return total.index_add(1, self._owner, code)
+
+    def _per_code(self, factors: Tensor) -> Tensor:
+        """``[B, K, ...]`` repeated for each factor's code, ``[B, E, ...]``."""
+        return factors if len(self._owner) == len(self.graph) else factors[:, self._owner]
 
     def log_prob(self, posterior: FactorPosterior, factors: Tensor) -> Tensor:
         """log p(z_i | x_t) of the reading, ``[B, K]``, for factors ``[B, K]``."""
-        binary = self.binary.view(1, -1)
-        return _log_prob(posterior.mean, posterior.variance, factors, binary)
+        return self._log_prob(posterior.mean, posterior.variance, factors)
 
     def local_loss(self, posterior: FactorPosterior, targets: Tensor, novelty: Tensor) -> Tensor:
         """Negative log-likelihood of every place, scalar.
@@ -156,11 +188,25 @@ class LocalPosteriorProjector(nn.Module):
         only say how factors are distributed. A fifth of the weight is uniform, two fifths follow
         novelty (where there is something to read), two fifths attention (what is in fact read).
         """
-        nll = -_log_prob(posterior.local_mean, posterior.local_variance, targets, self.binary)
+        nll = -self._log_prob(posterior.local_mean, posterior.local_variance, targets)
         uniform = 1.0 / (nll.shape[-1] * nll.shape[-2])
         share = novelty / novelty.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
         weight = 0.2 * uniform + 0.4 * share + 0.4 * posterior.attention.detach()
         return (weight * nll).sum(dim=(2, 3)).mean()
+
+    def _log_prob(self, mean: Tensor, variance: Tensor, factors: Tensor) -> Tensor:
+        """``[B, K, ...]`` of factors ``[B, K, ...]``, by mean and variance ``[B, E, ...]``.
+
+        Gaussian for continuous factors; for discrete ones ``mean`` holds the probabilities.
+        """
+        code = self.graph.encode(factors, dim=1)
+        shape = (1, -1, *(1,) * (code.dim() - 2))
+        binary, categorical = self._binary.view(shape), self._categorical.view(shape)
+        gauss = -0.5 * ((code - mean).square() / variance + variance.log())
+        p = mean.clamp(1e-6, 1 - 1e-6)
+        hit, miss = code * p.log(), (1 - code) * (1 - p).log()
+        discrete = torch.where(categorical, hit, hit + miss)
+        return self._per_factor(torch.where(binary | categorical, discrete, gauss))
 
 
 class LocalBlock(nn.Module):
@@ -180,11 +226,3 @@ class LocalBlock(nn.Module):
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
         out = self.conv1(F.silu(h)) * (1 + scale) + shift
         return h + self.conv2(F.silu(out))
-
-
-def _log_prob(mean: Tensor, variance: Tensor, factors: Tensor, binary: Tensor) -> Tensor:
-    """Gaussian for continuous factors, Bernoulli (``mean`` is the probability) for binary ones."""
-    gauss = -0.5 * ((factors - mean).square() / variance + variance.log())
-    p = mean.clamp(1e-6, 1 - 1e-6)
-    bernoulli = factors * p.log() + (1 - factors) * (1 - p).log()
-    return torch.where(binary, bernoulli, gauss)

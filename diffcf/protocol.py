@@ -2,8 +2,9 @@
 
 Values come from the held-out marginal of the factor: the value that another image of the set has.
 Draws whose exact counterfactual the scene cannot show (a shadow that leaves the picture, which no
-ruler could read) are drawn anew. Since everything is drawn before the first batch, neither batch
-size nor number of processes changes which image meets which intervention.
+ruler could read) are drawn anew, and so is the value that a discrete factor has already. Since
+everything is drawn before the first batch, neither batch size nor number of processes changes which
+image meets which intervention.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class InterventionPlan:
     Args:
         graph: the factors.
         factors: ``[N, K]``, the factual factors of the whole set.
-        scm: the scene's true counterfactual.
-        visible: the scene's test of whether factors can be shown.
+        scm: the scene's true counterfactual; None where it is not known.
+        visible: the scene's test of whether factors can be shown; None where all can.
         steps: length of the sequences.
         seed: of all draws.
 
@@ -45,8 +46,8 @@ class InterventionPlan:
         self,
         graph: CausalGraph,
         factors: Tensor,
-        scm: Scm,
-        visible: Callable[[Tensor], Tensor],
+        scm: Scm | None = None,
+        visible: Callable[[Tensor], Tensor] | None = None,
         steps: int = 5,
         seed: int = 0,
     ) -> None:
@@ -73,15 +74,23 @@ class InterventionPlan:
         mask[torch.arange(count), column] = True
         values = torch.zeros_like(self.factors)
         missing = torch.ones(count, dtype=torch.bool)
+        now = torch.where(mask, self._predicted(held), 0.0)
+        discrete = self.graph.discrete[column]
         for _ in range(_ATTEMPTS):
             donor = torch.randint(count, (count,), generator=self._generator)
             drawn = torch.where(mask, self.factors[donor], 0.0)
-            then = held.then(Intervention(drawn, mask))
-            shown = self._visible(self._scm(self.factors, then.values, then.mask))
+            shown = ~discrete | (drawn != now).any(dim=1)
+            if self._visible is not None:
+                shown &= self._visible(self._predicted(held.then(Intervention(drawn, mask))))
             values = torch.where((missing & shown)[:, None], drawn, values)
             missing &= ~shown
             if not missing.any():
                 break
         # An image that no drawn value suits (rare: its own picture is cut off) keeps its own.
-        own = torch.where(mask, self._scm(self.factors, held.values, held.mask), 0.0)
-        return Intervention(torch.where(missing[:, None], own, values), mask)
+        return Intervention(torch.where(missing[:, None], now, values), mask)
+
+    def _predicted(self, held: Intervention) -> Tensor:
+        """Factors ``[N, K]`` under what is held: by the true model, or nothing else moved."""
+        if self._scm is None:
+            return torch.where(held.mask, held.values, self.factors)
+        return self._scm(self.factors, held.values, held.mask)

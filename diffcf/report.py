@@ -18,32 +18,32 @@ from rich.console import Console
 from rich.table import Table
 
 from diffcf.counterfactual import Sampling
-from diffcf.graph import CausalGraph
+from diffcf.tables import table_rows
 
 __all__ = ["device_name", "print_table", "provenance", "versions", "write_json"]
 
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
 
-def print_table(metrics: Mapping[str, float], graph: CausalGraph) -> None:
-    """The ACM table: a row per intervened factor, then roots, leaves and the null intervention."""
-    table = Table(title="Counterfactuals, read by the ruler against the true model")
-    for heading in ("intervention", "ACM", "do nothing", "PSNR to exact (dB)"):
+def print_table(metrics: Mapping[str, float]) -> None:
+    """The table of one test: a row per intervened factor, roots, leaves, the null intervention."""
+    headings, rows = table_rows([metrics])
+    judged = "read by the ruler against the true model" if "acm" in metrics else "no ruler: unread"
+    table = Table(title=f"Counterfactuals, {judged}")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "intervention" else "right")
-    for name in graph.names:
-        table.add_row(f"do({name})", *_cells(metrics, name))
-    table.add_section()
-    for group in ("roots", "leaves"):
-        if f"acm/{group}" in metrics:
-            table.add_row(group, *_cells(metrics, group))
-    null = metrics["psnr/reconstruction"]
-    table.add_row("nothing (reconstruction)", f"{metrics['acm/null']:.4f}", "", f"{null:.1f}")
+    for row in rows:
+        table.add_row(*(cell.strip("*") for cell in row))
     Console().print(table)
     growth = metrics.get("acm/step_growth")
     if growth is not None:
         steps = [v for k, v in metrics.items() if k.startswith("acm/step_") and k[-1].isdigit()]
         listed = " ".join(f"{value:.4f}" for value in steps)
         print(f"Sequence of interventions, ACM per step: {listed} (last over first {growth:.2f})")
+    for key in (k for k in metrics if k.startswith("rate/")):
+        effect = key.removeprefix("rate/")
+        true = metrics[f"true_{key}"]
+        print(f"do({effect.replace('/', '): ')} in {metrics[key]:.3f} of images, truly {true:.3f}")
 
 
 def write_json(record: Mapping[str, Any], path: Path) -> None:
@@ -89,11 +89,6 @@ def device_name(device: torch.device) -> str:
         lines = [x for x in cpu_info.read_text().splitlines() if x.startswith("model name")]
         model = lines[0].split(":", 1)[1].strip() if lines else model
     return f"{model}, {torch.get_num_threads()} threads"
-
-
-def _cells(metrics: Mapping[str, float], name: str) -> tuple[str, str, str]:
-    acm, nothing = metrics[f"acm/{name}"], metrics[f"do_nothing/acm/{name}"]
-    return f"{acm:.4f}", f"{nothing:.4f}", f"{metrics[f'psnr/{name}']:.1f}"
 
 
 def _config(trainer: Trainer) -> Any:

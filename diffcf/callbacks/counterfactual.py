@@ -27,6 +27,7 @@ __all__ = ["CounterfactualCallback"]
 class CounterfactualCallback(Callback):
     """λt-guided counterfactuals at validation and test: ACM, PSNR, pictures, ``metrics.json``.
 
+    Without a scene to judge by, only the reconstruction is measured and pictures are drawn.
     Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures and
     ``metrics.json`` into ``<log dir>/counterfactuals/<stage>``. Settings of sampling live here and
     not in the model, so that a checkpoint can be tested under any of them.
@@ -40,7 +41,8 @@ class CounterfactualCallback(Callback):
         seed: of the interventions.
 
     Raises:
-        TypeError: when the data module offers no scene to measure with.
+        TypeError: when the data module is not built on
+            :class:`data_modules.base.FactorImageDataModule`.
     """
 
     def __init__(
@@ -103,16 +105,21 @@ class CounterfactualCallback(Callback):
         self, trainer: Trainer, pl_module: Any, stage: str, sequence: int
     ) -> CounterfactualEvaluation:
         data: Any = getattr(trainer, "datamodule", None)
-        scene = getattr(data, "scene", None)
-        if scene is None:
+        if not hasattr(data, "factors_of"):
             raise TypeError(
-                f"CounterfactualCallback needs a scene, and {type(data).__name__} has none: take a "
-                "data module with a scene, or remove the callback."
+                f"CounterfactualCallback draws values from the data's factors, and "
+                f"{type(data).__name__} does not offer them: build it on "
+                "data_modules.base.FactorImageDataModule, or remove the callback."
             )
         self._example, self._started = None, time.perf_counter()
-        factors = data.factors_of(stage)
         return CounterfactualEvaluation(
-            pl_module.graph, scene, factors, sequence, self.seed, pl_module.device
+            pl_module.graph,
+            data.scene,
+            data.factors_of(stage),
+            sequence,
+            self.seed,
+            pl_module.device,
+            data.noise_of(stage),
         )
 
     def _measure(self, pl_module: Any, batch: dict[str, Tensor], limit: int | None) -> None:
@@ -163,5 +170,5 @@ class CounterfactualCallback(Callback):
         }
         write_json(record, folder / "metrics.json")
         if stage == "test":
-            print_table(self.metrics, pl_module.graph)
+            print_table(self.metrics)
             print(f"Pictures and metrics.json are in {folder}")

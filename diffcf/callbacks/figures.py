@@ -22,29 +22,33 @@ def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
     """A row per intervention; per sample: factual, counterfactual, exact, difference.
 
     The difference is |counterfactual − exact|, black on white, on the full scale of the pixels.
+    Where the exact image is unknown, the change from the factual takes the place of both.
     """
     names = list(example.counterfactual)
     samples = min(samples, len(example.factual))
-    size = (1.15 * 4 * samples, 1.3 * len(names) + 0.3)
+    panels = 4 if example.exact else 3
+    size = (1.15 * panels * samples, 1.3 * len(names) + 0.3)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    grid = figure.subplots(len(names), 4 * samples, squeeze=False)
+    grid = figure.subplots(len(names), panels * samples, squeeze=False)
     for line, (row, name) in enumerate(zip(grid, names, strict=True)):
         for sample in range(samples):
-            factual = example.factual[sample]
-            drawn, exact = example.counterfactual[name][sample], example.exact[name][sample]
-            difference = 1 - (drawn - exact).abs()
-            panels = {
-                "factual": factual,
-                "counterfactual": drawn,
-                "exact": exact,
-                "difference": difference,
-            }
-            for axis, (title, image) in zip(row[4 * sample :], panels.items(), strict=False):
+            shown = _panels(example, name, sample)
+            for axis, (title, image) in zip(row[panels * sample :], shown.items(), strict=False):
                 _show(axis, image)
                 if line == 0:
                     axis.set_title(title, fontsize=7)
-            row[4 * sample + 1].set_xlabel(example.label[name][sample], fontsize=6)
+            row[panels * sample + 1].set_xlabel(example.label[name][sample], fontsize=6)
     return figure
+
+
+def _panels(example: Example, name: str, sample: int) -> dict[str, Tensor]:
+    """The pictures of one sample under one intervention, by title."""
+    factual, drawn = example.factual[sample], example.counterfactual[name][sample]
+    shown = {"factual": factual, "counterfactual": drawn}
+    if not example.exact:
+        return shown | {"change": 1 - (drawn - factual).abs()}
+    exact = example.exact[name][sample]
+    return shown | {"exact": exact, "difference": 1 - (drawn - exact).abs()}
 
 
 def strength_curve(traces: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:

@@ -1,5 +1,6 @@
-"""Metrics of counterfactuals: torchmetrics classes, each with its functional form beside it."""
+"""Metrics, each a torchmetrics class with its functional form beside it."""
 
 from diffcf.metrics.acm import ACM, absolute_counterfactual_mismatch
+from diffcf.metrics.rates import CounterfactualRates
 
-__all__ = ["ACM", "absolute_counterfactual_mismatch"]
+__all__ = ["ACM", "CounterfactualRates", "absolute_counterfactual_mismatch"]

@@ -3,6 +3,7 @@ r"""ACM: how far the factors read off a counterfactual image are from those it s
 .. math:: \mathrm{ACM} = \frac{1}{K} \sum_k \lvert \hat z_k(x_{cf}) - z_{cf, k} \rvert
 
 in [0, 1] units, over *all* factors: the intervened one, its descendants, and those that must stay.
+Between categories there are no distances: there the term is 0 for the right one, 1 for another.
 This is our definition. The paper's own is not available to us, beyond that a high ACM means that
 the counterfactual does not match the intervention.
 """
@@ -20,8 +21,12 @@ from diffcf.graph import CausalGraph
 __all__ = ["ACM", "absolute_counterfactual_mismatch"]
 
 
-def absolute_counterfactual_mismatch(read: Tensor, target: Tensor) -> Tensor:
+def absolute_counterfactual_mismatch(
+    read: Tensor, target: Tensor, graph: CausalGraph | None = None
+) -> Tensor:
     """Per image and factor, ``[B, K]``; its mean over factors is the ACM of each image.
+
+    ``graph`` tells categorical factors; without it all are compared as numbers.
 
     Raises:
         ValueError: when shapes differ, or an entry is not finite (a reader must always answer).
@@ -34,7 +39,11 @@ def absolute_counterfactual_mismatch(read: Tensor, target: Tensor) -> Tensor:
     mismatch = (read.float() - target.float()).abs()
     if not torch.isfinite(mismatch).all():
         raise ValueError("ACM met a reading or a target that is NaN or infinite: fix the reader.")
-    return mismatch
+    if graph is None:
+        return mismatch
+    places = torch.tensor([max(f.width - 1, 1) for f in graph.factors], device=read.device)
+    other = (mismatch * places > 0.5).to(mismatch.dtype)
+    return torch.where(graph.categorical.to(read.device), other, mismatch)
 
 
 class ACM(Metric):
@@ -75,7 +84,7 @@ class ACM(Metric):
             intervened: column of the factor that this step sets, ``[B]``.
             step: position in the sequence, from 0.
         """
-        mismatch = absolute_counterfactual_mismatch(read, target).to(self.error.dtype)
+        mismatch = absolute_counterfactual_mismatch(read, target, self.graph).to(self.error.dtype)
         self.error[step].index_add_(0, intervened, mismatch)
         ones = torch.ones_like(intervened, dtype=self.count.dtype)
         self.count[step].index_add_(0, intervened, ones)

@@ -7,7 +7,9 @@ import itertools
 import pytest
 import torch
 
-from diffcf.mechanisms import EdgeGates, NoiseMap, acyclicity, strongest_dag, truncated_logistic
+from diffcf.edges import EdgeGates, acyclicity, strongest_dag
+from diffcf.gumbel import truncated_logistic
+from diffcf.mechanisms import NoiseMap
 
 
 def test_noise_map_is_monotone_and_knows_its_jacobian() -> None:

@@ -61,7 +61,7 @@ class Oracle(nn.Module):
 
     def __init__(self, scene: PendulumScene) -> None:
         super().__init__()
-        self.scene = scene
+        self.scene, self.graph = scene, scene.graph
 
     def forward(self, image: Tensor, t: Tensor) -> FactorPosterior:
         mean = self.scene.read(image)

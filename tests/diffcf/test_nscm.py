@@ -24,7 +24,19 @@ MIXED = CausalGraph(
     [("male", "beard"), ("age", "beard"), ("beard", "grey"), ("age", "grey")],
 )
 BINARY = CausalGraph([Factor(n, "binary") for n in "abc"], [("a", "b"), ("b", "c")])
-GRAPHS = pytest.mark.parametrize("graph", [CONTINUOUS, MIXED, BINARY], ids=["cont", "mixed", "bin"])
+SHAPES = ("cube", "sphere", "cone")
+CATEGORICAL = CausalGraph(
+    [
+        Factor("shape", "categorical", categories=SHAPES),
+        Factor("size"),
+        Factor("lit", "binary"),
+        Factor("hue", "categorical", categories=("red", "blue")),
+    ],
+    [("shape", "size"), ("shape", "lit"), ("size", "hue"), ("lit", "hue")],
+)
+GRAPHS = pytest.mark.parametrize(
+    "graph", [CONTINUOUS, MIXED, BINARY, CATEGORICAL], ids=["cont", "mixed", "bin", "cat"]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +59,11 @@ def make(graph: CausalGraph, seed: int = 0, spread: float = 3.0, **settings: boo
 
 
 def sample(graph: CausalGraph, batch: int = 64, seed: int = 1, low: float = 0.0) -> Tensor:
-    """Factors uniform in [low, 1 - low]; binary ones 0/1."""
+    """Factors uniform in [low, 1 - low]; discrete ones at their levels."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.rand(batch, len(graph), generator=generator)
-    return torch.where(graph.binary, (z > 0.5).float(), low + z * (1 - 2 * low))
+    levels = torch.tensor([max(f.width, 2) - 1 for f in graph.factors])
+    return torch.where(graph.discrete, (z * levels).round() / levels, low + z * (1 - 2 * low))
 
 
 def do(graph: CausalGraph, z: Tensor, **values: float) -> tuple[Tensor, Tensor]:
@@ -363,4 +376,4 @@ def test_class_path_takes_the_graph_at_construction() -> None:
     options = parser.parse_args(["--nscm.hidden=[8,8]", "--nscm.learned_graph=true"]).nscm
     nscm = NSCM(CONTINUOUS, **options.as_dict())
     assert nscm.gates is not None
-    assert nscm.location.weights[1].shape == (4, 8, 8)
+    assert nscm.equations.location.weights[1].shape == (4, 8, 8)
