@@ -1,19 +1,20 @@
-"""The command line: ``diffcf fit | validate | test | predict`` and ``ablate``, ``table``.
+"""The command line: ``diffcf fit | validate | test | predict`` and our own commands.
 
 The first four are LightningCLI over any data module that offers a ``graph``; the graph is handed to
-the model, so that it is stated once.
+the model, so that it is stated once. :data:`COMMANDS` are the others.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from diffcf.ablation import ablate
 from diffcf.checkpoints import CheckpointError
+from diffcf.data_report import data
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.module import DiffusionCounterfactuals
@@ -29,6 +30,11 @@ USER_ERRORS = (
     InterventionError,
     ResultsError,
 )
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "ablate": ablate,
+    "data": data,
+    "table": table,
+}
 
 
 class DiffcfCLI(LightningCLI):
@@ -63,10 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Entry point; errors of the user's input are one line on stderr and exit status 2."""
     arguments = list(sys.argv[1:] if args is None else args)
     try:
-        if arguments[:1] == ["ablate"]:
-            ablate(arguments[1:])
-        elif arguments[:1] == ["table"]:
-            table(arguments[1:])
+        if arguments and arguments[0] in COMMANDS:
+            COMMANDS[arguments[0]](arguments[1:])
         else:
             cli(None if args is None else arguments)
     except USER_ERRORS as error:

@@ -123,7 +123,8 @@ class CounterfactualEvaluation:
         for factor in self.graph.factors:
             if factor.kind != "continuous":
                 result[f"accuracy/{factor.name}"] = 1 - result[f"acm/{factor.name}/{factor.name}"]
-        result |= self.rates.compute()
+        if self.ruler is not None and not self.ruler.scene.identified:
+            result |= self.rates.compute()
         result["acm/null"] = self.null.compute()["acm"]
         if self.steps:
             for prefix, metric in (("", self.sequence), ("do_nothing/", self.sequence_nothing)):

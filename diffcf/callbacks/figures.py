@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcf.evaluation import Example
 
-__all__ = ["counterfactual_grid", "log_picture", "save_figure", "strength_curve"]
+__all__ = ["counterfactual_grid", "log_picture", "save_figure", "show", "strength_curve"]
 
 
 def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
@@ -34,7 +34,7 @@ def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
         for sample in range(samples):
             shown = _panels(example, name, sample)
             for axis, (title, image) in zip(row[panels * sample :], shown.items(), strict=False):
-                _show(axis, image)
+                show(axis, image)
                 if line == 0:
                     axis.set_title(title, fontsize=7)
             row[panels * sample + 1].set_xlabel(example.label[name][sample], fontsize=6)
@@ -83,7 +83,8 @@ def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> N
                 experiment.add_image(key, pixels, step, dataformats="HWC")
 
 
-def _show(axis: Any, image: Tensor) -> None:
+def show(axis: Any, image: Tensor) -> None:
+    """An image ``[C, H, W]`` in [-1, 1] on a matplotlib axis without ticks."""
     pixels = ((image.clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
     grey = pixels.shape[2] == 1
     axis.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=1)

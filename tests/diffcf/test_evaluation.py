@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.counterfactual import Counterfactual
 from diffcf.evaluation import CounterfactualEvaluation
+from diffcf.graph import CausalGraph, Factor
 from diffcf.intervention import Intervention
 from diffcf.protocol import InterventionPlan
 
@@ -82,3 +84,83 @@ def test_plans_follow_the_seed_and_show_only_what_can_be_read(scene: PendulumSce
         held = held.then(do)
         target = scene.counterfactual(factors, held.values, held.mask)
         assert scene.visible(target).float().mean() > 0.99
+
+
+# --- worlds that are known in part, or not at all ---
+
+RAIN = CausalGraph([Factor("rain", "binary"), Factor("wet", "binary")], [("rain", "wet")])
+
+
+class RandomScene:
+    """Draws its two factors as grey levels; ``wet`` follows ``rain`` with a probability."""
+
+    identified, noise_names = False, ()
+
+    def counterfactual(self, factors, values, mask):
+        acted = torch.where(mask, values, factors)
+        wet = torch.where(mask[:, 1], acted[:, 1], 0.2 + 0.5 * acted[:, 0])
+        return torch.stack([acted[:, 0], wet], dim=1)
+
+    def read(self, images):
+        return (images[:, 0, 0, :2] > 0).float()
+
+
+def _paint(factors: torch.Tensor) -> torch.Tensor:
+    return (2 * factors - 1)[:, None, None, :].expand(-1, 3, 2, 2)
+
+
+class DrawingEngine:
+    """Answers as a causal model that draws ``wet`` anew, at the true rate or never."""
+
+    def __init__(self, honest: bool) -> None:
+        self.honest = honest
+
+    def abduct(self, image, factors):
+        self.image, self.factors = image, factors
+        return self
+
+    def predict(self, do):
+        acted = torch.where(do.mask, do.values, self.factors)
+        if self.honest and do.mask[0, 0]:
+            acted[:, 1] = (torch.rand(len(acted)) < 0.2 + 0.5 * acted[:, 0]).float()
+        return Counterfactual(_paint(acted), acted, do, [])
+
+    def sequence(self, image, steps, factors):
+        return SceneEngine.sequence(self.abduct(image, factors), image, steps, factors)
+
+
+def test_random_mechanisms_are_judged_by_their_rates() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randint(2, (4000, 2), generator=generator).float()
+    results = {}
+    for honest in (True, False):
+        evaluation = CounterfactualEvaluation(RAIN, RandomScene(), factors, steps=2)
+        evaluation.update(DrawingEngine(honest), _paint(factors), torch.arange(4000))
+        results[honest] = evaluation.compute()
+        assert results[honest]["acm"] == 0 and results[honest]["accuracy/rain"] == 1
+        assert "psnr/rain" not in results[honest]
+    assert results[True]["rate_error"] < 0.03 < 0.15 < results[False]["rate_error"]
+    assert results[True]["true_rate/rain=1/wet"] == pytest.approx(0.7)
+
+
+def test_without_a_scene_only_the_reconstruction_is_measured(scene: PendulumScene) -> None:
+    factors = scene.published_grid()[0][:8]
+    image = scene.render(factors, 32)
+    evaluation = CounterfactualEvaluation(scene.graph, None, factors, steps=5)
+    example = evaluation.update(SceneEngine(scene, False), image, torch.arange(8))
+    assert set(evaluation.compute()) == {"psnr/reconstruction", "seconds_per_counterfactual"}
+    assert example.exact == {} and set(example.counterfactual) == set(scene.graph.names)
+
+
+def test_image_noise_is_kept_by_exact_counterfactuals() -> None:
+    scene = FlowScene()
+    factors, _, noise = scene.published_grid()
+    rows = torch.arange(0, 8100, 900)
+    noise = torch.full_like(noise, 0.05)
+    image = scene.render(factors[rows], 64, noise[rows])
+    evaluation = CounterfactualEvaluation(scene.graph, scene, factors[rows], 0, noise=noise[rows])
+    example = evaluation.update(SceneEngine(scene, False), image, torch.arange(9))
+    do = evaluation.plan.single["ball_size"]
+    target = scene.counterfactual(factors[rows], do.values, do.mask)
+    assert torch.equal(example.exact["ball_size"], scene.render(target, 64, noise[rows]))
+    assert not torch.equal(example.exact["ball_size"], scene.render(target, 64))
