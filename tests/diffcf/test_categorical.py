@@ -148,7 +148,8 @@ def test_the_projector_reads_a_category_and_guides_to_another() -> None:
         shift = rule.shift(projector, graph.encode(wish), image, t).eps
         moved = image - 0.02 * shift / shift.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         before, after = (projector.log_prob(projector(x, t), wish) for x in (image, moved))
-        assert (after > before).float().mean() > 0.9
+        saturated = before < -13.8  # probabilities below a millionth have no gradient left
+        assert (after > before)[~saturated].all() and (~saturated).float().mean() > 0.5
 
 
 def test_the_generator_is_told_one_hot_and_ignores_what_is_unknown() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from small_runs import add_callback, tiny
 
 from diffcf.cli import cli, main
 from diffcf.module import DiffusionCounterfactuals
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 
 
 class Interrupt(Callback):
@@ -26,51 +26,6 @@ class Interrupt(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.current_epoch == 1 and batch_idx == self.batch:
             raise KeyboardInterrupt
-
-
-def tiny(folder: Path, **trainer) -> str:
-    """The quick experiment on a small picture, two epochs of three steps."""
-    text = (ROOT / "experiments/pendulum_quick.yaml").read_text()
-    config = yaml.safe_load(text.replace("runs/pendulum_quick", str(folder)))
-    config["data"]["init_args"] |= {
-        "image_size": 32,
-        "batch_size": 8,
-        "eval_batch_size": 4,
-        "val_size": 4,
-        "test_size": 6,
-    }
-    config["model"]["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
-    config["model"]["projector"]["init_args"] |= {"channels": 8}
-    config["model"]["head_start"] = 2
-    config["trainer"] |= {
-        "max_steps": 6,
-        "limit_train_batches": 3,
-        "val_check_interval": 3,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        **trainer,
-    }
-    for callback in config["trainer"]["callbacks"]:
-        if callback["class_path"].endswith("CounterfactualCallback"):
-            guidance = {"class_path": "diffcf.guidance.GaussNewtonGuidance"}
-            callback["init_args"] |= {
-                "sampling": {"steps": 2, "guidance": guidance},
-                "val_images": 4,
-                "sequence": 2,
-            }
-    config["trainer"]["callbacks"] = [
-        c for c in config["trainer"]["callbacks"] if "ProgressBar" not in c["class_path"]
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
-
-
-def add_callback(path: str, class_path: str, **init_args) -> None:
-    config = yaml.safe_load(Path(path).read_text())
-    config["trainer"]["callbacks"].append({"class_path": class_path, "init_args": init_args})
-    Path(path).write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +135,6 @@ def test_a_checkpoint_of_another_graph_is_refused_in_one_line(trained, tmp_path,
     assert main(["test", "--config", config, "--ckpt_path", str(tmp_path / "other.ckpt")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("diffcf: The checkpoint belongs to another graph")
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_instantiates(path: Path) -> None:
-    built = cli(["--config", str(path)], run=False)
-    assert built.model.graph == built.datamodule.graph
-    assert built.trainer.max_steps > 0
 
 
 def test_weights_and_biases_is_one_line_away(tmp_path) -> None:
