@@ -33,6 +33,9 @@ from torch.nn import functional as F
 __all__ = ["Composite", "Rectangles", "RegionMixer"]
 
 
+STILL = 0.02  # standard deviation over a batch below which a pixel is the same in all images
+
+
 class Composite(NamedTuple):
     """Images ``[B, C, H, W]``, factors ``[B, K]`` and which were really mixed ``[B]`` (bool)."""
 
@@ -123,7 +126,7 @@ class RegionMixer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``."""
         other = torch.randperm(len(image), device=image.device)
-        cuts, share, seam = self._cuts(image, image[other])
+        cuts, share, seam = self._cuts(image, other)
         attention = _attention(projector, image)
         ours, theirs = _shown(attention, other, cuts)
         unguided = torch.rand_like(share[:, :1]) < 0.5
@@ -139,7 +142,7 @@ class RegionMixer(nn.Module):
     def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
         other = torch.randperm(len(image), device=image.device)
-        cuts, _, seam = self._cuts(image, image[other])
+        cuts, _, seam = self._cuts(image, other)
         from_other, decided = self._decided(*_shown(_attention(projector, image), other, cuts))
         decided &= seam < self.seam_limit
         cost = _unmet(2.0 * from_other - 1.0) + self.seam_cost * seam
@@ -166,12 +169,14 @@ class RegionMixer(nn.Module):
         code = projector.graph.encode(labels)
         return ((reading.mean - code).square() < allowed).all(dim=1)
 
-    def _cuts(self, ours: Tensor, theirs: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
+    def _cuts(self, image: Tensor, other: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
         """Cuts, the share of texture within each and the share on its seam, ``[B, N]``."""
-        size = (int(ours.shape[-2]), int(ours.shape[-1]))
-        cuts = Rectangles.random((len(ours), self.cuts), size, ours.device)
-        cuts = cuts.join(Rectangles.halves(len(ours), size, ours.device))
-        texture = _texture(ours) + _texture(theirs) + (ours - theirs).abs().mean(dim=1)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        cuts = Rectangles.random((len(image), self.cuts), size, image.device)
+        cuts = cuts.join(Rectangles.halves(len(image), size, image.device))
+        # What all images share (walls, a frame) says nothing, and a seam through it is none.
+        texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
+        texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         return cuts, _sum_within(texture, cuts) / total, _sum_along(texture, cuts) / total
 
