@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from data_modules.tables import DataError
 from diffcf.ablation import ablate
 from diffcf.checkpoints import CheckpointError
 from diffcf.data_report import data
+from diffcf.export import export
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.module import DiffusionCounterfactuals
@@ -24,6 +26,8 @@ __all__ = ["DiffcfCLI", "main"]
 
 USER_ERRORS = (
     CheckpointError,
+    DataError,
+    FileExistsError,
     FileNotFoundError,
     FloatingPointError,
     GraphError,
@@ -33,6 +37,7 @@ USER_ERRORS = (
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "data": data,
+    "export": export,
     "table": table,
 }
 

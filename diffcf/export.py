@@ -1,0 +1,82 @@
+"""Write a dataset as files anyone can read: ``diffcf export experiments/flow.yaml data/flow``.
+
+The folder has ``images/*.png``, ``factors.csv`` (a row per image, native units, with its split) and
+``graph.yaml``: what :class:`data_modules.factor_table.FactorTableDataModule` reads, and an example
+of what your own data should look like.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from PIL import Image
+from rich.progress import track
+
+from diffcf.data_report import load_data
+from diffcf.factor import Factor
+
+__all__ = ["export"]
+
+
+def export(args: Sequence[str]) -> None:
+    """Command ``diffcf export``; ``--help`` lists the arguments.
+
+    Raises:
+        FileExistsError: when the folder exists; nothing is ever written over.
+    """
+    parser = ArgumentParser(prog="diffcf export", description="Write a dataset as PNG and CSV.")
+    parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
+    parser.add_argument("out", type=Path, help="Folder to make.")
+    config = parser.parse_args(list(args))
+    module, out = load_data(config.config), config.out
+    if out.exists():
+        raise FileExistsError(f"{out} exists already: remove it, or name another folder.")
+    module.prepare_data()
+    module.setup()
+    unfinished = out.with_name(out.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "images").mkdir(parents=True)
+    count = _write(module, unfinished)
+    os.replace(unfinished, out)
+    print(f"{count} images, factors.csv and graph.yaml are in {out}")
+
+
+def _write(module: Any, folder: Path) -> int:
+    """Images, table and graph of all splits; how many images."""
+    graph, count = module.graph, 0
+    with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "split", *graph.names])
+        for stage in ("train", "val", "test"):
+            factors = module.factors_of(stage)
+            for row in track(range(len(factors)), description=stage):
+                name = f"{count:06d}.png"
+                _save(module.images_of(stage, torch.tensor([row]))[0], folder / "images" / name)
+                values = zip(graph.factors, factors[row].tolist(), strict=True)
+                table.writerow([name, stage, *(_native(f, value) for f, value in values)])
+                count += 1
+    (folder / "graph.yaml").write_text(
+        yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None), encoding="utf-8"
+    )
+    return count
+
+
+def _native(factor: Factor, scaled: float) -> str:
+    if factor.kind != "continuous":
+        return factor.text(scaled)
+    # float32 must not push the ends of the range over themselves
+    value = factor.low + min(max(scaled, 0.0), 1.0) * (factor.high - factor.low)
+    return repr(min(max(value, factor.low), factor.high))
+
+
+def _save(image: torch.Tensor, path: Path) -> None:
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
