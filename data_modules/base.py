@@ -14,7 +14,13 @@ from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
-from data_modules.loading import Batch, FactorImages, evaluation_loader, training_loader
+from data_modules.loading import (
+    Batch,
+    FactorImages,
+    ImageRows,
+    evaluation_loader,
+    training_loader,
+)
 from data_modules.scenes.base import Scene
 from diffcf.graph import CausalGraph
 
@@ -29,13 +35,13 @@ class Loaded:
 
     Attributes:
         images: ``[N, C, H, W]``, float in [-1, 1] (half precision is enough: its step of 5e-4 near
-            ±1 is an eighth of a grey level) or uint8 in 0…255; may lie in a memory-mapped file.
+            ±1 is an eighth of a grey level) or uint8 in 0…255; a tensor, or a cache file's rows.
         factors: ``[N, K]`` in [0, 1] units.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64, in any order.
         noise: ``[N, M]``, what the scene's pictures show beyond their factors; None for nothing.
     """
 
-    images: Tensor
+    images: ImageRows
     factors: Tensor
     split: dict[str, Tensor]
     noise: Tensor | None = None

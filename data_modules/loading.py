@@ -1,9 +1,9 @@
-"""Batches from images that lie in memory: dataset, order and loader, shared by data modules."""
+"""Batches from images in memory or in a cache: dataset, order and loader for all data modules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 __all__ = [
     "Batch",
     "FactorImages",
+    "ImageRows",
     "ResumableLoader",
     "ShuffledOrder",
     "evaluation_loader",
@@ -22,13 +23,19 @@ __all__ = [
 Batch = dict[str, Tensor]
 
 
+class ImageRows(Protocol):
+    """Images ``[N, C, H, W]`` of which a batch of rows can be had; a tensor is one."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
 class FactorImages(Dataset[Batch]):
     """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, as float32 batches.
 
     Images are floats in [-1, 1] or uint8 in 0…255.
     """
 
-    def __init__(self, images: Tensor, factors: Tensor, index: Tensor) -> None:
+    def __init__(self, images: ImageRows, factors: Tensor, index: Tensor) -> None:
         self.images, self.factors, self.index = images, factors, index
 
     def __len__(self) -> int:
@@ -76,7 +83,10 @@ class ShuffledOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         skip, self.skip = self.skip, 0
-        yield from torch.randperm(self.length, generator=generator)[skip:].tolist()
+        order = torch.randperm(self.length, generator=generator)[skip:]
+        # In parts: a list of all numbers would take several times the memory of the tensor.
+        for part in order.split(4096):
+            yield from part.tolist()
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -1,0 +1,102 @@
+"""Your own data: a folder of images, a table of factors and a graph, without writing Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Generator
+
+from data_modules.factor_columns import factor_tensor
+from data_modules.scenes.base import Scene
+from data_modules.splits import checked_fractions, column_split, random_split
+from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
+from data_modules.tables import DataError, image_names, read_table
+from diffcf.graph import CausalGraph
+
+__all__ = ["FactorTableDataModule"]
+
+
+class FactorTableDataModule(StoredImageDataModule):
+    """Images of a folder, with their factors in a CSV or Parquet table.
+
+    The table has a row per image: a column of file names relative to ``images``, and a column for
+    each factor of the graph, named like it. Further columns are ignored.
+
+    Args:
+        images: folder of PNG, JPEG, WebP or BMP files of any size, grey or colour.
+        table: CSV or Parquet file; see :func:`data_modules.tables.read_table`.
+        graph: the causal graph, or its YAML file. The range of a continuous factor is in the
+            table's units, and no value may lie outside it.
+        image_column: column of the file names.
+        split_column: column that says train, val or test (or 0, 1, 2) for every row; None splits
+            at random by ``seed``.
+        val_fraction: part of the rows (with a split column: of its training rows, where it names
+            no val rows) for validation, in (0, 1).
+        test_fraction: part of the rows for test, in (0, 1), without a split column.
+        image_size, crop, channels, cache_dir, scene: see
+            :class:`data_modules.stored.StoredImageDataModule`.
+        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+            :class:`data_modules.base.FactorImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        table: str | Path,
+        graph: str | Path | CausalGraph,
+        image_column: str = "image",
+        split_column: str | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        image_size: int = 64,
+        crop: int | None = None,
+        channels: int = 3,
+        cache_dir: str | Path | None = None,
+        scene: Scene | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            as_graph(graph),
+            scene,
+            image_size,
+            crop,
+            channels,
+            cache_dir,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            train_size=train_size,
+            val_size=val_size,
+            test_size=test_size,
+        )
+        self.images, self.file = Path(images), Path(table)
+        self.image_column, self.split_column = image_column, split_column
+        self.fractions = checked_fractions(val_fraction, test_fraction)
+
+    def table(self, generator: Generator) -> ImageTable:
+        if not self.images.is_dir():
+            raise DataError(f"Image folder {self.images} does not exist: check the path.")
+        wanted = [self.image_column, *self.graph.names]
+        if self.split_column is not None:
+            wanted.append(self.split_column)
+        table = read_table(self.file, list(dict.fromkeys(wanted)))
+        names = image_names(table, self.image_column)
+        factors = factor_tensor(table, self.graph.factors)
+        if self.split_column is not None:
+            split = column_split(table, self.split_column, self.fractions[0], generator)
+        elif len(table) < 3:
+            raise DataError(
+                f"Table {self.file} has {len(table)} rows: training, validation and test need one "
+                "each, so give 3 or more."
+            )
+        else:
+            split = random_split(len(table), *self.fractions, generator)
+        origin = [table.origin(place) for place in range(len(table))]
+        return ImageTable(self.images, names, factors, origin, split)

@@ -1,0 +1,231 @@
+"""The image cache: right order, built once, never half-built, one clear error per bad file."""
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.decoding import ImageFormat
+from data_modules.image_cache import ABANDONED, CachedImages, open_cache
+from data_modules.loading import FactorImages, evaluation_loader, training_loader
+from data_modules.tables import DataError
+
+
+def picture(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pictures of one colour each, the colour telling their place."""
+    for place in range(5):
+        Image.new("RGB", (9, 12), (place * 50, 10, 200)).save(tmp_path / f"{place}.png")
+    return tmp_path
+
+
+def opened(folder: Path, form: ImageFormat | None = None, count: int = 5) -> CachedImages:
+    files = [f"{place}.png" for place in range(count)]
+    origin = [f"table.csv row {place + 2}" for place in range(count)]
+    return open_cache(folder, files, origin, form or ImageFormat(8), folder / "cache")
+
+
+def caches(folder: Path) -> list[Path]:
+    return sorted((folder / "cache").iterdir())
+
+
+def test_rows_are_the_files_in_order(folder: Path) -> None:
+    images = opened(folder)
+    assert images.shape == (5, 3, 8, 8) and len(images) == 5 and images.dtype == torch.uint8
+    rows = torch.tensor([3, 0, 3])
+    assert images[rows][:, 0, 0, 0].tolist() == [150, 0, 150]
+    with pytest.raises(IndexError):
+        images[torch.tensor([5])]
+
+
+def test_batches_hold_the_images_that_their_index_names(folder: Path) -> None:
+    factors = torch.arange(5.0).unsqueeze(1) / 4
+    dataset = FactorImages(opened(folder), factors, torch.tensor([4, 2, 1, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batches = [*training_loader(dataset, 2, 0, seed=3), *evaluation_loader(dataset, 3, 0)]
+    assert [len(batch["image"]) for batch in batches] == [2, 2, 3, 1]
+    for batch in batches:
+        assert batch["image"].dtype == torch.float32
+        red = (batch["image"][:, 0, 0, 0] + 1) * 127.5
+        torch.testing.assert_close(red, batch["factors"][:, 0] * 200)
+        assert torch.equal(batch["factors"], dataset.factors[dataset.index[batch["index"]]])
+
+
+def test_a_cache_is_picklable_and_small(folder: Path) -> None:
+    images = opened(folder)
+    text = pickle.dumps(images)
+    assert len(text) < 1000
+    rows = torch.arange(5)
+    assert torch.equal(pickle.loads(text)[rows], images[rows])
+
+
+def test_reading_keeps_nothing_of_the_file_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "big.npy"
+    np.lib.format.open_memmap(file, "w+", np.uint8, (4000, 3, 64, 64))[:] = 7  # 47 MiB
+    images = CachedImages(file, (4000, 3, 64, 64))
+
+    def mapped() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssFile:")[1].split()[0])
+
+    before = mapped()
+    for rows in torch.arange(4000).split(100):
+        assert int(images[rows].amin()) == 7
+    assert mapped() - before < 5000  # KiB
+
+
+def test_a_cache_is_reused(folder: Path) -> None:
+    opened(folder)
+    (cache,) = caches(folder)
+    before = cache.stat()
+    opened(folder)
+    after = caches(folder)[0].stat()
+    assert caches(folder) == [cache]
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_moved_folder_keeps_its_cache(folder: Path) -> None:
+    opened(folder)
+    moved = folder.rename(folder.with_name("moved"))
+    opened(moved)
+    assert len(caches(moved)) == 1
+
+
+@pytest.mark.parametrize("what", ["bytes", "time", "order", "size", "crop", "channels"])
+def test_a_change_builds_another_cache(folder: Path, what: str) -> None:
+    opened(folder)
+    form = {"size": ImageFormat(6), "crop": ImageFormat(8, 9), "channels": ImageFormat(8, None, 1)}
+    if what == "bytes":
+        Image.new("RGB", (9, 12), (77, 0, 0)).save(folder / "0.png")
+        assert opened(folder)[torch.tensor([0])][0, 0, 0, 0] == 77
+    elif what == "time":
+        os.utime(folder / "0.png", (1, 1))
+        opened(folder)
+    elif what == "order":
+        origin = ["row"] * 2
+        open_cache(folder, ["1.png", "0.png"], origin, ImageFormat(8), folder / "cache")
+    else:
+        opened(folder, form[what])
+    assert len(caches(folder)) == 2  # the old one stays: another run may use it
+
+
+def test_a_cache_that_was_cut_short_is_built_anew(folder: Path) -> None:
+    images = opened(folder)
+    whole = images[torch.arange(5)]
+    for length in (0, 60, 300):
+        os.truncate(images.file, length)
+        assert torch.equal(opened(folder)[torch.arange(5)], whole)
+
+
+def test_a_failed_build_leaves_nothing(folder: Path) -> None:
+    picture(9, 12).save(folder / "4.png")
+    os.truncate(folder / "4.png", 200)
+    with pytest.raises(DataError, match=r"4\.png"):
+        opened(folder)
+    assert caches(folder) == []
+
+
+def test_what_a_killed_build_left_is_removed_when_it_is_old(folder: Path) -> None:
+    (folder / "cache").mkdir()
+    old, fresh, other = (
+        folder / "cache" / name
+        for name in ("images-8px-ab-1.tmp", "images-8px-ab-2.tmp", "images-of-mine.tmp")
+    )
+    for file in (old, fresh, other):
+        file.write_bytes(b"half")
+    past = time.time() - ABANDONED - 10
+    os.utime(old, (past, past))
+    os.utime(other, (past, past))
+    opened(folder)
+    assert not old.exists() and fresh.exists() and other.exists()
+
+
+BUILD = """
+import sys, torch
+from pathlib import Path
+from data_modules.decoding import ImageFormat
+from data_modules.image_cache import open_cache
+root = Path(sys.argv[1])
+files = [f"{place}.png" for place in range(5)]
+images = open_cache(root, files, files, ImageFormat(8), root / "cache")
+print(images[torch.arange(5)][:, 0, 0, 0].tolist())
+"""
+
+
+def test_two_processes_may_build_at_once(folder: Path) -> None:
+    command = [sys.executable, "-c", BUILD, str(folder)]
+    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [build.communicate(timeout=120)[0].strip() for build in builds]
+    assert results == ["[0, 50, 100, 150, 200]"] * 2
+    (cache,) = caches(folder)
+    assert cache.suffix == ".npy"
+
+
+# --- bad files ---
+
+
+def truncated(path: Path) -> None:
+    picture(40, 40).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def bomb(path: Path) -> None:
+    Image.new("1", (12000, 12000)).save(path, "PNG")
+
+
+def monster(path: Path) -> None:
+    Image.new("1", (20000, 20000)).save(path, "PNG")
+
+
+BAD = {
+    "truncated JPEG": (truncated, "cannot be read"),
+    "zero bytes": (lambda path: path.write_bytes(b""), "is empty"),
+    "text": (lambda path: path.write_text("not a picture"), "none of PNG, JPEG"),
+    "PostScript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "none of PNG"),
+    "missing": (lambda path: path.unlink(), "does not exist"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    "bomb": (bomb, "12000 × 12000 pixels"),
+    "monster": (monster, "far too many pixels"),
+    "broken header": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40), "cannot"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_named_with_its_row(folder: Path, case: str) -> None:
+    spoil, message = BAD[case]
+    spoil(folder / "3.png")
+    with pytest.raises(DataError, match=message) as error:
+        opened(folder)
+    assert str(folder / "3.png") in str(error.value) and "table.csv row 5" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_crop_beyond_the_picture_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="9 × 12 pixels, less than the crop of 10"):
+        opened(folder, ImageFormat(8, crop=10))
+
+
+def test_a_name_with_a_zero_byte_is_an_error_of_its_row(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"table\.csv row 9"):
+        open_cache(folder, ["a\0.png"], ["table.csv row 9"], ImageFormat(8), folder / "cache")
+
+
+def test_a_place_that_cannot_be_written_to_names_the_remedy(folder: Path) -> None:
+    (folder / "cache").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="name another folder as cache_dir"):
+        opened(folder)
