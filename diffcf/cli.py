@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from data_modules.faces_folder import faces
 from data_modules.tables import DataError
 from diffcf.ablation import ablate
 from diffcf.checkpoints import CheckpointError
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "data": data,
     "export": export,
+    "faces": faces,
     "table": table,
 }
 

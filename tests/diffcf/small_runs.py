@@ -27,8 +27,11 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     }
     config["model"]["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
     config["model"]["projector"]["init_args"] |= {"channels": 8}
-    config["model"]["head_start"] = 2
+    if config["model"]["mixing"]:
+        config["model"]["head_start"] = 2
     config["trainer"] |= {
+        "accelerator": "cpu",
+        "precision": "32-true",
         "max_steps": 6,
         "limit_train_batches": 3,
         "val_check_interval": 3,

@@ -1,0 +1,153 @@
+"""Shadow: the 18,522 published factor combinations of either light, drawn by our own ray caster.
+
+The images are a re-creation, not Blender's pixels; :mod:`data_modules.shadow_images` loads those.
+There is no published split: a seeded part of the combinations is for test.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, randperm
+
+from data_modules.base import STAGES, Loaded, SceneDataModule, carve
+from data_modules.scenes.shadow import PointlightScene, ShadowScene, SunlightScene
+
+__all__ = ["PointlightDataModule", "ShadowDataModule", "SunlightDataModule"]
+
+DRAWN_AT_ONCE = 2048  # images; their floats take 100 MB at 64 pixels
+
+
+class ShadowDataModule(SceneDataModule):
+    """What both lights share; use :class:`SunlightDataModule` or :class:`PointlightDataModule`.
+
+    Combinations are in the order of the published loops: shape, object colour, size, light colour
+    and, innermost, light position. Only the images that are kept are drawn, and held as bytes: at
+    64 pixels all 18,522 take 230 MB.
+
+    Args:
+        scene: the synthetic world.
+        image_size: 32, 64, 96, 128 or 256.
+        test_fraction: part of the combinations that is for test, in (0, 1).
+        val_fraction: part of the others that is held out, in (0, 1).
+        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+            :class:`data_modules.base.SceneDataModule`. The seed also chooses the test images.
+    """
+
+    scene: ShadowScene
+
+    def __init__(
+        self,
+        scene: ShadowScene,
+        image_size: int,
+        test_fraction: float,
+        val_fraction: float,
+        **common: int | None,
+    ) -> None:
+        super().__init__(scene, image_size, val_fraction, **common)
+        if not 0 < test_fraction < 1:
+            raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}.")
+        self.test_fraction = test_fraction
+
+    def grid(self) -> tuple[Tensor, Tensor, None]:
+        factors = self.scene.published_grid()
+        is_test = torch.zeros(len(factors), dtype=torch.bool)
+        generator = Generator().manual_seed(self.seed)
+        is_test[carve(torch.arange(len(factors)), self.test_fraction, generator)[1]] = True
+        return factors, is_test, None
+
+    def load(self, generator: Generator) -> Loaded:
+        factors, is_test, _ = self.grid()
+        train, val = carve((~is_test).nonzero()[:, 0], self.val_fraction, generator)
+        split = {"train": train, "val": val, "test": is_test.nonzero()[:, 0]}
+        for stage in reversed(STAGES):
+            rows = split[stage]
+            split[stage] = rows[randperm(len(rows), generator=generator)][: self.sizes[stage]]
+        kept = torch.cat(list(split.values())).sort().values
+        split = {stage: torch.searchsorted(kept, rows) for stage, rows in split.items()}
+        return Loaded(self._draw(factors[kept]), factors[kept], split)
+
+    def _draw(self, factors: Tensor) -> Tensor:
+        """Images as bytes, uint8 ``[N, 3, S, S]``."""
+        images = torch.empty(len(factors), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for rows in torch.arange(len(factors)).split(DRAWN_AT_ONCE):
+            drawn = self.scene.render(factors[rows], self.image_size)
+            images[rows] = drawn.add_(1).mul_(127.5).round_().byte()
+        return images
+
+
+class SunlightDataModule(ShadowDataModule):
+    """Shape, object colour, size, light position and colour, shadow area, floor colour.
+
+    16,670 combinations are for training and validation, 1,852 for test, unless told otherwise.
+
+    Args:
+        image_size: 32, 64, 96, 128 or 256.
+        test_fraction, val_fraction, batch_size, eval_batch_size, seed, num_workers, train_size,
+            val_size, test_size: see :class:`ShadowDataModule`.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        test_fraction: float = 0.1,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            SunlightScene(),
+            image_size,
+            test_fraction,
+            val_fraction,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            train_size=train_size,
+            val_size=val_size,
+            test_size=test_size,
+        )
+
+
+class PointlightDataModule(ShadowDataModule):
+    """The factors of Sunlight, and position and colour of the bright spot on the floor.
+
+    16,670 combinations are for training and validation, 1,852 for test, unless told otherwise.
+
+    Args:
+        image_size: 32, 64, 96, 128 or 256.
+        test_fraction, val_fraction, batch_size, eval_batch_size, seed, num_workers, train_size,
+            val_size, test_size: see :class:`ShadowDataModule`.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        test_fraction: float = 0.1,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            PointlightScene(),
+            image_size,
+            test_fraction,
+            val_fraction,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            train_size=train_size,
+            val_size=val_size,
+            test_size=test_size,
+        )

@@ -1,0 +1,204 @@
+"""The published Shadow images: folders of Blender's PNG files, factors from the file names.
+
+Two things differ from our own scenes. The shadow area is what the name says, measured in the
+picture (which is 15 by 15 there) and not on the floor, so its range is taken from the names. And
+Blender does not draw as we do: no scene can read these images, hence there are no exact
+counterfactuals. For the names see :mod:`data_modules.shadow_names`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Generator
+
+from data_modules.scenes.shadow import PointlightScene, SunlightScene
+from data_modules.shadow_names import POINTLIGHT_PATTERN, SUNLIGHT_PATTERN, factors_of_names
+from data_modules.splits import checked_fractions, random_split
+from data_modules.stored import ImageTable, StoredImageDataModule
+from data_modules.tables import DataError
+from diffcf.graph import CausalGraph, Factor
+
+__all__ = [
+    "PublishedPointlightDataModule",
+    "PublishedShadowDataModule",
+    "PublishedSunlightDataModule",
+]
+
+FEWEST = 3  # images: one for each of training, validation and test
+SLACK = 1e-4  # of a range, for rounding
+
+
+class PublishedShadowDataModule(StoredImageDataModule):
+    """What both lights share; use the Sunlight or the Pointlight class below.
+
+    All ``.png`` files below ``root`` are read, in subfolders too. A seeded part of them is for
+    test, as no split is published. The spot of a point light is below it, so ``spot_position`` is
+    the light's position; the picture coordinates in the names are not used.
+
+    Args:
+        graph: of the scene that shares the factors; the range of ``shadow_area`` is replaced.
+        root: folder of the images.
+        pattern: regular expression that a whole file name without ``.png`` must match, with one
+            named group per factor (except ``spot_position``). ``spot_colour`` is an RGB triple,
+            other colours and the shape are words.
+        area_range: least and largest shadow area; None takes those of the names. Give it where
+            other folders must fit the same model.
+        image_size: side of the images in pixels; published are 256.
+        val_fraction, test_fraction: parts of all images, in (0, 1).
+        cache_dir, batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size:
+            see :class:`data_modules.stored.StoredImageDataModule`.
+
+    Raises:
+        DataError: in one sentence, for a folder without images, and for a file whose name does not
+            match or holds an unknown word or a number out of range.
+        ValueError: for a pattern that is wrong or lacks a group.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        root: str | Path,
+        pattern: str,
+        area_range: tuple[float, float] | None,
+        image_size: int,
+        val_fraction: float,
+        test_fraction: float,
+        cache_dir: str | Path | None,
+        **common: int | None,
+    ) -> None:
+        self.root = Path(root)
+        self.val_fraction, self.test_fraction = checked_fractions(val_fraction, test_fraction)
+        self._files = sorted(
+            path.relative_to(self.root).as_posix() for path in self.root.rglob("*.png")
+        )
+        if len(self._files) < FEWEST:
+            raise DataError(
+                f"Folder {self.root} holds {len(self._files)} PNG files, too few: unpack the "
+                "published Shadow images there; they are never downloaded."
+            )
+        self._native = factors_of_names(self.root, self._files, pattern, graph)
+        areas = self._native[:, graph.column("shadow_area")]
+        area_range = area_range or (float(areas.min()), float(areas.max()))
+        super().__init__(
+            _with_area(graph, area_range), None, image_size, None, 3, cache_dir, **common
+        )
+
+    def table(self, generator: Generator) -> ImageTable:
+        factors = self.graph.to_scaled(self._native)
+        wrong = ((factors < -SLACK) | (factors > 1 + SLACK)).nonzero()
+        if len(wrong):
+            row, column = wrong[0].tolist()
+            factor = self.graph.factors[column]
+            raise DataError(
+                f"The name of {self.root / self._files[row]} has a {factor.name} outside "
+                f"{factor.low:g} to {factor.high:g}: remove the file or correct its name."
+            )
+        split = random_split(len(self._files), self.val_fraction, self.test_fraction, generator)
+        origin = ["its name"] * len(self._files)
+        return ImageTable(self.root, self._files, factors.float(), origin, split)
+
+
+def _with_area(graph: CausalGraph, area_range: tuple[float, float]) -> CausalGraph:
+    """The graph, with that range of ``shadow_area``."""
+    low, high = area_range
+    if not low < high:
+        raise ValueError(
+            f"Shadow areas from {low:g} to {high:g} are no range: give 'area_range', the least and "
+            "the largest, or more images."
+        )
+    area = Factor("shadow_area", "continuous", low, high)
+    factors = [area if factor.name == area.name else factor for factor in graph.factors]
+    return CausalGraph(factors, graph.edges)
+
+
+class PublishedSunlightDataModule(PublishedShadowDataModule):
+    """The published Sunlight images.
+
+    Args:
+        root: folder of the unpacked images.
+        image_size, pattern, area_range, val_fraction, test_fraction, cache_dir, batch_size,
+            eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+            :class:`PublishedShadowDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 64,
+        pattern: str = SUNLIGHT_PATTERN,
+        area_range: tuple[float, float] | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        cache_dir: str | Path | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            SunlightScene().graph,
+            root,
+            pattern,
+            area_range,
+            image_size,
+            val_fraction,
+            test_fraction,
+            cache_dir,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            train_size=train_size,
+            val_size=val_size,
+            test_size=test_size,
+        )
+
+
+class PublishedPointlightDataModule(PublishedShadowDataModule):
+    """The published Pointlight images.
+
+    Args:
+        root: folder of the unpacked images.
+        image_size, pattern, area_range, val_fraction, test_fraction, cache_dir, batch_size,
+            eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+            :class:`PublishedShadowDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 64,
+        pattern: str = POINTLIGHT_PATTERN,
+        area_range: tuple[float, float] | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        cache_dir: str | Path | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            PointlightScene().graph,
+            root,
+            pattern,
+            area_range,
+            image_size,
+            val_fraction,
+            test_fraction,
+            cache_dir,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            train_size=train_size,
+            val_size=val_size,
+            test_size=test_size,
+        )

@@ -1,0 +1,64 @@
+"""``diffcf faces``: a folder in CelebA's layout, read back by the CelebA data module."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.celeba import CelebADataModule
+from data_modules.faces_folder import write_faces
+from data_modules.scenes.faces import CartoonFaces
+from data_modules.tables import DataError
+from diffcf.cli import main
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("faces") / "celeba"
+    assert write_faces(folder, 60)
+    return folder
+
+
+def module(root: Path, name: str, **attributes: str) -> CelebADataModule:
+    scene = CartoonFaces(name)  # type: ignore[arg-type]
+    data = CelebADataModule(
+        root, scene.graph, attributes=attributes or None, scene=scene, batch_size=8
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_the_layout_is_celebas(root: Path) -> None:
+    lines = (root / "list_attr_celeba.txt").read_text().splitlines()
+    assert lines[0] == "60" and "No_Beard" in lines[1].split() and len(lines) == 62
+    assert lines[2].split()[0] == "000001.jpg"
+    assert Image.open(root / "img_align_celeba/000060.jpg").size == (178, 218)
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"), [("smile", {}), ("beard", {"Beard": "not No_Beard"})]
+)
+def test_the_ruler_reads_what_the_tables_say(root: Path, name: str, attributes: dict) -> None:
+    data = module(root, name, **attributes)
+    assert [data.size_of(stage) for stage in ("train", "val", "test")] == [48, 6, 6]
+    for stage in ("train", "test"):
+        images = data.images_of(stage, torch.arange(data.size_of(stage)))
+        read = data.scene.read(images)
+        assert ((read > 0.5) == (data.factors_of(stage) > 0.5)).float().mean() > 0.99
+
+
+def test_a_folder_is_written_once_and_never_over(root: Path, capsys) -> None:
+    before = (root / "img_align_celeba/000001.jpg").stat().st_mtime_ns
+    assert not write_faces(root, 60)
+    assert (root / "img_align_celeba/000001.jpg").stat().st_mtime_ns == before
+    with pytest.raises(DataError):
+        write_faces(root, 61)
+    assert main(["faces", str(root), "--count", "61"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()[-1:]) == 1
+
+
+def test_the_command_writes(tmp_path: Path, capsys) -> None:
+    assert main(["faces", str(tmp_path / "f"), "--count", "12", "--seed", "3"]) == 0
+    assert len(list((tmp_path / "f/img_align_celeba").glob("*.jpg"))) == 12
