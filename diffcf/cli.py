@@ -20,6 +20,7 @@ from diffcf.data_report import data
 from diffcf.export import export
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
+from diffcf.loading_speed import loading_speed
 from diffcf.module import DiffusionCounterfactuals
 from diffcf.tables import ResultsError, table
 
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "data": data,
     "export": export,
     "faces": faces,
+    "loading-speed": loading_speed,
     "table": table,
 }
 

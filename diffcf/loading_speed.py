@@ -1,6 +1,6 @@
 """How fast images come from the cache, and what memory that takes.
 
-    python -m data_modules.benchmark_loading --images 20000 100000
+    diffcf loading-speed --images '[20000,100000]' --out loading.json
 
 For each number of images a process of its own writes a cache of random pixels, then goes once
 through the training loader and once through the evaluation loader. Memory growth is what the
@@ -10,21 +10,24 @@ Linux only.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser
 from torch import Generator, Tensor
 
 from data_modules.image_cache import CachedImages
 from data_modules.loading import FactorImages, evaluation_loader, training_loader
+from diffcf.report import device_name, versions, write_json
+
+__all__ = ["loading_speed", "measure"]
 
 CHUNK = 1000
 FACTORS = 4
@@ -74,24 +77,30 @@ def measure(count: int, size: int, folder: str) -> dict[str, float]:
     return result | {name: after[name] - before[name] for name in after}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Throughput and memory of the image cache.")
-    parser.add_argument("--images", type=int, nargs="+", default=[20_000, 100_000])
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where caches are written")
-    arguments = parser.parse_args()
+def loading_speed(args: Sequence[str]) -> None:
+    """Command ``diffcf loading-speed``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(
+        prog="diffcf loading-speed", description="Throughput and memory of the image cache."
+    )
+    parser.add_argument("--images", type=list[int], default=[20_000, 100_000], help="Cache sizes.")
+    parser.add_argument("--image_size", type=int, default=64, help="Side of the images, in pixels.")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where caches are written.")
+    parser.add_argument("--out", type=Path, help="JSON file to write as well.")
+    config = parser.parse_args(list(args))
     heads = ("images", "cache MiB", "train/s", "evaluation/s", "RSS +MiB", "anonymous +MiB")
     print("  ".join(f"{head:>14}" for head in heads))
     context: Any = multiprocessing.get_context("spawn")
-    for count in arguments.images:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, context.Pool(1) as pool:
-            r = pool.apply(measure, (count, arguments.image_size, folder))
-        cache = count * 3 * arguments.image_size**2 / 2**20
+    rows = []
+    for count in config.images:
+        with tempfile.TemporaryDirectory(dir=config.folder) as folder, context.Pool(1) as pool:
+            r = pool.apply(measure, (count, config.image_size, folder))
+        cache = count * 3 * config.image_size**2 / 2**20
         speed = (f"{r['train']:.0f}", f"{r['evaluation']:.0f}")
         memory = (f"{r['VmRSS']:.1f}", f"{r['RssAnon']:.1f}")
         row = (f"{count}", f"{cache:.0f}", *speed, *memory)
         print("  ".join(f"{cell:>14}" for cell in row), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        rows.append(dict(zip(heads, map(float, row), strict=True)))
+    if config.out is not None:
+        origin = {"device": device_name(torch.device("cpu")), "versions": versions()}
+        record = {"image_size": config.image_size, "rows": rows, "provenance": origin}
+        write_json(record, config.out)
