@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -71,13 +72,13 @@ class FactorImageDataModule(LightningDataModule):
         self,
         graph: CausalGraph,
         scene: Scene | None,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        num_workers: int,
-        train_size: int | None,
-        val_size: int | None,
-        test_size: int | None,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        num_workers: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+        test_size: int | None = None,
     ) -> None:
         super().__init__()
         self.graph, self.scene = graph, scene
@@ -152,16 +153,15 @@ class SceneDataModule(FactorImageDataModule):
         scene: the synthetic world.
         image_size: side of the images in pixels, one that the scene draws.
         val_fraction: part of the training images that is held out, in (0, 1).
-        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
-            :class:`FactorImageDataModule`.
+        common: see :class:`FactorImageDataModule`.
     """
 
     scene: Scene
 
     def __init__(
-        self, scene: Scene, image_size: int = 64, val_fraction: float = 0.1, **common: int | None
+        self, scene: Scene, image_size: int = 64, val_fraction: float = 0.1, **common: Any
     ) -> None:
-        super().__init__(scene.graph, scene, **common)  # type: ignore[arg-type]
+        super().__init__(scene.graph, scene, **common)
         self.image_size = scene.checked_size(image_size)
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, not {val_fraction}.")

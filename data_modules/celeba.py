@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -40,11 +41,9 @@ class CelebADataModule(StoredImageDataModule):
         graph: the causal graph, or its YAML file, such as ``experiments/graphs/celeba_smile.yaml``.
         attributes: for factors not named like an attribute, the attribute; "not " before it reads
             its opposite, as in ``{"Beard": "not No_Beard"}``.
-        image_size, crop, cache_dir: see :class:`data_modules.stored.StoredImageDataModule`; the
-            files have 178 × 218 pixels.
+        crop: see ``common``; the files have 178 × 218 pixels.
         scene: the synthetic world behind a folder that only has CelebA's layout; None for CelebA.
-        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
-            :class:`data_modules.base.FactorImageDataModule`.
+        common: see :class:`data_modules.stored.StoredImageDataModule`.
 
     Raises:
         GraphError: when a factor is not binary, or ``attributes`` names an unknown factor.
@@ -55,33 +54,11 @@ class CelebADataModule(StoredImageDataModule):
         root: str | Path,
         graph: str | Path | CausalGraph,
         attributes: dict[str, str] | None = None,
-        image_size: int = 64,
         crop: int | None = 148,
-        cache_dir: str | Path | None = None,
         scene: Scene | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            as_graph(graph),
-            scene,
-            image_size,
-            crop,
-            3,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
-        )
+        super().__init__(as_graph(graph), scene, crop=crop, **common)
         self.root = Path(root)
         self.attributes = _attributes(self.graph, attributes or {})
 

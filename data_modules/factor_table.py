@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Generator
 
@@ -33,10 +34,7 @@ class FactorTableDataModule(StoredImageDataModule):
         val_fraction: part of the rows (with a split column: of its training rows, where it names
             no val rows) for validation, in (0, 1).
         test_fraction: part of the rows for test, in (0, 1), without a split column.
-        image_size, crop, channels, cache_dir, scene: see
-            :class:`data_modules.stored.StoredImageDataModule`.
-        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
-            :class:`data_modules.base.FactorImageDataModule`.
+        scene, common: see :class:`data_modules.stored.StoredImageDataModule`.
     """
 
     def __init__(
@@ -48,34 +46,10 @@ class FactorTableDataModule(StoredImageDataModule):
         split_column: str | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        image_size: int = 64,
-        crop: int | None = None,
-        channels: int = 3,
-        cache_dir: str | Path | None = None,
         scene: Scene | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            as_graph(graph),
-            scene,
-            image_size,
-            crop,
-            channels,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
-        )
+        super().__init__(as_graph(graph), scene, **common)
         self.images, self.file = Path(images), Path(table)
         self.image_column, self.split_column = image_column, split_column
         self.fractions = checked_fractions(val_fraction, test_fraction)

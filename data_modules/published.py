@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -38,8 +39,7 @@ class PublishedImagesDataModule(StoredImageDataModule):
         root: folder that holds ``train`` and ``test``.
         image_size: side of the images in pixels, one that the scene draws; published are 96.
         val_fraction: part of the training images that is held out, in (0, 1).
-        cache_dir, batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size:
-            see :class:`data_modules.stored.StoredImageDataModule`.
+        common: see :class:`data_modules.stored.StoredImageDataModule`.
     """
 
     title: str
@@ -51,10 +51,9 @@ class PublishedImagesDataModule(StoredImageDataModule):
         root: str | Path,
         image_size: int,
         val_fraction: float,
-        cache_dir: str | Path | None,
-        **common: int | None,
+        **common: Any,
     ) -> None:
-        super().__init__(scene.graph, scene, image_size, None, 3, cache_dir, **common)
+        super().__init__(scene.graph, scene, image_size, None, 3, **common)
         if not 0 < val_fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, not {val_fraction}.")
         self.root, self.val_fraction = Path(root), val_fraction
@@ -107,8 +106,7 @@ class PublishedPendulumDataModule(PublishedImagesDataModule):
     Args:
         root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
         image_size: 32, 64, 96 or 128; published are 96.
-        val_fraction, cache_dir, batch_size, eval_batch_size, seed, num_workers, train_size,
-            val_size, test_size: see :class:`PublishedImagesDataModule`.
+        val_fraction, common: see :class:`PublishedImagesDataModule`.
     """
 
     title = "Pendulum"
@@ -123,28 +121,14 @@ class PublishedPendulumDataModule(PublishedImagesDataModule):
         root: str | Path,
         image_size: int = 96,
         val_fraction: float = 0.1,
-        cache_dir: str | Path | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             PendulumScene(),
             root,
             image_size,
             val_fraction,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )
 
     def published(self) -> tuple[Tensor, list[str], Tensor]:
@@ -165,8 +149,7 @@ class PublishedFlowDataModule(PublishedImagesDataModule):
     Args:
         root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
         image_size: 64, 96 or 128; published are 96.
-        val_fraction, cache_dir, batch_size, eval_batch_size, seed, num_workers, train_size,
-            val_size, test_size: see :class:`PublishedImagesDataModule`.
+        val_fraction, common: see :class:`PublishedImagesDataModule`.
     """
 
     title = "Flow"
@@ -181,28 +164,14 @@ class PublishedFlowDataModule(PublishedImagesDataModule):
         root: str | Path,
         image_size: int = 96,
         val_fraction: float = 0.1,
-        cache_dir: str | Path | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             FlowScene(),
             root,
             image_size,
             val_fraction,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )
 
     def published(self) -> tuple[Tensor, list[str], Tensor]:

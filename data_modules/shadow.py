@@ -6,6 +6,8 @@ There is no published split: a seeded part of the combinations is for test.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor, randperm
 
@@ -29,8 +31,8 @@ class ShadowDataModule(SceneDataModule):
         image_size: 32, 64, 96, 128 or 256.
         test_fraction: part of the combinations that is for test, in (0, 1).
         val_fraction: part of the others that is held out, in (0, 1).
-        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
-            :class:`data_modules.base.SceneDataModule`. The seed also chooses the test images.
+        common: see :class:`data_modules.base.SceneDataModule`; the seed also chooses the test
+            images.
     """
 
     scene: ShadowScene
@@ -41,7 +43,7 @@ class ShadowDataModule(SceneDataModule):
         image_size: int,
         test_fraction: float,
         val_fraction: float,
-        **common: int | None,
+        **common: Any,
     ) -> None:
         super().__init__(scene, image_size, val_fraction, **common)
         if not 0 < test_fraction < 1:
@@ -82,35 +84,22 @@ class SunlightDataModule(ShadowDataModule):
 
     Args:
         image_size: 32, 64, 96, 128 or 256.
-        test_fraction, val_fraction, batch_size, eval_batch_size, seed, num_workers, train_size,
-            val_size, test_size: see :class:`ShadowDataModule`.
+        test_fraction, val_fraction, common: see :class:`ShadowDataModule`.
     """
 
     def __init__(
         self,
         image_size: int = 64,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
         test_fraction: float = 0.1,
         val_fraction: float = 0.1,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             SunlightScene(),
             image_size,
             test_fraction,
             val_fraction,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )
 
 
@@ -121,33 +110,20 @@ class PointlightDataModule(ShadowDataModule):
 
     Args:
         image_size: 32, 64, 96, 128 or 256.
-        test_fraction, val_fraction, batch_size, eval_batch_size, seed, num_workers, train_size,
-            val_size, test_size: see :class:`ShadowDataModule`.
+        test_fraction, val_fraction, common: see :class:`ShadowDataModule`.
     """
 
     def __init__(
         self,
         image_size: int = 64,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
         test_fraction: float = 0.1,
         val_fraction: float = 0.1,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             PointlightScene(),
             image_size,
             test_fraction,
             val_fraction,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )

@@ -9,6 +9,7 @@ counterfactuals. For the names see :mod:`data_modules.shadow_names`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Generator
 
@@ -46,8 +47,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
             other folders must fit the same model.
         image_size: side of the images in pixels; published are 256.
         val_fraction, test_fraction: parts of all images, in (0, 1).
-        cache_dir, batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size:
-            see :class:`data_modules.stored.StoredImageDataModule`.
+        common: see :class:`data_modules.stored.StoredImageDataModule`.
 
     Raises:
         DataError: in one sentence, for a folder without images, and for a file whose name does not
@@ -64,8 +64,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
         image_size: int,
         val_fraction: float,
         test_fraction: float,
-        cache_dir: str | Path | None,
-        **common: int | None,
+        **common: Any,
     ) -> None:
         self.root = Path(root)
         self.val_fraction, self.test_fraction = checked_fractions(val_fraction, test_fraction)
@@ -80,9 +79,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
         self._native = factors_of_names(self.root, self._files, pattern, graph)
         areas = self._native[:, graph.column("shadow_area")]
         area_range = area_range or (float(areas.min()), float(areas.max()))
-        super().__init__(
-            _with_area(graph, area_range), None, image_size, None, 3, cache_dir, **common
-        )
+        super().__init__(_with_area(graph, area_range), None, image_size, None, 3, **common)
 
     def table(self, generator: Generator) -> ImageTable:
         factors = self.graph.to_scaled(self._native)
@@ -117,8 +114,7 @@ class PublishedSunlightDataModule(PublishedShadowDataModule):
 
     Args:
         root: folder of the unpacked images.
-        image_size, pattern, area_range, val_fraction, test_fraction, cache_dir, batch_size,
-            eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+        image_size, pattern, area_range, val_fraction, test_fraction, common: see
             :class:`PublishedShadowDataModule`.
     """
 
@@ -130,14 +126,7 @@ class PublishedSunlightDataModule(PublishedShadowDataModule):
         area_range: tuple[float, float] | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        cache_dir: str | Path | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             SunlightScene().graph,
@@ -147,14 +136,7 @@ class PublishedSunlightDataModule(PublishedShadowDataModule):
             image_size,
             val_fraction,
             test_fraction,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )
 
 
@@ -163,8 +145,7 @@ class PublishedPointlightDataModule(PublishedShadowDataModule):
 
     Args:
         root: folder of the unpacked images.
-        image_size, pattern, area_range, val_fraction, test_fraction, cache_dir, batch_size,
-            eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
+        image_size, pattern, area_range, val_fraction, test_fraction, common: see
             :class:`PublishedShadowDataModule`.
     """
 
@@ -176,14 +157,7 @@ class PublishedPointlightDataModule(PublishedShadowDataModule):
         area_range: tuple[float, float] | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        cache_dir: str | Path | None = None,
-        batch_size: int = 64,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        num_workers: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-        test_size: int | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(
             PointlightScene().graph,
@@ -193,12 +167,5 @@ class PublishedPointlightDataModule(PublishedShadowDataModule):
             image_size,
             val_fraction,
             test_fraction,
-            cache_dir,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
+            **common,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Generator, Tensor
 
@@ -53,8 +54,7 @@ class StoredImageDataModule(FactorImageDataModule):
             largest.
         channels: 3 for colour, 1 for grey.
         cache_dir: folder of the cache; None for ``.diffcf_cache`` in the folder of the images.
-        batch_size, eval_batch_size, seed, num_workers, train_size, val_size, test_size: see
-            :class:`FactorImageDataModule`.
+        common: see :class:`FactorImageDataModule`.
 
     Raises:
         GraphError: when the scene has other factors than the graph.
@@ -65,13 +65,13 @@ class StoredImageDataModule(FactorImageDataModule):
         self,
         graph: CausalGraph,
         scene: Scene | None,
-        image_size: int,
-        crop: int | None,
-        channels: int,
-        cache_dir: str | Path | None,
-        **common: int | None,
+        image_size: int = 64,
+        crop: int | None = None,
+        channels: int = 3,
+        cache_dir: str | Path | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(graph, scene, **common)  # type: ignore[arg-type]
+        super().__init__(graph, scene, **common)
         if scene is not None:
             scene.checked_size(image_size)
             if scene.graph.factors != graph.factors:
