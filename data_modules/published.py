@@ -49,8 +49,8 @@ class PublishedImagesDataModule(StoredImageDataModule):
         self,
         scene: Scene,
         root: str | Path,
-        image_size: int,
-        val_fraction: float,
+        image_size: int = 96,
+        val_fraction: float = 0.1,
         **common: Any,
     ) -> None:
         super().__init__(scene.graph, scene, image_size, None, 3, **common)
@@ -106,7 +106,7 @@ class PublishedPendulumDataModule(PublishedImagesDataModule):
     Args:
         root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
         image_size: 32, 64, 96 or 128; published are 96.
-        val_fraction, common: see :class:`PublishedImagesDataModule`.
+        common: see :class:`PublishedImagesDataModule`.
     """
 
     title = "Pendulum"
@@ -116,20 +116,8 @@ class PublishedPendulumDataModule(PublishedImagesDataModule):
         "about .01 of its range."
     )
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int = 96,
-        val_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            PendulumScene(),
-            root,
-            image_size,
-            val_fraction,
-            **common,
-        )
+    def __init__(self, root: str | Path, image_size: int = 96, **common: Any) -> None:
+        super().__init__(PendulumScene(), root, image_size, **common)
 
     def published(self) -> tuple[Tensor, list[str], Tensor]:
         grid = pendulum.published_grid()
@@ -149,7 +137,7 @@ class PublishedFlowDataModule(PublishedImagesDataModule):
     Args:
         root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
         image_size: 64, 96 or 128; published are 96.
-        val_fraction, common: see :class:`PublishedImagesDataModule`.
+        common: see :class:`PublishedImagesDataModule`.
     """
 
     title = "Flow"
@@ -159,20 +147,8 @@ class PublishedFlowDataModule(PublishedImagesDataModule):
         "and the jet's random gravity is not known."
     )
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int = 96,
-        val_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            FlowScene(),
-            root,
-            image_size,
-            val_fraction,
-            **common,
-        )
+    def __init__(self, root: str | Path, image_size: int = 96, **common: Any) -> None:
+        super().__init__(FlowScene(), root, image_size, **common)
 
     def published(self) -> tuple[Tensor, list[str], Tensor]:
         grid = flow.published_grid()

@@ -40,9 +40,9 @@ class ShadowDataModule(SceneDataModule):
     def __init__(
         self,
         scene: ShadowScene,
-        image_size: int,
-        test_fraction: float,
-        val_fraction: float,
+        image_size: int = 64,
+        test_fraction: float = 0.1,
+        val_fraction: float = 0.1,
         **common: Any,
     ) -> None:
         super().__init__(scene, image_size, val_fraction, **common)
@@ -84,23 +84,11 @@ class SunlightDataModule(ShadowDataModule):
 
     Args:
         image_size: 32, 64, 96, 128 or 256.
-        test_fraction, val_fraction, common: see :class:`ShadowDataModule`.
+        common: see :class:`ShadowDataModule`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 64,
-        test_fraction: float = 0.1,
-        val_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            SunlightScene(),
-            image_size,
-            test_fraction,
-            val_fraction,
-            **common,
-        )
+    def __init__(self, image_size: int = 64, **common: Any) -> None:
+        super().__init__(SunlightScene(), image_size, **common)
 
 
 class PointlightDataModule(ShadowDataModule):
@@ -110,20 +98,8 @@ class PointlightDataModule(ShadowDataModule):
 
     Args:
         image_size: 32, 64, 96, 128 or 256.
-        test_fraction, val_fraction, common: see :class:`ShadowDataModule`.
+        common: see :class:`ShadowDataModule`.
     """
 
-    def __init__(
-        self,
-        image_size: int = 64,
-        test_fraction: float = 0.1,
-        val_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            PointlightScene(),
-            image_size,
-            test_fraction,
-            val_fraction,
-            **common,
-        )
+    def __init__(self, image_size: int = 64, **common: Any) -> None:
+        super().__init__(PointlightScene(), image_size, **common)

@@ -60,10 +60,10 @@ class PublishedShadowDataModule(StoredImageDataModule):
         graph: CausalGraph,
         root: str | Path,
         pattern: str,
-        area_range: tuple[float, float] | None,
-        image_size: int,
-        val_fraction: float,
-        test_fraction: float,
+        area_range: tuple[float, float] | None = None,
+        image_size: int = 64,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
         **common: Any,
     ) -> None:
         self.root = Path(root)
@@ -114,30 +114,11 @@ class PublishedSunlightDataModule(PublishedShadowDataModule):
 
     Args:
         root: folder of the unpacked images.
-        image_size, pattern, area_range, val_fraction, test_fraction, common: see
-            :class:`PublishedShadowDataModule`.
+        pattern, common: see :class:`PublishedShadowDataModule`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int = 64,
-        pattern: str = SUNLIGHT_PATTERN,
-        area_range: tuple[float, float] | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            SunlightScene().graph,
-            root,
-            pattern,
-            area_range,
-            image_size,
-            val_fraction,
-            test_fraction,
-            **common,
-        )
+    def __init__(self, root: str | Path, pattern: str = SUNLIGHT_PATTERN, **common: Any) -> None:
+        super().__init__(SunlightScene().graph, root, pattern, **common)
 
 
 class PublishedPointlightDataModule(PublishedShadowDataModule):
@@ -145,27 +126,8 @@ class PublishedPointlightDataModule(PublishedShadowDataModule):
 
     Args:
         root: folder of the unpacked images.
-        image_size, pattern, area_range, val_fraction, test_fraction, common: see
-            :class:`PublishedShadowDataModule`.
+        pattern, common: see :class:`PublishedShadowDataModule`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int = 64,
-        pattern: str = POINTLIGHT_PATTERN,
-        area_range: tuple[float, float] | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            PointlightScene().graph,
-            root,
-            pattern,
-            area_range,
-            image_size,
-            val_fraction,
-            test_fraction,
-            **common,
-        )
+    def __init__(self, root: str | Path, pattern: str = POINTLIGHT_PATTERN, **common: Any) -> None:
+        super().__init__(PointlightScene().graph, root, pattern, **common)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffcf.counterfactual import Sampling
+from diffcf.graph import CausalGraph
 from diffcf.report import write_json
 
 __all__ = ["CounterfactualWriter"]
@@ -20,22 +21,22 @@ class CounterfactualWriter(Callback):
     """During ``diffcf predict``, draws every image under one intervention and saves it.
 
     Writes ``<out>/<index>.png`` and ``<out>/factors.json`` with what the projector read and what
-    the causal model predicts, per image, in the graph's native units.
+    the causal model predicts, per image, in the graph's native units (categories by name).
 
     Args:
-        do: factor name → value in [0, 1] units.
+        do: factor name → value in [0, 1] units, or the name of a category.
         out: folder to write.
         sampling: guidance rule, steps and depth.
     """
 
     def __init__(
         self,
-        do: dict[str, float],
+        do: dict[str, float | str],
         out: str,
         sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
     ) -> None:
         self.do, self.out, self.sampling = do, Path(out), sampling
-        self._rows: dict[str, dict[str, list[float]]] = {}
+        self._rows: dict[str, dict[str, list[float | str]]] = {}
 
     def on_predict_batch_end(
         self,
@@ -52,14 +53,14 @@ class CounterfactualWriter(Callback):
         self.out.mkdir(parents=True, exist_ok=True)
         graph = model.graph
         pixels = ((answer.image + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
-        factual, predicted = graph.to_native(abducted.factors), graph.to_native(answer.factors)
+        factual, predicted = abducted.factors, answer.factors
         for row, index in enumerate(batch["index"].tolist()):
             array = pixels[row].numpy()
             picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
             picture.save(self.out / f"{index:06d}.png")
             self._rows[f"{index:06d}"] = {
-                "factual": factual[row].tolist(),
-                "counterfactual": predicted[row].tolist(),
+                "factual": _native(graph, factual[row]),
+                "counterfactual": _native(graph, predicted[row]),
             }
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,3 +70,10 @@ class CounterfactualWriter(Callback):
         record = {"factors": names, "do": self.do, "images": self._rows}
         write_json(record, self.out / f"factors{rank}.json")
         self._rows = {}
+
+
+def _native(graph: CausalGraph, factors: Tensor) -> list[float | str]:
+    """One row ``[K]`` as people write it."""
+    native = graph.to_native(factors).tolist()
+    pairs = zip(graph.factors, factors.tolist(), native, strict=True)
+    return [f.text(scaled) if f.categories else value for f, scaled, value in pairs]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffcf.callbacks.writer import _native
 from diffcf.conditioning import FactorFeatures
 from diffcf.graph import CausalGraph, Factor, GraphError
 from diffcf.guidance import GaussNewtonGuidance, VarianceBalancedGuidance
@@ -199,3 +200,8 @@ def test_interventions_on_discrete_factors_change_them() -> None:
         discrete = step.mask & GRAPH.discrete
         assert (step.values != now)[discrete].all()
         held = held.then(step)
+
+
+def test_the_writer_names_categories() -> None:
+    row = torch.tensor([1.0, 0.25, 0.0])
+    assert _native(GRAPH, row) == ["blue", 0.25, 0.0]
