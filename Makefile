@@ -29,7 +29,7 @@ run: setup ## Train Pendulum (CPU preset), answer interventions, print the table
 	$(BIN)/diffcf test --config $(CONFIG) --seed_everything $(SEED) --ckpt_path $(RUN)/last.ckpt
 
 test: setup ## Run the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slow: setup ## Run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow

@@ -2,8 +2,9 @@
 
 Every attribute shows in one place, and no other attribute hides it: Male in long hair beside the
 cheeks or none (and the jaw's width), Young in creases on the forehead and grey hair, Bald in the
-top of the head, Narrow_Eyes in the lids' opening, Smiling in the bend of the mouth,
-Mouth_Slightly_Open in its opening, Beard along the jaw. Attributes between 0 and 1 blend.
+top of the head (which takes long hair away down to the ears), Narrow_Eyes in the lids' opening,
+Smiling in the bend of the mouth, Mouth_Slightly_Open in its opening, Beard along the jaw.
+Attributes between 0 and 1 blend.
 """
 
 from __future__ import annotations

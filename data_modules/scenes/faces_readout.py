@@ -3,7 +3,7 @@
 The face is looked at in four places: forehead, eyes, mouth, jaw. There, every combination of the
 attributes that show is painted in many positions, sharp and blurred. How likely the image is under
 each painting needs no guess of its colours (see :mod:`data_modules.scenes.faces_likelihood`).
-Positions are summed over place by place; the places' evidence is added up in one table of all
+Of the positions the best counts, place by place; the places' evidence adds up in one table of all
 attributes and tones of hair, since brows, hair and beard have the same; and the table's margins are
 the probabilities of the attributes. Nothing is trained.
 
@@ -26,12 +26,19 @@ from data_modules.scenes.faces_likelihood import (
     log_likelihood,
     prepared,
 )
-from data_modules.scenes.faces_picture import ATTRIBUTES, CENTRE, CROP, LOOKS, draw_shares
+from data_modules.scenes.faces_picture import (
+    ATTRIBUTES,
+    CANVAS,
+    CENTRE,
+    CROP,
+    LOOKS,
+    draw_shares,
+)
 
 __all__ = ["read_faces"]
 
 SIZE = 64
-CHUNK = 256
+CHUNK = 128  # images read at once, to bound the memory
 BLUR, REACH = 1.2, 4  # standard deviation and reach of the blurred paintings, in pixels
 
 
@@ -155,7 +162,8 @@ def _grid(place: Place) -> tuple[Tensor, Tensor]:
 def _pixels(place: Place) -> Tensor:
     """Flat numbers of the pixels whose centres lie in the place."""
     steps = (torch.arange(SIZE) + 0.5) * CROP / SIZE
-    y, x = (steps - (CENTRE[1] - 35))[:, None], (steps - (CENTRE[0] - 15))[None]
+    top, left = ((side - CROP) // 2 for side in CANVAS)
+    y, x = (top + steps - CENTRE[1])[:, None], (left + steps - CENTRE[0])[None]
 
     def within(box: tuple[float, float, float, float]) -> Tensor:
         left, right, top, bottom = box

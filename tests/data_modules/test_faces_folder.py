@@ -62,3 +62,30 @@ def test_a_folder_is_written_once_and_never_over(root: Path, capsys) -> None:
 def test_the_command_writes(tmp_path: Path, capsys) -> None:
     assert main(["faces", str(tmp_path / "f"), "--count", "12", "--seed", "3"]) == 0
     assert len(list((tmp_path / "f/img_align_celeba").glob("*.jpg"))) == 12
+
+
+def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(DataError, match="something else"):
+        write_faces(tmp_path, 12)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(DataError, match="count must be at least 10"):
+        write_faces(tmp_path / "few", 9)
+
+
+def test_a_folder_that_lost_images_is_not_taken_for_whole(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()  # empty: used
+    assert write_faces(tmp_path / "f", 10)
+    (tmp_path / "f/img_align_celeba/000004.jpg").unlink()
+    with pytest.raises(DataError, match="lost some"):
+        write_faces(tmp_path / "f", 10)
+
+
+def test_a_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("data_modules.faces_folder._write_lines", full)
+    with pytest.raises(DataError, match="No space left"):
+        write_faces(tmp_path / "f", 10)
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,28 @@
 """The cartoon faces: known random mechanisms, pictures, ruler."""
 
+from io import BytesIO
+from time import process_time
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.distributions import MultivariateNormal
+from torch.nn.functional import interpolate
 
-from data_modules.scenes.faces import GRAPHS, MECHANISMS, CartoonFaces
+from data_modules.scenes.faces import GRAPHS, MECHANISMS, CartoonFaces, sample_world
+from data_modules.scenes.faces_colours import FREE, RAMPS
+from data_modules.scenes.faces_likelihood import (
+    HAIR,
+    NOISE,
+    SPREAD,
+    hair_tones,
+    log_likelihood,
+    prepared,
+)
+from data_modules.scenes.faces_picture import ATTRIBUTES, LOOKS, draw_canvas, draw_faces
+from data_modules.scenes.faces_readout import read_faces
 from diffcf.graph import CausalGraph
 
 SMILE, BEARD = CartoonFaces("smile"), CartoonFaces("beard")
@@ -111,3 +129,110 @@ def test_a_typical_face_and_nonsense() -> None:
         SMILE.render(factors, 63)
     with pytest.raises(ValueError, match="graph 'hat'"):
         CartoonFaces("hat")  # type: ignore[arg-type]
+
+
+def any_faces(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """All combinations of attributes equally often, with random looks."""
+    generator = torch.Generator().manual_seed(seed)
+    attributes = (torch.rand(count, 7, generator=generator) < 0.5).float()
+    return attributes, sample_world(count, generator)[1]
+
+
+def accuracy(images: Tensor, attributes: Tensor) -> Tensor:
+    """The part of the images whose attribute the ruler reads right, ``[7]``."""
+    return ((read_faces(images) > 0.5) == (attributes > 0.5)).float().mean(0)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_the_ruler_is_right_on_all_combinations(size: int) -> None:
+    attributes, looks = any_faces(300, seed=size)
+    images = draw_faces(attributes, looks, size)
+    assert accuracy(images, attributes).min() >= 0.99
+    assert (read_faces(images) - attributes).abs().mean() < 0.002
+
+
+def test_the_ruler_bears_jpeg_blur_and_a_colour_cast() -> None:
+    attributes, looks = any_faces(300, seed=1)
+    canvas = draw_canvas(attributes, looks).mul(255).round().byte().movedim(1, 3).numpy()
+    files = []
+    for pixels in canvas:
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=90)
+        small = Image.open(file).crop((15, 35, 163, 183))
+        files.append(np.asarray(small.resize((64, 64), Image.Resampling.BILINEAR)))
+    decoded = torch.from_numpy(np.stack(files)).movedim(3, 1) / 127.5 - 1
+    images = draw_faces(attributes, looks, 64)
+    # The renderer draws what the data module makes of the file.
+    assert (decoded - images).abs().mean() < 0.015
+    half = interpolate(interpolate(images, (32, 32), mode="area"), (64, 64), mode="bilinear")
+    cast = 0.85 * images + torch.tensor([0.1, -0.05, -0.1]).view(1, 3, 1, 1)
+    for spoilt in (decoded, half, cast):
+        assert accuracy(spoilt, attributes).min() >= 0.99
+
+
+def test_the_likelihood_is_that_of_the_normal_distribution() -> None:
+    shares = torch.rand(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    seen = torch.rand(1, 3, 5, generator=torch.Generator().manual_seed(1))
+    tones = hair_tones()[0][::7]
+    found = log_likelihood(seen, prepared(shares, tones).to("cpu"))[0]
+    spread = torch.tensor([SPREAD[name] for name in FREE])
+    expected = torch.empty(2, len(tones))
+    for m, share in enumerate(shares):
+        free, fixed = share[:4], share[4:]
+        covariance = free.T @ spread.square().diag() @ free + NOISE**2 * torch.eye(5)
+        for t, tone in enumerate(tones):
+            colours = torch.stack([torch.tensor(RAMPS[name]).mean(0) for name in FREE])
+            colours[HAIR] = tone
+            normal = MultivariateNormal(fixed + colours.T @ free, covariance)
+            expected[m, t] = normal.log_prob(seen[0]).sum()
+    gap = found - expected  # the same for all paintings: a term of the image alone
+    torch.testing.assert_close(gap, gap[0, 0].expand_as(gap), atol=2e-3, rtol=1e-4)
+
+
+def test_batches_do_not_change_a_picture() -> None:
+    attributes, looks = any_faces(40)
+    extreme = torch.tensor([[look.low for look in LOOKS.values()]] * 20)
+    looks[:20] = extreme
+    whole = draw_faces(attributes, looks, 64)
+    alone = torch.cat([draw_faces(attributes[[i]], looks[[i]], 64) for i in range(40)])
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0)
+    assert draw_faces(attributes[:0], looks[:0], 64).shape == (0, 3, 64, 64)
+    assert read_faces(whole[:0]).shape == (0, 7)
+
+
+def test_attributes_show_in_their_own_rows() -> None:
+    """Which of the 64 rows an attribute changes, whatever the others are."""
+    attributes, looks = any_faces(60)
+    rows = {"Bald": (0, 46), "Narrow_Eyes": (22, 39), "Smiling": (36, 55), "Beard": (30, 63)}
+    rows["Mouth_Slightly_Open"] = rows["Smiling"]
+    for name, (top, bottom) in rows.items():
+        faces = []
+        for value in (0.0, 1.0):
+            acted = attributes.clone()
+            acted[:, ATTRIBUTES.index(name)] = value
+            faces.append(draw_faces(acted, looks, 64))
+        changed = ((faces[0] - faces[1]).abs() > 1e-4).any(3).any(1)
+        assert changed[:, top:bottom].any(1).all()
+        assert not changed[:, :top].any() and not changed[:, bottom:].any()
+
+
+def test_drawing_and_reading_are_fast() -> None:
+    attributes, looks = any_faces(256)
+    images = draw_faces(attributes, looks, 64)
+    read_faces(images[:2])
+    start = process_time()
+    draw_faces(attributes, looks, 64)
+    drawn = process_time()
+    read_faces(images)
+    # A third of what an idle core does.
+    assert drawn - start <= 256 / 150 and process_time() - drawn <= 256 / 300
+
+
+def test_what_cannot_be_drawn_or_read_is_refused() -> None:
+    attributes, looks = any_faces(2)
+    looks[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        draw_faces(attributes, looks, 64)
+    for shape in ((3, 64, 64), (1, 1, 64, 64), (1, 3, 64, 96), (1, 3, 32, 32)):
+        with pytest.raises(ValueError):
+            read_faces(torch.zeros(shape))
