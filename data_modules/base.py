@@ -25,7 +25,7 @@ from data_modules.loading import (
 from data_modules.scenes.base import Scene
 from diffcf.graph import CausalGraph
 
-__all__ = ["FactorImageDataModule", "Loaded", "SceneDataModule", "at_least", "carve"]
+__all__ = ["FactorImageDataModule", "Loaded", "SceneDataModule", "at_least", "carve", "fraction"]
 
 STAGES = ("train", "val", "test")
 
@@ -103,8 +103,7 @@ class FactorImageDataModule(LightningDataModule):
             return
         generator = Generator().manual_seed(self.seed)
         loaded = self.load(generator)
-        for name in reversed(STAGES):
-            rows = _some(loaded.split[name], self.sizes[name], generator)
+        for name, rows in self.kept(loaded.split, generator).items():
             self._split[name] = FactorImages(loaded.images, loaded.factors, rows)
         self._noise = loaded.noise
         if len(self._split["train"]) < self.batch_size:
@@ -113,6 +112,10 @@ class FactorImageDataModule(LightningDataModule):
                 f"batch_size {self.batch_size} exceeds the {size} training images: take a smaller "
                 "one, or give more of the data to training."
             )
+
+    def kept(self, split: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        """The rows of each split that its size leaves, ascending."""
+        return {s: _some(split[s], self.sizes[s], generator) for s in reversed(STAGES)}
 
     def size_of(self, stage: str) -> int:
         """Images in ``"train"``, ``"val"`` or ``"test"``."""
@@ -163,9 +166,7 @@ class SceneDataModule(FactorImageDataModule):
     ) -> None:
         super().__init__(scene.graph, scene, **common)
         self.image_size = scene.checked_size(image_size)
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction must lie between 0 and 1, not {val_fraction}.")
-        self.val_fraction = val_fraction
+        self.val_fraction = fraction("val_fraction", val_fraction)
 
     @abstractmethod
     def grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -174,9 +175,16 @@ class SceneDataModule(FactorImageDataModule):
     def load(self, generator: Generator) -> Loaded:
         factors, is_test, noise = self.grid()
         train, val = carve((~is_test).nonzero()[:, 0], self.val_fraction, generator)
-        split = {"train": train, "val": val, "test": is_test.nonzero()[:, 0]}
-        images = self.scene.render(factors, self.image_size, noise).half()
-        return Loaded(images, factors, split, noise)
+        split = self.kept({"train": train, "val": val, "test": is_test.nonzero()[:, 0]}, generator)
+        # Only what is kept is drawn.
+        rows = torch.cat(list(split.values())).sort().values
+        split = {stage: torch.searchsorted(rows, kept) for stage, kept in split.items()}
+        factors, noise = factors[rows], None if noise is None else noise[rows]
+        return Loaded(self.draw(factors, noise), factors, split, noise)
+
+    def draw(self, factors: Tensor, noise: Tensor | None) -> Tensor:
+        """Images ``[N, C, H, W]`` of factors ``[N, K]``, as :class:`Loaded` has them."""
+        return self.scene.render(factors, self.image_size, noise).half()
 
 
 def carve(rows: Tensor, fraction: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -190,6 +198,13 @@ def at_least(name: str, value: int, low: int) -> int:
     """``value`` itself; ValueError when it is below ``low``."""
     if value < low:
         raise ValueError(f"{name} must be at least {low}, not {value}.")
+    return value
+
+
+def fraction(name: str, value: float) -> float:
+    """``value`` itself; ValueError unless it lies in (0, 1)."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return value
 
 

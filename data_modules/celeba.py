@@ -17,7 +17,7 @@ from data_modules.factor_columns import factor_tensor
 from data_modules.scenes.base import Scene
 from data_modules.splits import column_split
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
-from data_modules.tables import DataError, Table, image_names, read_table, read_text
+from data_modules.tables import DataError, Table, collected, image_names, read_table, read_text
 from diffcf.graph import CausalGraph, GraphError
 
 __all__ = ["CelebADataModule"]
@@ -169,21 +169,11 @@ def _table(
     file: Path, header: list[str], columns: list[str], lines: Iterator[tuple[int, list[str]]]
 ) -> Table:
     """The wanted columns of lines that have a word for each name of ``header``."""
-    places = [header.index(name) for name in columns]
-    rows: list[int] = []
-    values: list[list[str]] = [[] for _ in columns]
-    for row, words in lines:
-        if len(words) != len(header):
-            raise DataError(
-                f"Table {file} row {row} has {len(words)} words where {len(header)} are due: "
-                "the file is not whole."
-            )
-        rows.append(row)
-        for column, place in zip(values, places, strict=True):
-            column.append(words[place])
-    if not rows:
+    uneven = f"words where {len(header)} are due: the file is not whole"
+    table = collected(file, header, columns, lines, uneven)
+    if not len(table):
         raise DataError(f"Table {file} has no rows: take the original file.")
-    return Table(file, dict(zip(columns, values, strict=True)), rows)
+    return table
 
 
 def _in_order_of(names: list[str], table: Table, partition: Table) -> Table:

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Generator, Tensor
 
-from data_modules.base import Loaded, carve
+from data_modules.base import Loaded, carve, fraction
 from data_modules.scenes import flow, pendulum
 from data_modules.scenes.base import Scene
 from data_modules.scenes.flow import FlowScene
@@ -54,9 +54,7 @@ class PublishedImagesDataModule(StoredImageDataModule):
         **common: Any,
     ) -> None:
         super().__init__(scene.graph, scene, image_size, None, 3, **common)
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"val_fraction must lie between 0 and 1, not {val_fraction}.")
-        self.root, self.val_fraction = Path(root), val_fraction
+        self.root, self.val_fraction = Path(root), fraction("val_fraction", val_fraction)
 
     @abstractmethod
     def published(self) -> tuple[Tensor, list[str], Tensor]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, randperm
+from torch import Generator, Tensor
 
-from data_modules.base import STAGES, Loaded, SceneDataModule, carve
+from data_modules.base import SceneDataModule, carve, fraction
 from data_modules.scenes.shadow import PointlightScene, ShadowScene, SunlightScene
 
 __all__ = ["PointlightDataModule", "ShadowDataModule", "SunlightDataModule"]
@@ -23,8 +23,7 @@ class ShadowDataModule(SceneDataModule):
     """What both lights share; use :class:`SunlightDataModule` or :class:`PointlightDataModule`.
 
     Combinations are in the order of the published loops: shape, object colour, size, light colour
-    and, innermost, light position. Only the images that are kept are drawn, and held as bytes: at
-    64 pixels all 18,522 take 230 MB.
+    and, innermost, light position. Images are held as bytes: at 64 pixels all 18,522 take 230 MB.
 
     Args:
         scene: the synthetic world.
@@ -46,9 +45,7 @@ class ShadowDataModule(SceneDataModule):
         **common: Any,
     ) -> None:
         super().__init__(scene, image_size, val_fraction, **common)
-        if not 0 < test_fraction < 1:
-            raise ValueError(f"test_fraction must lie between 0 and 1, not {test_fraction}.")
-        self.test_fraction = test_fraction
+        self.test_fraction = fraction("test_fraction", test_fraction)
 
     def grid(self) -> tuple[Tensor, Tensor, None]:
         factors = self.scene.published_grid()
@@ -57,18 +54,7 @@ class ShadowDataModule(SceneDataModule):
         is_test[carve(torch.arange(len(factors)), self.test_fraction, generator)[1]] = True
         return factors, is_test, None
 
-    def load(self, generator: Generator) -> Loaded:
-        factors, is_test, _ = self.grid()
-        train, val = carve((~is_test).nonzero()[:, 0], self.val_fraction, generator)
-        split = {"train": train, "val": val, "test": is_test.nonzero()[:, 0]}
-        for stage in reversed(STAGES):
-            rows = split[stage]
-            split[stage] = rows[randperm(len(rows), generator=generator)][: self.sizes[stage]]
-        kept = torch.cat(list(split.values())).sort().values
-        split = {stage: torch.searchsorted(kept, rows) for stage, rows in split.items()}
-        return Loaded(self._draw(factors[kept]), factors[kept], split)
-
-    def _draw(self, factors: Tensor) -> Tensor:
+    def draw(self, factors: Tensor, noise: Tensor | None) -> Tensor:
         """Images as bytes, uint8 ``[N, 3, S, S]``."""
         images = torch.empty(len(factors), 3, self.image_size, self.image_size, dtype=torch.uint8)
         for rows in torch.arange(len(factors)).split(DRAWN_AT_ONCE):

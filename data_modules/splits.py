@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from data_modules.base import carve
+from data_modules.base import carve, fraction
 from data_modules.tables import DataError, Table
 
 __all__ = ["checked_fractions", "column_split", "random_split"]
@@ -26,9 +26,8 @@ STAGE_OF = {
 
 def checked_fractions(val_fraction: float, test_fraction: float) -> tuple[float, float]:
     """Both fractions; ValueError unless each is above 0 and they leave something to training."""
-    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
+    fraction("val_fraction", val_fraction)
+    fraction("test_fraction", test_fraction)
     if val_fraction + test_fraction >= 1:
         raise ValueError(
             f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing to "

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import isabs, normpath
 from typing import Any
 
-__all__ = ["DataError", "Table", "image_names", "read_table", "read_text"]
+__all__ = ["DataError", "Table", "collected", "image_names", "read_table", "read_text"]
 
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv", ".txt")
@@ -131,15 +131,30 @@ def _read_csv(file: Path, columns: Sequence[str]) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records = _records(file, reader)
     header = [name.strip() for name in next(records)[1]]
-    places = [header.index(name) for name in _checked(file, header, columns)]
+    _checked(file, header, columns)
+    uneven = f"cells where the header has {len(header)}: give every row the same cells"
+    return collected(file, header, columns, records, uneven)
+
+
+def collected(
+    file: Path,
+    header: Sequence[str],
+    columns: Sequence[str],
+    records: Iterable[tuple[int, list[str]]],
+    uneven: str,
+) -> Table:
+    """The wanted columns of records, each with its row number and a cell per name of ``header``.
+
+    Raises:
+        DataError: naming file and row, for a record of another length; ``uneven`` ends the
+            sentence.
+    """
+    places = [header.index(name) for name in columns]
     rows: list[int] = []
     values: list[list[str]] = [[] for _ in columns]
     for row, record in records:
         if len(record) != len(header):
-            raise DataError(
-                f"Table {file} row {row} has {len(record)} cells where the header has "
-                f"{len(header)}: give every row the same cells."
-            )
+            raise DataError(f"Table {file} row {row} has {len(record)} {uneven}.")
         rows.append(row)
         for column, place in zip(values, places, strict=True):
             column.append(record[place])

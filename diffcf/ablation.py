@@ -91,11 +91,10 @@ def measure(
     depth; it is left out where there is none.
     """
     data.setup("test")
-    factors = data.factors_of("test")
+    factors, noise = data.factors_of("test"), data.noise_of("test")
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
         engine = model.engine(variant)
-        noise = data.noise_of("test")
         evaluation = CounterfactualEvaluation(
             model.graph, data.scene, factors, 0, seed, noise=noise
         )

@@ -114,8 +114,7 @@ def _values(factor: Factor, column: Tensor) -> str:
     if factor.kind == "binary":
         return f"{float(column.mean()):.1%} are 1"
     if factor.kind == "categorical":
-        place = (column * (factor.width - 1)).round().long()
-        shares = torch.bincount(place, minlength=factor.width) / len(column)
+        shares = torch.bincount(factor.place(column), minlength=factor.width) / len(column)
         return ", ".join(f"{share:.1%}" for share in shares.tolist())
     native = factor.low + column * (factor.high - factor.low)
     low, high = native.aminmax()

@@ -52,7 +52,7 @@ class StructuralEquations(nn.Module):
     ) -> None:
         super().__init__()
         self.graph, self.scale_floor, self.sees_gates = graph, scale_floor, sees_gates
-        self.widths = [factor.width for factor in graph.factors]
+        self.widths = graph.widths
         ends = torch.tensor(self.widths).cumsum(0).tolist()
         self._columns = [slice(e - w, e) for e, w in zip(ends, self.widths, strict=True)]
         self._kinds = [factor.kind for factor in graph.factors]
@@ -98,7 +98,7 @@ class StructuralEquations(nn.Module):
                 rows[k] = row
         for k in self._categorical:
             logits = location[k, :, : self.widths[k]].log_softmax(-1)
-            rows[k] = logits.gather(1, self._category(factors[:, k], k)[:, None])[:, 0]
+            rows[k] = logits.gather(1, self.graph.factors[k].place(factors[:, k])[:, None])[:, 0]
         return torch.stack(rows, dim=1)
 
     def _damp(self, gradient: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class StructuralEquations(nn.Module):
         location, z = self.location(inputs[k : k + 1], group=k)[0], factors[:, k]
         if self._kinds[k] == "categorical":
             logits = location[:, : self.widths[k]]
-            return truncated_gumbels(logits, self._category(z, k), generator)
+            return truncated_gumbels(logits, self.graph.factors[k].place(z), generator)
         if self._kinds[k] == "binary":
             return truncated_logistic(location[:, 0], z >= 0.5, generator)[:, None]
         return self._noise_map(inputs, location[:, 0], k).to_noise(z)[:, None]
@@ -138,7 +138,3 @@ class StructuralEquations(nn.Module):
     def _noise_map(self, inputs: Tensor, location: Tensor, k: int) -> NoiseMap:
         shape = self.shape(inputs[k : k + 1], group=self._continuous.index(k))[0]
         return NoiseMap(location, shape, self.scale_floor)
-
-    def _category(self, column: Tensor, k: int) -> Tensor:
-        last = self.widths[k] - 1
-        return (column * last).round().long().clamp(0, last)

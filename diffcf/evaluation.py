@@ -81,6 +81,7 @@ class CounterfactualEvaluation:
         factors = self.plan.factors[index].to(image.device)
         abducted = engine.abduct(image, factors)
         self._null(abducted, factors)
+        unchanged = self.ruler.read(image) if self.ruler is not None else image
         exact: dict[str, Tensor] = {}
         answers, labels = {}, {}
         for column, name in enumerate(self.graph.names):
@@ -91,11 +92,11 @@ class CounterfactualEvaluation:
             answers[name] = answer.image
             self._trace(name, answer)
             if self.ruler is not None:
-                exact |= self._single(self.ruler, answer, image, factors, column, index)
+                exact |= self._single(self.ruler, answer, unchanged, factors, column, index)
             text, values = self.graph.factors[column].text, intervention.values[:, column]
             labels[name] = [f"do({name} = {text(value)})" for value in values.tolist()]
         if self.ruler is not None and self.steps:
-            self._sequence(self.ruler, engine, image, factors, index)
+            self._sequence(self.ruler, engine, image, unchanged, factors, index)
         self.images += len(image)
         return Example(image, answers, exact, labels)
 
@@ -105,7 +106,7 @@ class CounterfactualEvaluation:
         ``accuracy/<name>``, of discrete factors, is the share of images in which the factor reads
         as it was set.
         """
-        result: dict[str, Tensor] = self._judged() if self.ruler is not None else {}
+        result = self._judged(self.ruler) if self.ruler is not None else {}
         psnr = {name: metric.compute() for name, metric in self.psnr.items()}
         result["psnr/reconstruction"] = psnr.pop("reconstruction")
         result |= {f"psnr/{name}": value for name, value in psnr.items()}
@@ -117,13 +118,13 @@ class CounterfactualEvaluation:
 
     # --- parts ---
 
-    def _judged(self) -> dict[str, Tensor]:
+    def _judged(self, ruler: Ruler) -> dict[str, Tensor]:
         result = dict(self.acm.compute())
         result |= {f"do_nothing/{k}": v for k, v in self.nothing.compute().items()}
         for factor in self.graph.factors:
             if factor.kind != "continuous":
                 result[f"accuracy/{factor.name}"] = 1 - result[f"acm/{factor.name}/{factor.name}"]
-        if self.ruler is not None and not self.ruler.scene.identified:
+        if not ruler.scene.identified:
             result |= self.rates.compute()
         result["acm/null"] = self.null.compute()["acm"]
         if self.steps:
@@ -146,23 +147,26 @@ class CounterfactualEvaluation:
         self,
         ruler: Ruler,
         answer: Counterfactual,
-        image: Tensor,
+        unchanged: Tensor,
         factors: Tensor,
         column: int,
         index: Tensor,
     ) -> dict[str, Tensor]:
-        """Judge one intervention per image; the exact images by the factor's name, if known."""
+        """Judge one intervention per image; the exact images by the factor's name, if known.
+
+        ``unchanged`` ``[B, K]`` is what the ruler reads off the factual images.
+        """
         do, name = answer.intervention, self.graph.names[column]
         target, read = ruler.target(factors, answer), ruler.read(answer.image)
-        which = torch.full((len(image),), column, device=image.device)
+        which = torch.full((len(read),), column, device=read.device)
         self.acm.update(read, target, which)
-        self.nothing.update(ruler.read(image), target, which)
+        self.nothing.update(unchanged, target, which)
         probability = ruler.probability(factors, do)
         if probability is not None:
             self.rates.update(read, probability, do.values[:, column], column)
         if not ruler.draws:
             return {}
-        exact = ruler.exact(target, index, image.shape[-1])
+        exact = ruler.exact(target, index, answer.image.shape[-1])
         self.psnr[name].update(answer.image, exact)
         return {name: exact}
 
@@ -171,11 +175,11 @@ class CounterfactualEvaluation:
         ruler: Ruler,
         engine: CounterfactualEngine,
         image: Tensor,
+        unchanged: Tensor,
         factors: Tensor,
         index: Tensor,
     ) -> None:
         steps = [_rows(do, index, image.device) for do in self.plan.sequence]
-        unchanged = ruler.read(image)
         for step, answer in enumerate(engine.sequence(image, steps, factors)):
             target = ruler.target(factors, answer)
             which = steps[step].mask.float().argmax(dim=1)

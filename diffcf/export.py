@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from PIL import Image
 from rich.progress import track
 
+from diffcf.callbacks.figures import save_image
 from diffcf.data_report import load_data
 from diffcf.factor import Factor
 
@@ -59,7 +59,9 @@ def _write(module: Any, folder: Path) -> int:
             factors = module.factors_of(stage)
             for row in track(range(len(factors)), description=stage):
                 name = f"{count:06d}.png"
-                _save(module.images_of(stage, torch.tensor([row]))[0], folder / "images" / name)
+                save_image(
+                    module.images_of(stage, torch.tensor([row]))[0], folder / "images" / name
+                )
                 values = zip(graph.factors, factors[row].tolist(), strict=True)
                 table.writerow([name, stage, *(_native(f, value) for f, value in values)])
                 count += 1
@@ -75,8 +77,3 @@ def _native(factor: Factor, scaled: float) -> str:
     # float32 must not push the ends of the range over themselves
     value = factor.low + min(max(scaled, 0.0), 1.0) * (factor.high - factor.low)
     return repr(min(max(value, factor.low), factor.high))
-
-
-def _save(image: torch.Tensor, path: Path) -> None:
-    pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 __all__ = ["KINDS", "Factor", "GraphError", "factor_from_spec", "factor_to_spec"]
 
 KINDS = ("continuous", "binary", "categorical")
@@ -76,6 +78,11 @@ class Factor:
         if self.kind == "categorical":
             return self.categories[min(max(round(native), 0), len(self.categories) - 1)]
         return f"{native:.0f}" if self.kind == "binary" else f"{native:.2f}"
+
+    def place(self, scaled: Tensor) -> Tensor:
+        """The category's place, int64, of values in [0, 1] units: the nearest one."""
+        last = self.width - 1
+        return (scaled * last).round().long().clamp(0, last)
 
     def scaled(self, category: str) -> float:
         """The [0, 1] value of a category; GraphError when there is none of that name."""

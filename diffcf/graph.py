@@ -151,6 +151,11 @@ class CausalGraph:
         return torch.tensor([f.kind == "categorical" for f in self.factors])
 
     @property
+    def widths(self) -> list[int]:
+        """Columns of each factor's code; E in all."""
+        return [f.width for f in self.factors]
+
+    @property
     def code_owner(self) -> Tensor:
         """``[E]`` int64: the factor of every column of the code."""
         return torch.tensor([k for k, f in enumerate(self.factors) for _ in range(f.width)])
@@ -166,9 +171,8 @@ class CausalGraph:
         parts = []
         for factor, column in zip(self.factors, factors.unbind(dim), strict=True):
             if factor.categories:
-                last = factor.width - 1
-                index = (column * last).round().long().clamp(0, last)
-                parts.append(one_hot(index, factor.width).movedim(-1, dim).to(factors.dtype))
+                code = one_hot(factor.place(column), factor.width)
+                parts.append(code.movedim(-1, dim).to(factors.dtype))
             else:
                 parts.append(column.unsqueeze(dim))
         return torch.cat(parts, dim)
@@ -179,9 +183,7 @@ class CausalGraph:
         The likeliest category; the likelier value of a binary factor; others as they are.
         """
         columns = []
-        for factor, part in zip(
-            self.factors, code.split([f.width for f in self.factors], dim=-1), strict=True
-        ):
+        for factor, part in zip(self.factors, code.split(self.widths, dim=-1), strict=True):
             if factor.categories:
                 value = part.argmax(-1).to(code.dtype) / (factor.width - 1)
             else:

@@ -88,7 +88,7 @@ class LocalPosteriorProjector(nn.Module):
         self.patch, self.sharpness, self.scale_floor = patch, sharpness, scale_floor
         self.graph = graph
         owner = graph.code_owner
-        self._widths = [factor.width for factor in graph.factors]
+        self._widths = graph.widths
         self.register_buffer("_owner", owner, persistent=False)
         self.register_buffer("_binary", graph.binary[owner].view(1, -1, 1, 1), persistent=False)
         categorical = graph.categorical[owner].view(1, -1, 1, 1)

@@ -34,6 +34,7 @@ from data_modules.scenes.faces_picture import (
     LOOKS,
     draw_shares,
 )
+from data_modules.scenes.unmixing import checked_square, displayed
 
 __all__ = ["read_faces"]
 
@@ -102,16 +103,14 @@ def read_faces(images: Tensor) -> Tensor:
     Raises:
         ValueError: when the images are not square RGB of at least 64 pixels.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
+    checked_square(images)
     if images.shape[2] < SIZE:
         raise ValueError(f"Cannot read images of {images.shape[2]} pixels: give {SIZE} or more.")
     return torch.cat([_read_chunk(chunk) for chunk in images.split(CHUNK)])
 
 
 def _read_chunk(images: Tensor) -> Tensor:
-    shown = images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
-    seen = _reduced((shown + 1) / 2).flatten(2)
+    seen = _reduced((displayed(images) + 1) / 2).flatten(2)
     device = str(images.device)
     table = _ages().to(device)
     for number, place in enumerate(PLACES):

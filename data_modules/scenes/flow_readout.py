@@ -28,7 +28,7 @@ from data_modules.scenes.flow_picture import (
     flow_frame,
 )
 from data_modules.scenes.frame import IMAGE_SIZES, Frame
-from data_modules.scenes.unmixing import THRESHOLD, dilate, read_in_chunks, share
+from data_modules.scenes.unmixing import THRESHOLD, dilate, displayed, read_in_chunks, share
 
 __all__ = ["read_flow"]
 
@@ -58,7 +58,7 @@ def read_flow(images: Tensor) -> tuple[Tensor, Tensor]:
 def _read_chunk(images: Tensor) -> tuple[Tensor, Tensor]:
     frame = flow_frame(images.shape[-1])
     # Row 0 at the bottom, like the frame.
-    shown = images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1).flip(2)
+    shown = displayed(images).flip(2)
     ball, ball_found = _read_ball(shown, frame)
     height, water_found = _read_height(shown, frame)
     deep, hole_found = _guess_hole(shown, frame)

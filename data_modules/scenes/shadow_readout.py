@@ -22,6 +22,7 @@ from data_modules.scenes.shadow_light import Light
 from data_modules.scenes.shadow_picture import OBJECT_COLOURS
 from data_modules.scenes.shadow_templates import Bodies, bodies
 from data_modules.scenes.shadow_umbra import Umbra, read_umbra
+from data_modules.scenes.unmixing import checked_square, displayed
 
 __all__ = ["read_native"]
 
@@ -44,8 +45,7 @@ def read_native(images: Tensor, light: Light) -> Tensor:
     Raises:
         ValueError: when the images are not square RGB of a size that the scene draws.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
+    checked_square(images)
     if images.shape[-1] not in AVERAGED:
         sizes = ", ".join(map(str, AVERAGED))
         raise ValueError(f"Cannot read images of {images.shape[-1]} pixels: use one of {sizes}.")
@@ -56,8 +56,7 @@ def read_native(images: Tensor, light: Light) -> Tensor:
 
 
 def _read_chunk(images: Tensor, light: Light) -> Tensor:
-    shown = images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
-    shown = avg_pool2d((shown + 1) / 2, AVERAGED[images.shape[-1]])
+    shown = avg_pool2d((displayed(images) + 1) / 2, AVERAGED[images.shape[-1]])
     image_size, pixels = shown.shape[-1], shown.flatten(2)
     floor = read_floor(pixels, image_size, light)
     colour, found = _read_colour(pixels)

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["THRESHOLD", "centroid", "dilate", "read_in_chunks", "share", "unmix"]
+__all__ = [
+    "THRESHOLD",
+    "centroid",
+    "checked_square",
+    "dilate",
+    "displayed",
+    "read_in_chunks",
+    "share",
+    "unmix",
+]
 
 THRESHOLD = 0.25
 CHUNK_PIXELS = 2**22  # read at once, to bound the memory; 1,024 images at 64 pixels
@@ -22,13 +31,24 @@ Rgb = tuple[float, float, float]
 Colours = Mapping[str, Rgb]
 
 
+def checked_square(images: Tensor) -> Tensor:
+    """``images`` themselves; ValueError unless they are ``[B, 3, S, S]``."""
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
+    return images
+
+
+def displayed(images: Tensor) -> Tensor:
+    """Images as a screen shows them: float32 within [-1, 1], NaN white."""
+    return images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
+
+
 def unmix(images: Tensor, colours: Colours) -> dict[str, Tensor]:
     """Weights ``[B, H, W]`` of each of four colours in ``[B, 3, H, W]`` images; they sum to 1.
 
     Pixels beyond [-1, 1] count as they would be displayed, NaN as white.
     """
-    shown = images.float().nan_to_num(nan=1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
-    channels = pad((shown + 1) / 2, (0, 0, 0, 0, 0, 1), value=1.0)
+    channels = pad((displayed(images) + 1) / 2, (0, 0, 0, 0, 0, 1), value=1.0)
     equations = torch.tensor([(*rgb, 1.0) for rgb in colours.values()], dtype=torch.float64).T
     inverse = torch.linalg.inv(equations).to(channels)
     weights = torch.einsum("kc,bchw->kbhw", inverse, channels)
@@ -54,9 +74,8 @@ def read_in_chunks(
     Raises:
         ValueError: when the images are not square RGB.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
-        raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
-    parts = [read_chunk(chunk) for chunk in images.split(CHUNK_PIXELS // images.shape[-1] ** 2)]
+    chunks = checked_square(images).split(CHUNK_PIXELS // images.shape[-1] ** 2)
+    parts = [read_chunk(chunk) for chunk in chunks]
     values, found = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(found)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,7 +16,14 @@ from torch import Tensor
 
 from diffcf.evaluation import Example
 
-__all__ = ["counterfactual_grid", "log_picture", "save_figure", "show", "strength_curve"]
+__all__ = [
+    "counterfactual_grid",
+    "log_picture",
+    "save_figure",
+    "save_image",
+    "show",
+    "strength_curve",
+]
 
 
 def counterfactual_grid(example: Example, samples: int = 3) -> Figure:
@@ -69,6 +77,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     unfinished = path.with_suffix(".part.png")
     figure.savefig(unfinished)
     os.replace(unfinished, path)
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Write an image ``[C, H, W]`` in [-1, 1], grey or colour, as it is, pixel by pixel."""
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+    array = pixels.cpu().numpy()
+    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(path)
 
 
 def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:

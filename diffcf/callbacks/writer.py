@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image
 from torch import Tensor
 
+from diffcf.callbacks.figures import save_image
 from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.report import write_json
@@ -52,12 +51,9 @@ class CounterfactualWriter(Callback):
         answer = abducted.predict(self.do)
         self.out.mkdir(parents=True, exist_ok=True)
         graph = model.graph
-        pixels = ((answer.image + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
         factual, predicted = abducted.factors, answer.factors
         for row, index in enumerate(batch["index"].tolist()):
-            array = pixels[row].numpy()
-            picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-            picture.save(self.out / f"{index:06d}.png")
+            save_image(answer.image[row], self.out / f"{index:06d}.png")
             self._rows[f"{index:06d}"] = {
                 "factual": _native(graph, factual[row]),
                 "counterfactual": _native(graph, predicted[row]),
