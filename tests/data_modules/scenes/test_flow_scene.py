@@ -1,12 +1,14 @@
 """The Flow scene: true mechanism, renderer against matplotlib, read-out as exact as claimed."""
 
 from collections.abc import Callable
+from functools import partial
 from math import sqrt
 from time import perf_counter
 
 import numpy as np
 import pytest
 import torch
+from acting import act as act_in
 from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon, Rectangle
@@ -16,6 +18,7 @@ from data_modules.scenes.flow import FlowScene, published_grid
 from data_modules.scenes.flow_picture import COLOURS
 
 SCENE = FlowScene()
+act = partial(act_in, SCENE)
 FACTORS, IS_TEST, NOISE = SCENE.published_grid()
 BALL, HEIGHT, HOLE, FLOW = range(4)
 
@@ -23,14 +26,6 @@ BALL, HEIGHT, HOLE, FLOW = range(4)
 def random_factors(n: int, seed: int = 0) -> Tensor:
     """Drawn independently, so that they disagree with the mechanism."""
     return torch.rand(n, 4, generator=torch.Generator().manual_seed(seed))
-
-
-def act(factors: Tensor, **do: float) -> Tensor:
-    values, mask = torch.zeros_like(factors), torch.zeros_like(factors, dtype=torch.bool)
-    for name, value in do.items():
-        values[:, SCENE.graph.column(name)] = value
-        mask[:, SCENE.graph.column(name)] = True
-    return SCENE.counterfactual(factors, values, mask)
 
 
 def published_artists(ball: float, height: float, hole: float, e: float) -> list[Artist]:

@@ -1,12 +1,14 @@
 """The Pendulum scene: true mechanism, renderer against matplotlib, read-out as exact as claimed."""
 
 from collections.abc import Callable
+from functools import partial
 from math import cos, pi, sin, tan
 from time import perf_counter
 from typing import Any
 
 import pytest
 import torch
+from acting import act as act_in
 from matplotlib.patches import Circle, Patch, Polygon
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from data_modules.scenes.pendulum_picture import COLOURS, pendulum_frame
 from data_modules.scenes.unmixing import unmix
 
 SCENE = PendulumScene()
+act = partial(act_in, SCENE)
 FACTORS, IS_TEST = SCENE.published_grid()
 ANGLE, LIGHT, LENGTH, POSITION = range(4)
 
@@ -25,14 +28,6 @@ def random_visible(n: int, seed: int = 0) -> Tensor:
     """Factors drawn independently, so that the shadow disagrees with angle and light."""
     factors = torch.rand(3 * n, 4, generator=torch.Generator().manual_seed(seed))
     return factors[SCENE.visible(factors)][:n]
-
-
-def act(factors: Tensor, **do: float) -> Tensor:
-    values, mask = torch.zeros_like(factors), torch.zeros_like(factors, dtype=torch.bool)
-    for name, value in do.items():
-        values[:, SCENE.graph.column(name)] = value
-        mask[:, SCENE.graph.column(name)] = True
-    return SCENE.counterfactual(factors, values, mask)
 
 
 def matplotlib_patches(angle: float, light: float) -> list[Patch]:

@@ -4,6 +4,7 @@ from math import pi
 
 import pytest
 import torch
+from acting import act
 from torch import Tensor
 
 from data_modules.scenes.shadow import PointlightScene, ShadowScene, SunlightScene, natural_area
@@ -18,14 +19,6 @@ def some(scene: ShadowScene, n: int, seed: int = 0) -> Tensor:
     factors = scene.published_grid()
     rows = torch.randperm(len(factors), generator=torch.Generator().manual_seed(seed))
     return factors[rows[:n]]
-
-
-def act(scene: ShadowScene, factors: Tensor, **do: float | Tensor) -> Tensor:
-    values, mask = torch.zeros_like(factors), torch.zeros_like(factors, dtype=torch.bool)
-    for name, value in do.items():
-        values[:, scene.graph.column(name)] = value
-        mask[:, scene.graph.column(name)] = True
-    return scene.counterfactual(factors, values, mask)
 
 
 # --- the grid and the mechanism ---
