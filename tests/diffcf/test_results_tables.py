@@ -50,9 +50,10 @@ def test_the_readmes_tables_are_what_the_results_say(name: str) -> None:
     assert results_table(results) in (ROOT / "README.md").read_text()
 
 
-def test_the_readmes_ablation_is_what_was_measured() -> None:
+@pytest.mark.parametrize("name", ["pendulum", "flow"])
+def test_the_readmes_ablations_are_what_was_measured(name: str) -> None:
     readme = (ROOT / "README.md").read_text()
-    assert (ROOT / "experiments/results/pendulum/ablation.md").read_text() in readme
+    assert (ROOT / f"experiments/results/{name}/ablation.md").read_text() in readme
 
 
 def test_results_hold_no_machine_paths() -> None:
