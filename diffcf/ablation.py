@@ -22,7 +22,9 @@ from diffcf.counterfactual import Sampling
 from diffcf.evaluation import CounterfactualEvaluation
 from diffcf.intervention import Intervention
 from diffcf.module import DiffusionCounterfactuals
+from diffcf.protocol import Protocol
 from diffcf.report import describe, device_name, versions, write_json
+from diffcf.tables import markdown
 
 __all__ = ["ablate", "measure"]
 
@@ -73,7 +75,7 @@ def ablate(args: Sequence[str]) -> None:
         },
     }
     write_json(record, built.out / "ablation.json")
-    text = markdown(rows)
+    text = as_markdown(rows)
     (built.out / "ablation.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -92,12 +94,11 @@ def measure(
     """
     data.setup("test")
     factors, noise = data.factors_of("test"), data.noise_of("test")
+    protocol = Protocol(images=images, steps=0, cycles=0, reverse_images=0, seed=seed)
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
         engine = model.engine(variant)
-        evaluation = CounterfactualEvaluation(
-            model.graph, data.scene, factors, 0, seed, noise=noise
-        )
+        evaluation = CounterfactualEvaluation(model.graph, factors, protocol, data.scene, noise)
         for batch in data.test_dataloader():
             keep = batch["index"] < images
             if keep.any():
@@ -130,10 +131,10 @@ def _time_ratio(
     return min(times[0]) / min(times[1])
 
 
-def markdown(rows: dict[str, dict[str, float]]) -> str:
+def as_markdown(rows: dict[str, dict[str, float]]) -> str:
     """The rows as a markdown table; what was not measured is a dash."""
-    lines = ["| variant | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
-    for name, row in rows.items():
-        cells = [format(row[key], spec) if key in row else "–" for key, spec in _COLUMNS.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [
+        [name, *(format(row[key], spec) if key in row else "–" for key, spec in _COLUMNS.values())]
+        for name, row in rows.items()
+    ]
+    return markdown(["variant", *_COLUMNS], cells)

@@ -17,11 +17,15 @@ from data_modules.tables import DataError
 from diffcf.ablation import ablate
 from diffcf.checkpoints import CheckpointError
 from diffcf.data_report import data
+from diffcf.evaluator.command import evaluator
 from diffcf.export import export
+from diffcf.fid import fid
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.loading_speed import loading_speed
+from diffcf.metrics.inception import FidError
 from diffcf.module import DiffusionCounterfactuals
+from diffcf.protocol import ProtocolError
 from diffcf.tables import ResultsError, table
 
 __all__ = ["DiffcfCLI", "main"]
@@ -29,18 +33,22 @@ __all__ = ["DiffcfCLI", "main"]
 USER_ERRORS = (
     CheckpointError,
     DataError,
+    FidError,
     FileExistsError,
     FileNotFoundError,
     FloatingPointError,
     GraphError,
     InterventionError,
+    ProtocolError,
     ResultsError,
 )
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "data": data,
+    "evaluator": evaluator,
     "export": export,
     "faces": faces,
+    "fid": fid,
     "loading-speed": loading_speed,
     "table": table,
 }

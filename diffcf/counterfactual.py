@@ -18,7 +18,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity
 from diffcf.guidance import Guidance, GuidedDenoiser, NoGuidance
 from diffcf.intervention import Do, Intervention
+from diffcf.method import Counterfactual
 from diffcf.sampling import ddim_invert, ddim_sample, time_grid
 
 __all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
@@ -52,23 +52,6 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Counterfactual:
-    """The answer to one intervention.
-
-    Attributes:
-        image: ``[B, C, H, W]`` in [-1, 1].
-        factors: z_cf ``[B, K]``, what the causal model says the factors are.
-        intervention: what was set, everything set before in a sequence included.
-        trace: (t, λ_t ``[B]``) of each guided step, in the order of sampling.
-    """
-
-    image: Tensor
-    factors: Tensor
-    intervention: Intervention
-    trace: list[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
 class Abducted:
     """What stays the same across worlds: the causal noise ``exogenous`` ``[B, E]`` and ``x_T``."""
 
@@ -81,6 +64,11 @@ class Abducted:
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
         return self.engine.predict(self, self.engine.intervention(do, self.image))
+
+    def seen_in(self, answer: Counterfactual) -> Abducted:
+        """The same world, with its causal noise, but x_T abducted from ``answer``'s image."""
+        x_T = self.engine.invert(answer.image, answer.factors)
+        return Abducted(self.engine, answer.image, self.factors, self.exogenous, x_T)
 
 
 class CounterfactualEngine:
@@ -120,8 +108,12 @@ class CounterfactualEngine:
             posterior = self.projector(image, image.new_zeros(len(image)))
             factors = self.nscm.graph.decode(posterior.mean)
         exogenous = self.nscm.abduct(factors)
-        x_T = ddim_invert(self._denoiser(factors), image, self._times(image))
-        return Abducted(self, image, factors, exogenous, x_T)
+        return Abducted(self, image, factors, exogenous, self.invert(image, factors))
+
+    @torch.no_grad()
+    def invert(self, image: Tensor, factors: Tensor) -> Tensor:
+        """x_T ``[B, C, H, W]``, from which the generator told ``factors`` draws ``image``."""
+        return ddim_invert(self._denoiser(factors), image, self._times(image))
 
     @torch.no_grad()
     def predict(self, abducted: Abducted, intervention: Intervention) -> Counterfactual:
@@ -134,32 +126,6 @@ class CounterfactualEngine:
         image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
         trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
-
-    @torch.no_grad()
-    def sequence(
-        self,
-        image: Tensor,
-        interventions: Sequence[Do | Intervention],
-        factors: Tensor | None = None,
-    ) -> list[Counterfactual]:
-        """Interventions made one after another, each upon the image the last one left.
-
-        The causal noise is abducted once, from the factual; what was set stays set until it is set
-        anew. The noise x_T is abducted afresh from every image, so errors of drawing add up as they
-        would for a person who edits an edited picture.
-        """
-        abducted = self.abduct(image, factors)
-        exogenous, held = abducted.exogenous, Intervention.none(abducted.factors)
-        factual = abducted.factors
-        answers: list[Counterfactual] = []
-        for do in interventions:
-            held = held.then(self.intervention(do, image))
-            if answers:
-                last = answers[-1]
-                x_T = ddim_invert(self._denoiser(last.factors), last.image, self._times(image))
-                abducted = Abducted(self, last.image, factual, exogenous, x_T)
-            answers.append(self.predict(abducted, held))
-        return answers
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""

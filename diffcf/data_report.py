@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from diffcf.callbacks.figures import save_figure, show
+from diffcf.figures import save_figure, show
 from diffcf.graph import CausalGraph, Factor, GraphError
 
 __all__ = ["contact_sheet", "data", "load_data"]

@@ -19,9 +19,9 @@ import yaml
 from jsonargparse import ArgumentParser
 from rich.progress import track
 
-from diffcf.callbacks.figures import save_image
 from diffcf.data_report import load_data
 from diffcf.factor import Factor
+from diffcf.figures import save_image
 
 __all__ = ["export"]
 

@@ -1,15 +1,18 @@
-"""Which interventions an evaluation makes: drawn once for the whole set, from one seed.
+"""What an evaluation asks, of how many images: drawn once for the whole set, from one seed.
 
-Values come from the held-out marginal of the factor: the value that another image of the set has.
-Draws whose exact counterfactual the scene cannot show (a shadow that leaves the picture, which no
-ruler could read) are drawn anew, and so is the value that a discrete factor has already. Since
-everything is drawn before the first batch, neither batch size nor number of processes changes which
-image meets which intervention.
+:class:`Protocol` is data (``experiments/protocols/*.yaml``); :class:`InterventionPlan` holds the
+interventions it makes on one set. By default a factor takes the value that another image of the set
+has. Values closer to the factual than ``min_change`` are drawn anew, and so are those whose exact
+counterfactual the scene cannot show (a shadow that leaves the picture, which no reader could read).
+Since everything is drawn before the first batch, and nothing depends on the method, neither batch
+size, number of processes nor method changes which image meets which intervention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +20,7 @@ from torch import Generator, Tensor
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Intervention
 
-__all__ = ["InterventionPlan"]
+__all__ = ["InterventionPlan", "Protocol", "ProtocolError"]
 
 _ATTEMPTS = 100
 
@@ -25,46 +28,119 @@ Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(factors, values, mask) -> counterfactual factors``, the true model."""
 
 
+class ProtocolError(ValueError):
+    """The protocol contradicts itself, the graph or the data."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How counterfactuals are measured.
+
+    Attributes:
+        factors: names of the factors that are intervened upon; None for all.
+        values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value of
+            the factor's range, or any level.
+        min_change: least distance between the value set and the factual one, in [0, 1] units, for
+            continuous factors. Discrete ones always differ.
+        images: how many images are measured; None for all of the set.
+        steps: length of the sequences of interventions; 0 for none.
+        sequence_images: how many images meet a sequence.
+        cycles: null interventions one upon another, beside the single one; 0 for none.
+        cycle_images: how many images meet the cycles.
+        reverse_images: how many images have every intervention undone.
+        references: measure the reference methods beside (:mod:`diffcf.baselines.reference`).
+        readers: who may read counterfactual images, the first of those at hand being the one the
+            tables show: ``"ruler"`` is the scene's, ``"evaluator"`` the independent network.
+        fid_images: counterfactual and real images for FID, sFID and KID (extra ``[fid]``); 0 for
+            none.
+        lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
+        resamples: of the bootstrap.
+        seed: of all interventions.
+
+    Raises:
+        ProtocolError: in one sentence, for a value outside its range.
+    """
+
+    factors: list[str] | None = None
+    values: Literal["marginal", "uniform"] = "marginal"
+    min_change: float = 0.05
+    images: int | None = None
+    steps: int = 5
+    sequence_images: int = 64
+    cycles: int = 10
+    cycle_images: int = 32
+    reverse_images: int = 64
+    references: bool = True
+    readers: tuple[Literal["ruler", "evaluator"], ...] = ("ruler", "evaluator")
+    fid_images: int = 0
+    lpips: bool = False
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "sequence_images", "cycles", "cycle_images", "reverse_images")
+        for name in (*counts, "fid_images", "resamples"):
+            if getattr(self, name) < 0:
+                raise ProtocolError(f"{name} of a protocol must not be negative.")
+        if self.images is not None and self.images < 1:
+            raise ProtocolError("images of a protocol must be at least 1; leave it out for all.")
+        if not 0 <= self.min_change < 0.5:
+            raise ProtocolError(
+                f"min_change must lie in [0, 0.5), not {self.min_change}: a value farther than "
+                "half the range from the factual one need not exist."
+            )
+        if self.factors is not None and not self.factors:
+            raise ProtocolError("factors of a protocol is empty: name some, or leave it out.")
+
+    def intervened(self, graph: CausalGraph) -> tuple[str, ...]:
+        """The factors that are intervened upon; GraphError for an unknown name."""
+        if self.factors is None:
+            return graph.names
+        for name in self.factors:
+            graph.column(name)
+        return tuple(name for name in graph.names if name in self.factors)
+
+
 class InterventionPlan:
-    """Interventions for ``N`` images.
+    """The interventions of a protocol on ``N`` images.
 
     Args:
         graph: the factors.
         factors: ``[N, K]``, the factual factors of the whole set.
+        protocol: which factors, values, length of sequences and seed.
         scm: the scene's true counterfactual; None where it is not known.
         visible: the scene's test of whether factors can be shown; None where all can.
-        steps: length of the sequences.
-        seed: of all draws.
 
     Attributes:
         single: per factor name, an intervention on that factor ``[N, K]``.
-        sequence: ``steps`` interventions ``[N, K]``, each on one factor per image that differs
-            from the step before.
+        sequence: interventions ``[N, K]``, each on one factor per image that differs from the step
+            before (where the protocol intervenes on more than one).
     """
 
     def __init__(
         self,
         graph: CausalGraph,
         factors: Tensor,
+        protocol: Protocol,
         scm: Scm | None = None,
         visible: Callable[[Tensor], Tensor] | None = None,
-        steps: int = 5,
-        seed: int = 0,
     ) -> None:
-        self.graph, self.factors = graph, factors
+        self.graph, self.factors, self.protocol = graph, factors, protocol
         self._scm, self._visible = scm, visible
-        self._generator = Generator().manual_seed(seed)
+        self._generator = Generator().manual_seed(protocol.seed)
         nothing = Intervention.none(factors)
+        columns = torch.tensor([graph.column(name) for name in protocol.intervened(graph)])
         self.single = {
-            name: self._draw(nothing, torch.full((len(factors),), column))
-            for column, name in enumerate(graph.names)
+            graph.names[column]: self._draw(nothing, torch.full((len(factors),), column))
+            for column in columns.tolist()
         }
         # Every image goes through the factors in its own random order, again and again.
-        order = torch.rand(factors.shape, generator=self._generator).argsort(dim=1)
+        random = torch.rand(len(factors), len(columns), generator=self._generator)
+        order = columns[random.argsort(dim=1)]
         self.sequence: list[Intervention] = []
         held = nothing
-        for step in range(steps):
-            self.sequence.append(self._draw(held, order[:, step % len(graph)]))
+        for step in range(protocol.steps):
+            self.sequence.append(self._draw(held, order[:, step % len(columns)]))
             held = held.then(self.sequence[-1])
 
     def _draw(self, held: Intervention, column: Tensor) -> Intervention:
@@ -75,11 +151,10 @@ class InterventionPlan:
         values = torch.zeros_like(self.factors)
         missing = torch.ones(count, dtype=torch.bool)
         now = torch.where(mask, self._predicted(held), 0.0)
-        discrete = self.graph.discrete[column]
+        least = torch.where(self.graph.discrete, 1e-6, self.protocol.min_change)[column]
         for _ in range(_ATTEMPTS):
-            donor = torch.randint(count, (count,), generator=self._generator)
-            drawn = torch.where(mask, self.factors[donor], 0.0)
-            shown = ~discrete | (drawn != now).any(dim=1)
+            drawn = torch.where(mask, self._values(count), 0.0)
+            shown = (drawn - now).abs().amax(dim=1) >= least
             if self._visible is not None:
                 shown &= self._visible(self._predicted(held.then(Intervention(drawn, mask))))
             values = torch.where((missing & shown)[:, None], drawn, values)
@@ -88,6 +163,15 @@ class InterventionPlan:
                 break
         # An image that no drawn value suits (rare: its own picture is cut off) keeps its own.
         return Intervention(torch.where(missing[:, None], now, values), mask)
+
+    def _values(self, count: int) -> Tensor:
+        """Values ``[N, K]`` of all factors, before any is turned down."""
+        if self.protocol.values == "marginal":
+            return self.factors[torch.randint(count, (count,), generator=self._generator)]
+        drawn = torch.rand(count, len(self.graph), generator=self._generator)
+        levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
+        place = (drawn * levels).floor() / (levels - 1)
+        return torch.where(self.graph.discrete, place, drawn).to(self.factors)
 
     def _predicted(self, held: Intervention) -> Tensor:
         """Factors ``[N, K]`` under what is held: by the true model, or nothing else moved."""

@@ -20,7 +20,7 @@ from rich.table import Table
 from diffcf.counterfactual import Sampling
 from diffcf.tables import table_rows
 
-__all__ = ["device_name", "print_table", "provenance", "versions", "write_json"]
+__all__ = ["device_name", "print_table", "provenance", "versions", "write_json", "write_text"]
 
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
@@ -48,9 +48,14 @@ def print_table(metrics: Mapping[str, float]) -> None:
 
 def write_json(record: Mapping[str, Any], path: Path) -> None:
     """Write whole or not at all."""
+    write_text(json.dumps(record, indent=2, default=str) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
 
 

@@ -14,7 +14,16 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-__all__ = ["ResultsError", "results_table", "table", "table_rows"]
+__all__ = [
+    "ResultsError",
+    "intervened",
+    "markdown",
+    "method_rows",
+    "references",
+    "results_table",
+    "table",
+    "table_rows",
+]
 
 PSNR = "PSNR to the exact counterfactual (dB)"
 COLUMNS = {
@@ -23,6 +32,23 @@ COLUMNS = {
     "reads as set": ("accuracy/{}", ".3f"),
     PSNR: ("psnr/{}", ".1f"),
 }
+
+
+# Of a method as a whole: heading → key, format.
+WHOLE = {
+    "ACM roots": ("acm/roots", ".4f"),
+    "ACM leaves": ("acm/leaves", ".4f"),
+    "PSNR roots": ("psnr/roots", ".1f"),
+    "PSNR leaves": ("psnr/leaves", ".1f"),
+    "SSIM": ("ssim", ".4f"),
+    "composition 1": ("composition/1", ".4f"),
+    "composition 10": ("composition/10", ".4f"),
+    "reversibility": ("reversibility", ".4f"),
+    "minimality": ("minimality", ".5f"),
+    "FID": ("fid", ".1f"),
+    "sFID": ("sfid", ".1f"),
+}
+REFERENCES = ("exact", "do_nothing", "change_everything")
 
 
 class ResultsError(ValueError):
@@ -44,10 +70,22 @@ def results_table(files: Sequence[Path]) -> str:
         ResultsError: for a file that is missing or was not written by ``diffcf test``.
     """
     records = [_read(Path(file)) for file in files]
-    headings, rows = table_rows([record["metrics"] for record in records])
+    metrics = [record["metrics"] for record in records]
+    tables = [markdown(*content(metrics)) for content in (table_rows, method_rows)]
+    return "\n".join([*tables, _footnote(records)]) + "\n"
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table."""
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     lines += ["| " + " | ".join(row).replace("|  |", "| |") + " |" for row in rows]
-    return "\n".join([*lines, "", _footnote(records)]) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def intervened(metrics: Mapping[str, float]) -> list[str]:
+    """The factors that were set, in order; empty where nothing was read."""
+    names = [key.split("/")[1] for key in metrics if key.startswith("acm/") and key.count("/") == 2]
+    return list(dict.fromkeys(names))
 
 
 def table_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
@@ -56,17 +94,14 @@ def table_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[
     Columns that none of the results fills (no ruler, no exact images) are left out.
     """
     first = metrics[0]
-    prefix = "do_nothing/acm/"
-    scored = [key.removeprefix(prefix) for key in first if key.startswith(prefix)]
-    factors = [n for n in scored if "/" not in n and not n.startswith("step_")]
-    factors = [n for n in factors if n not in ("roots", "leaves")]
+    factors = intervened(first)
     columns = {
         title: (key, spec)
         for title, (key, spec) in COLUMNS.items()
         if any(key.format(n) in first for n in (*factors, "reconstruction"))
     }
     rows = []
-    for name in [*factors, *(n for n in ("roots", "leaves") if n in scored)]:
+    for name in [*factors, *(n for n in ("roots", "leaves") if f"acm/{n}" in first)]:
         title = f"do({name})" if name in factors else f"**{name}**"
         cells = [_cell(metrics, key.format(name), spec) for key, spec in columns.values()]
         rows.append([title, *cells])
@@ -74,6 +109,25 @@ def table_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[
     cells = [_cell(metrics, null.get(title, ""), spec) for title, (_, spec) in columns.items()]
     rows.append(["nothing", *cells])
     return ["intervention", *columns], rows
+
+
+def method_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: the method as a whole, and the reference methods beside it."""
+    columns = {k: v for k, v in WHOLE.items() if v[0] in metrics[0]}
+    rows = []
+    for name in ["", *references(metrics[0])]:
+        cells = [_cell(metrics, _under(name, key), spec) for key, spec in columns.values()]
+        rows.append([f"*{name.replace('_', ' ')}*" if name else "**ours**", *cells])
+    return ["method", *columns], rows
+
+
+def references(metrics: Mapping[str, float]) -> list[str]:
+    """The reference methods that were measured beside."""
+    return [name for name in REFERENCES if any(key.startswith(f"{name}/") for key in metrics)]
+
+
+def _under(name: str, key: str) -> str:
+    return f"{name}/{key}" if name else key
 
 
 def _footnote(records: Sequence[dict[str, Any]]) -> str:

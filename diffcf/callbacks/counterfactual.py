@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,62 +12,82 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from diffcf.callbacks.figures import (
-    counterfactual_grid,
-    log_picture,
-    save_figure,
-    strength_curve,
-)
 from diffcf.counterfactual import Sampling
-from diffcf.evaluation import CounterfactualEvaluation, Example
+from diffcf.evaluation import Answered, CounterfactualEvaluation
+from diffcf.evaluation.perceptual import Perceptual
+from diffcf.evaluation.readout import ModelReadout
+from diffcf.evaluator import EvaluatorReader
+from diffcf.figures import log_picture, save_figure
+from diffcf.protocol import Protocol
 from diffcf.report import print_table, provenance, write_json
+from diffcf.report_page import figures_of, write_page
 
 __all__ = ["CounterfactualCallback"]
 
 
 class CounterfactualCallback(Callback):
-    """λt-guided counterfactuals at validation and test: ACM, PSNR, pictures, ``metrics.json``.
+    """λt-guided counterfactuals at validation and test, measured, logged and drawn.
 
-    Without a scene to judge by, only the reconstruction is measured and pictures are drawn.
-    Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures and
-    ``metrics.json`` into ``<log dir>/counterfactuals/<stage>``. Settings of sampling live here and
-    not in the model, so that a checkpoint can be tested under any of them.
+    Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures,
+    ``metrics.json`` and, at test, ``report.md`` into ``<log dir>/counterfactuals/<stage>``
+    (``docs/metrics.md`` says what is in them). Settings of sampling live here and not in the model,
+    so that a checkpoint can be tested under any of them.
 
     Args:
         sampling: guidance rule, steps and depth.
+        protocol: which interventions are made on how many images, at test. Validation measures
+            single interventions only, drawn in the same way.
         val_images: images measured at each validation; 0 for none.
-        test_images: images measured at test; None for all.
-        sequence: length of the sequences of interventions at test.
-        samples: images shown in the picture grid.
-        seed: of the interventions.
+        samples: images shown in the pictures.
+        evaluator: folder of an independent evaluator (``diffcf evaluator``), which reads
+            counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
         TypeError: when the data module is not built on
             :class:`data_modules.base.FactorImageDataModule`.
+        CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
     """
 
     def __init__(
         self,
         sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
+        protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
         val_images: int = 64,
-        test_images: int | None = None,
-        sequence: int = 5,
         samples: int = 3,
-        seed: int = 0,
+        evaluator: str | None = None,
     ) -> None:
-        self.sampling = sampling
-        self.val_images, self.test_images = val_images, test_images
-        self.sequence, self.samples, self.seed = sequence, samples, seed
+        self.sampling, self.protocol = sampling, protocol
+        self.val_images, self.samples = val_images, samples
+        self.evaluator = evaluator
         self.metrics: dict[str, float] = {}
+        self._reader: EvaluatorReader | None = None
         self._evaluation: CounterfactualEvaluation | None = None
-        self._example: Example | None = None
+        self._readout: ModelReadout | None = None
+        self._answered: Answered | None = None
         self._started = 0.0
 
     # --- hooks ---
 
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        # Before anything is trained: a missing evaluator is an error now, not after an hour.
+        if self.evaluator is not None and self._reader is None:
+            self._reader = EvaluatorReader.load(self.evaluator, pl_module.graph)
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        skip = trainer.sanity_checking or self.val_images == 0
-        self._evaluation = None if skip else self._begin(trainer, pl_module, "val", 0)
+        self._evaluation = self._readout = None
+        if trainer.sanity_checking or self.val_images == 0:
+            return
+        brief = replace(
+            self.protocol,
+            images=self.val_images,
+            steps=0,
+            cycles=0,
+            reverse_images=0,
+            fid_images=0,
+            lpips=False,
+            references=False,
+        )
+        self._begin(trainer, pl_module, "val", brief)
 
     def on_validation_batch_end(
         self,
@@ -77,13 +98,14 @@ class CounterfactualCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._measure(pl_module, batch, self.val_images)
+        self._measure(pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._evaluation = self._begin(trainer, pl_module, "test", self.sequence)
+        self._begin(trainer, pl_module, "test", self.protocol)
+        self._readout = ModelReadout(pl_module)
 
     def on_test_batch_end(
         self,
@@ -94,16 +116,14 @@ class CounterfactualCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._measure(pl_module, batch, self.test_images)
+        self._measure(pl_module, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(trainer, pl_module, "test")
 
     # --- work ---
 
-    def _begin(
-        self, trainer: Trainer, pl_module: Any, stage: str, sequence: int
-    ) -> CounterfactualEvaluation:
+    def _begin(self, trainer: Trainer, pl_module: Any, stage: str, protocol: Protocol) -> None:
         data: Any = getattr(trainer, "datamodule", None)
         if not hasattr(data, "factors_of"):
             raise TypeError(
@@ -111,37 +131,54 @@ class CounterfactualCallback(Callback):
                 f"{type(data).__name__} does not offer them: build it on "
                 "data_modules.base.FactorImageDataModule, or remove the callback."
             )
-        self._example, self._started = None, time.perf_counter()
-        return CounterfactualEvaluation(
+        self._answered, self._started = None, time.perf_counter()
+        self._evaluation = CounterfactualEvaluation(
             pl_module.graph,
-            data.scene,
             data.factors_of(stage),
-            sequence,
-            self.seed,
-            pl_module.device,
+            protocol,
+            data.scene,
             data.noise_of(stage),
+            self._reader,
+            Perceptual.of(protocol, data, pl_module.device),
+            pl_module.device,
         )
 
-    def _measure(self, pl_module: Any, batch: dict[str, Tensor], limit: int | None) -> None:
+    def _measure(self, pl_module: Any, batch: dict[str, Tensor]) -> None:
         if self._evaluation is None:
             return
         # By row of the set, not by count, so that every process knows its share.
+        limit = self._evaluation.protocol.images
         chosen = batch["index"] < (limit if limit is not None else torch.inf)
         if not chosen.any():
             return
         image, index = batch["image"][chosen], batch["index"][chosen]
-        example = self._evaluation.update(pl_module.engine(self.sampling), image, index)
-        self._example = self._example or example
+        answered = self._evaluation.update(pl_module.engine(self.sampling), image, index)
+        self._answered = self._answered or answered
+        if self._readout is not None:
+            self._readout.update(image, batch["factors"][chosen], index)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        evaluation, self._evaluation = self._evaluation, None
+        evaluation, readout = self._evaluation, self._readout
+        self._evaluation = self._readout = None
         if evaluation is None:
             return
-        self.metrics = evaluation.compute()  # on every rank: it synchronises
+        # On every rank: they synchronise.
+        self.metrics = evaluation.compute() | (readout.compute() if readout is not None else {})
+        intervals = evaluation.intervals()
+        figures = figures_of(evaluation, self._answered, self.samples)
         pl_module.log_dict(
             {f"{stage}/{name}": value for name, value in self.metrics.items()}, rank_zero_only=True
         )
-        self._write(trainer, pl_module, stage, evaluation)
+        record = {
+            "metrics": self.metrics,
+            "intervals": intervals,
+            "readers": list(evaluation.readers),
+            "target": evaluation.truth.source,
+            "lambda_t": evaluation.traces,
+            "images": evaluation.images,
+            "protocol": vars(evaluation.protocol),
+        }
+        self._write(trainer, pl_module, stage, record, figures)
 
     @rank_zero_only
     def _write(
@@ -149,26 +186,18 @@ class CounterfactualCallback(Callback):
         trainer: Trainer,
         pl_module: Any,
         stage: str,
-        evaluation: CounterfactualEvaluation,
+        record: dict[str, Any],
+        figures: dict[str, Any],
     ) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
-        pictures = {}
-        if self._example is not None:
-            pictures["grid"] = counterfactual_grid(self._example, self.samples)
-        if evaluation.traces:
-            pictures["lambda_t"] = strength_curve(evaluation.traces)
-        for name, figure in pictures.items():
-            save_figure(figure, folder / f"{name}.png")
-            path, key = folder / f"{name}.png", f"{stage}/{name}"
-            log_picture(trainer.loggers, key, path, trainer.global_step)
+        for name, figure in figures.items():
+            path = folder / f"{name}.png"
+            save_figure(figure, path)
+            log_picture(trainer.loggers, f"{stage}/{name}", path, trainer.global_step)
         seconds = time.perf_counter() - self._started
-        record = {
-            "metrics": self.metrics,
-            "lambda_t": evaluation.traces,
-            "images": evaluation.images,
-            "provenance": provenance(trainer, pl_module, self.sampling, seconds),
-        }
+        record["provenance"] = provenance(trainer, pl_module, self.sampling, seconds)
         write_json(record, folder / "metrics.json")
         if stage == "test":
+            write_page(record, list(figures), folder / "report.md")
             print_table(self.metrics)
-            print(f"Pictures and metrics.json are in {folder}")
+            print(f"report.md, metrics.json and the pictures are in {folder}")

@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from diffcf.callbacks.figures import save_image
 from diffcf.counterfactual import Sampling
+from diffcf.figures import save_image
 from diffcf.graph import CausalGraph
 from diffcf.report import write_json
 

@@ -10,13 +10,14 @@ the counterfactual does not match the intervention.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from diffcf.graph import CausalGraph
+from diffcf.metrics.image_metric import ImageMetric, factor_means
 
 __all__ = ["ACM", "absolute_counterfactual_mismatch"]
 
@@ -31,9 +32,11 @@ def absolute_counterfactual_mismatch(
     Raises:
         ValueError: when shapes differ, or an entry is not finite (a reader must always answer).
     """
-    if read.shape != target.shape or read.dim() != 2:
+    fits = read.dim() == 2 and (graph is None or read.shape[1] == len(graph))
+    if read.shape != target.shape or not fits:
+        factors = "[B, K]" if graph is None else f"[B, {len(graph)}]"
         raise ValueError(
-            f"ACM compares factors [B, K] with factors [B, K], got {tuple(read.shape)} and "
+            f"ACM compares factors {factors} with factors {factors}, got {tuple(read.shape)} and "
             f"{tuple(target.shape)}."
         )
     mismatch = (read.float() - target.float()).abs()
@@ -46,8 +49,11 @@ def absolute_counterfactual_mismatch(
     return torch.where(graph.categorical.to(read.device), other, mismatch)
 
 
-class ACM(Metric):
+class ACM(ImageMetric):
     """ACM per intervened factor, per factor read, over roots and leaves, per sequential step.
+
+    Means over interventions are means of the means of each intervened factor; the mean of a step is
+    over its images, whatever factor was set.
 
     Args:
         graph: names the factors, and tells roots from leaves.
@@ -57,25 +63,23 @@ class ACM(Metric):
     >>> acm = ACM(CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")]))
     >>> acm.update(torch.tensor([[0.5, 0.2]]), torch.tensor([[0.5, 0.4]]), torch.tensor([0]))
     >>> {name: round(float(value), 3) for name, value in acm.compute().items()}
-    {'acm': 0.1, 'acm/sun': 0.1, 'acm/sun/sun': 0.0, 'acm/sun/shade': 0.2, 'acm/roots': 0.1}
+    {'acm': 0.1, 'acm/sun': 0.1, 'acm/roots': 0.1, 'acm/sun/sun': 0.0, 'acm/sun/shade': 0.2}
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
-
-    error: Tensor
-    count: Tensor
 
     def __init__(self, graph: CausalGraph, steps: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(steps * len(graph), len(graph), **kwargs)
         self.graph, self.steps = graph, steps
-        size = len(graph)
-        zeros = torch.zeros(steps, size, size, dtype=torch.float64)
-        self.add_state("error", zeros, dist_reduce_fx="sum")  # [step, intervened, read]
-        self.add_state("count", zeros[:, :, 0].clone(), dist_reduce_fx="sum")
 
-    def update(self, read: Tensor, target: Tensor, intervened: Tensor, step: int = 0) -> None:
+    def update(
+        self,
+        read: Tensor,
+        target: Tensor,
+        intervened: Tensor,
+        step: int = 0,
+        index: Tensor | None = None,
+    ) -> None:
         """Add images.
 
         Args:
@@ -83,40 +87,42 @@ class ACM(Metric):
             target: factors they should have, ``[B, K]``.
             intervened: column of the factor that this step sets, ``[B]``.
             step: position in the sequence, from 0.
-        """
-        mismatch = absolute_counterfactual_mismatch(read, target, self.graph).to(self.error.dtype)
-        self.error[step].index_add_(0, intervened, mismatch)
-        ones = torch.ones_like(intervened, dtype=self.count.dtype)
-        self.count[step].index_add_(0, intervened, ones)
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means by name; interventions that never occurred are left out.
+            index: which image of the set each row is, ``[B]``; None if every row is another.
 
         Raises:
-            ValueError: when no image was added.
+            ValueError: for shapes, columns or a step that do not fit, and for NaN.
         """
-        if self.count.sum() == 0:
-            raise ValueError("ACM has seen no image: update it before computing.")
-        error, count = self.error.sum(0), self.count.sum(0)
-        seen = [k for k in range(len(self.graph)) if count[k] > 0]
-        per_intervention = {k: error[k] / count[k] for k in seen}
-        result = {"acm": _mean([per_intervention[k].mean() for k in seen])}
+        mismatch = absolute_counterfactual_mismatch(read, target, self.graph)
+        last = len(self.graph) - 1
+        if intervened.shape != read.shape[:1] or ((intervened < 0) | (intervened > last)).any():
+            raise ValueError(
+                f"ACM takes the column, 0 to {last}, of the factor set in each of the {len(read)} "
+                f"images, got {intervened.tolist()}."
+            )
+        if not 0 <= step < self.steps:
+            raise ValueError(
+                f"ACM was made for {self.steps} step(s), counted from 0, and got step {step}: make "
+                "it with more steps."
+            )
+        self._add(mismatch, step * len(self.graph) + intervened, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """Results by name; interventions that never occurred are left out."""
+        graph, names = self.graph, self.graph.names
+        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
+        result = factor_means("acm", means.mean(dim=2), seen, names, groups)
         for k in seen:
-            name = self.graph.names[k]
-            result[f"acm/{name}"] = per_intervention[k].mean()
-            for j, other in enumerate(self.graph.names):
-                result[f"acm/{name}/{other}"] = per_intervention[k][j]
-        for group, names in (("roots", self.graph.roots), ("leaves", self.graph.leaves)):
-            columns = [k for k in seen if self.graph.names[k] in names]
-            if columns:
-                result[f"acm/{group}"] = _mean([per_intervention[k].mean() for k in columns])
+            result |= {f"acm/{names[k]}/{other}": means[:, k, j] for j, other in enumerate(names)}
+        return result
+
+    def _weighted(self, values: Tensor, group: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        # Factors are not set equally often in every step, so the rows themselves are pooled over
+        # steps: a mean of the steps' means would give the rows of a rare pair more weight.
+        step, column = group // len(self.graph), group % len(self.graph)
+        result = super()._weighted(values, column, weight)
         if self.steps > 1:
-            for step in range(self.steps):
-                if self.count[step].sum() > 0:
-                    mean = self.error[step].sum(0).mean() / self.count[step].sum()
-                    result[f"acm/step_{step + 1}"] = mean
-        return {name: value.float() for name, value in result.items()}
-
-
-def _mean(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).mean()
+            for s in step.unique().tolist():
+                weight_here = weight[:, step == s]
+                mean = weight_here @ values[step == s].mean(dim=1) / weight_here.sum(dim=1)
+                result[f"acm/step_{s + 1}"] = mean
+        return result

@@ -44,7 +44,7 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
             callback["init_args"] |= {
                 "sampling": {"steps": 2, "guidance": guidance},
                 "val_images": 4,
-                "sequence": 2,
+                "protocol": {"steps": 2, "cycles": 2, "resamples": 20},
             }
     config["trainer"]["callbacks"] = [
         c for c in config["trainer"]["callbacks"] if "ProgressBar" not in c["class_path"]

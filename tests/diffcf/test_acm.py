@@ -31,6 +31,21 @@ def test_a_hand_made_case() -> None:
     assert "acm/c" not in result
 
 
+def test_steps_pool_images_and_interventions_do_not() -> None:
+    """Three images: do(a) thrice in the first step; do(a), do(b), do(b) in the second."""
+    acm, target = ACM(GRAPH, steps=2), torch.zeros(3, 3)
+    first = torch.tensor([[0.3], [0.3], [0.3]]).expand(3, 3)
+    second = torch.tensor([[0.7], [0.1], [0.2]]).expand(3, 3)
+    acm.update(first, target, torch.tensor([0, 0, 0]), 0, torch.arange(3))
+    acm.update(second, target, torch.tensor([0, 1, 1]), 1, torch.arange(3))
+    result = {name: round(value.item(), 4) for name, value in acm.compute().items()}
+    assert result["acm/a"] == 0.4 and result["acm/a/c"] == 0.4, "four rows, not two steps"
+    assert result["acm/b"] == 0.15 and result["acm"] == 0.275, "the mean over a and b"
+    assert result["acm/step_1"] == 0.3
+    assert result["acm/step_2"] == round(1 / 3, 4), "the mean over its three images"
+    assert set(acm.intervals(resamples=20)) == set(result)
+
+
 def test_batch_size_does_not_matter() -> None:
     read, target, which = _data()
     whole, parts = ACM(GRAPH), ACM(GRAPH)
@@ -48,6 +63,7 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
     mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert shared.keys() == alone.compute().keys()
         for name, value in alone.compute().items():
             torch.testing.assert_close(shared[name], value, atol=1e-6, rtol=0)
 
@@ -68,3 +84,14 @@ def test_bad_input_is_named() -> None:
         absolute_counterfactual_mismatch(torch.zeros(2, 3), torch.zeros(2, 2))
     with pytest.raises(ValueError, match="NaN or infinite"):
         absolute_counterfactual_mismatch(torch.full((1, 3), torch.nan), torch.zeros(1, 3))
+
+
+def test_what_does_not_fit_the_graph_is_named() -> None:
+    two, three = torch.zeros(2, 2), torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"factors \[B, 3\], got \(2, 2\) and \(2, 2\)"):
+        ACM(GRAPH).update(two, two, torch.tensor([0, 1]))
+    for columns in ([0, 3], [-1, 0], [0]):
+        with pytest.raises(ValueError, match="the column, 0 to 2, of the factor set in each of"):
+            ACM(GRAPH).update(three, three, torch.tensor(columns))
+    with pytest.raises(ValueError, match=r"made for 2 step\(s\), counted from 0, and got step 2"):
+        ACM(GRAPH, steps=2).update(three, three, torch.tensor([0, 1]), step=2)

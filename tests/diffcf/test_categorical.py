@@ -16,7 +16,7 @@ from diffcf.intervention import Intervention, InterventionError
 from diffcf.metrics import ACM, absolute_counterfactual_mismatch
 from diffcf.nscm import NSCM
 from diffcf.projector import LocalPosteriorProjector
-from diffcf.protocol import InterventionPlan
+from diffcf.protocol import InterventionPlan, Protocol
 
 COLOURS = ("red", "green", "blue")
 GRAPH = CausalGraph(
@@ -190,7 +190,7 @@ def test_a_wrong_category_is_wrong_however_near() -> None:
 
 def test_interventions_on_discrete_factors_change_them() -> None:
     factors = sample(200)
-    plan = InterventionPlan(GRAPH, factors, steps=4)
+    plan = InterventionPlan(GRAPH, factors, Protocol(steps=4))
     for name in ("colour", "lit"):
         column = GRAPH.column(name)
         assert (plan.single[name].values[:, column] != factors[:, column]).all()

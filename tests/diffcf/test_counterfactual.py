@@ -6,6 +6,7 @@ import torch
 from diffcf.counterfactual import Sampling
 from diffcf.guidance import GaussNewtonGuidance
 from diffcf.intervention import Intervention
+from diffcf.method import predict_in_turn
 from diffcf.module import DiffusionCounterfactuals
 
 SHORT = Sampling(steps=4)
@@ -60,12 +61,13 @@ def test_a_sequence_holds_what_was_set_and_draws_on_the_last_image(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
     engine = model.eval().engine(SHORT)
-    steps = [{"shadow_length": 0.8}, {"angle": 0.3}, {"shadow_length": 0.1}]
-    answers = engine.sequence(small_batch["image"], steps, small_batch["factors"])
+    world = engine.abduct(small_batch["image"], small_batch["factors"])
+    dos = [{"shadow_length": 0.8}, {"angle": 0.3}, {"shadow_length": 0.1}]
+    steps = [engine.intervention(do, world.image) for do in dos]
+    answers = predict_in_turn(world, steps)
     assert (answers[1].factors[:, 2] == 0.8).all(), "what was set stays set"
     assert (answers[2].factors[:, 2] == 0.1).all(), "until it is set anew"
-    first = engine.abduct(small_batch["image"], small_batch["factors"]).predict(steps[0])
-    torch.testing.assert_close(answers[0].image, first.image)
+    torch.testing.assert_close(answers[0].image, world.predict(dos[0]).image)
 
 
 def test_guidance_leaves_a_trace_and_needs_no_grad_mode_of_the_caller(

@@ -1,65 +1,66 @@
-"""The ruler's own floor and ceiling: a perfect method, and one that does nothing."""
+"""The whole procedure: references score what they must, and nothing depends on how it is run."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
-from diffcf.counterfactual import Counterfactual
+from diffcf.baselines.reference import DoNothing, ExactMethod
 from diffcf.evaluation import CounterfactualEvaluation
-from diffcf.graph import CausalGraph, Factor
+from diffcf.graph import CausalGraph, Factor, GraphError
 from diffcf.intervention import Intervention
-from diffcf.protocol import InterventionPlan
+from diffcf.method import Counterfactual
+from diffcf.protocol import InterventionPlan, Protocol, ProtocolError
+
+COUNT = 24
+SHORT = Protocol(steps=3, sequence_images=8, cycles=3, cycle_images=6, reverse_images=10)
 
 
-class SceneEngine:
-    """Answers with the scene's own renders (``perfect``) or with the factual image."""
-
-    def __init__(self, scene: PendulumScene, perfect: bool) -> None:
-        self.scene, self.perfect = scene, perfect
-
-    def abduct(self, image: torch.Tensor, factors: torch.Tensor) -> SceneEngine:
-        self.image, self.factors = image, factors
-        return self
-
-    def predict(self, do: Intervention) -> Counterfactual:
-        target = self.scene.counterfactual(self.factors, do.values, do.mask)
-        image = self.scene.render(target, 64) if self.perfect else self.image
-        return Counterfactual(image, target, do, [])
-
-    def sequence(self, image, steps, factors) -> list[Counterfactual]:
-        held, answers = Intervention.none(factors), []
-        for step in steps:
-            held = held.then(step)
-            answers.append(self.predict(held))
-        return answers
-
-
-def _evaluate(scene: PendulumScene, perfect: bool, batch: int = 24) -> dict[str, float]:
+def _images(scene: PendulumScene) -> tuple[torch.Tensor, torch.Tensor]:
     factors = scene.published_grid()[0].float()
-    factors = factors[scene.visible(factors)][::311][:24]
-    image = scene.render(factors, 64)
-    evaluation = CounterfactualEvaluation(scene.graph, scene, factors, steps=5, seed=0)
-    for rows in torch.arange(24).split(batch):
-        evaluation.update(SceneEngine(scene, perfect), image[rows], rows)
-    return evaluation.compute()
+    factors = factors[scene.visible(factors)][::311][:COUNT]
+    return scene.render(factors, 64), factors
+
+
+def _evaluate(scene: PendulumScene, exact: bool, batch: int = COUNT, rows=None) -> dict[str, float]:
+    image, factors = _images(scene)
+    evaluation = CounterfactualEvaluation(scene.graph, factors, SHORT, scene)
+    method = ExactMethod(scene) if exact else DoNothing(scene.graph)
+    for part in (torch.arange(COUNT) if rows is None else rows).split(batch):
+        evaluation.update(method, image[part], part)
+    return evaluation.compute() | {f"span/{k}": v[0] for k, v in evaluation.intervals().items()}
 
 
 def test_a_perfect_method_scores_the_rulers_floor(scene: PendulumScene) -> None:
-    result = _evaluate(scene, perfect=True)
-    assert result["acm"] < 0.001
-    assert result["acm/step_5"] < 0.001
-    assert result["psnr/roots"] > 60 and result["psnr/reconstruction"] > 60
+    result = _evaluate(scene, exact=True)
+    assert (
+        result["acm"] < 0.001 and result["acm/step_3"] < 0.001 and result["effectiveness"] < 0.001
+    )
+    assert result["psnr/roots"] == pytest.approx(100) and result["ssim"] == pytest.approx(1)
+    assert result["composition/1"] == 0 and result["composition/3"] == 0
+    assert result["minimality"] == 0
+    assert result["reversibility"] < 1e-6
+    for name, value in result.items():
+        if name.startswith("exact/"):
+            assert result[name.removeprefix("exact/")] == value, "it is its own reference"
 
 
 def test_doing_nothing_scores_what_stands_beside_every_table(scene: PendulumScene) -> None:
-    result = _evaluate(scene, perfect=False)
-    for name in ("acm/roots", "acm/leaves", "acm/step_1", "acm/step_5"):
+    result = _evaluate(scene, exact=False)
+    for name in ("acm/roots", "acm/leaves", "acm/step_1", "acm/step_3", "psnr/roots"):
         assert result[name] == pytest.approx(result[f"do_nothing/{name}"])
-    assert result["acm/roots"] > 0.1
-    assert result["acm/leaves"] > 0.03
+    assert result["acm/roots"] > 0.1 and result["acm/leaves"] > 0.03
+    assert result["composition/1"] == result["reversibility"] == result["minimality"] == 0
+
+
+def test_changing_everything_is_caught(scene: PendulumScene) -> None:
+    result = _evaluate(scene, exact=True)
+    for name in ("composition/1", "composition/3", "reversibility", "minimality"):
+        assert result[f"change_everything/{name}"] > 0.02 > result[name], name
 
 
 def test_batch_size_changes_neither_interventions_nor_metrics(scene: PendulumScene) -> None:
@@ -69,11 +70,37 @@ def test_batch_size_changes_neither_interventions_nor_metrics(scene: PendulumSce
             assert parts[name] == pytest.approx(value, abs=1e-5), name
 
 
+def test_two_processes_agree_with_one_though_the_sampler_hands_out_images_twice(
+    scene: PendulumScene, tmp_path
+) -> None:
+    alone = _evaluate(scene, exact=False)
+    mp.spawn(_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert set(shared) == set(alone)
+        for name, value in alone.items():
+            if "seconds" not in name:
+                assert shared[name] == pytest.approx(value, abs=1e-6), name
+
+
+def _share(rank: int, store: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    rows = torch.arange(rank, COUNT, 2)
+    # As DistributedSampler pads: the second process meets the first image again.
+    rows = torch.cat([rows, torch.zeros(1, dtype=torch.long)]) if rank else rows
+    torch.save(_evaluate(PendulumScene(), exact=False, batch=5, rows=rows), f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+# --- which interventions are made ---
+
+
 def test_plans_follow_the_seed_and_show_only_what_can_be_read(scene: PendulumScene) -> None:
     factors = scene.published_grid()[0].float()
     factors = factors[scene.visible(factors)][::97]
-    arguments = (scene.graph, factors, scene.counterfactual, scene.visible)
-    plans = [InterventionPlan(*arguments, steps=5, seed=seed) for seed in (0, 0, 1)]
+    known = (scene.counterfactual, scene.visible)
+    plans = [InterventionPlan(scene.graph, factors, Protocol(seed=s), *known) for s in (0, 0, 1)]
     assert torch.equal(plans[0].sequence[3].values, plans[1].sequence[3].values)
     assert not torch.equal(plans[0].sequence[3].values, plans[2].sequence[3].values)
     held = Intervention.none(factors)
@@ -86,15 +113,58 @@ def test_plans_follow_the_seed_and_show_only_what_can_be_read(scene: PendulumSce
         assert scene.visible(target).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("values", ["marginal", "uniform"])
+def test_values_differ_from_the_factual_by_at_least_min_change(
+    scene: PendulumScene, values: str
+) -> None:
+    factors = scene.published_grid()[0].float()
+    factors = factors[scene.visible(factors)][::97]
+    protocol = Protocol(values=values, min_change=0.2)  # type: ignore[arg-type]
+    plan = InterventionPlan(scene.graph, factors, protocol, scene.counterfactual, scene.visible)
+    for do in plan.single.values():
+        change = torch.where(do.mask, (do.values - factors).abs(), 1.0).amin(dim=1)
+        assert (change >= 0.2).float().mean() > 0.97
+
+
+def test_a_protocol_names_its_factors_and_what_is_wrong_with_it(scene: PendulumScene) -> None:
+    image, factors = _images(scene)
+    protocol = Protocol(factors=["light"], steps=0, cycles=0, reverse_images=0)
+    evaluation = CounterfactualEvaluation(scene.graph, factors, protocol, scene)
+    evaluation.update(DoNothing(scene.graph), image, torch.arange(COUNT))
+    result = evaluation.compute()
+    assert "acm/light" in result and "acm/angle" not in result and "reversibility" not in result
+    with pytest.raises(GraphError, match="Unknown factor 'sun'"):
+        CounterfactualEvaluation(scene.graph, factors, Protocol(factors=["sun"]), scene)
+    with pytest.raises(ProtocolError, match="min_change"):
+        Protocol(min_change=0.7)
+    with pytest.raises(ProtocolError, match="only reader, evaluator, is not at hand"):
+        CounterfactualEvaluation(scene.graph, factors, Protocol(readers=("evaluator",)), scene)
+
+
+def test_a_second_reader_reports_under_its_name(scene: PendulumScene) -> None:
+    class Blind:
+        def read(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(images), 4), 0.5)
+
+    image, factors = _images(scene)
+    short = Protocol(steps=0, cycles=0, reverse_images=0)
+    evaluation = CounterfactualEvaluation(scene.graph, factors, short, scene, evaluator=Blind())
+    evaluation.update(ExactMethod(scene), image, torch.arange(COUNT))
+    result = evaluation.compute()
+    assert result["acm"] < 0.001 < 0.1 < result["evaluator/acm"]
+    assert result["exact/evaluator/acm"] == result["evaluator/acm"]
+
+
 # --- worlds that are known in part, or not at all ---
 
+QUICK = Protocol(steps=2, cycles=0, reverse_images=0, min_change=0.0)
 RAIN = CausalGraph([Factor("rain", "binary"), Factor("wet", "binary")], [("rain", "wet")])
 
 
 class RandomScene:
     """Draws its two factors as grey levels; ``wet`` follows ``rain`` with a probability."""
 
-    identified, noise_names = False, ()
+    graph, identified, noise_names = RAIN, False, ()
 
     def counterfactual(self, factors, values, mask):
         acted = torch.where(mask, values, factors)
@@ -119,14 +189,14 @@ class DrawingEngine:
         self.image, self.factors = image, factors
         return self
 
+    def seen_in(self, answer):
+        return self
+
     def predict(self, do):
         acted = torch.where(do.mask, do.values, self.factors)
         if self.honest and do.mask[0, 0]:
             acted[:, 1] = (torch.rand(len(acted)) < 0.2 + 0.5 * acted[:, 0]).float()
-        return Counterfactual(_paint(acted), acted, do, [])
-
-    def sequence(self, image, steps, factors):
-        return SceneEngine.sequence(self.abduct(image, factors), image, steps, factors)
+        return Counterfactual(_paint(acted), acted, do)
 
 
 def test_random_mechanisms_are_judged_by_their_rates() -> None:
@@ -134,7 +204,7 @@ def test_random_mechanisms_are_judged_by_their_rates() -> None:
     factors = torch.randint(2, (4000, 2), generator=generator).float()
     results = {}
     for honest in (True, False):
-        evaluation = CounterfactualEvaluation(RAIN, RandomScene(), factors, steps=2)
+        evaluation = CounterfactualEvaluation(RAIN, factors, QUICK, RandomScene())
         evaluation.update(DrawingEngine(honest), _paint(factors), torch.arange(4000))
         results[honest] = evaluation.compute()
         assert results[honest]["acm"] == 0 and results[honest]["accuracy/rain"] == 1
@@ -143,13 +213,22 @@ def test_random_mechanisms_are_judged_by_their_rates() -> None:
     assert results[True]["true_rate/rain=1/wet"] == pytest.approx(0.7)
 
 
-def test_without_a_scene_only_the_reconstruction_is_measured(scene: PendulumScene) -> None:
-    factors = scene.published_grid()[0][:8]
-    image = scene.render(factors, 32)
-    evaluation = CounterfactualEvaluation(scene.graph, None, factors, steps=5)
-    example = evaluation.update(SceneEngine(scene, False), image, torch.arange(8))
-    assert set(evaluation.compute()) == {"psnr/reconstruction", "seconds_per_counterfactual"}
-    assert example.exact == {} and set(example.counterfactual) == set(scene.graph.names)
+def test_doing_nothing_is_judged_by_what_the_model_drew() -> None:
+    factors = torch.randint(2, (200, 2)).float()
+    evaluation = CounterfactualEvaluation(RAIN, factors, QUICK, RandomScene())
+    evaluation.update(DrawingEngine(True), _paint(factors), torch.arange(200))
+    result = evaluation.compute()
+    assert result["do_nothing/acm/rain/wet"] > 0.2, "effects of rain count against it"
+
+
+def test_without_a_scene_pictures_are_compared_but_nothing_is_read(scene: PendulumScene) -> None:
+    image, factors = _images(scene)
+    evaluation = CounterfactualEvaluation(scene.graph, factors, SHORT)
+    answered = evaluation.update(DoNothing(scene.graph), image, torch.arange(COUNT))
+    result = set(evaluation.compute())
+    assert {"psnr/reconstruction", "composition/1", "reversibility"} <= result
+    assert not any("acm" in name or "minimality" in name for name in result)
+    assert answered.exact == {} and set(answered.single) == set(scene.graph.names)
 
 
 def test_image_noise_is_kept_by_exact_counterfactuals() -> None:
@@ -158,9 +237,10 @@ def test_image_noise_is_kept_by_exact_counterfactuals() -> None:
     rows = torch.arange(0, 8100, 900)
     noise = torch.full_like(noise, 0.05)
     image = scene.render(factors[rows], 64, noise[rows])
-    evaluation = CounterfactualEvaluation(scene.graph, scene, factors[rows], 0, noise=noise[rows])
-    example = evaluation.update(SceneEngine(scene, False), image, torch.arange(9))
+    evaluation = CounterfactualEvaluation(scene.graph, factors[rows], QUICK, scene, noise[rows])
+    answered = evaluation.update(DoNothing(scene.graph), image, torch.arange(9))
     do = evaluation.plan.single["ball_size"]
     target = scene.counterfactual(factors[rows], do.values, do.mask)
-    assert torch.equal(example.exact["ball_size"], scene.render(target, 64, noise[rows]))
-    assert not torch.equal(example.exact["ball_size"], scene.render(target, 64))
+    assert torch.equal(answered.exact["ball_size"], scene.render(target, 64, noise[rows]))
+    assert not torch.equal(answered.exact["ball_size"], scene.render(target, 64))
+    assert evaluation.compute()["exact/psnr"] == pytest.approx(100)

@@ -2,23 +2,75 @@ from __future__ import annotations
 
 import torch
 
-from diffcf.callbacks.figures import counterfactual_grid, save_figure, strength_curve
-from diffcf.evaluation import Example
+from diffcf.evaluation import Answered, FactualBatch
+from diffcf.figures import (
+    counterfactual_grid,
+    dose_response,
+    error_histograms,
+    save_figure,
+    sequence_strips,
+    strength_curve,
+)
+from diffcf.graph import CausalGraph, Factor
+from diffcf.intervention import Intervention
+from diffcf.method import Counterfactual
+
+GRAPH = CausalGraph([Factor("light", low=0, high=10), Factor("lit", "binary")], [("light", "lit")])
+
+
+def _answered(exact: bool = True) -> Answered:
+    image, factors = torch.zeros(2, 3, 8, 8), torch.zeros(2, 2)
+    answered = Answered(FactualBatch(image, factors, torch.arange(2)))
+    for name in GRAPH.names:
+        do = Intervention.from_do({name: 1.0}, GRAPH, 2)
+        answered.single[name] = Counterfactual(image, factors, do)
+        answered.sequence.append(answered.single[name])
+        answered.sequence_do.append(do)
+        if exact:
+            answered.exact[name] = image
+            answered.sequence_exact.append(image)
+    return answered
 
 
 def test_a_row_per_intervention_and_four_panels_per_sample(tmp_path) -> None:
-    image = torch.zeros(2, 3, 8, 8)
-    names = ("light", "angle")
-    label = {name: [f"do({name} = 1)"] * 2 for name in names}
-    images = dict.fromkeys(names, image)
-    figure = counterfactual_grid(Example(image, images, images, label), samples=5)
+    figure = counterfactual_grid(_answered(), GRAPH, samples=5)
     assert len(figure.axes) == 2 * 4 * 2
     titles = [axis.get_title() for axis in figure.axes[:4]]
     assert titles == ["factual", "counterfactual", "exact", "difference"]
+    assert figure.axes[1].get_xlabel() == "do(light = 10.00)"
     save_figure(figure, tmp_path / "deep" / "grid.png")
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["grid.png"]
+
+
+def test_without_exact_images_the_change_is_shown() -> None:
+    figure = counterfactual_grid(_answered(exact=False), GRAPH, samples=1)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["factual", "counterfactual", "change"]
+
+
+def test_a_strip_has_the_factual_and_every_step_over_the_exact_ones() -> None:
+    figure = sequence_strips(_answered(), GRAPH, samples=2)
+    assert len(figure.axes) == 2 * 2 * 3
+    assert [axis.get_xlabel() for axis in figure.axes[:3]] == [
+        "factual",
+        "do(light = 10.00)",
+        "do(lit = 1)",
+    ]
+    assert len(sequence_strips(_answered(exact=False), GRAPH, samples=1).axes) == 3
 
 
 def test_the_strength_curve_has_a_line_per_intervention() -> None:
     figure = strength_curve({"light": [(1.0, 0.1), (0.5, 0.2)], "angle": [(1.0, 0.3)]})
     assert len(figure.axes[0].lines) == 2
+
+
+def test_doses_and_errors_have_a_panel_per_factor() -> None:
+    group, index = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    effect = torch.tensor([[0.1, 1, 0.4, 0.5], [0, 1, 0.2, 0.2], [1, 0, 1, 0], [0, 1, 1, 1]])
+    figure = dose_response((effect, group, index), GRAPH)
+    assert [axis.get_title() for axis in figure.axes] == ["light", "lit"]
+    assert len(figure.axes[0].collections[0].get_offsets()) == 2
+    assert figure.axes[1].lines[1].get_xdata().tolist() == [0, 1], "one point per level"
+    errors = torch.tensor([[0.1, 0.0], [0.2, 0.1], [0.0, 0.3], [0.0, 0.2]])
+    figure = error_histograms((errors, group, index), GRAPH)
+    heights = [patch.get_height() for patch in figure.axes[0].patches]
+    assert abs(sum(heights) - 2) < 1e-6, "shares of each of the two groups sum to 1"

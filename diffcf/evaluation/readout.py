@@ -1,0 +1,69 @@
+"""Measures of the model itself, not of its answers: the projector's code and the learned graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from diffcf.metrics import DCI, IRS
+from diffcf.metrics.graph_distance import (
+    edge_f1,
+    learned_adjacency,
+    structural_hamming_distance,
+)
+
+__all__ = ["ModelReadout"]
+
+
+class ModelReadout:
+    """DCI and IRS of what the projector reads off clean images; distance of a learned graph.
+
+    Args:
+        model: with ``graph``, ``projector`` and ``nscm``, as
+            :class:`diffcf.module.DiffusionCounterfactuals`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.graph = model, model.graph
+        self.metrics = {"DCI": DCI(self.graph), "IRS": IRS(self.graph)}
+        for metric in self.metrics.values():
+            metric.to(model.device)
+
+    @torch.no_grad()
+    def update(self, image: Tensor, factors: Tensor, index: Tensor) -> None:
+        """Read images ``[B, C, H, W]`` of known factors ``[B, K]``."""
+        posterior = self.model.projector(image, image.new_zeros(len(image)))
+        code = self._one_number_each(posterior.mean)
+        for metric in self.metrics.values():
+            metric.update(code, factors, index)
+
+    def compute(self) -> dict[str, float]:
+        """Results by name; every process has to call it."""
+        result: dict[str, float] = {}
+        for name, metric in self.metrics.items():
+            try:
+                values = metric.compute()
+            except ValueError as error:
+                # Too few images, or a factor that does not vary in them: a property of the set
+                # that was tested, which must not cost the user the rest of the test.
+                rank_zero_info(f"{name} is left out: {error}")
+                continue
+            result |= {key: float(value) for key, value in values.items()}
+        learned = learned_adjacency(self.model.nscm)
+        if learned is not None:
+            true = self.graph.adjacency
+            result["graph/shd"] = float(structural_hamming_distance(learned.cpu(), true))
+            result["graph/edge_f1"] = edge_f1(learned.cpu(), true)
+        return result
+
+    def _one_number_each(self, code: Tensor) -> Tensor:
+        """``[B, E]`` to ``[B, K]``: as one-hot columns a category would be spread over codes."""
+        columns = []
+        parts = code.split(self.graph.widths, dim=-1)
+        for factor, part in zip(self.graph.factors, parts, strict=True):
+            place = part.argmax(-1).to(code) / max(factor.width - 1, 1)
+            columns.append(place if factor.categories else part[:, 0])
+        return torch.stack(columns, dim=1)

@@ -1,0 +1,254 @@
+"""FID of one folder of images against another: ``diffcf fid data/real runs/generated``.
+
+The statistics of real images are the same for every method, seed and epoch, so they are kept on
+disk: :func:`real_statistics`. The cache file's name is a hash of the images' bytes and of how they
+were measured, so a cache fits or has another name. Its folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from data_modules.tables import DataError
+from diffcf.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.metrics.inception import FeatureNetwork, FidError, load_inception, to_bytes
+from diffcf.report import device_name
+
+__all__ = ["CACHE", "FolderImages", "bias_note", "fid", "real_statistics"]
+
+CACHE = Path(".diffcf_cache/fid")
+VERSION = 1  # of the measuring and the file: a new one makes every old cache unused
+SAMPLE = 10_000  # images whose features are kept for KID
+FORMATS = ("PNG", "JPEG")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+Batches = Callable[[], Iterable[Tensor]]
+"""Called, it gives the set's batches ``[B, C, H, W]`` in [-1, 1], from the first."""
+
+
+# --- the command ---
+
+
+def fid(args: Sequence[str]) -> None:
+    """Command ``diffcf fid``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(prog="diffcf fid", description="FID, sFID and KID of two folders.")
+    parser.add_argument("real", type=Path, help="Folder of real images, PNG or JPEG.")
+    parser.add_argument("generated", type=Path, help="Folder of generated images.")
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at a time.")
+    parser.add_argument("--cache_dir", type=Path, default=CACHE, help="For real statistics.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="Where the network runs.")
+    config = parser.parse_args(list(args))
+    started = time.perf_counter()
+    network = load_inception().to(config.device)
+    real, generated = (
+        FolderImages(folder, config.batch_size) for folder in (config.real, config.generated)
+    )
+    statistics = real_statistics(lambda: real, network, config.cache_dir)
+    quality = GenerationQuality(network, statistics).to(config.device)
+    with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
+        for images in generated:
+            quality.update(images)
+            bar.update(len(images))
+    result = {name: float(value) for name, value in quality.compute().items()}
+    print(f"FID   {result['fid']:.4f}\nsFID  {result['sfid']:.4f}")
+    print(f"KID   {result['kid']:.6f} ± {result['kid_std']:.6f}")
+    seconds, device = time.perf_counter() - started, device_name(torch.device(config.device))
+    print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {device}")
+    note = bias_note(len(generated), len(real))
+    if note is not None:
+        print(note)
+
+
+def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
+    """A sentence for readers of an FID from few images; None where both sets suffice."""
+    if min(generated, real) > size:
+        return None
+    return (
+        f"FID of {generated:,} generated against {real:,} real images is biased: a covariance in "
+        f"{size:,} dimensions is rank-deficient below {size + 1:,} images. Compare it only between "
+        "equal numbers of images, and prefer KID."
+    )
+
+
+class FolderImages:
+    """The PNG and JPEG files of a folder and its subfolders, in the order of their names.
+
+    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], at the files' own size, so a batch ends
+    where the size changes.
+
+    Raises:
+        DataError: when the folder is missing or has no images; while iterating, naming the file,
+            when one cannot be read.
+    """
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        if not folder.is_dir():
+            raise DataError(f"Folder {folder} does not exist: check the path.")
+        files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        self.files, self.batch_size = sorted(files), batch_size
+        if not self.files:
+            raise DataError(f"Folder {folder} has no PNG or JPEG images: name another.")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batch: list[Tensor] = []
+        for file in self.files:
+            image = _read(file)
+            if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
+                yield torch.stack(batch)
+                batch = []
+            batch.append(image)
+        yield torch.stack(batch)
+
+
+def _read(file: Path) -> Tensor:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            pixels = np.array(image.convert("RGB"))
+    except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
+        raise DataError(f"Image {file} cannot be read ({error}): replace or remove it.") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
+
+
+# --- statistics of real images, kept on disk ---
+
+
+def real_statistics(
+    images: Batches, network: FeatureNetwork, folder: Path = CACHE
+) -> RealStatistics:
+    """What FID, sFID and KID need of real images, read from disk or measured (with a bar) and kept.
+
+    In a distributed run every process calls it with the whole set: the first one measures, the
+    others wait and read.
+
+    Args:
+        images: called twice at most: to hash the images and to measure them.
+        network: turns them into features, on its own device.
+        folder: where the statistics are kept.
+
+    Raises:
+        FidError: when the folder cannot be written to.
+        ValueError: when there is no image, or one is not as :func:`to_bytes` wants it.
+    """
+    name, count = _fingerprint(images, network.signature)
+    file = folder / f"{name}.safetensors"
+    with _first_process_first():
+        found = _load(file)
+        if found is not None:
+            return found
+        measured = _measure(images, count, network)
+        try:
+            _save(measured, file)
+        except OSError as error:
+            raise FidError(
+                f"The statistics of the real images cannot be written to {folder} "
+                f"({error.strerror or error}): name another folder."
+            ) from None
+        return measured
+
+
+def _fingerprint(images: Batches, signature: str) -> tuple[str, int]:
+    """A hash of the images' bytes and of how they are measured, and how many they are."""
+    digest, count = hashlib.sha256(repr((VERSION, SAMPLE, signature)).encode()), 0
+    for batch in images():
+        for pixels in to_bytes(batch).cpu():  # one by one: batches are no part of the set
+            digest.update(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
+        count += len(batch)
+    if not count:
+        raise ValueError("FID needs real images, but the set is empty.")
+    return digest.hexdigest()[:20], count
+
+
+def _measure(images: Batches, count: int, network: FeatureNetwork) -> RealStatistics:
+    chosen = torch.randperm(count, generator=Generator().manual_seed(0)) < SAMPLE
+    totals: list[GaussianStatistics] = []
+    sample, start = [], 0
+    with tqdm(total=count, desc="FID, real images", unit=" images") as bar:
+        for batch in images():
+            pool, spatial = (features.cpu() for features in network.features(batch))
+            if totals:
+                totals[0].add(pool)
+                totals[1].add(spatial)
+            else:
+                totals = [GaussianStatistics.of(pool), GaussianStatistics.of(spatial)]
+            sample.append(pool[chosen[start : start + len(batch)]].float())
+            start += len(batch)
+            bar.update(len(batch))
+    return RealStatistics(totals[0], totals[1], torch.cat(sample))
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """The first process goes through alone, then all the others."""
+    together = dist.is_available() and dist.is_initialized()
+    if together and dist.get_rank() > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if together and dist.get_rank() == 0:
+            dist.barrier()
+
+
+def _save(statistics: RealStatistics, file: Path) -> None:
+    """Whole or not at all."""
+    tensors = {"sample": statistics.sample}
+    for name, part in (("pool", statistics.pool), ("spatial", statistics.spatial)):
+        tensors |= {f"{name}_total": part.total, f"{name}_outer": part.outer}
+    content = {"count": str(statistics.pool.count), "sha256": _digest(tensors)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.stem}-{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(save(tensors, content))
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _load(file: Path) -> RealStatistics | None:
+    """None where there is no such file, or (said in a line) a damaged one."""
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            content = stored.metadata()
+        if _digest(tensors) != content["sha256"]:
+            raise ValueError("its bytes have changed")
+        count = int(content["count"])
+        pool, spatial = (
+            GaussianStatistics(count, tensors[f"{name}_total"], tensors[f"{name}_outer"])
+            for name in ("pool", "spatial")
+        )
+        return RealStatistics(pool, spatial, tensors["sample"])
+    except Exception as error:  # safetensors' own errors, lacking names, and our check
+        print(f"The statistics in {file} are damaged ({error}): they are measured anew.")
+        return None
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
