@@ -10,7 +10,6 @@ term is logged by name as ``train/<term>`` and has its weight in YAML.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffcf.checkpoints import (
     SPEC_KEY,
@@ -37,6 +35,7 @@ from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.nscm import NSCM
 from diffcf.projector import LocalPosteriorProjector
+from diffcf.schedule import warm_cosine
 
 __all__ = ["DiffusionCounterfactuals"]
 
@@ -138,13 +137,11 @@ class DiffusionCounterfactuals(LightningModule):
         return error.square().mean()
 
     def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
-        patch = self.projector.patch
         if self.mixing is not None:
             image, targets = self.mixing.for_projector(image, factors, self.projector)
         else:
-            grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-            targets = factors[:, :, None, None].expand(-1, -1, *grid)
-        novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), patch)
+            targets = self.projector.everywhere(factors, image)
+        novelty = self.projector.novelty(image)
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
@@ -196,7 +193,8 @@ class DiffusionCounterfactuals(LightningModule):
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, [partial(_rate, start, total, self.warmup) for _, start in rates.values()]
+            optimizer,
+            [partial(warm_cosine, start, total, self.warmup) for _, start in rates.values()],
         )
         return {
             "optimizer": optimizer,
@@ -250,12 +248,3 @@ class DiffusionCounterfactuals(LightningModule):
         model.training_record = TrainingRecord(spec["training"])
         model.load_state_dict(checkpoint["state_dict"])
         return model.to(map_location).eval()
-
-
-def _rate(start: int, total: int, warmup: int, step: int) -> float:
-    """Linear warm-up from ``start``, then a cosine that ends at ``total``."""
-    step, total = max(0, step - start), max(1, total - start)
-    warmup = max(1, min(warmup, total // 5))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))

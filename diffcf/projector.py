@@ -130,6 +130,15 @@ class LocalPosteriorProjector(nn.Module):
         raw, log_scale = self.head(F.silu(self.hidden(h))).float().chunk(2, dim=1)
         return self._posterior(raw, log_scale)
 
+    def everywhere(self, factors: Tensor, image: Tensor) -> Tensor:
+        """The label of every place, ``[B, K, h, w]``, of images that are no composites."""
+        grid = (image.shape[-2] // self.patch, image.shape[-1] // self.patch)
+        return factors[:, :, None, None].expand(-1, -1, *grid)
+
+    def novelty(self, image: Tensor) -> Tensor:
+        """How far every place is from what the batch shows there on average, ``[B, 1, h, w]``."""
+        return F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), self.patch)
+
     def _positions(self, h: Tensor) -> Tensor:
         """Fourier features of every place's column and row, ``[B, C, h, w]``."""
         coordinates = append_coordinates(h[:, :0])

@@ -45,6 +45,7 @@ WHOLE = {
     "composition 10": ("composition/10", ".4f"),
     "reversibility": ("reversibility", ".4f"),
     "minimality": ("minimality", ".5f"),
+    "CLD": ("cld", ".3f"),
     "FID": ("fid", ".1f"),
     "sFID": ("sfid", ".1f"),
 }

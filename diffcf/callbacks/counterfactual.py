@@ -39,7 +39,7 @@ class CounterfactualCallback(Callback):
             single interventions only, drawn in the same way.
         val_images: images measured at each validation; 0 for none.
         samples: images shown in the pictures.
-        evaluator: folder of an independent evaluator (``diffcf evaluator``), which reads
+        evaluator: file of an independent evaluator (``diffcf evaluator``), which reads
             counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
@@ -139,7 +139,7 @@ class CounterfactualCallback(Callback):
             data.scene,
             data.noise_of(stage),
             self._reader,
-            Perceptual.of(protocol, data, pl_module.device),
+            Perceptual.of(protocol, data, pl_module.device, self._reader),
             pl_module.device,
         )
 
@@ -175,7 +175,7 @@ class CounterfactualCallback(Callback):
             "readers": list(evaluation.readers),
             "target": evaluation.truth.source,
             "lambda_t": evaluation.traces,
-            "images": evaluation.images,
+            "images": evaluation.images(),
             "protocol": vars(evaluation.protocol),
         }
         self._write(trainer, pl_module, stage, record, figures)

@@ -72,7 +72,6 @@ class CounterfactualEvaluation:
         self.scores = {
             name: Scores(self.plan, self.truth, prefixed, perceptual, device) for name in names
         }
-        self.images = 0
         self.traces: dict[str, list[tuple[float, float]]] = {}
 
     @torch.no_grad()
@@ -87,8 +86,12 @@ class CounterfactualEvaluation:
         for name, answer in answered.single.items():
             if answer.trace and name not in self.traces:
                 self.traces[name] = [(float(t), float(s.median())) for t, s in answer.trace]
-        self.images += len(image)
         return answered
+
+    def images(self) -> int:
+        """How many images were measured; every process has to call it."""
+        _, _, index = self.scores[""].composition.gathered()
+        return len(index.unique())
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; every process has to call it. PSNRs are in dB, times in seconds."""

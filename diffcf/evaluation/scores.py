@@ -67,6 +67,8 @@ class Scores:
         self.quality = perceptual.quality() if perceptual.quality is not None else None
         lpips = perceptual.lpips if truth.draws else None
         self.lpips = lpips() if lpips is not None else None
+        self.cld = perceptual.cld() if perceptual.cld is not None else None
+        self.encode = perceptual.encode
         self.seconds = MeanMetric()
         whole = (self.quality, self.lpips, self.seconds)
         for metric in (*(part.metric for part in self.parts()), *whole):
@@ -121,6 +123,9 @@ class Scores:
             self.minimality.update(answer.image, batch.image, exact, column, batch.index)
             if self.lpips is not None:
                 self.lpips.update(answer.image, exact)
+        if self.cld is not None and self.encode is not None:
+            latents = self.encode(answer.image), self.encode(batch.image)
+            self.cld.update(*latents, target, batch.factors, column, batch.index)
         self._sample(answer, batch, column)
         self._undo(method, batch, column, answer)
 
@@ -215,7 +220,7 @@ class Scores:
 
     def parts(self) -> list[Part]:
         """Every metric that is a mean over images."""
-        whole = (self.fidelity, self.minimality, self.reversibility, self.rates)
+        whole = (self.fidelity, self.minimality, self.reversibility, self.rates, self.cld)
         read = [part for reading in self.readings for part in reading.parts()]
         null = Part(self.composition, lambda key: _RECONSTRUCTION.get(key, key))
         return [*read, null, *(Part(metric) for metric in whole if metric is not None)]

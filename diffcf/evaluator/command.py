@@ -89,7 +89,9 @@ def evaluator(args: Sequence[str]) -> None:
     if not trainer.is_global_zero:
         return
     shape = tuple(data.images_of("train", torch.tensor([0])).shape[1:])
-    reader = EvaluatorReader(model.graph, model.spec, model.best_weights, shape)
+    spec = model.latent_spec
+    latents = (spec, model.best_latents) if spec is not None else None
+    reader = EvaluatorReader(model.graph, model.spec, model.best_weights, shape, latents=latents)
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
     reader.card = _card(reader, model, data, config)
     text = card_markdown(reader.card)
@@ -112,7 +114,7 @@ def _card(
             **model.training_record.as_dict(),
             "selected_step": model.best_step,
         },
-        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "parameters": sum(p.numel() for p in model.kept.parameters()),
         "versions": versions(),
         "config": config,
     }

@@ -1,9 +1,11 @@
 """Training of the independent evaluator.
 
-It learns as the projector does, from every place of region composites
-(:meth:`LocalPosteriorProjector.local_loss`), because only composites contradict a network that
-reads the shadow off the sun. It differs in what makes it independent: its own weights, seed and
-size, and clean images only (t = 0).
+Only composites contradict a network that reads the shadow off the sun, so region mixing is taught
+as to the projector: a network of local posteriors learns from every place which region speaks for
+which factor (:meth:`LocalPosteriorProjector.local_loss`). It may be the evaluator itself, or the
+teacher of one that sees the whole picture (:mod:`diffcf.evaluator.whole_reader`), which learns from
+composites in which the teacher knows every factor's region. Weights, seed and size are the
+evaluator's own, and all images are clean (t = 0).
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffcf.checkpoints import TrainingRecord
 from diffcf.evaluator.card import ReadingError
@@ -26,6 +27,7 @@ from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.projector import LocalPosteriorProjector
+from diffcf.schedule import warm_cosine
 
 __all__ = ["FactorEvaluator"]
 
@@ -37,8 +39,14 @@ class FactorEvaluator(LightningModule):
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
         network: network class of local posteriors, with the interface of
             :class:`diffcf.projector.LocalPosteriorProjector`.
+        reader: network class that reads the whole picture
+            (:class:`diffcf.evaluator.whole_reader.WholeReader`) and is kept as the evaluator; None
+            keeps ``network``.
+        latents: network class that encodes whole pictures, for CLD
+            (:class:`diffcf.evaluator.latents.LatentEncoder`); None for none.
         mixing: region mixing; None trains on observational images alone, as is right where factors
             do not determine each other.
+        head_start: steps before ``reader`` learns too, in which ``network`` finds the regions.
         learning_rate, weight_decay: of AdamW.
         warmup: steps of linear warm-up; the rate falls as a cosine to zero.
         clip: gradient norm allowed.
@@ -46,8 +54,9 @@ class FactorEvaluator(LightningModule):
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
     Attributes:
-        best_weights: the network's state at the validation with the least ``val/error``, on the
+        best_weights: the evaluator's state at the validation with the least ``val/error``, on the
             CPU; empty before the first.
+        best_latents: the state of ``latents`` at that validation; empty where there are none.
         best_error, best_step: of that validation.
 
     Raises:
@@ -58,7 +67,10 @@ class FactorEvaluator(LightningModule):
         self,
         graph: CausalGraph | dict[str, Any],
         network: NetworkFactory = LocalPosteriorProjector,
+        reader: NetworkFactory | None = None,
+        latents: NetworkFactory | None = None,
         mixing: RegionMixer | None = None,
+        head_start: int = 0,
         learning_rate: float = 2.5e-3,
         weight_decay: float = 0.01,
         warmup: int = 200,
@@ -66,37 +78,66 @@ class FactorEvaluator(LightningModule):
     ) -> None:
         super().__init__()
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
-        self.spec: NetworkSpec = network_spec(network)
-        self.network = build_network(self.spec, self.graph)
-        self.mixing = mixing
+        self.spec: NetworkSpec = network_spec(network if reader is None else reader)
+        self.network = build_network(network_spec(network), self.graph)
+        self.reader = build_network(self.spec, self.graph) if reader is not None else None
+        self.latent_spec = network_spec(latents) if latents is not None else None
+        spec = self.latent_spec
+        self.latents = build_network(spec, self.graph) if spec is not None else None
+        self.mixing, self.head_start = mixing, head_start
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.clip = warmup, clip
         self.validation_error = ReadingError(self.graph)
         self.best_weights: dict[str, Tensor] = {}
+        self.best_latents: dict[str, Tensor] = {}
         self.best_error, self.best_step = math.inf, 0
         self.training_record = TrainingRecord()
-        self._judged: dict[str, Tensor] = {}
+        self._judged: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is judged and kept as the evaluator."""
+        return self.network if self.reader is None else self.reader
 
     def loss(self, image: Tensor, factors: Tensor) -> Tensor:
         """Negative log-likelihood of every place of composites, scalar."""
-        patch = self.network.patch
         if self.mixing is not None:
             image, targets = self.mixing.for_projector(image, factors, self.network)
         else:
-            grid = (image.shape[-2] // patch, image.shape[-1] // patch)
-            targets = factors[:, :, None, None].expand(-1, -1, *grid)
-        novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), patch)
+            targets = self.network.everywhere(factors, image)
+        novelty = self.network.novelty(image)
         posterior = self.network(image, image.new_zeros(len(image)))
         return self.network.local_loss(posterior, targets, novelty)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch["image"], batch["factors"])
+        if self.reader is not None:
+            reader_loss = self._reader_loss(self.reader, batch["image"], batch["factors"])
+            self.log("train/reader", reader_loss)
+            loss = loss + reader_loss
+        if self.latents is not None:
+            # They share no weights: the sum trains each as if it were alone.
+            latent_loss = self.latents.loss(batch["image"])
+            self.log("train/latents", latent_loss)
+            loss = loss + latent_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"The evaluator's loss is {loss.item()} at step {self.global_step}: lower "
                 "learning_rate, or look at the batch."
             )
         self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def _reader_loss(self, reader: nn.Module, image: Tensor, factors: Tensor) -> Tensor:
+        """Of composites in which the local network knows every factor's region, and of images."""
+        if self.global_step < self.head_start:
+            # Every parameter takes part in every step, as DDP expects.
+            return 0.0 * torch.stack([parameter.sum() for parameter in reader.parameters()]).sum()
+        if self.mixing is not None:
+            composite = self.mixing.for_generator(image, factors, self.network)
+            self.log("train/mixed", composite.mixed.float().mean())
+            image, factors = composite.image, composite.factors
+        loss: Tensor = reader.loss(image, factors)  # type: ignore[operator]
         return loss
 
     # --- selection ---
@@ -107,9 +148,8 @@ class FactorEvaluator(LightningModule):
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         if batch_idx == 0:
             # What is judged is what is kept, even if a callback has put averaged weights in.
-            state = self.network.state_dict()
-            self._judged = {name: value.detach().cpu().clone() for name, value in state.items()}
-        read = read_factors(self.network, self.graph, batch["image"])
+            self._judged = (_copy(self.kept), _copy(self.latents))
+        read = read_factors(self.kept, self.graph, batch["image"])
         self.validation_error.update(read, batch["factors"], batch["index"])
 
     def on_validation_epoch_end(self) -> None:
@@ -120,7 +160,7 @@ class FactorEvaluator(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in errors.items()}, sync_dist=True)
         if not self.trainer.sanity_checking and float(error) < self.best_error:
             self.best_error, self.best_step = float(error), self.global_step
-            self.best_weights = self._judged
+            self.best_weights, self.best_latents = self._judged
 
     # --- optimisation ---
 
@@ -132,13 +172,13 @@ class FactorEvaluator(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            self.parameters(),
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             fused=True,
         )
         total = int(self.trainer.estimated_stepping_batches)
-        rate = partial(_rate, total, max(1, min(self.warmup, total // 5)))
+        rate = partial(warm_cosine, 0, total, self.warmup)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {
             "optimizer": optimizer,
@@ -146,9 +186,12 @@ class FactorEvaluator(LightningModule):
         }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+        for network in (self.network, self.reader, self.latents):
+            if network is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
 
-def _rate(total: int, warmup: int, step: int) -> float:
-    """Linear warm-up times a cosine that ends at ``total`` steps."""
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+def _copy(network: nn.Module | None) -> dict[str, Tensor]:
+    """A copy of the state on the CPU."""
+    state = network.state_dict() if network is not None else {}
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

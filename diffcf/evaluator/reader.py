@@ -1,12 +1,8 @@
 """Reading factors off images by a trained evaluator, and the one file that it is kept in.
 
-The file is in the safetensors format: the length of a header (8 bytes), the header in JSON, and raw
-numbers. Nothing in it is ever unpickled or run. Beside the weights it holds, as text, the graph,
-the network's description, the shape of the images it reads and its card, so that no evaluator can
-be used without what is known of its errors.
-
-Reference:
-    Format of safetensors files, https://github.com/huggingface/safetensors.
+The file is in the safetensors format: nothing in it is ever unpickled or run. Beside the weights it
+holds, as text, the graph, the networks' descriptions, the shape of the images it reads and its
+card, so that no evaluator can be used without what is known of its errors.
 """
 
 from __future__ import annotations
@@ -18,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffcf.checkpoints import SPEC_KEY, CheckpointError
@@ -26,15 +24,7 @@ from diffcf.networks import NetworkSpec, build_network
 
 __all__ = ["EvaluatorReader", "read_factors"]
 
-DTYPES = {
-    "BOOL": torch.bool,
-    "I64": torch.int64,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "F32": torch.float32,
-    "F64": torch.float64,
-}
-_LENGTH = 8  # bytes of the header's length; the header itself is padded to a multiple of it
+LATENTS = "latents."  # of the names of the encoder's weights
 
 
 def read_factors(network: nn.Module, graph: CausalGraph, images: Tensor) -> Tensor:
@@ -61,6 +51,7 @@ class EvaluatorReader:
             where things lie in the picture is part of what it has learnt.
         card: what is known of its errors, see :mod:`diffcf.evaluator.card`.
         device: where it reads.
+        latents: description and state of the network that encodes pictures for CLD, if any.
 
     Raises:
         CheckpointError: when the weights do not fit the network.
@@ -82,19 +73,24 @@ class EvaluatorReader:
         image_shape: tuple[int, ...],
         card: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        latents: tuple[NetworkSpec, Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.graph, self.spec, self.card = graph, network, dict(card or {})
         self.image_shape = tuple(image_shape)
         self.device = torch.device(device)
-        self._network: nn.Module = build_network(network, graph)
+        self._network = self._built(network, weights)
+        self.latent_spec = latents[0] if latents is not None else None
+        self._latents = self._built(*latents) if latents is not None else None
+
+    def _built(self, spec: NetworkSpec, weights: Mapping[str, Tensor]) -> nn.Module:
+        network: nn.Module = build_network(spec, self.graph)
         try:
-            self._network.load_state_dict(dict(weights))
+            network.load_state_dict(dict(weights))
         except RuntimeError:
             raise CheckpointError(
-                f"The weights do not fit the evaluator's network, {network}: take both from the "
-                "same evaluator."
+                f"The weights do not fit the evaluator's network, {spec}: take both from one file."
             ) from None
-        self._network.to(self.device).eval()
+        return network.to(self.device).eval()
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
@@ -106,23 +102,52 @@ class EvaluatorReader:
         Raises:
             CheckpointError: for images of another shape than it was trained on.
         """
+        self._check(images)
+        factors = read_factors(self._network, self.graph, images.float().to(self.device))
+        return factors.to(images.device)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it has :meth:`latents`."""
+        return self._latents is not None
+
+    @torch.no_grad()
+    def latents(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance ``[B, D]`` of images ``[B, C, H, W]`` in [-1, 1], for CLD.
+
+        Raises:
+            CheckpointError: for images of another shape, or when it was trained without latents.
+        """
+        self._check(images)
+        if self._latents is None:
+            raise CheckpointError("The evaluator has no latents: train one with model.latents.")
+        mean, log_variance = self._latents(images.float().to(self.device))
+        return mean.to(images.device), log_variance.to(images.device)
+
+    def _check(self, images: Tensor) -> None:
         if images.dim() != 4 or tuple(images.shape[1:]) != self.image_shape:
             raise CheckpointError(
                 f"The evaluator reads images of shape {list(self.image_shape)}, got "
                 f"{list(images.shape[1:])}: train one on such images."
             )
-        factors = read_factors(self._network, self.graph, images.float().to(self.device))
-        return factors.to(images.device)
 
     def save(self, path: str | Path) -> None:
         """Write weights, description and card to one file, whole or not at all."""
         about = {
             "graph": self.graph.to_dict(),
             "network": self.spec,
+            "latents": self.latent_spec,
             "image_shape": list(self.image_shape),
             "card": self.card,
         }
-        _write(self._network.state_dict(), {SPEC_KEY: json.dumps(about)}, Path(path))
+        tensors = dict(self._network.state_dict())
+        if self._latents is not None:
+            tensors |= {LATENTS + name: v for name, v in self._latents.state_dict().items()}
+        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        path = Path(path)
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_bytes(save(tensors, {SPEC_KEY: json.dumps(about)}))
+        os.replace(unfinished, path)
 
     @classmethod
     def load(
@@ -149,7 +174,9 @@ class EvaluatorReader:
             about = json.loads(text[SPEC_KEY])
             own = CausalGraph.from_dict(about["graph"])
             shape, card = tuple(about["image_shape"]), about["card"]
-            reader = cls(own, about["network"], weights, shape, card, device)
+            encoder, spec = _split(weights), about["latents"]
+            latents = (spec, encoder) if spec is not None else None
+            reader = cls(own, about["network"], weights, shape, card, device, latents)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"The evaluator {path} cannot be built: {error}") from None
         if graph is not None and graph != own:
@@ -160,49 +187,22 @@ class EvaluatorReader:
         return reader
 
 
-def _write(tensors: Mapping[str, Tensor], text: Mapping[str, str], path: Path) -> None:
-    """A safetensors file of ``tensors`` with ``text`` as its metadata."""
-    names = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": dict(text)}
-    parts, end = [], 0
-    for name, tensor in tensors.items():
-        values = tensor.detach().cpu().contiguous()
-        parts.append(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-        begin, end = end, end + len(parts[-1])
-        header[name] = {
-            "dtype": names[values.dtype],
-            "shape": list(values.shape),
-            "data_offsets": [begin, end],
-        }
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % _LENGTH)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(len(encoded).to_bytes(_LENGTH, "little") + encoded + b"".join(parts))
-    os.replace(unfinished, path)
-
-
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file, or CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"Evaluator {path} does not exist: check the path.")
-    data = path.read_bytes()
-    start = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
     try:
-        header = json.loads(data[_LENGTH:start])
-        text, body = header.pop("__metadata__", {}), data[start:]
-        tensors = {name: _tensor(body, **entry) for name, entry in header.items()}
-        return tensors, dict(text)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
+        with safe_open(path, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, dict(stored.metadata() or {})
+    except Exception:  # safetensors raises its own error, which it does not name in Python.
         raise CheckpointError(
             f"{path} is no safetensors file: name the evaluator.safetensors that "
             "'diffcf evaluator' wrote."
         ) from None
 
 
-def _tensor(body: bytes, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
-    begin, end = data_offsets
-    if not 0 <= begin <= end <= len(body):
-        raise ValueError("a tensor lies outside the file")
-    if begin == end:  # frombuffer takes no empty buffer
-        return torch.empty(shape, dtype=DTYPES[dtype])
-    return torch.frombuffer(bytearray(body[begin:end]), dtype=DTYPES[dtype]).reshape(shape)
+def _split(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder's weights out of ``weights``, by their own names."""
+    names = [name for name in weights if name.startswith(LATENTS)]
+    return {name.removeprefix(LATENTS): weights.pop(name) for name in names}

@@ -1,6 +1,7 @@
 """Metrics, each a torchmetrics class with its functional form beside it; see docs/metrics.md."""
 
 from diffcf.metrics.acm import ACM, absolute_counterfactual_mismatch
+from diffcf.metrics.cld import CLD
 from diffcf.metrics.composition import Composition
 from diffcf.metrics.disentanglement import DCI, IRS, dci, irs
 from diffcf.metrics.effectiveness import Effectiveness
@@ -17,6 +18,7 @@ from diffcf.metrics.reversibility import Reversibility
 
 __all__ = [
     "ACM",
+    "CLD",
     "DCI",
     "IRS",
     "Composition",

@@ -63,7 +63,17 @@ def test_stand_alone_test_measures_and_says_where_it_comes_from(trained) -> None
     assert origin["sampling"]["guidance"]["rule"] == "GaussNewtonGuidance"
     assert origin["config"]["data"]["init_args"]["image_size"] == 32
     assert origin["versions"]["torch"] == torch.__version__
-    assert next(folder.rglob("test/lambda_t.png")).stat().st_size > 0
+    for key in ("acm/roots", "minimality", "reversibility", "exact/psnr", "change_everything/acm"):
+        low, high = record["intervals"][key]
+        assert low <= record["metrics"][key] <= high
+    assert record["readers"] == ["ruler"] and record["target"] == "scene"
+    assert record["protocol"]["cycles"] == 2
+    page = next(folder.rglob("test/report.md"))
+    for name in ("grid", "sequence", "dose_response", "errors", "lambda_t"):
+        assert f"![{name}]({name}.png)" in page.read_text()
+        assert (page.parent / f"{name}.png").stat().st_size > 0
+    for row in ("| **this method** |", "| *do nothing* |", "| *change everything* |", "| `acm` |"):
+        assert row in page.read_text()
 
 
 def test_stand_alone_validate_is_guided_too(trained, tmp_path) -> None:
@@ -73,6 +83,18 @@ def test_stand_alone_validate_is_guided_too(trained, tmp_path) -> None:
     assert main(["validate", "--config", str(copy), "--ckpt_path", str(folder / "last.ckpt")]) == 0
     record = json.loads(next(tmp_path.rglob("val/metrics.json")).read_text())
     assert len(record["lambda_t"]["angle"]) == 2
+
+
+def test_an_evaluator_that_is_not_there_is_an_error_before_training(tmp_path, capsys) -> None:
+    config = tiny(tmp_path)
+    spec = yaml.safe_load(Path(config).read_text())
+    for callback in spec["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("CounterfactualCallback"):
+            callback["init_args"]["evaluator"] = "none.safetensors"
+    Path(config).write_text(yaml.safe_dump(spec))
+    assert main(["fit", "--config", config]) == 2
+    assert "Evaluator none.safetensors does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "last.ckpt").exists()
 
 
 def test_predict_writes_counterfactuals(trained, tmp_path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from small_runs import ROOT, tiny
 
 from data_modules.faces_folder import write_faces
 from diffcf.cli import cli, main
 from diffcf.module import DiffusionCounterfactuals
+from diffcf.protocol import Protocol
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 
@@ -52,6 +54,14 @@ def test_each_config_is_valid(name: str, capsys) -> None:
         main(["fit", "--config", str(ROOT / f"experiments/{name}.yaml"), "--print_config"])
     assert stop.value.code == 0
     assert "class_path: data_modules." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
+def test_each_protocol_is_valid(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--protocol", type=Protocol)
+    parsed = parser.parse_object({"protocol": str(path)})
+    assert isinstance(parser.instantiate_classes(parsed).protocol, Protocol)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

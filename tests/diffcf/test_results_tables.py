@@ -17,6 +17,7 @@ def _record(acm: float) -> dict:
     metrics = {"acm/step_growth": 1.2, "acm/null": 0.001, "psnr/reconstruction": 45.0}
     for name in ("light", "roots", "leaves"):
         metrics |= {f"acm/{name}": acm, f"do_nothing/acm/{name}": 0.2, f"psnr/{name}": 36.0}
+    metrics |= {"acm/light/light": acm, "reversibility": 0.01, "do_nothing/reversibility": 0.0}
     training = {"seconds": 600.0, "device": "a processor"}
     sampling = {"guidance": None, "steps": 30}
     origin = {"training": training, "sampling": sampling}
@@ -29,6 +30,8 @@ def test_seeds_are_averaged_and_their_range_is_shown(tmp_path) -> None:
     text = results_table([tmp_path / "0.json", tmp_path / "1.json"])
     row = "| do(light) | 0.0150 [0.0100, 0.0200] | 0.2000 [0.2000, 0.2000] | 36.0 [36.0, 36.0] |"
     assert row in text
+    assert "| **ours** | 0.0150 [0.0100, 0.0200] |" in text
+    assert "| *do nothing* | 0.2000 [0.2000, 0.2000] |" in text
     assert "2 seed(s), 256 held-out images each; no guidance, 30 steps" in text
     assert "10.0 and 10.0 minutes on a processor" in text
 

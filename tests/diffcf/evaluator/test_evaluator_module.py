@@ -72,7 +72,7 @@ def test_the_best_weights_are_kept_and_not_the_last() -> None:
 def test_every_parameter_is_trained_with_mixing_and_without(small_batch, graph) -> None:
     network = partial(LocalPosteriorProjector, channels=8, condition=8)
     for mixing in (RegionMixer(), None):
-        model = FactorEvaluator(graph, network, mixing)
+        model = FactorEvaluator(graph, network, mixing=mixing)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         model.loss(small_batch["image"], small_batch["factors"]).backward()

@@ -122,8 +122,7 @@ def test_a_resample_without_a_rare_group_is_skipped() -> None:
 
 
 def test_two_processes_agree_with_one(tmp_path) -> None:
-    values, alone = _normal(9), Means()
-    alone.update(values, 0, torch.arange(9))
+    alone = _fed(list(range(9)))
     means, intervals = alone.compute(), alone.intervals(resamples=50)
     mp.spawn(_process, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
     for rank in range(2):
@@ -131,7 +130,7 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
         for case in CASES:
             assert found[case]["means"] == means, case
             assert found[case]["intervals"] == intervals, case
-            assert found[case]["own"] == len(CASES[case][rank]), "each process keeps its own rows"
+            assert found[case]["own"] == 2 * len(CASES[case][rank]), "its rows alone"
 
 
 # Which images each process sees: as many as there are, as a distributed sampler evens them out by
@@ -143,13 +142,19 @@ CASES = {
 }
 
 
+def _fed(images: list[int]) -> Means:
+    """Nine images at most, with a row in each group."""
+    metric, index = Means(), torch.tensor(images, dtype=torch.long)
+    for group in range(2 if images else 0):
+        metric.update(_normal(9, group)[index], group, index)
+    return metric
+
+
 def _process(rank: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     found = {}
     for case, images in CASES.items():
-        metric, mine = Means(), torch.tensor(images[rank], dtype=torch.long)
-        if images[rank]:
-            metric.update(_normal(9)[mine], 0, mine)
+        metric = _fed(images[rank])
         means, intervals = metric.compute(), metric.intervals(resamples=50)
         found[case] = {"means": means, "intervals": intervals, "own": sum(map(len, metric.values))}
     torch.save(found, f"{out}/{rank}.pt")
