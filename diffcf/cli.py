@@ -66,6 +66,9 @@ class DiffcfCLI(LightningCLI):
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
         if self.subcommand is not None and self.config[self.subcommand].weights_only is None:
             self.config[self.subcommand].weights_only = True
+        if self.subcommand == "test":
+            # The callback prints a table; Lightning's own would bury it under hundreds of rows.
+            self.config.test.verbose = False
 
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:

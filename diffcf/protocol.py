@@ -66,10 +66,10 @@ class Protocol:
     min_change: float = 0.05
     images: int | None = None
     steps: int = 5
-    sequence_images: int = 64
+    sequence_images: int = 32
     cycles: int = 10
-    cycle_images: int = 32
-    reverse_images: int = 64
+    cycle_images: int = 16
+    reverse_images: int = 32
     references: bool = True
     readers: tuple[Literal["ruler", "evaluator"], ...] = ("ruler", "evaluator")
     fid_images: int = 0

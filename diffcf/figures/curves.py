@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from diffcf.graph import CausalGraph
@@ -50,6 +51,7 @@ def dose_response(rows: Rows, graph: CausalGraph) -> Figure:
             levels = dose.unique()
             means = torch.stack([read[dose == level].mean() for level in levels])
             axis.plot(levels, means, "o")
+        _small(axis)
     return figure
 
 
@@ -70,6 +72,8 @@ def error_histograms(rows: Rows, graph: CausalGraph) -> Figure:
             weights = torch.full_like(errors, 1 / max(len(errors), 1))
             axis.hist(errors, bins=30, range=(0, top), weights=weights, alpha=0.6, label=label)
         axis.set(title=factor.name, xlabel="error", ylabel="share of images", yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        _small(axis)
     axes[0].legend(fontsize=6)
     return figure
 
@@ -80,11 +84,14 @@ def _panels(count: int) -> tuple[Figure, list[Any]]:
     down = -(-count // across)
     figure = Figure(figsize=(2.3 * across, 2.2 * down), dpi=150, layout="constrained")
     axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for axis in axes:
-        axis.tick_params(labelsize=6)
-        axis.title.set_fontsize(8)
-        axis.xaxis.label.set_fontsize(7)
-        axis.yaxis.label.set_fontsize(7)
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]
+
+
+def _small(axis: Any) -> None:
+    """Letters that fit a small panel."""
+    axis.tick_params(labelsize=6)
+    axis.title.set_fontsize(8)
+    axis.xaxis.label.set_fontsize(7)
+    axis.yaxis.label.set_fontsize(7)
