@@ -4,15 +4,20 @@ from diffcf.metrics.acm import ACM, absolute_counterfactual_mismatch
 from diffcf.metrics.cld import CLD
 from diffcf.metrics.composition import Composition
 from diffcf.metrics.disentanglement import DCI, IRS, dci, irs
-from diffcf.metrics.effectiveness import Effectiveness
-from diffcf.metrics.fidelity import Fidelity
+from diffcf.metrics.effectiveness import Effectiveness, effectiveness_error
+from diffcf.metrics.fidelity import (
+    Fidelity,
+    mean_absolute_error,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
 from diffcf.metrics.graph_distance import (
     EdgeF1,
     StructuralHammingDistance,
     edge_f1,
     structural_hamming_distance,
 )
-from diffcf.metrics.minimality import Minimality
+from diffcf.metrics.minimality import Minimality, excess_change
 from diffcf.metrics.rates import CounterfactualRates
 from diffcf.metrics.reversibility import Reversibility
 
@@ -32,6 +37,11 @@ __all__ = [
     "absolute_counterfactual_mismatch",
     "dci",
     "edge_f1",
+    "effectiveness_error",
+    "excess_change",
     "irs",
+    "mean_absolute_error",
+    "peak_signal_noise_ratio",
     "structural_hamming_distance",
+    "structural_similarity",
 ]

@@ -19,6 +19,7 @@ from torchmetrics.utilities import dim_zero_cat
 __all__ = ["ImageMetric", "factor_means"]
 
 UNKNOWN = -1
+CELLS = 10_000_000  # weights that a bootstrap holds at once
 
 
 class ImageMetric(Metric):
@@ -62,6 +63,9 @@ class ImageMetric(Metric):
         """Rows ``[B, Q]``, their group (``[B]`` or one for all), and which image each is of.
 
         Without ``index`` every row counts as an image of its own.
+
+        Raises:
+            ValueError: for values, groups or an index that do not fit, and for NaN.
         """
         values = values.detach().to(self.values[0])
         if values.shape != (len(values), self.quantities):
@@ -74,11 +78,21 @@ class ImageMetric(Metric):
                 f"{type(self).__name__} met a value that is NaN or infinite: fix the method or "
                 "the reader."
             )
-        rows = torch.full((len(values),), UNKNOWN, device=values.device)
-        group = torch.as_tensor(group, device=values.device).expand(len(values))
+        index = torch.full((len(values),), UNKNOWN) if index is None else index
+        group = torch.as_tensor(group, device=values.device)
+        group = group.expand(len(values)) if group.dim() == 0 else group
+        if len(group) != len(values) or len(index) != len(values):
+            raise ValueError(
+                f"{type(self).__name__} takes a group and an index for each of {len(values)} "
+                f"images, got {len(group)} and {len(index)}."
+            )
+        if ((group < 0) | (group >= self.groups)).any():
+            raise ValueError(
+                f"{type(self).__name__} has groups 0 to {self.groups - 1}, got {group.tolist()}."
+            )
         self.values.append(values)
         self.group.append(group)
-        self.index.append(rows if index is None else index.to(rows))
+        self.index.append(index.to(group))
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Values ``[n, Q]``, group ``[n]`` and image ``[n]``, each image once per group.
@@ -133,13 +147,17 @@ class ImageMetric(Metric):
         place = index.unique(return_inverse=True)[1]
         images = int(place.max()) + 1
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randint(images, (resamples, images), generator=generator)
-        counts = torch.zeros(resamples, images, dtype=values.dtype)
-        counts.scatter_add_(1, drawn, torch.ones_like(counts))
+        parts: list[dict[str, Tensor]] = []
+        # In parts, so that memory does not grow with resamples times images.
+        for count in torch.arange(resamples).split(max(1, CELLS // len(values))):
+            drawn = torch.randint(images, (len(count), images), generator=generator)
+            counts = torch.zeros(len(count), images, dtype=values.dtype)
+            counts.scatter_add_(1, drawn, torch.ones_like(counts))
+            parts.append(self._weighted(values, group, counts[:, place]))
         tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=values.dtype)
         result = {}
-        for name, value in self._weighted(values, group, counts[:, place]).items():
-            low, high = value.nanquantile(tails).tolist()
+        for name in parts[0] if parts else ():
+            low, high = torch.cat([part[name] for part in parts]).nanquantile(tails).tolist()
             result[name] = (low, high)
         return result
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from data_modules.pendulum import PendulumDataModule
 from diffcf.evaluator.card import ReadingError, card_markdown, measure_readings, reading_error
@@ -65,29 +63,6 @@ def test_batch_size_does_not_matter_and_an_image_counts_once() -> None:
     for rows in (*torch.arange(21).split(4), torch.arange(2)):
         parts.update(read[rows], factors[rows], rows)
     assert parts.compute() == whole.compute()
-
-
-def test_two_processes_agree_with_one(tmp_path) -> None:
-    read, factors = _data()
-    alone = ReadingError(GRAPH)
-    alone.update(read, factors)
-    mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for name, value in alone.compute().items():
-            torch.testing.assert_close(shared[name], value)
-
-
-def _half(rank: int, store: str, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    read, factors = _data()
-    # As a distributed sampler does, the last image is handed to both.
-    rows = torch.tensor([*range(rank, 21, 2), 20]).unique()
-    error = ReadingError(GRAPH)
-    error.update(read[rows], factors[rows], rows)
-    torch.save(error.compute(), f"{out}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_a_perfect_reader_has_no_error_anywhere(data: PendulumDataModule) -> None:

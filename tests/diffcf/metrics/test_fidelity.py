@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
@@ -115,19 +113,6 @@ def _fed(*batches: range) -> Fidelity:
 def test_batch_size_and_repeated_images_do_not_matter() -> None:
     parts = _fed(range(5), range(3, 11), range(11, 12))
     torch.testing.assert_close(parts.compute(), _fed(range(12)).compute())
-
-
-def test_two_processes_agree_with_one(tmp_path) -> None:
-    mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found, _fed(range(12)).compute())
-
-
-def _half(rank: int, store: str, out: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    torch.save(_fed(range(rank, 12, 2)).compute(), f"{out}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_bad_input_is_named() -> None:

@@ -164,6 +164,15 @@ def _process(rank: int, store: str, out: str) -> None:
 # --- errors and names ---
 
 
+def test_groups_and_index_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="groups 0 to 1, got"):
+        Means().update(torch.zeros(2), 2)
+    with pytest.raises(ValueError, match="groups 0 to 1, got"):
+        Means().update(torch.zeros(2), -1)
+    with pytest.raises(ValueError, match="for each of 3 images, got 3 and 2"):
+        Means().update(torch.zeros(3), 0, torch.arange(2))
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="Means has seen no image: update it before computing"):
         Means().compute()
