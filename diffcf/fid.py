@@ -58,9 +58,7 @@ def fid(args: Sequence[str]) -> None:
     config = parser.parse_args(list(args))
     started = time.perf_counter()
     network = load_inception().to(config.device)
-    real, generated = (
-        FolderImages(folder, config.batch_size) for folder in (config.real, config.generated)
-    )
+    real, generated = (FolderImages(f, config.batch_size) for f in (config.real, config.generated))
     statistics = real_statistics(lambda: real, network, config.cache_dir)
     quality = GenerationQuality(network, statistics).to(config.device)
     with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
@@ -160,10 +158,8 @@ def real_statistics(
         try:
             _save(measured, file)
         except OSError as error:
-            raise FidError(
-                f"The statistics of the real images cannot be written to {folder} "
-                f"({error.strerror or error}): name another folder."
-            ) from None
+            problem = f"cannot be written to {folder} ({error.strerror or error})"
+            raise FidError(f"Statistics of real images {problem}: name another folder.") from None
         return measured
 
 

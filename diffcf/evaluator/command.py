@@ -114,7 +114,7 @@ def _card(
             **model.training_record.as_dict(),
             "selected_step": model.best_step,
         },
-        "parameters": sum(p.numel() for p in model.kept.parameters()),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
         "versions": versions(),
         "config": config,
     }

@@ -1,11 +1,9 @@
 """Training of the independent evaluator.
 
-Only composites contradict a network that reads the shadow off the sun, so region mixing is taught
-as to the projector: a network of local posteriors learns from every place which region speaks for
-which factor (:meth:`LocalPosteriorProjector.local_loss`). It may be the evaluator itself, or the
-teacher of one that sees the whole picture (:mod:`diffcf.evaluator.whole_reader`), which learns from
-composites in which the teacher knows every factor's region. Weights, seed and size are the
-evaluator's own, and all images are clean (t = 0).
+It learns as the projector does, from every place of region composites
+(:meth:`LocalPosteriorProjector.local_loss`), because only composites contradict a network that
+reads the shadow off the sun. It differs in what makes it independent: its own weights, seed and
+size, and clean images only (t = 0).
 """
 
 from __future__ import annotations
@@ -39,14 +37,10 @@ class FactorEvaluator(LightningModule):
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
         network: network class of local posteriors, with the interface of
             :class:`diffcf.projector.LocalPosteriorProjector`.
-        reader: network class that reads the whole picture
-            (:class:`diffcf.evaluator.whole_reader.WholeReader`) and is kept as the evaluator; None
-            keeps ``network``.
         latents: network class that encodes whole pictures, for CLD
             (:class:`diffcf.evaluator.latents.LatentEncoder`); None for none.
         mixing: region mixing; None trains on observational images alone, as is right where factors
             do not determine each other.
-        head_start: steps before ``reader`` learns too, in which ``network`` finds the regions.
         learning_rate, weight_decay: of AdamW.
         warmup: steps of linear warm-up; the rate falls as a cosine to zero.
         clip: gradient norm allowed.
@@ -67,10 +61,8 @@ class FactorEvaluator(LightningModule):
         self,
         graph: CausalGraph | dict[str, Any],
         network: NetworkFactory = LocalPosteriorProjector,
-        reader: NetworkFactory | None = None,
         latents: NetworkFactory | None = None,
         mixing: RegionMixer | None = None,
-        head_start: int = 0,
         learning_rate: float = 2.5e-3,
         weight_decay: float = 0.01,
         warmup: int = 200,
@@ -78,13 +70,12 @@ class FactorEvaluator(LightningModule):
     ) -> None:
         super().__init__()
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
-        self.spec: NetworkSpec = network_spec(network if reader is None else reader)
-        self.network = build_network(network_spec(network), self.graph)
-        self.reader = build_network(self.spec, self.graph) if reader is not None else None
+        self.spec: NetworkSpec = network_spec(network)
+        self.network = build_network(self.spec, self.graph)
         self.latent_spec = network_spec(latents) if latents is not None else None
         spec = self.latent_spec
         self.latents = build_network(spec, self.graph) if spec is not None else None
-        self.mixing, self.head_start = mixing, head_start
+        self.mixing = mixing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.clip = warmup, clip
         self.validation_error = ReadingError(self.graph)
@@ -93,11 +84,6 @@ class FactorEvaluator(LightningModule):
         self.best_error, self.best_step = math.inf, 0
         self.training_record = TrainingRecord()
         self._judged: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-
-    @property
-    def kept(self) -> nn.Module:
-        """The network that is judged and kept as the evaluator."""
-        return self.network if self.reader is None else self.reader
 
     def loss(self, image: Tensor, factors: Tensor) -> Tensor:
         """Negative log-likelihood of every place of composites, scalar."""
@@ -111,10 +97,6 @@ class FactorEvaluator(LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch["image"], batch["factors"])
-        if self.reader is not None:
-            reader_loss = self._reader_loss(self.reader, batch["image"], batch["factors"])
-            self.log("train/reader", reader_loss)
-            loss = loss + reader_loss
         if self.latents is not None:
             # They share no weights: the sum trains each as if it were alone.
             latent_loss = self.latents.loss(batch["image"])
@@ -128,18 +110,6 @@ class FactorEvaluator(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def _reader_loss(self, reader: nn.Module, image: Tensor, factors: Tensor) -> Tensor:
-        """Of composites in which the local network knows every factor's region, and of images."""
-        if self.global_step < self.head_start:
-            # Every parameter takes part in every step, as DDP expects.
-            return 0.0 * torch.stack([parameter.sum() for parameter in reader.parameters()]).sum()
-        if self.mixing is not None:
-            composite = self.mixing.for_generator(image, factors, self.network)
-            self.log("train/mixed", composite.mixed.float().mean())
-            image, factors = composite.image, composite.factors
-        loss: Tensor = reader.loss(image, factors)  # type: ignore[operator]
-        return loss
-
     # --- selection ---
 
     def on_validation_epoch_start(self) -> None:
@@ -148,8 +118,8 @@ class FactorEvaluator(LightningModule):
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         if batch_idx == 0:
             # What is judged is what is kept, even if a callback has put averaged weights in.
-            self._judged = (_copy(self.kept), _copy(self.latents))
-        read = read_factors(self.kept, self.graph, batch["image"])
+            self._judged = (_copy(self.network), _copy(self.latents))
+        read = read_factors(self.network, self.graph, batch["image"])
         self.validation_error.update(read, batch["factors"], batch["index"])
 
     def on_validation_epoch_end(self) -> None:
@@ -186,7 +156,7 @@ class FactorEvaluator(LightningModule):
         }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        for network in (self.network, self.reader, self.latents):
+        for network in (self.network, self.latents):
             if network is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 

@@ -28,8 +28,6 @@ def _tiny(folder: Path) -> Path:
     small = {"image_size": 32, "batch_size": 8, "train_size": 32, "val_size": 6, "test_size": 10}
     config["data"]["init_args"] |= small
     config["model"]["network"]["init_args"] |= {"channels": 8, "condition": 8}
-    config["model"]["reader"]["init_args"] = {"image_size": 32, "channels": 8, "hidden": 16}
-    config["model"]["head_start"] = 1
     config["model"]["latents"]["init_args"] = {"image_size": 32, "latents": 4, "channels": 4}
     config["trainer"] |= {
         "max_steps": 4,

@@ -171,6 +171,7 @@ def test_the_metric_knows_neither_batches_nor_repeats(tmp_path) -> None:
     assert float(again["sfid"]) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_no_image_is_an_error(tmp_path) -> None:
     quality = GenerationQuality(Projection(), _statistics(_images(4), tmp_path))
     with pytest.raises(ValueError, match="has seen 0 image"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from diffcf.metrics import inception, lpips
-from diffcf.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.metrics.frechet import GaussianStatistics, frechet_distance
 from diffcf.metrics.inception import (
     FidUnavailable,
     InceptionFeatures,
@@ -158,13 +158,8 @@ def test_torchmetrics_takes_the_network_as_it_is(network) -> None:
 @needs_weights
 def test_a_set_is_at_no_distance_from_itself_and_blur_shows(network) -> None:
     images = _images(8)
-    pool, spatial = network.features(images)
-    real = RealStatistics(GaussianStatistics.of(pool), GaussianStatistics.of(spatial), pool)
-    quality = GenerationQuality(network, real)
-    found = []
-    for shown in (images, nn.functional.avg_pool2d(images, 3, 1, 1)):
-        quality.reset()
-        quality.update(shown)
-        found.append(quality.compute())
-    assert found[0]["fid"] < 1e-3 < 1 < found[1]["fid"]
-    assert found[0]["sfid"] < 1e-3 < 1 < found[1]["sfid"]
+    blurred = nn.functional.avg_pool2d(images, 3, 1, 1)
+    for sharp, soft in zip(network.features(images), network.features(blurred), strict=True):
+        # Of few features, since roots of 2048 × 2048 matrices take seconds.
+        a, b = (GaussianStatistics.of(part[:, :200]) for part in (sharp, soft))
+        assert frechet_distance(a, a) < 1e-6 < 0.1 < frechet_distance(a, b)
