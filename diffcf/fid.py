@@ -70,8 +70,7 @@ def fid(args: Sequence[str]) -> None:
     print(f"KID   {result['kid']:.6f} ± {result['kid_std']:.6f}")
     seconds, device = time.perf_counter() - started, device_name(torch.device(config.device))
     print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {device}")
-    note = bias_note(len(generated), len(real))
-    if note is not None:
+    if note := bias_note(len(generated), len(real)):
         print(note)
 
 
