@@ -19,9 +19,9 @@ from torch import Tensor
 
 from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
+from diffcf.counterfactual_module import CounterfactualModule, load_method
 from diffcf.evaluation import CounterfactualEvaluation
 from diffcf.intervention import Intervention
-from diffcf.module import DiffusionCounterfactuals
 from diffcf.protocol import Protocol
 from diffcf.report import describe, device_name, versions, write_json
 from diffcf.tables import markdown
@@ -54,7 +54,7 @@ def ablate(args: Sequence[str]) -> None:
     if built.data is None or not built.variants:
         parser.error("name --data and --variants, or a --config that does")
     started = time.perf_counter()
-    model = DiffusionCounterfactuals.load_from_checkpoint(built.ckpt)
+    model = load_method(built.ckpt)
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)
@@ -81,7 +81,7 @@ def ablate(args: Sequence[str]) -> None:
 
 
 def measure(
-    model: DiffusionCounterfactuals,
+    model: CounterfactualModule,
     data: Any,
     variants: dict[str, Sampling],
     images: int,
@@ -97,7 +97,7 @@ def measure(
     protocol = Protocol(images=images, steps=0, cycles=0, reverse_images=0, seed=seed)
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
-        engine = model.engine(variant)
+        engine = model.method(variant)
         evaluation = CounterfactualEvaluation(model.graph, factors, protocol, data.scene, noise)
         for batch in data.test_dataloader():
             keep = batch["index"] < images
@@ -115,13 +115,13 @@ def measure(
 
 
 def _time_ratio(
-    model: DiffusionCounterfactuals, variant: Sampling, plain: Sampling, image: Tensor
+    model: CounterfactualModule, variant: Sampling, plain: Sampling, image: Tensor
 ) -> float:
     """Least sampling time of either; the two take turns, so that a busy machine slows both."""
     if variant == plain:
         return 1.0
     nothing = Intervention.none(image.new_zeros(len(image), len(model.graph)))
-    worlds = [model.engine(sampling).abduct(image) for sampling in (variant, plain)]
+    worlds = [model.method(sampling).abduct(image) for sampling in (variant, plain)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_TURNS):
         for world, taken in zip(worlds, times, strict=True):

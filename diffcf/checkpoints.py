@@ -49,24 +49,27 @@ def spec_of(checkpoint: Any, name: str = "This checkpoint") -> dict[str, Any]:
 
 
 class TrainingRecord:
-    """Steps, seconds, seed and device of a training, over all its resumed parts."""
+    """Steps, seconds (wall, processor), seed and device of a training, over its resumed parts."""
 
     def __init__(self, record: dict[str, Any] | None = None) -> None:
         self._record = dict(record or {})
-        self._clock: float | None = None
+        self._clocks: tuple[float, float] | None = None
 
     def start(self) -> None:
         """Start the clock: training begins or goes on."""
-        self._clock = time.perf_counter()
+        self._clocks = (time.perf_counter(), time.process_time())
 
     def update(self, step: int, device: torch.device) -> dict[str, Any]:
         """The record as of now."""
-        if self._clock is not None:
-            now = time.perf_counter()
-            seconds = self._record.get("seconds", 0.0) + now - self._clock
-            self._clock = now
+        if self._clocks is not None:
+            now = (time.perf_counter(), time.process_time())
+            wall, processor = (b - a for a, b in zip(self._clocks, now, strict=True))
+            self._clocks = now
             self._record = {
-                "seconds": round(seconds, 1),
+                "seconds": round(self._record.get("seconds", 0.0) + wall, 1),
+                "processor_seconds": round(
+                    self._record.get("processor_seconds", 0.0) + processor, 1
+                ),
                 "steps": step,
                 "seed": os.environ.get("PL_GLOBAL_SEED"),
                 "device": device_name(device),

@@ -16,6 +16,7 @@ from data_modules.faces_folder import faces
 from data_modules.tables import DataError
 from diffcf.ablation import ablate
 from diffcf.checkpoints import CheckpointError
+from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.data_report import data
 from diffcf.evaluator.command import evaluator
 from diffcf.export import export
@@ -24,7 +25,6 @@ from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.loading_speed import loading_speed
 from diffcf.metrics.inception import FidError
-from diffcf.module import DiffusionCounterfactuals
 from diffcf.protocol import ProtocolError
 from diffcf.tables import ResultsError, table
 
@@ -59,7 +59,10 @@ class DiffcfCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
-            "data.graph", "model.graph", compute_fn=CausalGraph.to_dict, apply_on="instantiate"
+            "data.graph",
+            "model.init_args.graph",
+            compute_fn=CausalGraph.to_dict,
+            apply_on="instantiate",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -74,8 +77,9 @@ class DiffcfCLI(LightningCLI):
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
     """Parse and, unless ``run`` is off, run."""
     return DiffcfCLI(
-        DiffusionCounterfactuals,
+        CounterfactualModule,
         LightningDataModule,
+        subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
         # A test writes beside its fit: the second config replaces the first.

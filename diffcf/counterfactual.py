@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity
 from diffcf.guidance import Guidance, GuidedDenoiser, NoGuidance
 from diffcf.intervention import Do, Intervention
-from diffcf.method import Counterfactual
+from diffcf.method import NO_READER, Counterfactual, check_image
 from diffcf.sampling import ddim_invert, ddim_sample, time_grid
 
 __all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
@@ -76,7 +76,8 @@ class CounterfactualEngine:
 
     Args:
         generator: ``(x_t, t, factors) -> v``.
-        projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, E]`` of the code.
+        projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, E]`` of the code;
+            None where factors are always given and nothing guides.
         nscm: with ``abduct``, ``predict`` and ``graph``.
         sampling: how images are drawn.
     """
@@ -84,7 +85,7 @@ class CounterfactualEngine:
     def __init__(
         self,
         generator: nn.Module,
-        projector: nn.Module,
+        projector: nn.Module | None,
         nscm: Any,
         sampling: Sampling = Sampling(),
     ) -> None:
@@ -101,10 +102,13 @@ class CounterfactualEngine:
             factors: ``[B, K]`` in [0, 1] units where observed; None has the projector read them.
 
         Raises:
-            ValueError: for an image of the wrong shape or with non-finite pixels.
+            ValueError: for an image of the wrong shape or with non-finite pixels, and where there
+                is no projector to read factors.
         """
-        _check_image(image)
+        check_image(image)
         if factors is None:
+            if self.projector is None:
+                raise ValueError(NO_READER)
             posterior = self.projector(image, image.new_zeros(len(image)))
             factors = self.nscm.graph.decode(posterior.mean)
         exogenous = self.nscm.abduct(factors)
@@ -121,11 +125,17 @@ class CounterfactualEngine:
         target = self.nscm.predict(
             abducted.factors, abducted.exogenous, intervention.values, intervention.mask
         )
-        code = self.nscm.graph.encode(target)
-        denoiser = self.guidance.wrap(self._denoiser(target), self.projector, code)
+        denoiser = self._steered(abducted, target)
         image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
         trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
+
+    def _steered(self, abducted: Abducted, target: Tensor) -> Denoiser:
+        """The denoiser that leads from the abducted x_T to an image of the factors ``target``."""
+        if self.projector is None:
+            return self._denoiser(target)
+        code = self.nscm.graph.encode(target)
+        return self.guidance.wrap(self._denoiser(target), self.projector, code)
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""
@@ -143,12 +153,3 @@ class CounterfactualEngine:
 
     def _times(self, like: Tensor) -> Tensor:
         return time_grid(self.sampling.steps, self.sampling.t_max, like.device)
-
-
-def _check_image(image: Tensor) -> None:
-    if image.dim() != 4:
-        raise ValueError(f"Images must be [B, C, H, W], got shape {tuple(image.shape)}.")
-    broken = ~torch.isfinite(image).flatten(1).all(dim=1)
-    if broken.any():
-        first = int(broken.nonzero()[0])
-        raise ValueError(f"Image {first} of the batch has NaN or infinite pixels: drop it.")

@@ -11,11 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from diffcf.intervention import Do, Intervention
 
-__all__ = ["Counterfactual", "CounterfactualMethod", "World", "predict_in_turn"]
+__all__ = [
+    "NO_READER",
+    "Counterfactual",
+    "CounterfactualMethod",
+    "World",
+    "check_image",
+    "predict_in_turn",
+]
+
+NO_READER = "This method reads no factors off images: give the observed ones to abduct."
 
 
 @dataclass(frozen=True)
@@ -77,3 +87,13 @@ def predict_in_turn(world: World, interventions: Sequence[Intervention]) -> list
             world = world.seen_in(answers[-1])
         answers.append(world.predict(held))
     return answers
+
+
+def check_image(image: Tensor) -> None:
+    """Raises ValueError unless images are ``[B, C, H, W]`` and finite."""
+    if image.dim() != 4:
+        raise ValueError(f"Images must be [B, C, H, W], got shape {tuple(image.shape)}.")
+    broken = ~torch.isfinite(image).flatten(1).all(dim=1)
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        raise ValueError(f"Image {first} of the batch has NaN or infinite pixels: drop it.")

@@ -11,36 +11,25 @@ term is logged by name as ``train/<term>`` and has its weight in YAML.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffcf.checkpoints import (
-    SPEC_KEY,
-    CheckpointError,
-    TrainingRecord,
-    read_checkpoint,
-    spec_of,
-)
 from diffcf.counterfactual import CounterfactualEngine, Sampling
+from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.diffusion import add_noise, haunted_noise, stratified_times, velocity
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
-from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.networks import NetworkFactory
 from diffcf.nscm import NSCM
-from diffcf.projector import LocalPosteriorProjector
-from diffcf.schedule import warm_cosine
+from diffcf.projector import FactorPosterior, LocalPosteriorProjector
 
 __all__ = ["DiffusionCounterfactuals"]
 
 
-class DiffusionCounterfactuals(LightningModule):
+class DiffusionCounterfactuals(CounterfactualModule):
     """Generator, projector and NSCM over one causal graph.
 
     Args:
@@ -49,25 +38,21 @@ class DiffusionCounterfactuals(LightningModule):
         projector: network class that reads the factors from noisy images.
         nscm: network class of the structural causal model.
         mixing: region mixing; None trains on observational images alone.
-        weights: weight of each loss term; terms that are not named have weight 1.
         factor_dropout: probability that the generator is not told a factor.
         all_dropout: probability that it is told none, which keeps it usable unconditionally.
         ghost: amplitude of other images' ghosts in the generator's noise; see
             :func:`diffcf.diffusion.haunted_noise`.
         projector_share: part of each batch that the projector is trained on.
-        head_start: steps in which projector and NSCM train alone, until the projector can tell
-            which region speaks for which factor.
-        learning_rate: of generator and NSCM, by AdamW.
-        projector_learning_rate, weight_decay: likewise.
-        warmup: steps of linear warm-up, after which a rate falls as a cosine to zero.
-        clip: gradient norm allowed to each network; they are clipped apart, so that a steep
-            likelihood in one does not hold up the others.
-
-    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
-
-    Raises:
-        FloatingPointError: when a loss term is not finite, with the step and the term named.
+        head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
+            until the projector can tell which region speaks for which factor.
+        projector_learning_rate: of the projector; the others take ``learning_rate``.
+        kwargs: optimisation, see :class:`CounterfactualModule`.
     """
+
+    reads = True
+    generator: Any
+    projector: Any
+    nscm: Any
 
     def __init__(
         self,
@@ -76,34 +61,21 @@ class DiffusionCounterfactuals(LightningModule):
         projector: NetworkFactory = LocalPosteriorProjector,
         nscm: NetworkFactory = NSCM,
         mixing: RegionMixer | None = None,
-        weights: dict[str, float] | None = None,
         factor_dropout: float = 0.05,
         all_dropout: float = 0.1,
         ghost: float = 0.5,
         projector_share: float = 0.5,
-        head_start: int = 0,
-        learning_rate: float = 1.5e-3,
+        head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
-        weight_decay: float = 0.01,
-        warmup: int = 200,
-        clip: float = 1.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
-        factories = {"generator": generator, "projector": projector, "nscm": nscm}
-        self.spec: dict[str, NetworkSpec] = {n: network_spec(f) for n, f in factories.items()}
-        self.generator = build_network(self.spec["generator"], self.graph)
-        self.projector = build_network(self.spec["projector"], self.graph)
-        self.nscm = build_network(self.spec["nscm"], self.graph)
+        networks = {"generator": generator, "projector": projector, "nscm": nscm}
+        super().__init__(graph, networks, **kwargs)
         self.mixing = mixing
-        self.weights = dict(weights or {})
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.ghost, self.projector_share = ghost, projector_share
         self.head_start = head_start
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.projector_learning_rate = projector_learning_rate
-        self.warmup, self.clip = warmup, clip
-        self.training_record = TrainingRecord()
 
     # --- losses ---
 
@@ -114,7 +86,7 @@ class DiffusionCounterfactuals(LightningModule):
         # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
         terms |= self.nscm.loss(factors)
         mixed = image.new_zeros(())
-        if self.training and self.global_step < self.head_start:
+        if self.training and self.progress < self.head_start:
             # Every parameter takes part in every step, as DDP expects.
             idle = [parameter.sum() for parameter in self.generator.parameters()]
             terms["generator"] = 0.0 * torch.stack(idle).sum()
@@ -147,104 +119,23 @@ class DiffusionCounterfactuals(LightningModule):
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
         return self.projector.local_loss(posterior, targets, novelty)
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        terms = self.losses(batch["image"], batch["factors"])
-        self.log("train/mixed", terms.pop("mixed"))
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
-                    "learning_rate, or look at the batch."
-                )
-        weighted = [self.weights.get(name, 1.0) * value for name, value in terms.items()]
-        total = torch.stack(weighted).sum()
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        self.log("train/loss", total, prog_bar=True)
-        return total
+    def read(self, image: Tensor) -> Tensor:
+        return self._read(image).mean
 
-    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        terms = self.losses(batch["image"], batch["factors"])
-        terms.pop("mixed")
-        size = len(batch["image"])
-        self.log_dict(
-            {f"val/{name}": value for name, value in terms.items()}, batch_size=size, sync_dist=True
-        )
-
-    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Nothing of its own: callbacks measure."""
+    def _read(self, image: Tensor) -> FactorPosterior:
+        return self.projector(image, image.new_zeros(len(image)))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """What the projector reads and the NSCM abducts; counterfactuals are a callback's work."""
         image = batch["image"]
-        posterior = self.projector(image, image.new_zeros(len(image)))
+        posterior = self._read(image)
         factors = self.graph.decode(posterior.mean)
         exogenous = self.nscm.abduct(factors)
         return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
 
-    # --- optimisation ---
+    def rate_of(self, name: str) -> tuple[float, float]:
+        rate = self.projector_learning_rate if name == "projector" else self.learning_rate
+        return rate, self.head_start if name == "generator" else 0.0
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        rates = {
-            self.generator: (self.learning_rate, self.head_start),
-            self.projector: (self.projector_learning_rate, 0),
-            self.nscm: (self.learning_rate, 0),
-        }
-        groups = [{"params": n.parameters(), "lr": rate} for n, (rate, _) in rates.items()]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            [partial(warm_cosine, start, total, self.warmup) for _, start in rates.values()],
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        for network in (self.generator, self.projector, self.nscm):
-            nn.utils.clip_grad_norm_(network.parameters(), self.clip)
-
-    # --- use ---
-
-    def engine(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
-        """A counterfactual engine on these networks."""
+    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
         return CounterfactualEngine(self.generator, self.projector, self.nscm, sampling)
-
-    # --- checkpoints ---
-
-    def on_fit_start(self) -> None:
-        self.training_record.start()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[SPEC_KEY] = {
-            "graph": self.graph.to_dict(),
-            "networks": self.spec,
-            "training": self.training_record.update(self.global_step, self.device),
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        spec = spec_of(checkpoint)
-        graph = CausalGraph.from_dict(spec["graph"])
-        if graph != self.graph:
-            raise CheckpointError(
-                f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
-                "take the config the checkpoint was trained with."
-            )
-        self.training_record = TrainingRecord(spec["training"])
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu"
-    ) -> DiffusionCounterfactuals:
-        """The model of a checkpoint, with its (EMA) weights, in evaluation mode.
-
-        Raises:
-            CheckpointError: when the file is missing, unreadable or not one of ours.
-        """
-        checkpoint = read_checkpoint(checkpoint_path, map_location)
-        spec = spec_of(checkpoint)
-        model = cls(spec["graph"], **spec["networks"])
-        model.training_record = TrainingRecord(spec["training"])
-        model.load_state_dict(checkpoint["state_dict"])
-        return model.to(map_location).eval()

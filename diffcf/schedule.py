@@ -7,16 +7,18 @@ import math
 __all__ = ["warm_cosine"]
 
 
-def warm_cosine(start: int, total: int, warmup: int, step: int) -> float:
-    """Factor of the learning rate: a linear warm-up from ``start``, then a cosine to ``total``.
+def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
+    """Factor of the learning rate: a linear warm-up from ``start``, then a cosine down to zero.
 
-    The warm-up takes a fifth of the steps at most.
+    Args:
+        progress: how much of the training is over, in [0, 1], by steps or by time.
+        warmup: share of what follows ``start`` that the warm-up takes.
+        start: when the part that is trained enters, in [0, 1).
 
-    >>> [round(warm_cosine(2, 12, 2, step), 2) for step in (0, 2, 3, 4, 8, 12)]
-    [0.5, 0.5, 1.0, 1.0, 0.5, 0.0]
+    >>> [round(warm_cosine(p, 0.2, start=0.5), 2) for p in (0.5, 0.55, 0.6, 0.8, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    step, total = max(0, step - start), max(1, total - start)
-    warmup = max(1, min(warmup, total // 5))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup))))
+    own = (progress - start) / (1 - start)
+    if own < warmup:
+        return max(0.0, own / warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (own - warmup) / (1 - warmup))))

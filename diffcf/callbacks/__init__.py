@@ -1,8 +1,15 @@
 """Lightning callbacks: measuring counterfactuals, checkpoints, and resuming exactly."""
 
+from diffcf.callbacks.budget import TrainingBudget
 from diffcf.callbacks.checkpoint import LastCheckpoint
 from diffcf.callbacks.counterfactual import CounterfactualCallback
 from diffcf.callbacks.random_state import RandomState
 from diffcf.callbacks.writer import CounterfactualWriter
 
-__all__ = ["CounterfactualCallback", "CounterfactualWriter", "LastCheckpoint", "RandomState"]
+__all__ = [
+    "CounterfactualCallback",
+    "CounterfactualWriter",
+    "LastCheckpoint",
+    "RandomState",
+    "TrainingBudget",
+]

@@ -152,7 +152,7 @@ class CounterfactualCallback(Callback):
         if not chosen.any():
             return
         image, index = batch["image"][chosen], batch["index"][chosen]
-        answered = self._evaluation.update(pl_module.engine(self.sampling), image, index)
+        answered = self._evaluation.update(pl_module.method(self.sampling), image, index)
         self._answered = self._answered or answered
         if self._readout is not None:
             self._readout.update(image, batch["factors"][chosen], index)

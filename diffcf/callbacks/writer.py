@@ -47,7 +47,7 @@ class CounterfactualWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         model: Any = pl_module
-        abducted = model.engine(self.sampling).abduct(batch["image"])
+        abducted = model.method(self.sampling).abduct(batch["image"])
         answer = abducted.predict(self.do)
         self.out.mkdir(parents=True, exist_ok=True)
         graph = model.graph

@@ -19,24 +19,26 @@ __all__ = ["ModelReadout"]
 
 
 class ModelReadout:
-    """DCI and IRS of what the projector reads off clean images; distance of a learned graph.
+    """DCI and IRS of what a method reads off clean images; distance of a learned graph.
 
     Args:
-        model: with ``graph``, ``projector`` and ``nscm``, as
-            :class:`diffcf.module.DiffusionCounterfactuals`.
+        model: a :class:`diffcf.counterfactual_module.CounterfactualModule`. Nothing is measured of
+            one that reads nothing and learns no graph.
     """
 
     def __init__(self, model: Any) -> None:
         self.model, self.graph = model, model.graph
-        self.metrics = {"DCI": DCI(self.graph), "IRS": IRS(self.graph)}
+        kinds = {"DCI": DCI, "IRS": IRS} if model.reads else {}
+        self.metrics = {name: kind(self.graph) for name, kind in kinds.items()}
         for metric in self.metrics.values():
             metric.to(model.device)
 
     @torch.no_grad()
     def update(self, image: Tensor, factors: Tensor, index: Tensor) -> None:
         """Read images ``[B, C, H, W]`` of known factors ``[B, K]``."""
-        posterior = self.model.projector(image, image.new_zeros(len(image)))
-        code = self._one_number_each(posterior.mean)
+        if not self.metrics:
+            return
+        code = self._one_number_each(self.model.read(image))
         for metric in self.metrics.values():
             metric.update(code, factors, index)
 
@@ -52,7 +54,8 @@ class ModelReadout:
                 rank_zero_info(f"{name} is left out: {error}")
                 continue
             result |= {key: float(value) for key, value in values.items()}
-        learned = learned_adjacency(self.model.nscm)
+        nscm = getattr(self.model, "nscm", None)
+        learned = learned_adjacency(nscm) if nscm is not None else None
         if learned is not None:
             true = self.graph.adjacency
             result["graph/shd"] = float(structural_hamming_distance(learned.cpu(), true))

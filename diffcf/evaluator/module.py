@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ class FactorEvaluator(LightningModule):
         mixing: region mixing; None trains on observational images alone, as is right where factors
             do not determine each other.
         learning_rate, weight_decay: of AdamW.
-        warmup: steps of linear warm-up; the rate falls as a cosine to zero.
+        warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
         clip: gradient norm allowed.
 
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
@@ -65,7 +64,7 @@ class FactorEvaluator(LightningModule):
         mixing: RegionMixer | None = None,
         learning_rate: float = 2.5e-3,
         weight_decay: float = 0.01,
-        warmup: int = 200,
+        warmup: float = 0.065,
         clip: float = 1.0,
     ) -> None:
         super().__init__()
@@ -148,8 +147,9 @@ class FactorEvaluator(LightningModule):
             fused=True,
         )
         total = int(self.trainer.estimated_stepping_batches)
-        rate = partial(warm_cosine, 0, total, self.warmup)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warm_cosine(step / max(1, total), self.warmup)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

@@ -25,10 +25,11 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
         "test_size": 6,
         **data,
     }
-    config["model"]["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
-    config["model"]["projector"]["init_args"] |= {"channels": 8}
-    if config["model"]["mixing"]:
-        config["model"]["head_start"] = 2
+    model = config["model"]["init_args"]
+    model["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
+    model["projector"]["init_args"] |= {"channels": 8}
+    if model["mixing"]:
+        model["head_start"] = 0.33
     config["trainer"] |= {
         "accelerator": "cpu",
         "precision": "32-true",

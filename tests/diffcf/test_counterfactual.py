@@ -15,7 +15,7 @@ SHORT = Sampling(steps=4)
 def test_one_abduction_serves_any_number_of_interventions(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    engine = model.eval().engine(SHORT)
+    engine = model.eval().method(SHORT)
     calls = []
     model.generator.register_forward_hook(lambda *_: calls.append(1))
     abducted = engine.abduct(small_batch["image"], small_batch["factors"])
@@ -29,7 +29,7 @@ def test_one_abduction_serves_any_number_of_interventions(
 def test_the_null_intervention_keeps_the_factors_exactly(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    abducted = model.eval().engine(SHORT).abduct(small_batch["image"], small_batch["factors"])
+    abducted = model.eval().method(SHORT).abduct(small_batch["image"], small_batch["factors"])
     assert torch.equal(abducted.predict({}).factors, small_batch["factors"])
 
 
@@ -37,7 +37,7 @@ def test_roots_and_non_descendants_never_move(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
     factors = small_batch["factors"]
-    abducted = model.eval().engine(SHORT).abduct(small_batch["image"], factors)
+    abducted = model.eval().method(SHORT).abduct(small_batch["image"], factors)
     leaf = abducted.predict({"shadow_length": 0.9}).factors
     assert torch.equal(leaf[:, [0, 1, 3]], factors[:, [0, 1, 3]])
     root = abducted.predict({"light": 0.9, "angle": 0.1}).factors
@@ -47,7 +47,7 @@ def test_roots_and_non_descendants_never_move(
 def test_every_sample_may_have_its_own_value_and_its_own_factor(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    engine, factors = model.eval().engine(SHORT), small_batch["factors"]
+    engine, factors = model.eval().method(SHORT), small_batch["factors"]
     abducted = engine.abduct(small_batch["image"], factors)
     values = torch.linspace(0, 1, 8)
     torch.testing.assert_close(abducted.predict({"angle": values}).factors[:, 0], values)
@@ -60,7 +60,7 @@ def test_every_sample_may_have_its_own_value_and_its_own_factor(
 def test_a_sequence_holds_what_was_set_and_draws_on_the_last_image(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    engine = model.eval().engine(SHORT)
+    engine = model.eval().method(SHORT)
     world = engine.abduct(small_batch["image"], small_batch["factors"])
     dos = [{"shadow_length": 0.8}, {"angle": 0.3}, {"shadow_length": 0.1}]
     steps = [engine.intervention(do, world.image) for do in dos]
@@ -73,7 +73,7 @@ def test_a_sequence_holds_what_was_set_and_draws_on_the_last_image(
 def test_guidance_leaves_a_trace_and_needs_no_grad_mode_of_the_caller(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    engine = model.eval().engine(Sampling(GaussNewtonGuidance(), steps=4))
+    engine = model.eval().method(Sampling(GaussNewtonGuidance(), steps=4))
     with torch.no_grad():
         answer = engine.abduct(small_batch["image"]).predict({"light": 0.4})
     assert len(answer.trace) == 4
@@ -82,7 +82,7 @@ def test_guidance_leaves_a_trace_and_needs_no_grad_mode_of_the_caller(
 
 
 def test_bad_images_are_named(model: DiffusionCounterfactuals, small_batch: dict) -> None:
-    engine = model.eval().engine(SHORT)
+    engine = model.eval().method(SHORT)
     broken = small_batch["image"].clone()
     broken[3, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="Image 3 of the batch has NaN or infinite"):

@@ -81,6 +81,6 @@ def test_each_experiment_fits_tests_and_answers(
     model = DiffusionCounterfactuals.load_from_checkpoint(checkpoint)
     batch = next(iter(built.datamodule.test_dataloader()))
     first = model.graph.names[0]
-    answer = model.engine().abduct(batch["image"]).predict({first: 1.0})  # the last category
+    answer = model.method().abduct(batch["image"]).predict({first: 1.0})  # the last category
     assert answer.image.shape == batch["image"].shape and torch.isfinite(answer.image).all()
     assert (answer.factors[:, 0] == 1).all()

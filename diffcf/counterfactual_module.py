@@ -1,0 +1,236 @@
+"""What every trained method is: a LightningModule of networks over one causal graph.
+
+Ours (:mod:`diffcf.module`) and its peers (:mod:`diffcf.baselines`) state their networks, their
+losses and how they answer; optimisation, schedules, logging and checkpoints are the same for all,
+so that a comparison compares methods.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from diffcf.checkpoints import (
+    SPEC_KEY,
+    CheckpointError,
+    TrainingRecord,
+    read_checkpoint,
+    spec_of,
+)
+from diffcf.counterfactual import Sampling
+from diffcf.graph import CausalGraph
+from diffcf.method import NO_READER, CounterfactualMethod
+from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.schedule import warm_cosine
+
+__all__ = ["CounterfactualModule", "load_method"]
+
+
+class CounterfactualModule(LightningModule, ABC):
+    """Networks over one causal graph that together answer interventions.
+
+    A method is one subclass: its constructor names its networks, :meth:`losses` trains them and
+    :meth:`method` answers. Every network becomes an attribute of its name.
+
+    Args:
+        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        networks: network classes, partials of them or descriptions, by name.
+        settings: further constructor arguments (text and numbers) without which a checkpoint would
+            answer otherwise than the model that wrote it.
+        learning_rate: of all networks, by AdamW; :meth:`rate_of` may set one apart.
+        weight_decay: likewise.
+        warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
+        clip: gradient norm allowed to each network; they are clipped apart, so that a steep
+            likelihood in one does not hold up the others.
+        weights: weight of each loss term; terms that are not named have weight 1.
+
+    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
+
+    Raises:
+        FloatingPointError: when a loss term is not finite, with the step and the term named.
+    """
+
+    reads = False
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        networks: Mapping[str, NetworkFactory | NetworkSpec],
+        settings: Mapping[str, Any] | None = None,
+        learning_rate: float = 1.5e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.035,
+        clip: float = 1.0,
+        weights: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
+        self.spec: dict[str, NetworkSpec] = {n: network_spec(f) for n, f in networks.items()}
+        for name, spec in self.spec.items():
+            setattr(self, name, build_network(spec, self.graph))
+        self.settings = dict(settings or {})
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup, self.clip = warmup, clip
+        self.weights = dict(weights or {})
+        self.time_spent: float | None = None
+        self.training_record = TrainingRecord()
+
+    # --- what a method states ---
+
+    @abstractmethod
+    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        """Every loss term by name (scalars); those without gradient are logged only."""
+
+    @abstractmethod
+    def method(self, sampling: Sampling = Sampling()) -> CounterfactualMethod:  # noqa: B008
+        """Answers with these networks; ``sampling`` is for those that draw by diffusion."""
+
+    def read(self, image: Tensor) -> Tensor:
+        """The factors' code ``[B, E]`` that the method itself reads off clean images.
+
+        Only where ``reads`` says that it does.
+        """
+        raise NotImplementedError(NO_READER)
+
+    def rate_of(self, name: str) -> tuple[float, float]:
+        """Learning rate of the network ``name``, and the progress at which it starts to learn."""
+        return self.learning_rate, 0.0
+
+    # --- training ---
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is over, in [0, 1]; by time where a budget counts it."""
+        if self.time_spent is not None:
+            return self.time_spent
+        if self._trainer is None:
+            return 0.0
+        return self.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        terms = self.losses(batch["image"], batch["factors"])
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise FloatingPointError(
+                    f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
+                    "learning_rate, or look at the batch."
+                )
+        weighted = [self.weights.get(n, 1.0) * v for n, v in terms.items() if v.requires_grad]
+        total = torch.stack(weighted).sum()
+        self.log_dict({f"train/{name}": value for name, value in terms.items()})
+        self.log("train/loss", total, prog_bar=True)
+        return total
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        terms = {f"val/{n}": v for n, v in self.losses(batch["image"], batch["factors"]).items()}
+        self.log_dict(terms, batch_size=len(batch["image"]), sync_dist=True)
+
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Nothing of its own: callbacks measure."""
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Any:
+        """Nothing of its own: callbacks draw."""
+
+    def networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """The networks by name."""
+        return ((name, getattr(self, name)) for name in self.spec)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        groups: list[dict[str, Any]] = []
+        schedules: list[Callable[[int], float]] = []
+        for name, network in self.networks():
+            rate, start = self.rate_of(name)
+            groups.append({"params": network.parameters(), "lr": rate})
+            schedules.append(partial(self._rate, start))
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _rate(self, start: float, step: int) -> float:
+        return warm_cosine(self.progress, self.warmup, start)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for _, network in self.networks():
+            nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+
+    # --- checkpoints ---
+
+    def on_fit_start(self) -> None:
+        self.training_record.start()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[SPEC_KEY] = {
+            "method": f"{type(self).__module__}.{type(self).__qualname__}",
+            "graph": self.graph.to_dict(),
+            "networks": self.spec,
+            "settings": self.settings,
+            "training": self.training_record.update(self.global_step, self.device),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        spec = spec_of(checkpoint)
+        graph = CausalGraph.from_dict(spec["graph"])
+        if graph != self.graph:
+            raise CheckpointError(
+                f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
+                "take the config the checkpoint was trained with."
+            )
+        self.training_record = TrainingRecord(spec["training"])
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu"
+    ) -> Self:
+        """The model of a checkpoint, with its (EMA) weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: when the file is missing, unreadable, not one of ours, or of another
+                method.
+        """
+        model = load_method(checkpoint_path, map_location)
+        if not isinstance(model, cls):
+            raise CheckpointError(
+                f"Checkpoint {checkpoint_path} holds a {type(model).__name__}, not a "
+                f"{cls.__name__}: load it as what it is (diffcf.load_method)."
+            )
+        return model
+
+
+def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> CounterfactualModule:
+    """The trained method of a checkpoint, whichever it is, in evaluation mode.
+
+    Raises:
+        CheckpointError: when the file is missing, unreadable or not one of ours.
+    """
+    checkpoint = read_checkpoint(path, map_location)
+    spec = spec_of(checkpoint)
+    method = _method_class(spec.get("method", "diffcf.module.DiffusionCounterfactuals"), path)
+    model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
+    model.training_record = TrainingRecord(spec["training"])
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.to(map_location).eval()
+
+
+def _method_class(name: str, path: str | Path) -> Any:
+    module, _, qualified = name.rpartition(".")
+    try:
+        method = getattr(importlib.import_module(module), qualified)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path} holds a {name}, which cannot be imported ({error}): install it."
+        ) from None
+    if not (isinstance(method, type) and issubclass(method, CounterfactualModule)):
+        raise CheckpointError(f"Checkpoint {path} names '{name}', which is no method of diffcf.")
+    return method
