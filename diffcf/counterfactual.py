@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffcf.classifier_free import ClassifierFree
 from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity
 from diffcf.guidance import Guidance, GuidedDenoiser, NoGuidance
 from diffcf.intervention import Do, Intervention
@@ -43,12 +44,15 @@ class Sampling:
         t_max: depth of the inversion, in (0, 1]; below 1 less of the image is drawn anew.
         conditional: whether the generator is given the factors; without them it is the paper's
             unconditional generator and guidance alone has to move the image.
+        free: guidance by the generator's own conditioning; None for plain conditioning. Inversion
+            always goes by plain conditioning: it has to find the noise of this very image.
     """
 
     guidance: Guidance | None = None
     steps: int = 30
     t_max: float = 1.0
     conditional: bool = True
+    free: ClassifierFree | None = None
 
 
 @dataclass(frozen=True)
@@ -125,17 +129,21 @@ class CounterfactualEngine:
         target = self.nscm.predict(
             abducted.factors, abducted.exogenous, intervention.values, intervention.mask
         )
-        denoiser = self._steered(abducted, target)
+        denoiser = self._steered(target, intervention)
         image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
         trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
 
-    def _steered(self, abducted: Abducted, target: Tensor) -> Denoiser:
-        """The denoiser that leads from the abducted x_T to an image of the factors ``target``."""
+    def _steered(self, target: Tensor, intervention: Intervention) -> Denoiser:
+        """The denoiser that leads to an image of the factors ``target`` ``[B, K]``."""
+        graph, free = self.nscm.graph, self.sampling.free
+        denoiser = self._denoiser(target)
+        if free is not None and self.sampling.conditional:
+            reach = graph.reach.to(target)
+            denoiser = free.wrap(self.generator, target, intervention.mask.to(target) @ reach > 0)
         if self.projector is None:
-            return self._denoiser(target)
-        code = self.nscm.graph.encode(target)
-        return self.guidance.wrap(self._denoiser(target), self.projector, code)
+            return denoiser
+        return self.guidance.wrap(denoiser, self.projector, graph.encode(target))
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""

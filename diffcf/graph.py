@@ -125,6 +125,12 @@ class CausalGraph:
             matrix[self._column[effect], self._column[cause]] = True
         return matrix
 
+    @property
+    def reach(self) -> Tensor:
+        """``[K, K]`` bool: entry ``[i, j]`` says that setting factor i may move factor j."""
+        rows = [[j == i or j in self.descendants(i) for j in self.names] for i in self.names]
+        return torch.tensor(rows)
+
     # --- units ---
 
     @property

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from diffcf.counterfactual import CounterfactualEngine, Sampling
 from diffcf.counterfactual_module import CounterfactualModule
-from diffcf.diffusion import add_noise, haunted_noise, stratified_times, velocity
+from diffcf.diffusion import add_noise, haunted_noise, stratified_times
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory
 from diffcf.nscm import NSCM
+from diffcf.objective import drop_factors, velocity_loss
 from diffcf.projector import FactorPosterior, LocalPosteriorProjector
 
 __all__ = ["DiffusionCounterfactuals"]
@@ -99,14 +100,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
         return terms | {"mixed": mixed}
 
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
-        known = torch.rand_like(factors) >= self.factor_dropout
-        known &= torch.rand_like(factors[:, :1]) >= self.all_dropout
+        known = drop_factors(factors, self.factor_dropout, self.all_dropout)
         t, noise = stratified_times(image), haunted_noise(image, self.ghost)
-        v = self.generator(add_noise(image, noise, t), t, factors, known)
-        # In units of what is left to learn at each t, so that every t counts alike: without it the
-        # high noise levels, where the factors decide what is drawn, would weigh a tenth.
-        error = (v.float() - velocity(image, noise, t)) / self.generator.residual_scale(t)
-        return error.square().mean()
+        return velocity_loss(self.generator, image, noise, t, factors, known)
 
     def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         if self.mixing is not None:
