@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow lint clean
+.PHONY: help setup run benchmark tables test test-slow lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,12 @@ $(BIN)/.ready: pyproject.toml
 run: setup ## Train Pendulum (CPU preset), answer interventions, print the table, draw the pictures
 	$(BIN)/diffcf fit --config $(CONFIG) --seed_everything $(SEED)
 	$(BIN)/diffcf test --config $(CONFIG) --seed_everything $(SEED) --ckpt_path $(RUN)/last.ckpt
+
+benchmark: setup ## Train and test every method on Pendulum and Flow, hours; goes on where it was stopped
+	$(BIN)/diffcf benchmark experiments/benchmarks/pendulum.yaml experiments/benchmarks/flow.yaml
+
+tables: setup ## Write every table and figure that compares methods, and the README's
+	$(BIN)/diffcf tables --readme README.md
 
 test: setup ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'

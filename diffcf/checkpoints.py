@@ -66,10 +66,8 @@ class TrainingRecord:
             wall, processor = (b - a for a, b in zip(self._clocks, now, strict=True))
             self._clocks = now
             self._record = {
-                "seconds": round(self._record.get("seconds", 0.0) + wall, 1),
-                "processor_seconds": round(
-                    self._record.get("processor_seconds", 0.0) + processor, 1
-                ),
+                "seconds": self._record.get("seconds", 0.0) + wall,
+                "processor_seconds": self._record.get("processor_seconds", 0.0) + processor,
                 "steps": step,
                 "seed": os.environ.get("PL_GLOBAL_SEED"),
                 "device": device_name(device),
@@ -77,4 +75,5 @@ class TrainingRecord:
         return self.as_dict()
 
     def as_dict(self) -> dict[str, Any]:
-        return dict(self._record)
+        # Rounded here and not where it is kept: parts of a second would get lost at every save.
+        return {k: round(v, 1) if isinstance(v, float) else v for k, v in self._record.items()}

@@ -15,6 +15,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from data_modules.faces_folder import faces
 from data_modules.tables import DataError
 from diffcf.ablation import ablate
+from diffcf.benchmark import BenchmarkError
+from diffcf.benchmark.command import benchmark
 from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.data_report import data
@@ -27,10 +29,12 @@ from diffcf.loading_speed import loading_speed
 from diffcf.metrics.inception import FidError
 from diffcf.protocol import ProtocolError
 from diffcf.tables import ResultsError, table
+from diffcf.tables.command import tables
 
 __all__ = ["DiffcfCLI", "main"]
 
 USER_ERRORS = (
+    BenchmarkError,
     CheckpointError,
     DataError,
     FidError,
@@ -44,6 +48,7 @@ USER_ERRORS = (
 )
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
+    "benchmark": benchmark,
     "data": data,
     "evaluator": evaluator,
     "export": export,
@@ -51,6 +56,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fid": fid,
     "loading-speed": loading_speed,
     "table": table,
+    "tables": tables,
 }
 
 

@@ -46,6 +46,8 @@ class Sampling:
             unconditional generator and guidance alone has to move the image.
         free: guidance by the generator's own conditioning; None for plain conditioning. Inversion
             always goes by plain conditioning: it has to find the noise of this very image.
+        mechanisms: whether effects follow their causes; without them only what is set changes, as
+            in image editing without a causal model (for ablation).
     """
 
     guidance: Guidance | None = None
@@ -53,6 +55,7 @@ class Sampling:
     t_max: float = 1.0
     conditional: bool = True
     free: ClassifierFree | None = None
+    mechanisms: bool = True
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,10 @@ class CounterfactualEngine:
     @torch.no_grad()
     def predict(self, abducted: Abducted, intervention: Intervention) -> Counterfactual:
         """Act and predict, for an :class:`Abducted` batch."""
-        target = self.nscm.predict(
-            abducted.factors, abducted.exogenous, intervention.values, intervention.mask
-        )
+        values, mask = intervention.values, intervention.mask
+        target = torch.where(mask, values, abducted.factors)
+        if self.sampling.mechanisms:
+            target = self.nscm.predict(abducted.factors, abducted.exogenous, values, mask)
         denoiser = self._steered(target, intervention)
         image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
         trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []

@@ -9,6 +9,7 @@ with none known the network is the unconditional generator of the paper's plain 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class UNet(nn.Module):
         self.patch, self.conditional = patch, conditional
         self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)
-        self.features = FactorFeatures(graph if conditional else None, frequencies)
+        self.features = self.condition_features(graph if conditional else None, frequencies)
         self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
         folded = image_channels * patch**2
         self.stem = nn.Conv2d(folded + 2, channels[0], 3, padding=1)
@@ -107,6 +108,10 @@ class UNet(nn.Module):
         guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
         rest = self.residual_scale(t) * self._layers(centred / spread, t, factors, known)
         return guess - noise * self.data_mean + rest
+
+    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> Any:
+        """What makes features of ``(t, factors, known)``; a subclass may condition on others."""
+        return FactorFeatures(graph, frequencies)
 
     def residual_scale(self, t: Tensor) -> Tensor:
         """Standard deviation of what the linear guess leaves of v, ``[B, 1, 1, 1]``."""

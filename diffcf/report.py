@@ -62,14 +62,17 @@ def write_text(text: str, path: Path) -> None:
 def provenance(
     trainer: Trainer, pl_module: Any, sampling: Sampling, seconds: float
 ) -> dict[str, Any]:
-    """Where a measurement comes from: config, seed, training, versions, device, wall time."""
+    """Where a measurement comes from: method, graph, seed, training, versions, device, config."""
+    described = {"guidance": describe(sampling.guidance), "free": describe(sampling.free)}
     return {
+        "method": f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
+        "graph": pl_module.graph.to_dict(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),
         "device": device_name(pl_module.device),
         "precision": trainer.precision,
         "evaluation_seconds": round(seconds, 1),
         "training": pl_module.training_record.as_dict(),
-        "sampling": vars(sampling) | {"guidance": describe(sampling.guidance)},
+        "sampling": vars(sampling) | described,
         "versions": versions(),
         "config": _config(trainer),
     }

@@ -21,6 +21,7 @@ from diffcf.figures import (
 )
 from diffcf.report import write_text
 from diffcf.tables import COLUMNS, WHOLE, intervened, markdown, references
+from diffcf.tables.results import sampling_text
 
 __all__ = ["figures_of", "page", "write_page"]
 
@@ -66,7 +67,8 @@ def page(record: Mapping[str, Any], pictures: Sequence[str]) -> str:
         *_section("By intervention", *_interventions(metrics, spans)),
         *_section("Which factor goes wrong: ACM by factor set and factor read", *_matrix(metrics)),
         *_section("Steps of a sequence", *_steps(metrics, spans)),
-        *_section("The model itself: projector's code, learned graph", *_model(metrics)),
+        *_section("The model itself: its code, its learned graph", *_model(metrics)),
+        *_section("What a counterfactual costs", *_cost(record)),
         *[f"## {CAPTIONS[name]}\n\n![{name}]({name}.png)" for name in pictures],
         *_section("All numbers, with 95% intervals", *_all(metrics, spans)),
     ]
@@ -75,15 +77,17 @@ def page(record: Mapping[str, Any], pictures: Sequence[str]) -> str:
 
 def _origin(record: Mapping[str, Any]) -> str:
     origin, readers = record["provenance"], record["readers"]
-    guidance = origin["sampling"]["guidance"]
-    rule = guidance["rule"] if guidance else "no guidance"
     training = origin["training"]
     read = f"read by the {' and the '.join(readers)}" if readers else "not read: no reader"
+    trained = "Untrained"
+    if training:
+        trained = f"Trained {training['seconds'] / 60:.1f} minutes on {training['device']}"
+    drawn = sampling_text(record)
     return (
         f"{record['images']} held-out images, {read}; targets by the "
-        f"{'true' if record['target'] == 'scene' else 'learned'} causal model. {rule}, "
-        f"{origin['sampling']['steps']} steps. Trained {training['seconds'] / 60:.1f} minutes on "
-        f"{training['device']}; tested in {origin['evaluation_seconds'] / 60:.1f} minutes on "
+        f"{'true' if record['target'] == 'scene' else 'learned'} causal model. "
+        f"{f'Drawn by {drawn}. ' if drawn else ''}{trained}; tested in "
+        f"{origin['evaluation_seconds'] / 60:.1f} minutes on "
         f"{origin['device']}. Seed {origin['seed']}. Brackets hold 95% bootstrap intervals over "
         "images. `docs/metrics.md` defines every number."
     )
@@ -135,6 +139,23 @@ def _steps(metrics: Mapping[str, float], spans: Mapping[str, Any]) -> Content:
 def _model(metrics: Mapping[str, float]) -> Content:
     keys = [k for k in metrics if k == "irs" or k.startswith(("dci/", "graph/"))]
     return ["measure", "value"], [[key, f"{metrics[key]:.3f}"] for key in keys]
+
+
+def _cost(record: Mapping[str, Any]) -> Content:
+    cost, metrics = record.get("cost"), record["metrics"]
+    if cost is None:
+        return [], []
+    parts = ("abduction", "prediction")
+    evaluations = [f"{metrics[f'cost/evaluations/{part}']:.4g}" for part in (*parts, "guidance")]
+    seconds = [f"{metrics[f'cost/seconds/{part}']:.4f}" for part in parts]
+    rows = [
+        ["parameters", f"{cost['parameters']:,}"],
+        ["network evaluations: abduction, prediction, guidance", ", ".join(evaluations)],
+        ["seconds: abduction, prediction", ", ".join(seconds)],
+        ["peak memory so far", f"{cost['memory']:.0f} MiB"],
+        ["measured on", f"{cost['device']}, {cost['images']} images at a time"],
+    ]
+    return ["", "value"], rows
 
 
 def _all(metrics: Mapping[str, float], spans: Mapping[str, Any]) -> Content:

@@ -3,6 +3,7 @@
 from diffcf.callbacks.budget import TrainingBudget
 from diffcf.callbacks.checkpoint import LastCheckpoint
 from diffcf.callbacks.counterfactual import CounterfactualCallback
+from diffcf.callbacks.progress import ProgressBar
 from diffcf.callbacks.random_state import RandomState
 from diffcf.callbacks.writer import CounterfactualWriter
 
@@ -10,6 +11,7 @@ __all__ = [
     "CounterfactualCallback",
     "CounterfactualWriter",
     "LastCheckpoint",
+    "ProgressBar",
     "RandomState",
     "TrainingBudget",
 ]

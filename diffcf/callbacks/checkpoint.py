@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 __all__ = ["LastCheckpoint"]
+
+
+class WholeFile(TorchCheckpointIO):
+    """Checkpoints written beside their place, then renamed.
+
+    Lightning writes to the system's temporary folder and moves the file from there, which is a copy
+    where that folder is another disk: killed in the middle, the only checkpoint is a torn one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        unfinished = Path(f"{path}.part")
+        super().save_checkpoint(checkpoint, unfinished, storage_options)
+        os.replace(unfinished, path)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -29,6 +47,12 @@ class LastCheckpoint(ModelCheckpoint):
             every_n_train_steps=every_n_train_steps,
             save_on_exception=True,
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        # Other strategies' own ways, sharded checkpoints among them, are left alone.
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFile()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffcf.counterfactual import Sampling
 from diffcf.evaluation import Answered, CounterfactualEvaluation
+from diffcf.evaluation.cost import IMAGES, Cost, measure_cost
 from diffcf.evaluation.perceptual import Perceptual
 from diffcf.evaluation.readout import ModelReadout
 from diffcf.evaluator import EvaluatorReader
@@ -64,6 +65,7 @@ class CounterfactualCallback(Callback):
         self._evaluation: CounterfactualEvaluation | None = None
         self._readout: ModelReadout | None = None
         self._answered: Answered | None = None
+        self._cost: Cost | None = None
         self._started = 0.0
 
     # --- hooks ---
@@ -104,6 +106,8 @@ class CounterfactualCallback(Callback):
         self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # First of all, before measuring takes memory of its own.
+        self._cost = self._measured_cost(_data_of(trainer), pl_module)
         self._begin(trainer, pl_module, "test", self.protocol)
         self._readout = ModelReadout(pl_module)
 
@@ -124,13 +128,7 @@ class CounterfactualCallback(Callback):
     # --- work ---
 
     def _begin(self, trainer: Trainer, pl_module: Any, stage: str, protocol: Protocol) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if not hasattr(data, "factors_of"):
-            raise TypeError(
-                f"CounterfactualCallback draws values from the data's factors, and "
-                f"{type(data).__name__} does not offer them: build it on "
-                "data_modules.base.FactorImageDataModule, or remove the callback."
-            )
+        data = _data_of(trainer)
         self._answered, self._started = None, time.perf_counter()
         self._evaluation = CounterfactualEvaluation(
             pl_module.graph,
@@ -141,6 +139,16 @@ class CounterfactualCallback(Callback):
             self._reader,
             Perceptual.of(protocol, data, pl_module.device, self._reader),
             pl_module.device,
+        )
+
+    def _measured_cost(self, data: Any, pl_module: Any) -> Cost:
+        rows = torch.arange(min(IMAGES, data.size_of("test")))
+        return measure_cost(
+            pl_module.method(self.sampling),
+            pl_module.networks(),
+            pl_module.graph,
+            data.images_of("test", rows).to(pl_module.device),
+            data.factors_of("test")[rows].to(pl_module.device),
         )
 
     def _measure(self, pl_module: Any, batch: dict[str, Tensor]) -> None:
@@ -158,12 +166,13 @@ class CounterfactualCallback(Callback):
             self._readout.update(image, batch["factors"][chosen], index)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        evaluation, readout = self._evaluation, self._readout
-        self._evaluation = self._readout = None
+        evaluation, readout, cost = self._evaluation, self._readout, self._cost
+        self._evaluation = self._readout = self._cost = None
         if evaluation is None:
             return
         # On every rank: they synchronise.
         self.metrics = evaluation.compute() | (readout.compute() if readout is not None else {})
+        self.metrics |= cost.metrics() if cost is not None else {}
         intervals = evaluation.intervals()
         figures = figures_of(evaluation, self._answered, self.samples)
         pl_module.log_dict(
@@ -178,26 +187,41 @@ class CounterfactualCallback(Callback):
             "images": evaluation.images(),
             "protocol": vars(evaluation.protocol),
         }
-        self._write(trainer, pl_module, stage, record, figures)
+        if cost is not None:
+            record["cost"] = vars(cost)
+        # log_dir synchronises as well.
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
+        self._write(trainer, pl_module, folder, record, figures)
 
     @rank_zero_only
     def _write(
         self,
         trainer: Trainer,
         pl_module: Any,
-        stage: str,
+        folder: Path,
         record: dict[str, Any],
         figures: dict[str, Any],
     ) -> None:
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
         for name, figure in figures.items():
             path = folder / f"{name}.png"
             save_figure(figure, path)
-            log_picture(trainer.loggers, f"{stage}/{name}", path, trainer.global_step)
+            log_picture(trainer.loggers, f"{folder.name}/{name}", path, trainer.global_step)
         seconds = time.perf_counter() - self._started
         record["provenance"] = provenance(trainer, pl_module, self.sampling, seconds)
         write_json(record, folder / "metrics.json")
-        if stage == "test":
+        if folder.name == "test":
             write_page(record, list(figures), folder / "report.md")
             print_table(self.metrics)
             print(f"report.md, metrics.json and the pictures are in {folder}")
+
+
+def _data_of(trainer: Trainer) -> Any:
+    """The data module; TypeError unless it offers its factors."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "factors_of"):
+        raise TypeError(
+            f"CounterfactualCallback draws values from the data's factors, and "
+            f"{type(data).__name__} does not offer them: build it on "
+            "data_modules.base.FactorImageDataModule, or remove the callback."
+        )
+    return data

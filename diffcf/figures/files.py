@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from torch import Tensor
 __all__ = ["log_picture", "save_figure", "save_image", "show"]
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all."""
+def save_figure(figure: Figure, path: Path, described: Mapping[str, str] | None = None) -> None:
+    """Write a PNG whole or not at all, with texts inside it by keyword."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.png")
-    figure.savefig(unfinished)
+    figure.savefig(unfinished, metadata=dict(described or {}))
     os.replace(unfinished, path)
 
 

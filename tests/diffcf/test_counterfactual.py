@@ -89,3 +89,13 @@ def test_bad_images_are_named(model: DiffusionCounterfactuals, small_batch: dict
         engine.abduct(broken)
     with pytest.raises(ValueError, match=r"\[B, C, H, W\], got shape \(3, 32, 32\)"):
         engine.abduct(broken[0])
+
+
+def test_without_mechanisms_only_what_is_set_changes(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    engine = model.eval().method(Sampling(steps=2, mechanisms=False))
+    factors = small_batch["factors"]
+    answer = engine.abduct(small_batch["image"], factors).predict({"angle": 0.9})
+    assert (answer.factors[:, 0] == 0.9).all()
+    assert torch.equal(answer.factors[:, 1:], factors[:, 1:])

@@ -6,7 +6,6 @@ typed by hand.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -14,8 +13,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from diffcf.tables.results import Record, display_name, read_record, sampling_text
+
 __all__ = [
-    "ResultsError",
+    "COLUMNS",
+    "WHOLE",
     "intervened",
     "markdown",
     "method_rows",
@@ -52,10 +54,6 @@ WHOLE = {
 REFERENCES = ("exact", "do_nothing", "change_everything")
 
 
-class ResultsError(ValueError):
-    """A results file is missing or not one of ours."""
-
-
 def table(args: Sequence[str]) -> None:
     """Command ``diffcf table``."""
     parser = ArgumentParser(prog="diffcf table", description="Markdown from results files.")
@@ -70,9 +68,10 @@ def results_table(files: Sequence[Path]) -> str:
     Raises:
         ResultsError: for a file that is missing or was not written by ``diffcf test``.
     """
-    records = [_read(Path(file)) for file in files]
+    records = [read_record(Path(file)) for file in files]
     metrics = [record["metrics"] for record in records]
-    tables = [markdown(*content(metrics)) for content in (table_rows, method_rows)]
+    content = [table_rows(metrics), method_rows(metrics, display_name(records[0]))]
+    tables = [markdown(*part) for part in content]
     return "\n".join([*tables, _footnote(records)]) + "\n"
 
 
@@ -112,13 +111,15 @@ def table_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[
     return ["intervention", *columns], rows
 
 
-def method_rows(metrics: Sequence[Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+def method_rows(
+    metrics: Sequence[Mapping[str, float]], method: str = "ours"
+) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: the method as a whole, and the reference methods beside it."""
     columns = {k: v for k, v in WHOLE.items() if v[0] in metrics[0]}
     rows = []
     for name in ["", *references(metrics[0])]:
         cells = [_cell(metrics, _under(name, key), spec) for key, spec in columns.values()]
-        rows.append([f"*{name.replace('_', ' ')}*" if name else "**ours**", *cells])
+        rows.append([f"*{name.replace('_', ' ')}*" if name else f"**{method}**", *cells])
     return ["method", *columns], rows
 
 
@@ -131,12 +132,8 @@ def _under(name: str, key: str) -> str:
     return f"{name}/{key}" if name else key
 
 
-def _footnote(records: Sequence[dict[str, Any]]) -> str:
+def _footnote(records: Sequence[Record]) -> str:
     metrics = [record["metrics"] for record in records]
-    origin = [record["provenance"] for record in records]
-    minutes = [o["training"]["seconds"] / 60 for o in origin]
-    guidance = origin[0]["sampling"]["guidance"]
-    rule = guidance["rule"] if guidance else "no guidance"
     growth = ""
     if "acm/step_growth" in metrics[0]:
         ratio = _cell(metrics, "acm/step_growth", ".2f")
@@ -144,11 +141,19 @@ def _footnote(records: Sequence[dict[str, Any]]) -> str:
     if "rate_error" in metrics[0]:
         error = _cell(metrics, "rate_error", ".3f")
         growth += f"Effects follow their cause at the true rate to within {error}. "
-    return (
-        f"{growth}{len(records)} seed(s), {records[0]['images']} held-out images each; "
-        f"{rule}, {origin[0]['sampling']['steps']} steps; trained "
-        f"{' and '.join(f'{m:.1f}' for m in minutes)} minutes on {origin[0]['training']['device']}."
-    )
+    parts = [
+        f"{len(records)} seed(s), {records[0]['images']} held-out images each",
+        sampling_text(records[0]),
+        _training([record["provenance"]["training"] for record in records]),
+    ]
+    return f"{growth}{'; '.join(part for part in parts if part)}."
+
+
+def _training(trainings: Sequence[Mapping[str, Any]]) -> str:
+    minutes = [f"{t['seconds'] / 60:.1f}" for t in trainings if t]
+    if len(minutes) < len(trainings):
+        return "untrained"
+    return f"trained {' and '.join(minutes)} minutes on {trainings[0]['device']}"
 
 
 def _cell(metrics: Sequence[Mapping[str, float]], key: str, spec: str) -> str:
@@ -160,15 +165,3 @@ def _cell(metrics: Sequence[Mapping[str, float]], key: str, spec: str) -> str:
     if len(values) > 1:
         cell += f" [{min(values):{spec}}, {max(values):{spec}}]"
     return cell
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ResultsError(f"Results file {path} does not exist: run `diffcf test` first.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ResultsError(f"Results file {path} is not JSON: {error}.") from None
-    if not isinstance(record, dict) or not {"metrics", "images", "provenance"} <= set(record):
-        raise ResultsError(f"{path} was not written by `diffcf test`: it lacks metrics.")
-    return record

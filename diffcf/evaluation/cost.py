@@ -1,0 +1,238 @@
+"""What a counterfactual costs: parameters, network evaluations, seconds and memory.
+
+Measured at the start of a test, before anything else has used memory, on a few test images whose
+factors are given, as in the test itself: one abduction and one prediction, of the first factor of
+the graph set to the value that another image has.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from itertools import chain
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffcf.graph import CausalGraph
+from diffcf.intervention import Intervention
+from diffcf.method import CounterfactualMethod
+from diffcf.report import device_name
+
+__all__ = ["IMAGES", "Cost", "EvaluationCounter", "measure_cost", "peak_memory"]
+
+IMAGES = 32
+"""How many images, at most, a test takes to measure cost."""
+TURNS, COUNTED = 3, 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one counterfactual costs, for images answered ``images`` at a time.
+
+    Attributes:
+        parameters: of all networks of the method, those that only training needs included.
+        abduction, prediction: images that pass through the method's networks for each
+            counterfactual, guidance apart.
+        guidance: images that a reader reads for each counterfactual in order to be differentiated.
+        abduction_seconds, prediction_seconds: wall time for each counterfactual, of the median of
+            three turns.
+        memory: peak in MiB, see :func:`peak_memory`.
+        images: how many were answered at once.
+        device: the card, or the processor and its threads.
+        threads: of torch on the processor.
+    """
+
+    parameters: int
+    abduction: float
+    prediction: float
+    guidance: float
+    abduction_seconds: float
+    prediction_seconds: float
+    memory: float
+    images: int
+    device: str
+    threads: int
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers by key, as ``metrics.json`` has them."""
+        return {
+            "cost/parameters": float(self.parameters),
+            "cost/evaluations": self.abduction + self.prediction,
+            "cost/evaluations/abduction": self.abduction,
+            "cost/evaluations/prediction": self.prediction,
+            "cost/evaluations/guidance": self.guidance,
+            "cost/seconds": self.abduction_seconds + self.prediction_seconds,
+            "cost/seconds/abduction": self.abduction_seconds,
+            "cost/seconds/prediction": self.prediction_seconds,
+            "cost/memory": self.memory,
+        }
+
+
+@torch.no_grad()
+def measure_cost(
+    method: CounterfactualMethod,
+    networks: Iterable[tuple[str, nn.Module]],
+    graph: CausalGraph,
+    image: Tensor,
+    factors: Tensor,
+) -> Cost:
+    """Answer the first images once, to warm up and to count, then all three times by the clock.
+
+    Random generators are left as they were. In a distributed run every process has to call it:
+    networks may be spread over processes.
+
+    Args:
+        method: what answers.
+        networks: its networks by name (:meth:`CounterfactualModule.networks`).
+        graph: the causal graph.
+        image: ``[B, C, H, W]`` in [-1, 1], on the device to measure.
+        factors: ``[B, K]`` in [0, 1] units.
+    """
+    networks = list(networks)
+    do, device, count = _neighbours(graph, factors), image.device, len(image)
+    cards = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(cards):
+        abduction, prediction, guidance = _evaluations(method, networks, image, factors, do)
+        turns = [_turn(method, image, factors, do) for _ in range(TURNS)]
+    abduction_seconds, prediction_seconds = sorted(turns, key=sum)[TURNS // 2]
+    return Cost(
+        parameters=sum(p.numel() for _, network in networks for p in network.parameters()),
+        abduction=abduction,
+        prediction=prediction,
+        guidance=guidance,
+        abduction_seconds=abduction_seconds / count,
+        prediction_seconds=prediction_seconds / count,
+        memory=peak_memory(device),
+        images=count,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _evaluations(
+    method: CounterfactualMethod,
+    networks: Iterable[tuple[str, nn.Module]],
+    image: Tensor,
+    factors: Tensor,
+    do: Intervention,
+) -> tuple[float, float, float]:
+    """Evaluations of abduction, prediction and guidance, by the first few of the images."""
+    few = min(COUNTED, len(image))
+    with EvaluationCounter(networks) as counter:
+        world = method.abduct(image[:few], factors[:few])
+        abduction, guided = counter.take()
+        world.predict(Intervention(do.values[:few], do.mask[:few]))
+        prediction, more = counter.take()
+    return abduction / few, prediction / few, (guided + more) / few
+
+
+def peak_memory(device: torch.device) -> float:
+    """MiB that this process has held at most so far.
+
+    On a CUDA card, what torch has allocated on it. Elsewhere the resident set of the whole process
+    (``ru_maxrss``), with interpreter, libraries, data and weights, and with a training that went
+    before in the same process.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # there bytes, here KiB
+
+
+class EvaluationCounter:
+    """Counts the images that pass through networks while it is entered.
+
+    A call counts as many images as the first four-dimensional tensor among its arguments, or else
+    its results, has rows; calls without one (of causal mechanisms) count nothing. A network that is
+    entered by another method than ``forward`` counts as often as its most used layer. Calls with
+    gradients switched on are guidance: all else is answered without.
+    """
+
+    def __init__(self, networks: Iterable[tuple[str, nn.Module]]) -> None:
+        self._networks = [network for _, network in networks]
+        self._depth: Counter[nn.Module] = Counter()
+        self._images: dict[tuple[nn.Module, bool], Counter[nn.Module]] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> Self:
+        for network in self._networks:
+            self._hooks.append(network.register_forward_pre_hook(self._enter))
+            for layer in network.modules():
+                if layer is network or next(layer.parameters(recurse=False), None) is not None:
+                    hook = self._counted(network)
+                    self._hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def take(self) -> tuple[int, int]:
+        """Images without and with gradients since the last time."""
+        totals = [0, 0]
+        for (network, guides), images in self._images.items():
+            whole = images.pop(network, 0)
+            totals[guides] += whole + max(images.values(), default=0)
+        self._images.clear()
+        return totals[0], totals[1]
+
+    def _enter(self, network: nn.Module, _: Any) -> None:
+        self._depth[network] += 1
+
+    def _counted(self, network: nn.Module) -> Callable[..., None]:
+        def count(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if layer is network:
+                self._depth[network] -= 1
+            if self._depth[network] == 0:  # within a forward, the layers are part of that call
+                calls = self._images.setdefault((network, torch.is_grad_enabled()), Counter())
+                calls[layer] += _pictures(args, kwargs, output)
+
+        return count
+
+
+def _pictures(*values: Any) -> int:
+    """Rows of the first four-dimensional tensor in ``values``; 0 where there is none."""
+    return next((len(tensor) for tensor in _tensors(values) if tensor.dim() == 4), 0)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, mappings and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        yield from chain.from_iterable(map(_tensors, value))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from _tensors(vars(value))
+
+
+def _neighbours(graph: CausalGraph, factors: Tensor) -> Intervention:
+    """The first factor of the causal order set to what the next image has: its effects follow."""
+    mask = torch.zeros_like(factors, dtype=torch.bool)
+    mask[:, graph.column(graph.order[0])] = True
+    return Intervention(torch.where(mask, factors.roll(1, 0), 0.0), mask)
+
+
+def _turn(
+    method: CounterfactualMethod, image: Tensor, factors: Tensor, do: Intervention
+) -> tuple[float, float]:
+    """Seconds of abduction and of prediction."""
+    started = _now(image.device)
+    world = method.abduct(image, factors)
+    abducted = _now(image.device)
+    world.predict(do)
+    return abducted - started, _now(image.device) - abducted
+
+
+def _now(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,248 @@
+"""Tables across methods on one dataset: quality, sequences, components, cost, guidance rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from diffcf.graph import CausalGraph
+from diffcf.tables.content import Column, Row, Table, compared, metric
+from diffcf.tables.results import Method, Record, ResultsError, read_json, sampling_text
+from diffcf.tables.single import references
+
+__all__ = ["ABLATIONS", "ablation_table", "comparison_tables", "cost_points", "nothing_score"]
+
+ABLATIONS = {
+    "ablation": "rules for λt",
+    "without": "our method without its components, after training with all of them",
+}
+"""What ``<dataset>/<name>.json``, copied from an ``ablation.json``, compares."""
+ABLATION = (
+    Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
+    Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
+    Column("PSNR roots", metric("psnr/roots"), ".1f", "higher"),
+    Column("PSNR leaves", metric("psnr/leaves"), ".1f", "higher"),
+    Column("reconstruction", metric("psnr/reconstruction"), ".1f", "higher"),
+    Column("time / none", metric("time_ratio"), ".2f"),
+)
+
+
+def comparison_tables(dataset: str, methods: Sequence[Method]) -> list[Table]:
+    """Every table of one dataset that its results fill.
+
+    Methods whose name starts with ``ours_`` are variants of ours: they stand in the table of its
+    components, and do not compete with the peers.
+    """
+    known = _references(methods)
+    nothing = [reference for reference in known if reference.name == "do_nothing"]
+    ours = [method for method in methods if method.name.startswith("ours")]
+    methods = [method for method in methods if not method.name.startswith("ours_")] or methods
+    notes = _notes(methods)
+    tables = [
+        compared(
+            "main", f"{dataset}: quality of counterfactuals", _quality(), methods, known, notes
+        )
+    ]
+    if steps := _steps(methods):
+        caption = f"{dataset}: ACM after each step of a sequence of interventions"
+        tables.append(compared("sequence", caption, steps, methods, known, notes))
+    if len(ours) > 1:
+        caption = f"{dataset}: components of our method"
+        tables.append(compared("components", caption, _quality(), ours, nothing, _notes(ours)))
+    if any("cost/seconds" in record["metrics"] for record in _records(methods)):
+        caption = f"{dataset}: what the methods cost"
+        tables.append(compared("cost", caption, _cost(), methods, notes=_cost_notes(methods)))
+    return tables
+
+
+def ablation_table(dataset: str, path: Path) -> Table:
+    """The ways to sample that ``diffcf ablate`` compared; :data:`ABLATIONS` says of which files.
+
+    Raises:
+        ResultsError: for a file that is something else.
+    """
+    record = read_json(path, "run `diffcf ablate` first")
+    if not isinstance(record, dict) or not {"rows", "provenance"} <= set(record):
+        raise ResultsError(f"{path} was not written by `diffcf ablate`: it lacks rows.")
+    variants = [Method(name, name, ({"metrics": row},)) for name, row in record["rows"].items()]
+    nothing = [variant for variant in variants if variant.name == "do nothing"]
+    ruled = [variant for variant in variants if variant.name != "do nothing"]
+    origin = record["provenance"]
+    note = (
+        f"{origin['images']} held-out images, one training, {origin['device']}; best in bold. "
+        "Time is that of drawing, over that of drawing without guidance."
+    )
+    caption = f"{dataset}: {ABLATIONS[path.stem]}"
+    table = compared(path.stem, caption, ABLATION, ruled, nothing, [note])
+    rows = tuple(Row(row.title, row.cells, None, row.reference) for row in table.rows)
+    return Table(table.name, caption, ("variant", *table.headings[1:]), rows, table.notes)
+
+
+def cost_points(methods: Sequence[Method]) -> dict[str, list[tuple[float, float]]]:
+    """By method, (seconds per counterfactual, mean ACM of roots and leaves) of each seed."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for method in methods:
+        for record in method.records:
+            seconds, acm = record["metrics"].get("cost/seconds"), _both(record)
+            if seconds is not None and acm is not None:
+                points.setdefault(method.title, []).append((seconds, acm))
+    return points
+
+
+def nothing_score(methods: Sequence[Method]) -> float | None:
+    """Mean ACM of roots and leaves of doing nothing."""
+    known = [reference for reference in _references(methods) if reference.name == "do_nothing"]
+    return _both(known[0].records[0]) if known else None
+
+
+# --- columns ---
+
+
+def _quality() -> list[Column]:
+    return [
+        Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
+        Column("ACM intermediate", _intermediate, ".4f", "lower"),
+        Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
+        Column("PSNR exact", metric("psnr"), ".1f", "higher"),
+        Column("FID", metric("fid"), ".1f", "lower"),
+        Column("sFID", metric("sfid"), ".1f", "lower"),
+        Column("PSNR reconstruction", metric("psnr/reconstruction"), ".1f", "higher"),
+        Column("composition", metric("composition/1"), ".4f", "lower"),
+        Column("minimality", metric("minimality"), ".5f", "lower"),
+    ]
+
+
+def _steps(methods: Sequence[Method]) -> list[Column]:
+    """ACM by step; growth has no better: who errs much from the start grows little."""
+    keys = {key for record in _records(methods) for key in record["metrics"]}
+    steps = sorted(int(k.removeprefix("acm/step_")) for k in keys if _is_step(k))
+    columns = [Column(f"step {n}", metric(f"acm/step_{n}"), ".4f", "lower") for n in steps]
+    growth = Column("last / first", metric("acm/step_growth"), ".2f")
+    return [*columns, growth] if columns else []
+
+
+def _is_step(key: str) -> bool:
+    return key.startswith("acm/step_") and key.removeprefix("acm/step_").isdigit()
+
+
+def _cost() -> list[Column]:
+    return [
+        Column("parameters (M)", _scaled(metric("cost/parameters"), 1e-6), ".2f"),
+        Column("training (min)", _scaled(_trained("seconds"), 1 / 60), ".1f"),
+        Column("of processor (min)", _scaled(_trained("processor_seconds"), 1 / 60), ".1f"),
+        Column("s / counterfactual", metric("cost/seconds"), ".4f", "lower"),
+        Column("evaluations", metric("cost/evaluations"), ".4g", "lower"),
+        Column("of guidance", metric("cost/evaluations/guidance"), ".4g"),
+        Column("memory (MiB)", metric("cost/memory"), ".0f", "lower"),
+    ]
+
+
+def _trained(key: str) -> Callable[[Record], float | None]:
+    return lambda record: record["provenance"]["training"].get(key)
+
+
+def _scaled(read: Callable[[Record], float | None], factor: float) -> Callable[..., float | None]:
+    def scaled(record: Record) -> float | None:
+        value = read(record)
+        return None if value is None else value * factor
+
+    return scaled
+
+
+def _intermediate(record: Record) -> float | None:
+    """Mean ACM over the factors that are neither root nor leaf."""
+    if "graph" not in record["provenance"]:  # records of old
+        return None
+    graph = CausalGraph.from_dict(record["provenance"]["graph"])
+    inner = set(graph.names) - set(graph.roots) - set(graph.leaves)
+    values = [v for n in sorted(inner) if (v := record["metrics"].get(f"acm/{n}")) is not None]
+    return mean(values) if values else None
+
+
+def _both(record: Record) -> float | None:
+    values = [record["metrics"].get(f"acm/{name}") for name in ("roots", "leaves")]
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
+
+
+# --- references and notes ---
+
+
+def _records(methods: Iterable[Method]) -> Iterator[Record]:
+    return (record for method in methods for record in method.records)
+
+
+def _references(methods: Sequence[Method]) -> list[Method]:
+    """The reference methods as the first record has them: they are the same in all."""
+    first = methods[0].records[0]
+    return [
+        Method(name, name.replace("_", " "), (_under(first, f"{name}/"),))
+        for name in references(first["metrics"])
+    ]
+
+
+def _under(record: Record, prefix: str) -> dict[str, Any]:
+    metrics: Mapping[str, float] = record["metrics"]
+    own = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    return {**record, "metrics": own}
+
+
+def _notes(methods: Sequence[Method]) -> list[str]:
+    """What was measured, on what, and with which budget."""
+    records = list(_records(methods))
+    readers = " or the ".join(dict.fromkeys(r["readers"][0] for r in records if r["readers"]))
+    read = f", read by the {readers}" if readers else ""
+    return [f"{records[0]['images']} held-out images{read}; {_shown(methods)}.", _origin(records)]
+
+
+def _shown(methods: Sequence[Method]) -> str:
+    """What a cell holds."""
+    several = any(len(method.records) > 1 for method in methods)
+    seeds = "mean ± standard deviation over n seeds" if several else "one seed"
+    return f"{seeds}; best of the trained methods in bold" if len(methods) > 1 else seeds
+
+
+def _origin(records: Sequence[Record]) -> str:
+    trainings = [record["provenance"]["training"] for record in records]
+    trained = _either(training["device"] for training in trainings if training)
+    budgets = _either(filter(None, (_budget(record) for record in records)))
+    tested = _either(record["provenance"]["device"] for record in records)
+    parts = [
+        f"Trained on {trained}" if trained else "Untrained",
+        f"budget {budgets}" if budgets and trained else "",
+        f"tested on {tested}",
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _budget(record: Record) -> str | None:
+    """The training budget that the record's config names."""
+    trainer = (record["provenance"].get("config") or {}).get("trainer") or {}
+    for callback in trainer.get("callbacks") or []:
+        if callback["class_path"].rpartition(".")[2] == "TrainingBudget":
+            settings = callback["init_args"]
+            return f"{settings['minutes']:g} {settings['clock']} minutes"
+    steps = trainer.get("max_steps")
+    return f"{steps} steps" if steps and steps > 0 else None
+
+
+def _cost_notes(methods: Sequence[Method]) -> list[str]:
+    drawn = [
+        f"{method.title}, {text}"
+        for method in methods
+        if (text := _either(filter(None, map(sampling_text, method.records))))
+    ]
+    batches = _either(f"{r['cost']['images']}" for r in _records(methods) if "cost" in r)
+    note = (
+        f"One abduction and one prediction, {batches} images at a time; evaluations are images "
+        "through a network for each counterfactual, those of guidance apart; memory is the peak "
+        f"of the whole process; {_shown(methods)}."
+    )
+    sampled = [f"By sampling: {'; '.join(drawn)}."] if drawn else []
+    return [note, *sampled, _origin(list(_records(methods)))]
+
+
+def _either(texts: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(texts))

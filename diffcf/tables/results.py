@@ -1,0 +1,155 @@
+"""Results on disk: what ``diffcf test`` and ``diffcf benchmark`` wrote, read and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Method",
+    "Record",
+    "ResultsError",
+    "display_name",
+    "find_results",
+    "read_json",
+    "read_record",
+    "sampling_text",
+]
+
+Record = Mapping[str, Any]
+"""What one ``metrics.json`` holds."""
+
+# Parts of a protocol that decide neither which images nor which interventions are met.
+_FREE = {"readers", "references", "fid_images", "lpips", "resamples"}
+
+
+class ResultsError(ValueError):
+    """Results are missing, not ours, or cannot stand in one table."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The results of one method on one dataset.
+
+    Attributes:
+        name: of its folder.
+        title: in tables.
+        records: by seed, ascending.
+    """
+
+    name: str
+    title: str
+    records: tuple[Record, ...]
+
+
+def find_results(folder: Path) -> dict[str, list[Method]]:
+    """Methods by dataset, of ``<folder>/<dataset>/<method>/<seed>.json``; ours come first.
+
+    Raises:
+        ResultsError: when there are none; for a file that is not ours or lies in another's place;
+            and when methods met different images or interventions.
+    """
+    found: dict[str, dict[str, list[Path]]] = {}
+    for path in folder.glob("*/*/*.json"):
+        if re.fullmatch(r"[0-9]+", path.stem):
+            found.setdefault(path.parts[-3], {}).setdefault(path.parts[-2], []).append(path)
+    if not found:
+        raise ResultsError(f"There are no results in {folder}: run `diffcf benchmark` first.")
+    datasets: dict[str, list[Method]] = {}
+    for dataset, methods in sorted(found.items()):
+        datasets[dataset] = [_method(name, methods[name]) for name in sorted(methods, key=_rank)]
+        _check_questions([record for method in datasets[dataset] for record in method.records])
+    return datasets
+
+
+def _rank(name: str) -> tuple[bool, str]:
+    return not name.startswith("ours"), name
+
+
+def _method(name: str, paths: Sequence[Path]) -> Method:
+    records = tuple(_placed(path) for path in sorted(paths, key=lambda path: int(path.stem)))
+    return Method(name, display_name(records[0]), records)
+
+
+def _placed(path: Path) -> Record:
+    """The record of a file that lies where the benchmark puts it."""
+    record = read_record(path)
+    block = record.get("benchmark")
+    if not isinstance(block, dict) or not {"dataset", "method", "seed"} <= set(block):
+        raise ResultsError(
+            f"{path} was not written by `diffcf benchmark`: move it out of the folder of methods."
+        )
+    if Path(*path.parts[-3:]).as_posix() != _place(record):
+        raise ResultsError(
+            f"{path} holds other results than its place says: move it to {_place(record)}."
+        )
+    return record
+
+
+def _place(record: Record) -> str:
+    """Where the benchmark puts a record, below the folder of results."""
+    block = record["benchmark"]
+    return f"{block['dataset']}/{block['method']}/{block['seed']}.json"
+
+
+def _check_questions(records: Sequence[Record]) -> None:
+    """ResultsError unless all records answer the same questions on as many images."""
+    first, asked = records[0], _questions(records[0])
+    for record in records[1:]:
+        other = _questions(record)
+        if different := sorted(key for key in asked | other if asked.get(key) != other.get(key)):
+            raise ResultsError(
+                f"{_place(record)} and {_place(first)} differ in {', '.join(different)} of what "
+                "was asked: test one of them again."
+            )
+
+
+def _questions(record: Record) -> dict[str, Any]:
+    asked = {key: value for key, value in record.get("protocol", {}).items() if key not in _FREE}
+    return asked | {"images": record["images"]}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What ``diffcf test`` wrote; ResultsError for a file that is missing or something else."""
+    record = read_json(path, "run `diffcf test` first")
+    if not isinstance(record, dict) or not {"metrics", "images", "provenance"} <= set(record):
+        raise ResultsError(f"{path} was not written by `diffcf test`: it lacks metrics.")
+    return record
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """A JSON file; ResultsError when it is missing, with the remedy, or no JSON."""
+    if not path.is_file():
+        raise ResultsError(f"Results file {path} does not exist: {remedy}.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ResultsError(f"Results file {path} is not JSON: {error}.") from None
+
+
+def display_name(record: Record) -> str:
+    """A method's name as people read it: its title, its name in the benchmark, or its class."""
+    block = record.get("benchmark", {})
+    if block:
+        return block.get("title") or block["method"].replace("_", " ")
+    method = record["provenance"].get("method", "diffcf.module.DiffusionCounterfactuals")
+    name = method.rpartition(".")[2]
+    return "ours" if name == "DiffusionCounterfactuals" else name
+
+
+def sampling_text(record: Record) -> str | None:
+    """Guidance and steps, as in "no guidance, 30 steps"; None for a method that takes no steps.
+
+    Whoever takes steps evaluates a network at each of them; an autoencoder does so twice in all.
+    """
+    origin, sampling = record["provenance"], record["provenance"]["sampling"]
+    steps, evaluations = sampling["steps"], record["metrics"].get("cost/evaluations", 0)
+    if "method" in origin and evaluations < max(3, steps):  # older records do not name it
+        return None
+    rules = [sampling["guidance"], sampling.get("free")]
+    named = [rule["rule"] for rule in rules if rule]
+    return f"{' and '.join(named) or 'no guidance'}, {steps} steps"
