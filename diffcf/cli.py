@@ -22,7 +22,7 @@ from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.data_report import data
 from diffcf.evaluator.command import evaluator
 from diffcf.export import export
-from diffcf.fid import fid
+from diffcf.fid_command import fid
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.intervention import InterventionError
 from diffcf.loading_speed import loading_speed

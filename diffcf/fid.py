@@ -1,7 +1,5 @@
-"""FID of one folder of images against another: ``diffcf fid data/real runs/generated``.
-
-The statistics of real images are the same for every method, seed and epoch, so they are kept on
-disk: :func:`real_statistics`. The cache file's name is a hash of the images' bytes and of how they
+"""What FID needs of real images, kept on disk: it is the same for every method, seed and epoch.
+ The cache file's name is a hash of the images' bytes and of how they
 were measured, so a cache fits or has another name. Its folder may be deleted at any time.
 """
 
@@ -9,69 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from data_modules.tables import DataError
-from diffcf.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
-from diffcf.metrics.inception import FeatureNetwork, FidError, load_inception, to_bytes
-from diffcf.report import device_name
+from diffcf.metrics.frechet import GaussianStatistics, RealStatistics
+from diffcf.metrics.inception import FeatureNetwork, FidError, to_bytes
 
-__all__ = ["CACHE", "FolderImages", "bias_note", "fid", "real_statistics"]
+__all__ = ["CACHE", "bias_note", "real_statistics"]
 
 CACHE = Path(".diffcf_cache/fid")
 VERSION = 1  # of the measuring and the file: a new one makes every old cache unused
 SAMPLE = 10_000  # images whose features are kept for KID
-FORMATS = ("PNG", "JPEG")
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Batches = Callable[[], Iterable[Tensor]]
 """Called, it gives the set's batches ``[B, C, H, W]`` in [-1, 1], from the first."""
-
-
-# --- the command ---
-
-
-def fid(args: Sequence[str]) -> None:
-    """Command ``diffcf fid``; ``--help`` lists the arguments."""
-    parser = ArgumentParser(prog="diffcf fid", description="FID, sFID and KID of two folders.")
-    parser.add_argument("real", type=Path, help="Folder of real images, PNG or JPEG.")
-    parser.add_argument("generated", type=Path, help="Folder of generated images.")
-    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at a time.")
-    parser.add_argument("--cache_dir", type=Path, default=CACHE, help="For real statistics.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="Where the network runs.")
-    config = parser.parse_args(list(args))
-    started = time.perf_counter()
-    network = load_inception().to(config.device)
-    real, generated = (FolderImages(f, config.batch_size) for f in (config.real, config.generated))
-    statistics = real_statistics(lambda: real, network, config.cache_dir)
-    quality = GenerationQuality(network, statistics).to(config.device)
-    with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
-        for images in generated:
-            quality.update(images)
-            bar.update(len(images))
-    result = {name: float(value) for name, value in quality.compute().items()}
-    print(f"FID   {result['fid']:.4f}\nsFID  {result['sfid']:.4f}")
-    print(f"KID   {result['kid']:.6f} ± {result['kid_std']:.6f}")
-    seconds, device = time.perf_counter() - started, device_name(torch.device(config.device))
-    print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {device}")
-    if note := bias_note(len(generated), len(real)):
-        print(note)
 
 
 def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
@@ -83,51 +41,6 @@ def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
         f"{size:,} dimensions is rank-deficient below {size + 1:,} images. Compare it only between "
         "equal numbers of images, and prefer KID."
     )
-
-
-class FolderImages:
-    """The PNG and JPEG files of a folder and its subfolders, in the order of their names.
-
-    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], at the files' own size, so a batch ends
-    where the size changes.
-
-    Raises:
-        DataError: when the folder is missing or has no images; while iterating, naming the file,
-            when one cannot be read.
-    """
-
-    def __init__(self, folder: Path, batch_size: int) -> None:
-        if not folder.is_dir():
-            raise DataError(f"Folder {folder} does not exist: check the path.")
-        files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-        self.files, self.batch_size = sorted(files), batch_size
-        if not self.files:
-            raise DataError(f"Folder {folder} has no PNG or JPEG images: name another.")
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        batch: list[Tensor] = []
-        for file in self.files:
-            image = _read(file)
-            if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
-                yield torch.stack(batch)
-                batch = []
-            batch.append(image)
-        yield torch.stack(batch)
-
-
-def _read(file: Path) -> Tensor:
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            pixels = np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
-        raise DataError(f"Image {file} cannot be read ({error}): replace or remove it.") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
-
-
-# --- statistics of real images, kept on disk ---
 
 
 def real_statistics(

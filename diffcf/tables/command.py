@@ -1,8 +1,9 @@
 """``diffcf tables``: every table and figure that compares methods, from the results on disk.
 
-Reads ``<results>/<dataset>/<method>/<seed>.json``, which ``diffcf benchmark`` writes, and
-the ablations beside them (:data:`diffcf.tables.comparison.ABLATIONS`), and writes
-``<out>/<dataset>/*.md``, ``*.tex`` and ``quality_cost.png``. No number in them is typed by hand; ``--check`` says whether that still holds.
+Reads ``<results>/<dataset>/<method>/<seed>.json``, which ``diffcf benchmark`` writes, and the
+ablations beside them (:data:`diffcf.tables.comparison.ABLATIONS`), and writes
+``<out>/<dataset>/*.md``, ``*.tex`` and ``quality_cost.png``. No number in them is typed by hand;
+``--check`` says whether that still holds.
 """
 
 from __future__ import annotations

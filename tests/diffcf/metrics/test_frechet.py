@@ -3,19 +3,17 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from PIL import Image
+from projection import Projection, made_images
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 import diffcf.fid as fid_module
-from data_modules.tables import DataError
-from diffcf.fid import FolderImages, bias_note, fid, real_statistics
+from diffcf.fid import real_statistics
 from diffcf.metrics.frechet import (
     GaussianStatistics,
     GenerationQuality,
@@ -23,34 +21,6 @@ from diffcf.metrics.frechet import (
     kernel_distance,
 )
 from diffcf.metrics.inception import FidError
-
-
-class Projection(nn.Module):
-    """Stands in for Inception: two fixed linear maps of the mean 4 × 4 pixels."""
-
-    num_features = 12
-    signature = "projection"
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(7)
-        self.register_buffer("pool", torch.randn(48, 12, generator=generator))
-        self.register_buffer("space", torch.randn(48, 9, generator=generator))
-        self.calls = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.features(images)[0]
-
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        self.calls += 1
-        x = nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
-        return x @ self.pool, x @ self.space
-
-
-def _images(count: int, seed: int = 0, size: int = 8) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    levels = torch.randint(256, (count, 3, size, size), generator=generator)
-    return levels / 127.5 - 1
 
 
 def _gaussian(variance: Tensor, mean: Tensor) -> GaussianStatistics:
@@ -88,7 +58,7 @@ def test_a_rotation_of_both_changes_nothing() -> None:
 
 @pytest.mark.parametrize("count", [7, 300])
 def test_torchmetrics_agrees_with_and_without_full_rank(count: int) -> None:
-    real, generated = _images(count), _images(count, seed=1) * 0.6 + 0.1
+    real, generated = made_images(count), made_images(count, seed=1) * 0.6 + 0.1
     oracle = FrechetInceptionDistance(feature=Projection())
     oracle.update(real, real=True)
     oracle.update(generated, real=False)
@@ -151,7 +121,7 @@ def test_kid_is_unbiased_and_repeats_itself() -> None:
 
 
 def test_the_metric_knows_neither_batches_nor_repeats(tmp_path) -> None:
-    statistics, images = _statistics(_images(50), tmp_path), _images(40, seed=2) * 0.8
+    statistics, images = _statistics(made_images(50), tmp_path), made_images(40, seed=2) * 0.8
     whole, parts = (GenerationQuality(Projection(), statistics) for _ in range(2))
     whole.update(images)
     for rows in torch.arange(40).flip(0).split(7):
@@ -165,7 +135,7 @@ def test_the_metric_knows_neither_batches_nor_repeats(tmp_path) -> None:
     for name, value in parts.compute().items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
     whole.reset()
-    whole.update(_images(50))
+    whole.update(made_images(50))
     again = whole.compute()
     assert float(again["fid"]) == pytest.approx(0, abs=1e-6)
     assert float(again["sfid"]) == pytest.approx(0, abs=1e-6)
@@ -173,13 +143,13 @@ def test_the_metric_knows_neither_batches_nor_repeats(tmp_path) -> None:
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_no_image_is_an_error(tmp_path) -> None:
-    quality = GenerationQuality(Projection(), _statistics(_images(4), tmp_path))
+    quality = GenerationQuality(Projection(), _statistics(made_images(4), tmp_path))
     with pytest.raises(ValueError, match="has seen 0 image"):
         quality.compute()
 
 
 def test_two_processes_agree_with_one(tmp_path) -> None:
-    real, images = _images(30), _images(20, seed=2)
+    real, images = made_images(30), made_images(20, seed=2)
     alone = GenerationQuality(Projection(), _statistics(real, tmp_path / "alone"))
     alone.update(images, torch.arange(20))
     expected = alone.compute()
@@ -195,9 +165,9 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
 def _share(rank: int, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     network = Projection()
-    statistics = real_statistics(lambda: _images(30).split(16), network, Path(out) / "shared")
+    statistics = real_statistics(lambda: made_images(30).split(16), network, Path(out) / "shared")
     result: dict[str, object] = {"calls": network.calls}
-    images = _images(20, seed=2)
+    images = made_images(20, seed=2)
     # 13 and 7 images and one twice, as a distributed sampler hands them out; then all and none.
     shares = {"unequal": ([*range(13)], [*range(13, 20), 0]), "one idle": ([*range(20)], [])}
     for name, rows in shares.items():
@@ -213,7 +183,7 @@ def _share(rank: int, store: str, out: str) -> None:
 
 
 def test_real_images_are_measured_once(tmp_path) -> None:
-    images, network = _images(40), Projection()
+    images, network = made_images(40), Projection()
     first = real_statistics(lambda: images.split(40), network, tmp_path)
     assert network.calls == 1
     again = real_statistics(lambda: images.split(7), network, tmp_path)
@@ -232,7 +202,7 @@ def test_real_images_are_measured_once(tmp_path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_a_damaged_file_is_measured_anew_and_said_to_be(tmp_path, capsys, damage: str) -> None:
-    images, network = _images(40), Projection()
+    images, network = made_images(40), Projection()
     whole = real_statistics(lambda: [images], network, tmp_path)
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
@@ -247,9 +217,9 @@ def test_a_damaged_file_is_measured_anew_and_said_to_be(tmp_path, capsys, damage
     assert network.calls == 2 and "damaged" not in capsys.readouterr().out
 
 
-def test_features_are_kept_of_so_many_images(tmp_path, monkeypatch) -> None:
+def test_features_are_kept_of_so_manymade_images(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(fid_module, "SAMPLE", 5)
-    statistics = _statistics(_images(40), tmp_path)
+    statistics = _statistics(made_images(40), tmp_path)
     assert statistics.sample.shape == (5, 12) and statistics.pool.count == 40
 
 
@@ -258,67 +228,4 @@ def test_no_images_and_no_room_are_errors(tmp_path) -> None:
         real_statistics(list, Projection(), tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(FidError, match="name another folder"):
-        _statistics(_images(4), tmp_path / "file")
-
-
-# --- the command ---
-
-
-def _write(folder: Path, images: Tensor) -> None:
-    folder.mkdir(parents=True)
-    pixels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    for number, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / f"{number:03d}.png")
-
-
-def test_a_folder_gives_its_pixels(tmp_path) -> None:
-    images, large = _images(5), _images(2, size=12)
-    _write(tmp_path / "a" / "small", images)
-    _write(tmp_path / "a" / "tall", large)
-    (tmp_path / "a" / "note.txt").touch()
-    folder = FolderImages(tmp_path / "a", batch_size=3)
-    batches = list(folder)
-    assert len(folder) == 7 and [len(b) for b in batches] == [3, 2, 2]
-    torch.testing.assert_close(torch.cat(batches[:2]), images)
-    torch.testing.assert_close(batches[2], large)
-
-
-def test_bad_folders_and_files_are_named(tmp_path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        FolderImages(tmp_path / "absent", 4)
-    with pytest.raises(DataError, match="has no PNG or JPEG"):
-        FolderImages(tmp_path, 4)
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"broken\.png cannot be read"):
-        list(FolderImages(tmp_path, 4))
-
-
-def test_the_command_compares_two_folders(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(fid_module, "load_inception", Projection)
-    for name, seed in (("real", 0), ("generated", 1)):
-        _write(tmp_path / name, _images(30, seed))
-    cache = ["--cache_dir", str(tmp_path / "cache"), "--device", "cpu"]
-    real, generated = (str(tmp_path / name) for name in ("real", "generated"))
-    fid([real, generated, *cache])
-    out = capsys.readouterr().out
-    expected = frechet_distance(
-        *(GaussianStatistics.of(Projection()(_images(30, seed))) for seed in (0, 1))
-    )
-    assert f"FID   {expected:.4f}" in out and "sFID" in out and "KID" in out
-    assert "30 images against 30 real ones" in out and "rank-deficient" in out
-    fid([real, real, *cache])
-    assert "FID   0.0000" in capsys.readouterr().out
-
-
-def test_few_images_earn_a_note() -> None:
-    assert bias_note(2049, 5000) is None
-    note = bias_note(2048, 5000)
-    assert note is not None and "2,048 generated against 5,000 real" in note
-
-
-def test_pixels_read_are_pixels_measured(tmp_path) -> None:
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    (tmp_path / "x").mkdir()
-    Image.fromarray(grey).save(tmp_path / "x" / "grey.png")
-    (batch,) = FolderImages(tmp_path / "x", 4)
-    assert torch.equal(((batch[0, 1] + 1) * 127.5).round().byte(), torch.from_numpy(grey))
+        _statistics(made_images(4), tmp_path / "file")
