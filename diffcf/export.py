@@ -12,11 +12,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from diffcf.data_report import load_data
@@ -24,6 +25,8 @@ from diffcf.factor import Factor
 from diffcf.figures import save_image
 
 __all__ = ["export"]
+
+Split = Literal["train", "val", "test"]
 
 
 def export(args: Sequence[str]) -> None:
@@ -35,6 +38,8 @@ def export(args: Sequence[str]) -> None:
     parser = ArgumentParser(prog="diffcf export", description="Write a dataset as PNG and CSV.")
     parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
     parser.add_argument("out", type=Path, help="Folder to make.")
+    parser.add_argument("--splits", type=list[Split], default=list(get_args(Split)))
+    parser.add_argument("--images", type=PositiveInt, help="Of each split, the first; else all.")
     config = parser.parse_args(list(args))
     module, out = load_data(config.config), config.out
     if out.exists():
@@ -44,19 +49,19 @@ def export(args: Sequence[str]) -> None:
     unfinished = out.with_name(out.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "images").mkdir(parents=True)
-    count = _write(module, unfinished)
+    count = _write(module, unfinished, config.splits, config.images)
     os.replace(unfinished, out)
     print(f"{count} images, factors.csv and graph.yaml are in {out}")
 
 
-def _write(module: Any, folder: Path) -> int:
-    """Images, table and graph of all splits; how many images."""
+def _write(module: Any, folder: Path, splits: Sequence[Split], images: int | None) -> int:
+    """Images, table and graph; how many images."""
     graph, count = module.graph, 0
     with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["image", "split", *graph.names])
-        for stage in ("train", "val", "test"):
-            factors = module.factors_of(stage)
+        for stage in splits:
+            factors = module.factors_of(stage)[:images]
             for row in track(range(len(factors)), description=stage):
                 name = f"{count:06d}.png"
                 save_image(

@@ -60,3 +60,12 @@ def test_the_table_is_in_native_units(exported: Path) -> None:
 def test_nothing_is_written_over(exported: Path, capsys) -> None:
     assert main(["export", str(exported / "small.yaml"), str(exported / "mine")]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_some_images_of_some_splits(exported: Path) -> None:
+    few = exported / "few"
+    options = ["--splits", "[test, val]", "--images", "3"]
+    assert main(["export", str(exported / "small.yaml"), str(few), *options]) == 0
+    rows = list(csv.DictReader((few / "factors.csv").open()))
+    assert [row["split"] for row in rows] == ["test"] * 3 + ["val"] * 3
+    assert len(list((few / "images").iterdir())) == 6
