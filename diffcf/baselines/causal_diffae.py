@@ -1,0 +1,166 @@
+r"""CausalDiffAE: a diffusion autoencoder whose semantic code is a causal model.
+
+An encoder infers exogenous latents u, neural mechanisms over the graph make causal latents of them,
+
+.. math:: z_i = f_i(A_i \circ z) + u_i,
+
+and a diffusion model conditioned on all of z draws the image. Trained together are the diffusion
+loss and two divergences: of q(u | x) to a standard normal, and of q(z | x) to the label-aligned
+prior p(z | y). For a counterfactual the image is inverted by DDIM under its own z, which leaves the
+stochastic code x_T; z is intervened upon, the mechanisms carry the intervention on to effects with
+their abducted u, and DDIM draws from x_T under the new z.
+
+Reference:
+    Causal diffusion autoencoders: toward counterfactual generation via diffusion probabilistic
+    models (Komanduri et al., ECAI 2024), https://arxiv.org/abs/2404.17735
+
+Where this departs from the paper:
+
+- The generator is our U-Net with its velocity loss, so that no method has stronger bricks than
+  another.
+- Mechanisms take causes' latents z, as the paper's equation has them; the published code gives them
+  the causes' exogenous u, which is the same where causes are roots.
+- A third term fits each mechanism to the latents as they are, ``mechanisms``: the mean square of
+  :math:`z_i - f_i(A_i \circ z)`, with z held fixed. It has the optimum that the divergence of u has
+  for given z. The divergence alone asks for it through the encoder, which aligns z long before the
+  mechanisms have learned anything and then has no reason to hurry: u kept most of every effect,
+  and after 600 steps a predicted shadow was off by .10 to .22 of its range, with the term by .01
+  to .04 (Pendulum at 32 pixels, small networks).
+- The posterior's variance is learned and the prior's is a setting; the published code fixes both.
+  The posterior of z is taken to have the variance of u: what its causes add is left out.
+- Labels are observed for every training image, so the paper's training with few labels, and the
+  classifier-free guidance that belongs to it, are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from diffcf.baselines.causal_latents import Gaussian, LabelPrior, LatentMechanisms, with_dimensions
+from diffcf.baselines.latent_method import LatentMethod
+from diffcf.baselines.latent_networks import LatentEncoder, LatentUNet
+from diffcf.counterfactual import Sampling
+from diffcf.counterfactual_module import CounterfactualModule
+from diffcf.diffusion import (
+    Denoiser,
+    Prediction,
+    add_noise,
+    haunted_noise,
+    prediction_from_velocity,
+    stratified_times,
+    velocity,
+)
+from diffcf.graph import CausalGraph
+from diffcf.networks import NetworkFactory
+from diffcf.sampling import ddim_invert, ddim_sample, time_grid
+
+__all__ = ["CausalDiffAE"]
+
+
+class CausalDiffAE(CounterfactualModule):
+    """Encoder, causal mechanisms and diffusion decoder over one causal graph.
+
+    Args:
+        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        encoder: network class ``image -> Gaussian`` of exogenous latents.
+        mechanisms: network class of the causal mechanisms.
+        generator: network class for v: ``(x_t, t, latents) -> v``.
+        dimensions: D, latent dimensions for each column of the factors' code.
+        prior_scale: s, standard deviation of the label-aligned prior.
+        exogenous_weight, alignment_weight: of the two divergences, each in nats per latent
+            dimension.
+        kwargs: optimisation, see :class:`CounterfactualModule`.
+    """
+
+    reads = True
+    encoder: Any
+    mechanisms: Any
+    generator: Any
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        encoder: NetworkFactory = LatentEncoder,
+        mechanisms: NetworkFactory = LatentMechanisms,
+        generator: NetworkFactory = LatentUNet,
+        dimensions: int = 4,
+        prior_scale: float = 0.03,
+        exogenous_weight: float = 0.01,
+        alignment_weight: float = 0.01,
+        **kwargs: Any,
+    ) -> None:
+        networks = {
+            "encoder": with_dimensions(encoder, dimensions),
+            "mechanisms": with_dimensions(mechanisms, dimensions),
+            "generator": with_dimensions(generator, dimensions),
+        }
+        super().__init__(graph, networks, {"dimensions": dimensions}, **kwargs)
+        self.prior = LabelPrior(self.graph, dimensions)
+        self.prior_scale = prior_scale
+        self.exogenous_weight, self.alignment_weight = exogenous_weight, alignment_weight
+
+    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        """``diffusion``, ``exogenous`` and ``alignment``."""
+        exogenous: Gaussian = self.encoder(image)
+        mean = self.mechanisms.generate(exogenous.mean)
+        latents = Gaussian(mean, exogenous.variance)
+        drawn = self.mechanisms.generate(exogenous.sample())
+        aligned = latents.divergence(self.prior.location(factors), self.prior_scale)
+        return {
+            "diffusion": self._diffusion_loss(image, drawn),
+            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
+            "alignment": self.alignment_weight * aligned,
+            "mechanisms": self.mechanisms.residual_loss(mean.detach()),
+        }
+
+    def _diffusion_loss(self, image: Tensor, latents: Tensor) -> Tensor:
+        """In the units of :class:`diffcf.module.DiffusionCounterfactuals`; no ghosts."""
+        t, noise = stratified_times(image), haunted_noise(image, 0.0)
+        v = self.generator(add_noise(image, noise, t), t, latents)
+        error = (v.float() - velocity(image, noise, t)) / self.generator.residual_scale(t)
+        return error.square().mean()
+
+    def read(self, image: Tensor) -> Tensor:
+        """The code ``[B, E]`` that the latents of images ``[B, C, H, W]`` stand for."""
+        return self.prior.code(self.mechanisms.generate(self.encoder(image).mean))
+
+    def method(self, sampling: Sampling = Sampling()) -> LatentMethod:  # noqa: B008
+        """Answers with these networks.
+
+        Raises:
+            ValueError: for settings of sampling other than steps and depth, which have no meaning
+                here.
+        """
+        if sampling != Sampling(steps=sampling.steps, t_max=sampling.t_max):
+            raise ValueError(
+                "CausalDiffAE knows only 'steps' and 't_max' of sampling: leave out the others, "
+                "guidance among them."
+            )
+        return _Method(self, sampling)
+
+
+class _Method(LatentMethod):
+    def __init__(self, model: CausalDiffAE, sampling: Sampling) -> None:
+        super().__init__(model.prior, model.mechanisms)
+        self.model, self.sampling = model, sampling
+
+    def encode(self, image: Tensor) -> Tensor:
+        return self.model.mechanisms.generate(self.model.encoder(image).mean)
+
+    def picture(self, image: Tensor, latents: Tensor) -> Tensor:
+        """x_T."""
+        return ddim_invert(self._denoiser(latents), image, self._times(image))
+
+    def draw(self, latents: Tensor, picture: Tensor) -> Tensor:
+        return ddim_sample(self._denoiser(latents), picture, self._times(picture))
+
+    def _denoiser(self, latents: Tensor) -> Denoiser:
+        def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+            return prediction_from_velocity(self.model.generator(x_t, t, latents), x_t, t)
+
+        return denoise
+
+    def _times(self, like: Tensor) -> Tensor:
+        return time_grid(self.sampling.steps, self.sampling.t_max, like.device)

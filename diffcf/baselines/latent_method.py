@@ -1,0 +1,104 @@
+"""How methods with causal latents answer: encode, intervene upon the latents, decode.
+
+The latents, their prior and their mechanisms are those of :mod:`diffcf.baselines.causal_latents`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcf.baselines.causal_latents import LabelPrior, LatentMechanisms
+from diffcf.intervention import Do, Intervention
+from diffcf.method import Counterfactual, check_image
+
+__all__ = ["LatentMethod", "LatentWorld"]
+
+
+@dataclass(frozen=True)
+class LatentWorld:
+    """What such a method inferred from images.
+
+    Attributes:
+        method: which answers.
+        image: ``[B, C, H, W]``, the images last seen.
+        factors: ``[B, K]``, the factual factors.
+        latents: z ``[B, E, D]`` of the images last seen.
+        noise: n ``[B, E, D]``, the causal noise of the images first seen.
+        picture: what the images show beyond the latents, ``[B, C, H, W]``.
+    """
+
+    method: LatentMethod
+    image: Tensor
+    factors: Tensor
+    latents: Tensor
+    noise: Tensor
+    picture: Tensor
+
+    def predict(self, do: Do | Intervention) -> Counterfactual:
+        """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
+        if not isinstance(do, Intervention):
+            graph, image = self.method.prior.graph, self.image
+            do = Intervention.from_do(do, graph, len(image), image.device)
+        return self.method.predict(self, do)
+
+    @torch.no_grad()
+    def seen_in(self, answer: Counterfactual) -> LatentWorld:
+        """The same causal noise; latents and picture are inferred from ``answer``'s image."""
+        latents = self.method.encode(answer.image)
+        picture = self.method.picture(answer.image, latents)
+        return LatentWorld(self.method, answer.image, self.factors, latents, self.noise, picture)
+
+
+class LatentMethod(ABC):
+    """Encode, intervene upon latents, decode.
+
+    Factors of an answer: the value where a factor is set; for what it causes, what the latents
+    then say; the factual factor elsewhere.
+    """
+
+    def __init__(self, prior: LabelPrior, mechanisms: LatentMechanisms) -> None:
+        self.prior, self.mechanisms = prior, mechanisms
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """The latents z ``[B, E, D]`` of images, without chance."""
+
+    @abstractmethod
+    def picture(self, image: Tensor, latents: Tensor) -> Tensor:
+        """What images show beyond their latents."""
+
+    @abstractmethod
+    def draw(self, latents: Tensor, picture: Tensor) -> Tensor:
+        """Images ``[B, C, H, W]`` of latents and a picture."""
+
+    @torch.no_grad()
+    def abduct(self, image: Tensor, factors: Tensor | None = None) -> LatentWorld:
+        """Infer latents and their noise from images ``[B, C, H, W]`` in [-1, 1].
+
+        ``factors`` ``[B, K]`` are kept where they are given; the latents are the encoder's in any
+        case.
+
+        Raises:
+            ValueError: for an image of the wrong shape or with non-finite pixels.
+        """
+        check_image(image)
+        latents = self.encode(image)
+        noise = latents - self.mechanisms(latents)
+        factors = self.prior.factors(latents) if factors is None else factors
+        return LatentWorld(self, image, factors, latents, noise, self.picture(image, latents))
+
+    @torch.no_grad()
+    def predict(self, world: LatentWorld, do: Intervention) -> Counterfactual:
+        """Act and predict, for an abducted batch."""
+        owner = self.prior.graph.code_owner.to(do.mask.device)
+        fixed, location = do.mask[:, owner], self.prior.location(do.values)
+        latents = self.mechanisms.predict(world.latents, world.noise, location, fixed)
+        moved = torch.zeros_like(do.mask)
+        moved[:, owner] = self.mechanisms.reached(fixed)
+        said = torch.where(moved, self.prior.factors(latents), world.factors)
+        image = self.draw(latents, world.picture).clamp(-1, 1)
+        return Counterfactual(image, torch.where(do.mask, do.values, said), do)
