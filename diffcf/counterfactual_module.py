@@ -30,7 +30,7 @@ from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.method import NO_READER, CounterfactualMethod
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
-from diffcf.schedule import warm_cosine
+from diffcf.schedule import check_share, warm_cosine
 
 __all__ = ["CounterfactualModule", "load_method"]
 
@@ -56,6 +56,7 @@ class CounterfactualModule(LightningModule, ABC):
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
 
     Raises:
+        ValueError: when ``warmup`` lies outside [0, 1).
         FloatingPointError: when a loss term is not finite, with the step and the term named.
     """
 
@@ -79,7 +80,7 @@ class CounterfactualModule(LightningModule, ABC):
             setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.clip = warmup, clip
+        self.warmup, self.clip = check_share("warmup", warmup), clip
         self.weights = dict(weights or {})
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()

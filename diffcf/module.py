@@ -26,6 +26,7 @@ from diffcf.networks import NetworkFactory
 from diffcf.nscm import NSCM
 from diffcf.objective import drop_factors, velocity_loss
 from diffcf.projector import FactorPosterior, LocalPosteriorProjector
+from diffcf.schedule import check_share
 
 __all__ = ["DiffusionCounterfactuals"]
 
@@ -75,7 +76,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.mixing = mixing
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.ghost, self.projector_share = ghost, projector_share
-        self.head_start = head_start
+        self.head_start = check_share("head_start", head_start)
         self.projector_learning_rate = projector_learning_rate
 
     # --- losses ---

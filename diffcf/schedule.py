@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["warm_cosine"]
+__all__ = ["check_share", "warm_cosine"]
+
+
+def check_share(name: str, share: float) -> float:
+    """``share`` itself; ValueError unless it is a share of the training, in [0, 1)."""
+    if not 0 <= share < 1:
+        raise ValueError(f"{name} is a share of the training in [0, 1), not a count; got {share}.")
+    return share
 
 
 def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:

@@ -24,7 +24,7 @@ from diffcf.graph import CausalGraph
 from diffcf.mixing import RegionMixer
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.projector import LocalPosteriorProjector
-from diffcf.schedule import warm_cosine
+from diffcf.schedule import check_share, warm_cosine
 
 __all__ = ["FactorEvaluator"]
 
@@ -76,7 +76,7 @@ class FactorEvaluator(LightningModule):
         self.latents = build_network(spec, self.graph) if spec is not None else None
         self.mixing = mixing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.clip = warmup, clip
+        self.warmup, self.clip = check_share("warmup", warmup), clip
         self.validation_error = ReadingError(self.graph)
         self.best_weights: dict[str, Tensor] = {}
         self.best_latents: dict[str, Tensor] = {}

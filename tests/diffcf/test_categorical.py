@@ -129,8 +129,8 @@ def _squares(count: int) -> tuple[Tensor, Tensor]:
 def test_the_projector_reads_a_category_and_guides_to_another() -> None:
     graph = CausalGraph([GRAPH.factors[0]])
     projector = LocalPosteriorProjector(graph, channels=16, patch=2)
-    optimizer = torch.optim.Adam(projector.parameters(), 5e-3)
-    for _ in range(200):
+    optimizer = torch.optim.Adam(projector.parameters(), 2e-3)
+    for _ in range(300):
         image, factors = _squares(32)
         targets = factors[:, :, None, None].expand(-1, -1, 8, 8)
         novelty = F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), 2)

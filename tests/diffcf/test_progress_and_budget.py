@@ -11,6 +11,7 @@ from small_runs import add_callback, tiny
 from diffcf.callbacks import ProgressBar, TrainingBudget
 from diffcf.cli import cli, main
 from diffcf.counterfactual_module import load_method
+from diffcf.module import DiffusionCounterfactuals
 from diffcf.schedule import warm_cosine
 
 
@@ -59,6 +60,14 @@ def test_rates_rise_from_their_start_and_end_at_zero() -> None:
     assert warm_cosine(0.2, 0.1, start=0.3) == 0.0
     assert warm_cosine(0.37, 0.1, start=0.3) == pytest.approx(1.0)
     assert warm_cosine(1.0, 0.1, start=0.3) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 200])
+def test_shares_of_the_training_are_no_counts(share: float, graph) -> None:
+    with pytest.raises(ValueError, match="warmup is a share of the training"):
+        DiffusionCounterfactuals(graph, warmup=share)
+    with pytest.raises(ValueError, match="head_start is a share of the training"):
+        DiffusionCounterfactuals(graph, head_start=share)
 
 
 def test_an_untrained_method_has_made_no_progress(model) -> None:

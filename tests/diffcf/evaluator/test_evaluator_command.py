@@ -127,7 +127,7 @@ def test_each_config_builds_and_is_independent(path: Path, faces: Path, monkeypa
     built = build(arguments)
     assert built.model.graph == built.datamodule.graph
     assert built.config.seed_everything != experiment["seed_everything"]
-    own, guiding = built.model.spec, experiment["model"]["projector"]
+    own, guiding = built.model.spec, experiment["model"]["init_args"]["projector"]
     assert _size(own) != _size(guiding), "another size than the network that guides"
     ours, theirs = built.config.data.init_args, experiment["data"]["init_args"]
     assert ours.image_size == theirs["image_size"]

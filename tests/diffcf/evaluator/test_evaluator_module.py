@@ -47,7 +47,7 @@ def _fit(model: FactorEvaluator, steps: int, every: int) -> Trainer:
 
 
 def test_it_learns_to_read() -> None:
-    model = FactorEvaluator(GRAPH, SMALL, learning_rate=5e-3, warmup=10)
+    model = FactorEvaluator(GRAPH, SMALL, learning_rate=5e-3, warmup=0.07)
     _fit(model, 150, 50)
     assert model.best_error < 0.05
     record = model.training_record.as_dict()
@@ -62,7 +62,7 @@ def test_the_best_weights_are_kept_and_not_the_last() -> None:
             if self.global_step > 4:
                 torch.nn.init.constant_(self.network.head.bias, 9.0)
 
-    model = Spoilt(GRAPH, SMALL, warmup=1)
+    model = Spoilt(GRAPH, SMALL, warmup=0.05)
     _fit(model, 6, 2)
     assert model.best_step in (2, 4) and model.best_error < 0.5
     assert (model.best_weights["head.bias"] != 9).all()
