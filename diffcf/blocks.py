@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FourierFeatures", "ResBlock", "append_coordinates", "zero_init"]
+__all__ = ["FourierFeatures", "ResBlock", "append_coordinates", "check_sides", "zero_init"]
 
 
 class FourierFeatures(nn.Module):
@@ -61,6 +62,15 @@ def append_coordinates(x: Tensor) -> Tensor:
     rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1)
     columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w)
     return torch.cat([x, columns.expand(b, 1, h, w), rows.expand(b, 1, h, w)], dim=1)
+
+
+def check_sides(sides: Sequence[int], stride: int, network: str) -> None:
+    """Raises ValueError, naming the ``network``, unless both sides are multiples of ``stride``."""
+    if any(side % stride for side in sides):
+        raise ValueError(
+            f"{network} takes image sides that are multiples of {stride}, got {tuple(sides)}: "
+            "change image_size, patch or the number of levels."
+        )
 
 
 def zero_init(layer: nn.Module) -> nn.Module:

@@ -151,8 +151,6 @@ class CounterfactualEngine:
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""
-        if isinstance(do, Intervention):
-            return do
         return Intervention.from_do(do, self.nscm.graph, len(image), image.device)
 
     def _denoiser(self, factors: Tensor) -> Denoiser:

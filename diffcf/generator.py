@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.blocks import ResBlock, append_coordinates, zero_init
+from diffcf.blocks import ResBlock, append_coordinates, check_sides, zero_init
 from diffcf.conditioning import Canvas, ConditionEmbedding, FactorFeatures
 from diffcf.diffusion import noise_level, signal_level
 from diffcf.graph import CausalGraph
@@ -97,11 +97,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
         """
-        if x_t.shape[-1] % self.stride or x_t.shape[-2] % self.stride:
-            raise ValueError(
-                f"UNet takes image sides that are multiples of {self.stride}, got "
-                f"{tuple(x_t.shape[-2:])}: change image_size, patch or the number of levels."
-            )
+        check_sides(x_t.shape[-2:], self.stride, "UNet")
         signal, noise = signal_level(t), noise_level(t)
         centred = x_t - signal * self.data_mean
         spread = ((signal * self.data_std).square() + noise.square()).sqrt()

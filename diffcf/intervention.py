@@ -35,15 +35,21 @@ class Intervention:
 
     @classmethod
     def from_do(
-        cls, do: Do, graph: CausalGraph, batch: int, device: torch.device | None = None
+        cls,
+        do: Do | Intervention,
+        graph: CausalGraph,
+        batch: int,
+        device: torch.device | None = None,
     ) -> Intervention:
-        """Check ``do`` against the graph and spread it over the batch.
+        """Check ``do`` against the graph and spread it over the batch; tensors stay as they are.
 
         Raises:
             GraphError: for an unknown factor or category.
             InterventionError: for a value outside [0, 1], not finite, of the wrong length, or, for
                 a discrete factor, none of its levels.
         """
+        if isinstance(do, Intervention):
+            return do
         values = torch.zeros(batch, len(graph), device=device)
         mask = torch.zeros(batch, len(graph), dtype=torch.bool, device=device)
         for name, given in do.items():

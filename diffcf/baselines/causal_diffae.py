@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffcf.baselines.causal_latents import Gaussian, LabelPrior, LatentMechanisms, with_dimensions
@@ -43,17 +44,10 @@ from diffcf.baselines.latent_method import LatentMethod
 from diffcf.baselines.latent_networks import LatentEncoder, LatentUNet
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule
-from diffcf.diffusion import (
-    Denoiser,
-    Prediction,
-    add_noise,
-    haunted_noise,
-    prediction_from_velocity,
-    stratified_times,
-    velocity,
-)
+from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity, stratified_times
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkFactory
+from diffcf.objective import velocity_loss
 from diffcf.sampling import ddim_invert, ddim_sample, time_grid
 
 __all__ = ["CausalDiffAE"]
@@ -107,20 +101,14 @@ class CausalDiffAE(CounterfactualModule):
         mean = self.mechanisms.generate(exogenous.mean)
         latents = Gaussian(mean, exogenous.variance)
         drawn = self.mechanisms.generate(exogenous.sample())
+        t, noise = stratified_times(image), torch.randn_like(image)
         aligned = latents.divergence(self.prior.location(factors), self.prior_scale)
         return {
-            "diffusion": self._diffusion_loss(image, drawn),
+            "diffusion": velocity_loss(self.generator, image, noise, t, drawn),
             "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
             "alignment": self.alignment_weight * aligned,
             "mechanisms": self.mechanisms.residual_loss(mean.detach()),
         }
-
-    def _diffusion_loss(self, image: Tensor, latents: Tensor) -> Tensor:
-        """In the units of :class:`diffcf.module.DiffusionCounterfactuals`; no ghosts."""
-        t, noise = stratified_times(image), haunted_noise(image, 0.0)
-        v = self.generator(add_noise(image, noise, t), t, latents)
-        error = (v.float() - velocity(image, noise, t)) / self.generator.residual_scale(t)
-        return error.square().mean()
 
     def read(self, image: Tensor) -> Tensor:
         """The code ``[B, E]`` that the latents of images ``[B, C, H, W]`` stand for."""

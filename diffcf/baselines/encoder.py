@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.blocks import FourierFeatures, append_coordinates
+from diffcf.blocks import FourierFeatures, append_coordinates, check_sides
 from diffcf.generator import Level
 
 __all__ = ["ImageEncoder"]
@@ -61,11 +61,7 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
         """
-        if image.shape[-1] % self.stride or image.shape[-2] % self.stride:
-            raise ValueError(
-                f"The encoder takes image sides that are multiples of {self.stride}, got "
-                f"{tuple(image.shape[-2:])}: change image_size, patch or the number of levels."
-            )
+        check_sides(image.shape[-2:], self.stride, "The encoder")
         p = self.patch
         h = rearrange(image, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
         h = self.stem(append_coordinates(h))

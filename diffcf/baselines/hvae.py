@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.baselines.gaussian import Gaussian, gaussian_kl
-from diffcf.blocks import append_coordinates, zero_init
+from diffcf.blocks import append_coordinates, check_sides, zero_init
 from diffcf.conditioning import Canvas, ConditionEmbedding, FactorFeatures
 from diffcf.generator import Level
 from diffcf.graph import CausalGraph
@@ -131,11 +131,7 @@ class ConditionalHVAE(nn.Module):
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
         """
-        if image.shape[-1] % self.stride or image.shape[-2] % self.stride:
-            raise ValueError(
-                f"The HVAE takes image sides that are multiples of {self.stride}, got "
-                f"{tuple(image.shape[-2:])}: change image_size, patch or the number of channels."
-            )
+        check_sides(image.shape[-2:], self.stride, "The HVAE")
         features, condition = self._told(factors)
         seen, latents = self._look(image, condition), []
         kl = image.new_zeros(len(image))

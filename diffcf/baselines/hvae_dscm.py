@@ -191,9 +191,8 @@ class HVAEWorld:
 
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
-        if not isinstance(do, Intervention):
-            graph, image = self.method.nscm.graph, self.image
-            do = Intervention.from_do(do, graph, len(image), image.device)
+        graph, image = self.method.nscm.graph, self.image
+        do = Intervention.from_do(do, graph, len(image), image.device)
         return self.method.predict(self, do)
 
     def seen_in(self, answer: Counterfactual) -> HVAEWorld:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffcf.baselines.causal_latents import Gaussian
 from diffcf.baselines.encoder import ImageEncoder
-from diffcf.blocks import FourierFeatures
+from diffcf.blocks import FourierFeatures, check_sides
 from diffcf.conditioning import Canvas
 from diffcf.generator import Level, UNet
 from diffcf.graph import CausalGraph
@@ -124,11 +124,7 @@ class LatentDecoder(nn.Module):
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
         """
-        if size[0] % self.stride or size[1] % self.stride:
-            raise ValueError(
-                f"The decoder draws image sides that are multiples of {self.stride}, got "
-                f"{tuple(size)}: change image_size, patch or the number of levels."
-            )
+        check_sides(size, self.stride, "The decoder")
         features = self.features(latents[:, 0, 0], latents)
         condition, p = self.embed(features), self.patch
         places = latents.new_zeros(1, 1, size[0] // self.stride, size[1] // self.stride)

@@ -89,9 +89,8 @@ class ReferenceWorld:
 
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
-        if not isinstance(do, Intervention):
-            image = self.image
-            do = Intervention.from_do(do, self.method.graph, len(image), image.device)
+        image = self.image
+        do = Intervention.from_do(do, self.method.graph, len(image), image.device)
         return self.method.answer(self, do)
 
     def seen_in(self, answer: Counterfactual) -> ReferenceWorld:
