@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity
+from diffcf.diffusion import Denoiser, denoiser_of
 
 __all__ = ["ClassifierFree"]
 
@@ -60,11 +60,11 @@ class ClassifierFree:
         copies = len(groups) + 1
         told = factors.repeat(copies, 1)
 
-        def denoise(x_t: Tensor, t: Tensor) -> Prediction:
+        def pressed(x_t: Tensor, t: Tensor) -> Tensor:
             v = generator(x_t.repeat(copies, 1, 1, 1), t.repeat(copies), told, known)
             none, *parts = v.chunk(copies)
             for weight, part in zip(weights, parts, strict=True):
                 none = none + weight * (part - v[: len(x_t)])
-            return prediction_from_velocity(none, x_t, t)
+            return none
 
-        return denoise
+        return denoiser_of(pressed)

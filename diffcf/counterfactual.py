@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.classifier_free import ClassifierFree
-from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity
-from diffcf.guidance import Guidance, GuidedDenoiser, NoGuidance
+from diffcf.diffusion import Denoiser, Prediction, denoiser_of
+from diffcf.guidance import Guidance, NoGuidance
 from diffcf.intervention import Do, Intervention
 from diffcf.method import NO_READER, Counterfactual, check_image
-from diffcf.sampling import ddim_invert, ddim_sample, time_grid
+from diffcf.sampling import Inversion, invert, sample, time_grid
 
 __all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
 
@@ -40,7 +41,7 @@ class Sampling:
 
     Attributes:
         guidance: the rule for λ_t; None for none.
-        steps: DDIM steps, of inversion and of sampling each.
+        steps: evaluations of the generator, for inversion and for sampling each.
         t_max: depth of the inversion, in (0, 1]; below 1 less of the image is drawn anew.
         conditional: whether the generator is given the factors; without them it is the paper's
             unconditional generator and guidance alone has to move the image.
@@ -56,17 +57,38 @@ class Sampling:
     conditional: bool = True
     free: ClassifierFree | None = None
     mechanisms: bool = True
+    anchored: bool = False
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2):
+            raise ValueError(f"Sampling is of order 1 or 2, not {self.order}.")
+        if self.anchored and self.free is not None:
+            raise ValueError(
+                "An anchor holds for the denoiser that inverted the image, which free guidance "
+                "leaves: set anchored to false."
+            )
 
 
 @dataclass(frozen=True)
 class Abducted:
-    """What stays the same across worlds: the causal noise ``exogenous`` ``[B, E]`` and ``x_T``."""
+    """What stays the same across worlds.
+
+    Attributes:
+        engine: what abducted it.
+        image: ``[B, C, H, W]``, the factual.
+        factors: ``[B, K]``, the factual's.
+        exogenous: the causal noise, ``[B, E]``.
+        path: from the factual to x_T.
+        misread: by time, what the projector's reading of the factual's x_t was off, ``[B, E]``.
+    """
 
     engine: CounterfactualEngine
     image: Tensor
     factors: Tensor
     exogenous: Tensor
-    x_T: Tensor
+    path: Inversion
+    misread: Mapping[float, Tensor]
 
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
@@ -74,8 +96,21 @@ class Abducted:
 
     def seen_in(self, answer: Counterfactual) -> Abducted:
         """The same world, with its causal noise, but x_T abducted from ``answer``'s image."""
-        x_T = self.engine.invert(answer.image, answer.factors)
-        return Abducted(self.engine, answer.image, self.factors, self.exogenous, x_T)
+        found = self.engine.invert(answer.image, answer.factors)
+        return Abducted(self.engine, answer.image, self.factors, self.exogenous, *found)
+
+    def select(self, rows: Tensor) -> Abducted:
+        """The worlds ``rows`` (long ``[N]``) of the batch, each as often as it is named.
+
+        One abduction so serves many what-ifs at once:
+        ``abducted.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``.
+        """
+        path = Inversion(
+            self.path.x_T[rows], self.path.times, tuple(c[rows] for c in self.path.corrections)
+        )
+        misread = {time: off[rows] for time, off in self.misread.items()}
+        parts = (self.image[rows], self.factors[rows], self.exogenous[rows])
+        return Abducted(self.engine, *parts, path, misread)
 
 
 class CounterfactualEngine:
@@ -119,12 +154,23 @@ class CounterfactualEngine:
             posterior = self.projector(image, image.new_zeros(len(image)))
             factors = self.nscm.graph.decode(posterior.mean)
         exogenous = self.nscm.abduct(factors)
-        return Abducted(self, image, factors, exogenous, self.invert(image, factors))
+        return Abducted(self, image, factors, exogenous, *self.invert(image, factors))
 
     @torch.no_grad()
-    def invert(self, image: Tensor, factors: Tensor) -> Tensor:
-        """x_T ``[B, C, H, W]``, from which the generator told ``factors`` draws ``image``."""
-        return ddim_invert(self._denoiser(factors), image, self._times(image))
+    def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:
+        """The path from images to the noise x_T from which the generator, told ``factors``, draws
+        them, and what the projector misreads on it, by time."""
+        denoiser, sampling = self._denoiser(factors), self.sampling
+        code, misread = self.nscm.graph.encode(factors), {}
+
+        def observed(x_t: Tensor, time: float) -> Prediction:
+            if sampling.anchored and self.projector is not None and self.guidance.covers(time):
+                reading = self.projector(x_t, x_t.new_full((len(x_t),), time))
+                misread[time] = reading.mean - code
+            return denoiser(x_t, time)
+
+        times = time_grid(sampling.steps, sampling.t_max)
+        return invert(observed, image, times, sampling.order, sampling.anchored), misread
 
     @torch.no_grad()
     def predict(self, abducted: Abducted, intervention: Intervention) -> Counterfactual:
@@ -133,33 +179,25 @@ class CounterfactualEngine:
         target = torch.where(mask, values, abducted.factors)
         if self.sampling.mechanisms:
             target = self.nscm.predict(abducted.factors, abducted.exogenous, values, mask)
-        denoiser = self._steered(target, intervention)
-        image = ddim_sample(denoiser, abducted.x_T, self._times(abducted.x_T))
-        trace = denoiser.trace if isinstance(denoiser, GuidedDenoiser) else []
+        guide = None
+        if self.projector is not None:
+            code = self.nscm.graph.encode(target)
+            guide = self.guidance.toward(self.projector, code, abducted.misread)
+        denoiser = self._denoiser(target, mask)
+        image = sample(denoiser, abducted.path, self.sampling.order, guide)
+        trace = guide.trace if guide is not None else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
-
-    def _steered(self, target: Tensor, intervention: Intervention) -> Denoiser:
-        """The denoiser that leads to an image of the factors ``target`` ``[B, K]``."""
-        graph, free = self.nscm.graph, self.sampling.free
-        denoiser = self._denoiser(target)
-        if free is not None and self.sampling.conditional:
-            reach = graph.reach.to(target)
-            denoiser = free.wrap(self.generator, target, intervention.mask.to(target) @ reach > 0)
-        if self.projector is None:
-            return denoiser
-        return self.guidance.wrap(denoiser, self.projector, graph.encode(target))
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""
         return Intervention.from_do(do, self.nscm.graph, len(image), image.device)
 
-    def _denoiser(self, factors: Tensor) -> Denoiser:
-        condition = factors if self.sampling.conditional else None
-
-        def denoise(x_t: Tensor, t: Tensor) -> Prediction:
-            return prediction_from_velocity(self.generator(x_t, t, condition), x_t, t)
-
-        return denoise
-
-    def _times(self, like: Tensor) -> Tensor:
-        return time_grid(self.sampling.steps, self.sampling.t_max, like.device)
+    def _denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
+        """The denoiser told ``factors``; pressed, if free guidance says so, where a ``mask`` ``[B,
+        K]`` of set factors is given."""
+        if not self.sampling.conditional:
+            return denoiser_of(lambda x_t, t: self.generator(x_t, t, None))
+        if mask is not None and self.sampling.free is not None:
+            reached = mask.to(factors) @ self.nscm.graph.reach.to(factors) > 0
+            return self.sampling.free.wrap(self.generator, factors, reached)
+        return denoiser_of(lambda x_t, t: self.generator(x_t, t, factors))

@@ -27,6 +27,7 @@ __all__ = [
     "Denoiser",
     "Prediction",
     "add_noise",
+    "denoiser_of",
     "haunted_noise",
     "noise_level",
     "prediction_from_velocity",
@@ -43,8 +44,8 @@ class Prediction(NamedTuple):
     eps: Tensor
 
 
-Denoiser = Callable[[Tensor, Tensor], Prediction]
-"""``(x_t [B, C, H, W], t [B]) -> Prediction``. Guidance takes one and returns one."""
+Denoiser = Callable[[Tensor, float], Prediction]
+"""``(x_t [B, C, H, W], time) -> Prediction``; the time is a number, for no device need be asked."""
 
 
 def signal_level(t: Tensor) -> Tensor:
@@ -71,6 +72,16 @@ def prediction_from_velocity(v: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
     """Clean image and noise from a predicted velocity."""
     signal, noise = signal_level(t), noise_level(t)
     return Prediction(denoised=signal * x_t - noise * v, eps=noise * x_t + signal * v)
+
+
+def denoiser_of(velocity_of: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
+    """The denoiser of a network ``(x_t, t [B]) -> v``."""
+
+    def denoise(x_t: Tensor, time: float) -> Prediction:
+        t = x_t.new_full((len(x_t),), time)
+        return prediction_from_velocity(velocity_of(x_t, t), x_t, t)
+
+    return denoise
 
 
 def stratified_times(image: Tensor) -> Tensor:

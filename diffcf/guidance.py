@@ -1,4 +1,4 @@
-r"""Guidance: wrap a denoiser so that the image it leads to has the wished factors.
+r"""Guidance: steer a path so that the image it leads to has the wished factors.
 
 With the projector's :math:`\hat z(x_t)`, :math:`\Sigma(x_t)` and the target :math:`z_{cf}`, all of
 them codes (:meth:`CausalGraph.encode`; probabilities where factors are discrete),
@@ -30,22 +30,27 @@ References:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from diffcf.diffusion import Denoiser, Prediction, noise_level, signal_level
+from diffcf.diffusion import noise_level
 
 __all__ = [
     "ConstantGuidance",
     "GaussNewtonGuidance",
     "Guidance",
-    "GuidedDenoiser",
     "NoGuidance",
     "Shift",
+    "Steering",
     "VarianceBalancedGuidance",
 ]
+
+
+NOTHING: Mapping[float, Tensor] = MappingProxyType({})
 
 
 class Shift(NamedTuple):
@@ -59,8 +64,8 @@ class Guidance(ABC):
     """A rule for λ_t.
 
     Args:
-        t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere the denoiser is left
-            alone, and costs what it costs.
+        t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere nothing is
+            added and nothing is spent.
     """
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
@@ -72,32 +77,50 @@ class Guidance(ABC):
     def shift(self, projector: nn.Module, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
         """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward the code ``[B, E]``."""
 
-    def wrap(self, denoiser: Denoiser, projector: nn.Module, target: Tensor) -> Denoiser:
-        """The guided denoiser; its ``trace`` collects (t, λ_t) of every guided step."""
-        return GuidedDenoiser(self, denoiser, projector, target)
+    def toward(
+        self, projector: nn.Module, target: Tensor, misread: Mapping[float, Tensor] = NOTHING
+    ) -> Steering | None:
+        """The guide toward a code ``[B, E]``; None where nothing is to be guided.
+
+        Args:
+            projector: reads x_t.
+            target: the code of the wished factors.
+            misread: by time, how far the projector's reading of the factual's own x_t was from the
+                factual's code, ``[B, E]``. It is expected of the counterfactual's reading as well,
+                so that guidance asks for the *change* of factors and leaves a factual alone.
+        """
+        return Steering(self, projector, target, misread)
+
+    def covers(self, time: float) -> bool:
+        """Whether the rule guides at this time."""
+        return self.t_min <= time <= self.t_max and time > 0.0
 
 
-class GuidedDenoiser:
-    """A denoiser with guidance on top, and a trace of how strong it was."""
+class Steering:
+    """A rule on its way to a target: a :data:`diffcf.sampling.Guide` with a trace.
+
+    Its ``trace`` collects (t, λ_t ``[B]``) of every guided step.
+    """
 
     def __init__(
-        self, rule: Guidance, denoiser: Denoiser, projector: nn.Module, target: Tensor
+        self,
+        rule: Guidance,
+        projector: nn.Module,
+        target: Tensor,
+        misread: Mapping[float, Tensor] = NOTHING,
     ) -> None:
-        self.rule, self.denoiser = rule, denoiser
-        self.projector, self.target = projector, target
-        self.trace: list[tuple[Tensor, Tensor]] = []
+        self.rule, self.projector = rule, projector
+        self.target, self.misread = target, misread
+        self.trace: list[tuple[float, Tensor]] = []
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Prediction:
-        prediction = self.denoiser(x_t, t)
-        # All samples of a batch stand at the same time of the path.
-        if not self.rule.t_min <= float(t[0]) <= self.rule.t_max or float(t[0]) == 0.0:
-            return prediction
-        eps_shift, strength = self.rule.shift(self.projector, self.target, x_t, t)
-        self.trace.append((t[0].detach(), strength.detach()))
-        # x_t = √ᾱ x + √(1−ᾱ) ε holds before and after, so the clean image moves against ε. Near
-        # t = 1 it would move without bound for nothing: there the sampler only uses ε̃.
-        ratio = noise_level(t) / signal_level(t).clamp_min(0.05)
-        return Prediction(prediction.denoised - ratio * eps_shift, prediction.eps + eps_shift)
+    def __call__(self, x_t: Tensor, time: float) -> Tensor | None:
+        if not self.rule.covers(time):
+            return None
+        t = x_t.new_full((len(x_t),), time)
+        target = self.target + self.misread.get(time, 0.0)
+        shift = self.rule.shift(self.projector, target, x_t, t)
+        self.trace.append((time, shift.strength.detach()))
+        return shift.eps
 
 
 class NoGuidance(Guidance):
@@ -106,8 +129,13 @@ class NoGuidance(Guidance):
     def shift(self, projector: nn.Module, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
         return Shift(torch.zeros_like(x_t), x_t.new_zeros(len(x_t)))
 
-    def wrap(self, denoiser: Denoiser, projector: nn.Module, target: Tensor) -> Denoiser:
-        return denoiser
+    def toward(
+        self, projector: nn.Module, target: Tensor, misread: Mapping[float, Tensor] = NOTHING
+    ) -> Steering | None:
+        return None
+
+    def covers(self, time: float) -> bool:
+        return False
 
 
 class ConstantGuidance(Guidance):

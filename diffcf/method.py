@@ -42,7 +42,7 @@ class Counterfactual:
     image: Tensor
     factors: Tensor
     intervention: Intervention
-    trace: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    trace: list[tuple[float, Tensor]] = field(default_factory=list)
 
 
 class World(Protocol):

@@ -44,11 +44,11 @@ from diffcf.baselines.latent_method import LatentMethod
 from diffcf.baselines.latent_networks import LatentEncoder, LatentUNet
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule
-from diffcf.diffusion import Denoiser, Prediction, prediction_from_velocity, stratified_times
+from diffcf.diffusion import Denoiser, denoiser_of, stratified_times
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkFactory
 from diffcf.objective import velocity_loss
-from diffcf.sampling import ddim_invert, ddim_sample, time_grid
+from diffcf.sampling import Inversion, invert, sample, time_grid
 
 __all__ = ["CausalDiffAE"]
 
@@ -139,16 +139,13 @@ class _Method(LatentMethod):
 
     def picture(self, image: Tensor, latents: Tensor) -> Tensor:
         """x_T."""
-        return ddim_invert(self._denoiser(latents), image, self._times(image))
+        return invert(self._denoiser(latents), image, self._times()).x_T
 
     def draw(self, latents: Tensor, picture: Tensor) -> Tensor:
-        return ddim_sample(self._denoiser(latents), picture, self._times(picture))
+        return sample(self._denoiser(latents), Inversion(picture, self._times()))
 
     def _denoiser(self, latents: Tensor) -> Denoiser:
-        def denoise(x_t: Tensor, t: Tensor) -> Prediction:
-            return prediction_from_velocity(self.model.generator(x_t, t, latents), x_t, t)
+        return denoiser_of(lambda x_t, t: self.model.generator(x_t, t, latents))
 
-        return denoise
-
-    def _times(self, like: Tensor) -> Tensor:
-        return time_grid(self.sampling.steps, self.sampling.t_max, like.device)
+    def _times(self) -> tuple[float, ...]:
+        return time_grid(self.sampling.steps, self.sampling.t_max)

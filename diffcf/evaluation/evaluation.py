@@ -85,7 +85,7 @@ class CounterfactualEvaluation:
                 scores.update(partial(self._reference, name), batch, answered)
         for name, answer in answered.single.items():
             if answer.trace and name not in self.traces:
-                self.traces[name] = [(float(t), float(s.median())) for t, s in answer.trace]
+                self.traces[name] = [(t, float(s.median())) for t, s in answer.trace]
         return answered
 
     def images(self) -> int:

@@ -18,7 +18,7 @@ class Sums(nn.Module):
         return told.view(-1, 1, 1, 1).expand_as(x_t)
 
 
-X, T, ONES = torch.randn(2, 1, 4, 4), torch.tensor([0.3, 0.6]), torch.ones(2, 3)
+X, ONES = torch.randn(2, 1, 4, 4), torch.ones(2, 3)
 REACHED = torch.tensor([[True, False, False], [True, True, False]])
 
 
@@ -34,9 +34,9 @@ REACHED = torch.tensor([[True, False, False], [True, True, False]])
 def test_groups_are_pressed_by_their_own_weights(
     rule: ClassifierFree, expected: list[float]
 ) -> None:
-    prediction = rule.wrap(Sums(), ONES, REACHED)(X, T)
+    prediction = rule.wrap(Sums(), ONES, REACHED)(X, 0.3)
     v = torch.tensor(expected).view(2, 1, 1, 1).expand_as(X)
-    whole = prediction_from_velocity(v, X, T)
+    whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
     torch.testing.assert_close(prediction.denoised, whole.denoised)
     torch.testing.assert_close(prediction.eps, whole.eps)
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from diffcf.classifier_free import ClassifierFree
 from diffcf.counterfactual import Sampling
-from diffcf.guidance import GaussNewtonGuidance
+from diffcf.guidance import ConstantGuidance, GaussNewtonGuidance, Guidance
 from diffcf.intervention import Intervention
 from diffcf.method import predict_in_turn
 from diffcf.module import DiffusionCounterfactuals
@@ -31,6 +32,44 @@ def test_the_null_intervention_keeps_the_factors_exactly(
 ) -> None:
     abducted = model.eval().method(SHORT).abduct(small_batch["image"], small_batch["factors"])
     assert torch.equal(abducted.predict({}).factors, small_batch["factors"])
+
+
+@pytest.mark.parametrize("rule", [None, ConstantGuidance(3.0)], ids=["plain", "guided"])
+def test_anchored_the_null_intervention_returns_the_factual(
+    model: DiffusionCounterfactuals, small_batch: dict, rule: Guidance | None
+) -> None:
+    for parameter in model.generator.parameters():  # as if trained: layers that start at zero
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    engine = model.eval().method(Sampling(rule, steps=2, anchored=True))
+    world = engine.abduct(small_batch["image"], small_batch["factors"])
+    torch.testing.assert_close(world.predict({}).image, small_batch["image"], atol=1e-4, rtol=0)
+    loose = model.method(Sampling(rule, steps=2))
+    drawn = loose.abduct(small_batch["image"], small_batch["factors"]).predict({}).image
+    assert (drawn - small_batch["image"]).abs().max() > 0.01
+    assert (world.predict({"light": 0.9}).image - small_batch["image"]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_what_ifs_of_one_abduction_are_those_of_separate_ones(
+    model: DiffusionCounterfactuals, small_batch: dict, anchored: bool
+) -> None:
+    sampling = Sampling(ConstantGuidance(1.0), steps=3, anchored=anchored)
+    engine = model.eval().method(sampling)
+    world = engine.abduct(small_batch["image"], small_batch["factors"])
+    values = torch.linspace(0, 1, 5)
+    many = world.select(torch.full((5,), 2)).predict({"light": values})
+    one = engine.abduct(small_batch["image"][2:3], small_batch["factors"][2:3])
+    for value, image in zip(values, many.image, strict=True):
+        alone = one.predict({"light": value}).image[0]
+        torch.testing.assert_close(image, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_an_anchor_and_free_guidance_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="set anchored to false"):
+        Sampling(anchored=True, free=ClassifierFree(2.0))
+    with pytest.raises(ValueError, match="order 1 or 2, not 3"):
+        Sampling(order=3)
 
 
 def test_roots_and_non_descendants_never_move(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcf.diffusion import Prediction, noise_level, signal_level
+from diffcf.diffusion import noise_level
 from diffcf.guidance import (
     ConstantGuidance,
     GaussNewtonGuidance,
@@ -29,14 +29,7 @@ class LinearProjector(nn.Module):
         return FactorPosterior(mean, variance, mean, mean, mean)
 
 
-def denoiser(x_t: Tensor, t: Tensor) -> Prediction:
-    """Consistent with x_t, like every denoiser."""
-    eps = 0.1 * x_t
-    return Prediction((x_t - noise_level(t) * eps) / signal_level(t), eps)
-
-
 RULES = [
-    NoGuidance(),
     ConstantGuidance(0.5),
     VarianceBalancedGuidance(0.1, cap=100.0),
     GaussNewtonGuidance(),
@@ -49,41 +42,43 @@ def state() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_what_a_guided_denoiser_says_stays_consistent_with_x_t(rule: Guidance, state) -> None:
-    x_t, t, target = state
-    guided = rule.wrap(denoiser, LinearProjector(), target)(x_t, t)
-    back = signal_level(t) * guided.denoised + noise_level(t) * guided.eps
-    torch.testing.assert_close(back, x_t)
-
-
-@pytest.mark.parametrize("rule", RULES[1:], ids=lambda rule: type(rule).__name__)
 def test_guidance_moves_the_reading_toward_the_target_even_without_grad(
     rule: Guidance, state
 ) -> None:
     x_t, t, target = state
     projector = LinearProjector()
     with torch.no_grad():
-        guided = rule.wrap(denoiser, projector, target)(x_t, t)
-    before = (projector(denoiser(x_t, t).denoised, t).mean - target).norm(dim=1)
-    step = (guided.denoised - denoiser(x_t, t).denoised) * 1e-3
-    after = (projector(denoiser(x_t, t).denoised + step, t).mean - target).norm(dim=1)
-    toward = (projector(x_t, t).mean - target) * (step.flatten(1) @ projector.weight.T)
-    assert (toward.sum(dim=1) < 0).all()
-    assert torch.isfinite(before).all() and torch.isfinite(after).all()
+        shift = rule.toward(projector, target)(x_t, 0.4)
+    assert torch.isfinite(shift).all()
+    # The clean image moves against ε.
+    moved = (-shift).flatten(1) @ projector.weight.T
+    assert (((target - projector(x_t, t).mean) * moved).sum(dim=1) > 0).all()
 
 
-def test_no_guidance_is_the_denoiser_itself() -> None:
-    assert NoGuidance().wrap(denoiser, LinearProjector(), torch.rand(1, 2)) is denoiser
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_what_is_misread_of_the_factual_is_not_held_against_the_counterfactual(
+    rule: Guidance, state
+) -> None:
+    x_t, t, code = state
+    projector = LinearProjector()
+    misread = {0.4: projector(x_t, t).mean - code}
+    shift = rule.toward(projector, code, misread)(x_t, 0.4)
+    assert shift.abs().max() < 1e-3, "the factual itself is left alone"
+    assert rule.toward(projector, code)(x_t, 0.4).abs().max() > 1e-2
+
+
+def test_no_guidance_is_none() -> None:
+    assert NoGuidance().toward(LinearProjector(), torch.rand(1, 2)) is None
+    assert not NoGuidance().covers(0.5)
 
 
 def test_constant_is_bayes_rule(state) -> None:
     x_t, t, target = state
     projector = LinearProjector(0.04)
-    guided = ConstantGuidance(1.0).wrap(denoiser, projector, target)(x_t, t)
+    shift = ConstantGuidance(1.0).toward(projector, target)(x_t, 0.4)
     residual = (target - projector(x_t, t).mean) / 0.04
     gradient = (residual @ projector.weight).view_as(x_t)
-    expected = denoiser(x_t, t).eps - noise_level(t) * gradient
-    torch.testing.assert_close(guided.eps, expected)
+    torch.testing.assert_close(shift, -noise_level(t) * gradient)
 
 
 def test_variance_balanced_gives_the_term_the_wished_spread_or_stops_at_the_cap(state) -> None:
@@ -116,13 +111,13 @@ def test_gauss_newton_is_the_kalman_gain(state) -> None:
     torch.testing.assert_close(-noise_level(t) * shift.eps, step, atol=1e-4, rtol=1e-3)
 
 
-def test_outside_its_interval_a_rule_leaves_the_denoiser_alone(state) -> None:
-    x_t, t, target = state
-    guided = ConstantGuidance(1.0, t_min=0.5).wrap(denoiser, LinearProjector(), target)
-    torch.testing.assert_close(guided(x_t, t).eps, denoiser(x_t, t).eps)
-    assert not guided.trace
-    guided(x_t, torch.full((3,), 0.6))
-    assert len(guided.trace) == 1 and guided.trace[0][1].shape == (3,)
+def test_outside_its_interval_a_rule_asks_for_nothing(state) -> None:
+    x_t, _, target = state
+    steering = ConstantGuidance(1.0, t_min=0.5).toward(LinearProjector(), target)
+    assert steering(x_t, 0.4) is None and not steering.trace
+    steering(x_t, 0.6)
+    assert len(steering.trace) == 1 and steering.trace[0][0] == 0.6
+    assert steering.trace[0][1].shape == (3,)
 
 
 def test_an_empty_interval_is_refused() -> None:
