@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run benchmark tables test test-slow lint clean
+.PHONY: help setup run benchmark bench tables test test-slow lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ run: setup ## Train Pendulum (CPU preset), answer interventions, print the table
 
 benchmark: setup ## Train and test every method on Pendulum and Flow, hours; goes on where it was stopped
 	$(BIN)/diffcf benchmark experiments/benchmarks/pendulum.yaml experiments/benchmarks/flow.yaml
+
+bench: setup ## Measure speed as ratios in one run, 10 minutes
+	$(BIN)/diffcf bench experiments/pendulum.yaml --out runs/bench
 
 tables: setup ## Write every table and figure that compares methods, and the README's
 	$(BIN)/diffcf tables --readme README.md

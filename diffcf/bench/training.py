@@ -1,0 +1,118 @@
+"""What the framework adds to a training step, what fusing the optimiser saves, and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from itertools import chain, pairwise, repeat
+from statistics import median
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+
+from diffcf.bench.timing import Row
+from diffcf.evaluation.cost import peak_memory
+
+__all__ = ["memory", "steps"]
+
+_SETTLE = 4
+
+
+class _Clock(Callback):
+    """Seconds from the start of one training step to the start of the next, and peak memory."""
+
+    def __init__(self) -> None:
+        self.started: list[float] = []
+        self.peaks: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        if pl_module.device.type != "cpu":
+            torch.accelerator.synchronize(pl_module.device)
+        self.started.append(time.perf_counter())
+        self.peaks.append(peak_memory(pl_module.device))
+
+    def seconds(self) -> list[float]:
+        later = self.started[_SETTLE:]
+        return [b - a for a, b in pairwise(later)]
+
+
+def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
+    """Our step under Lightning over the same step in a bare loop, in alternating stretches."""
+    device = next(model.parameters()).device
+    ours: list[float] = []
+    bare: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(repeats):
+        ours.append(median(_fit(deepcopy(model), data, count).seconds()))
+        for fused, taken in bare.items():
+            taken.append(median(_bare(deepcopy(model), data, count, fused, device)))
+    return [
+        _ratio("our training step / the same networks in a bare loop", ours, bare[True], "≤ 1.03"),
+        _ratio("bare loop, optimiser fused / not", bare[True], bare[False]),
+        Row("one training step", median(ours), "s", (min(ours), max(ours))),
+    ]
+
+
+def memory(model: Any, data: Any, count: int) -> list[Row]:
+    """Peak memory of a training of ``count`` steps, and its growth over the last nine tenths."""
+    peaks = _fit(deepcopy(model), data, count).peaks
+    early = peaks[len(peaks) // 10]
+    return [
+        Row(f"peak memory, training, batch {data.batch_size}", peaks[-1], "MiB"),
+        Row(f"its growth from step {count // 10} to {count}", peaks[-1] - early, "MiB", target="0"),
+    ]
+
+
+def _fit(model: Any, data: Any, count: int) -> _Clock:
+    clock = _Clock()
+    trainer = Trainer(
+        max_steps=count,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(model.train(), train_dataloaders=data.train_dataloader())
+    return clock
+
+
+def _bare(model: Any, data: Any, count: int, fused: bool, device: torch.device) -> list[float]:
+    """Seconds of each step of a loop that trains the same networks with the same losses."""
+    groups = [
+        {"params": n.parameters(), "lr": model.rate_of(name)[0]} for name, n in model.networks()
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=model.weight_decay, fused=fused)
+    batches = _forever(data.train_dataloader, device)
+    model.train()
+    started = []
+    for _ in range(count):
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        started.append(time.perf_counter())
+        batch = next(batches)
+        terms = model.losses(batch["image"], batch["factors"])
+        loss = torch.stack([v for v in terms.values() if v.requires_grad]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        for _, network in model.networks():
+            nn.utils.clip_grad_norm_(network.parameters(), model.clip)
+        optimizer.step()
+    later = started[_SETTLE:]
+    return [b - a for a, b in pairwise(later)]
+
+
+def _forever(loader: Callable[[], Any], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    batches = chain.from_iterable(loader() for _ in repeat(None))
+    return ({key: value.to(device) for key, value in batch.items()} for batch in batches)
+
+
+def _ratio(what: str, ours: list[float], base: list[float], target: str = "") -> Row:
+    ratios = [a / b for a, b in zip(ours, base, strict=True)]
+    return Row(what, median(ratios), "ratio", (min(ratios), max(ratios)), target)

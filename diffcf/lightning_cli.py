@@ -1,0 +1,49 @@
+"""LightningCLI over any data module that offers a ``graph``.
+
+The graph is handed to the model, so that it is stated once.
+"""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from diffcf.counterfactual_module import CounterfactualModule
+from diffcf.graph import CausalGraph
+
+__all__ = ["DiffcfCLI", "cli"]
+
+
+class DiffcfCLI(LightningCLI):
+    """LightningCLI that gives the data's graph to the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments(
+            "data.graph",
+            "model.init_args.graph",
+            compute_fn=CausalGraph.to_dict,
+            apply_on="instantiate",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
+        if self.subcommand is not None and self.config[self.subcommand].weights_only is None:
+            self.config[self.subcommand].weights_only = True
+        if self.subcommand == "test":
+            # The callback prints a table; Lightning's own would bury it under hundreds of rows.
+            self.config.test.verbose = False
+
+
+def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
+    """Parse and, unless ``run`` is off, run."""
+    return DiffcfCLI(
+        CounterfactualModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        # A test writes beside its fit: the second config replaces the first.
+        save_config_kwargs={"overwrite": True},
+        args=args,
+        run=run,
+    )
