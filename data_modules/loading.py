@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from lightning.pytorch import Trainer
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 __all__ = [
     "Batch",
@@ -59,44 +60,65 @@ class FactorImages(Dataset[Batch]):
         }
 
 
-class ShuffledOrder(Sampler[int]):
-    """A new order every epoch, a function of seed and epoch alone.
+class ShuffledOrder(DistributedSampler[int]):
+    """A new order every epoch, a function of seed and epoch alone, dealt out to the processes.
 
-    So a resumed run meets the batches that the unbroken run would have met. Lightning tells the
-    epoch through :meth:`set_epoch`.
+    So a resumed run meets the images that the unbroken run would have met, and P processes with
+    batches of B see at every step what one process sees with batches of P · B: the images of an
+    epoch are dealt out like cards, an equal number to each. Lightning tells the epoch through
+    :meth:`set_epoch`.
 
     Args:
         length: number of images.
         seed: of all orders.
-        skip: images of the first epoch that were already seen before the run was cut short.
+        processes: among how many images are dealt.
+        rank: which of them this is.
     """
 
-    def __init__(self, length: int, seed: int, skip: int = 0) -> None:
-        self.length, self.seed, self.skip, self.epoch = length, seed, skip, 0
+    def __init__(self, length: int, seed: int, processes: int = 1, rank: int = 0) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+        self.num_replicas, self.rank = processes, rank
+        self.skip = 0  # images of the first epoch that were seen before the run was cut short
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         skip, self.skip = self.skip, 0
-        order = torch.randperm(self.length, generator=generator)[skip:]
+        whole = len(self) * self.num_replicas
+        order = torch.randperm(self.length, generator=generator)[skip:whole]
         # In parts: a list of all numbers would take several times the memory of the tensor.
-        for part in order.split(4096):
+        for part in order[self.rank :: self.num_replicas].split(4096):
             yield from part.tolist()
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A loader over :class:`ShuffledOrder`; its state is the epoch."""
+    """A loader over :class:`ShuffledOrder` that goes on mid-epoch.
+
+    Its state is the epoch and how many images a step takes, of all processes: a run may be resumed
+    with another number of them.
+    """
+
+    trainer: Trainer | None = None
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.sampler.epoch}  # type: ignore[attr-defined]
+        return {"epoch": self.sampler.epoch, "images": self._images}  # type: ignore[attr-defined]
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.sampler.set_epoch(state["epoch"])  # type: ignore[attr-defined]
+        order: Any = self.sampler
+        order.set_epoch(state["epoch"])
+        if self.trainer is not None:
+            images = state.get("images", self._images)
+            order.skip = images * _steps_done(self.trainer, order.length // images)
+
+    @property
+    def _images(self) -> int:
+        order: Any = self.sampler
+        return (self.batch_size or 1) * order.num_replicas
 
 
 def training_loader(
@@ -106,16 +128,20 @@ def training_loader(
     seed: int,
     trainer: Trainer | None = None,
 ) -> ResumableLoader:
-    """Shuffled, without the incomplete last batch; goes on mid-epoch where ``trainer`` resumes."""
-    done = _batches_done(trainer, len(dataset) // batch_size) if trainer is not None else 0
-    order = ShuffledOrder(len(dataset), seed, skip=done * batch_size)
-    return ResumableLoader(
+    """Shuffled, without the incomplete last batch; goes on mid-epoch where ``trainer`` resumes.
+
+    ``batch_size`` is of each of the trainer's processes.
+    """
+    shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+    loader = ResumableLoader(
         dataset,
         batch_size=batch_size,
-        sampler=order,
+        sampler=ShuffledOrder(len(dataset), seed, *shared),
         drop_last=True,
         **_common(num_workers),
     )
+    loader.trainer = trainer
+    return loader
 
 
 def evaluation_loader(
@@ -135,8 +161,8 @@ def _common(num_workers: int) -> dict[str, Any]:
     }
 
 
-def _batches_done(trainer: Trainer, epoch: int) -> int:
-    """Batches of the current epoch (of length ``epoch``) that a resumed run has behind it."""
+def _steps_done(trainer: Trainer, epoch: int) -> int:
+    """Steps of the current epoch (of ``epoch`` steps) that a resumed run has behind it."""
     if not trainer.fit_loop.restarting:
         return 0
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
