@@ -89,9 +89,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         terms |= self.nscm.loss(factors)
         mixed = image.new_zeros(())
         if self.training and self.progress < self.head_start:
-            # Every parameter takes part in every step, as DDP expects.
-            idle = [parameter.sum() for parameter in self.generator.parameters()]
-            terms["generator"] = 0.0 * torch.stack(idle).sum()
+            terms["generator"] = self._idle()
         elif self.training and self.mixing is not None:
             composite = self.mixing.for_generator(image, factors, self.projector)
             mixed = composite.mixed.float().mean()
@@ -99,6 +97,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
         else:
             terms["generator"] = self._generator_loss(image, factors)
         return terms | {"mixed": mixed}
+
+    def _idle(self) -> Tensor:
+        """Nothing, of every parameter of the generator: all take part in every step of DDP."""
+        return 0.0 * torch.stack([p.sum() for p in self.generator.parameters()]).sum()
 
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         known = drop_factors(factors, self.factor_dropout, self.all_dropout)

@@ -175,9 +175,9 @@ class CounterfactualCallback(Callback):
         self.metrics |= cost.metrics() if cost is not None else {}
         intervals = evaluation.intervals()
         figures = figures_of(evaluation, self._answered, self.samples)
-        pl_module.log_dict(
-            {f"{stage}/{name}": value for name, value in self.metrics.items()}, rank_zero_only=True
-        )
+        logged = {f"{stage}/{name}": value for name, value in self.metrics.items()}
+        # The same on every rank already, but for times; Lightning warns of each that is not synced.
+        pl_module.log_dict(logged, sync_dist=True)
         record = {
             "metrics": self.metrics,
             "intervals": intervals,

@@ -56,6 +56,22 @@ def test_each_config_is_valid(name: str, capsys) -> None:
     assert "class_path: data_modules." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/trainer").glob("*.yaml")))
+def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
+    command = ["fit", "--config", str(ROOT / "experiments/pendulum.yaml"), "--config", str(path)]
+    if path.stem == "fsdp":
+        command += ["--model.class_path", "diffcf.sharding.ShardedDiffusionCounterfactuals"]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for key, value in yaml.safe_load(path.read_text())["trainer"].items():
+        found = printed["trainer"][key]
+        assert found == value or found["class_path"] == value["class_path"], key
+    assert printed["model"]["init_args"]["head_start"] == 0.45, "the experiment's own stays"
+    assert printed["trainer"]["max_steps"] == 5800
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
 def test_each_protocol_is_valid(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from small_runs import add_callback, tiny
+from small_runs import ROOT, add_callback, tiny
 from torch import Tensor
 
 from data_modules.loading import FactorImages, ShuffledOrder, training_loader
+from diffcf.counterfactual_module import load_method
 
 HERE = Path(__file__).parent
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
@@ -98,6 +100,25 @@ def test_a_run_of_two_processes_is_resumed_by_one(trained: Path) -> None:
     assert len(changed) > len(before) / 2
     checkpoint = torch.load(trained / "two/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 5
+
+
+def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
+    path = Path(tiny(tmp_path / "shards", batch_size=4))
+    config = yaml.safe_load(path.read_text())
+    config["model"]["class_path"] = "diffcf.sharding.ShardedDiffusionCounterfactuals"
+    fsdp = yaml.safe_load((ROOT / "experiments/trainer/fsdp.yaml").read_text())["trainer"]
+    fsdp["strategy"]["init_args"]["data_parallel_size"] = 2
+    config["trainer"] |= {"strategy": fsdp["strategy"], "devices": 2, "max_steps": 3}
+    callbacks = config["trainer"]["callbacks"]
+    config["trainer"]["callbacks"] = [c for c in callbacks if "EMA" not in c["class_path"]]
+    path.write_text(yaml.safe_dump(config))
+    run("fit", "--config", str(path))
+    ckpt = str(tmp_path / "shards/last.ckpt")
+    run("test", "--config", str(path), "--ckpt_path", ckpt, "--trainer.strategy=auto",
+        "--trainer.devices=1")  # fmt: skip
+    record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
+    assert record["images"] == 6 and record["provenance"]["training"]["steps"] == 3
+    assert type(load_method(ckpt)).__name__ == "ShardedDiffusionCounterfactuals"
 
 
 # --- who gets which images ---
