@@ -105,12 +105,9 @@ class Abducted:
         One abduction so serves many what-ifs at once:
         ``abducted.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``.
         """
-        path = Inversion(
-            self.path.x_T[rows], self.path.times, tuple(c[rows] for c in self.path.corrections)
-        )
         misread = {time: off[rows] for time, off in self.misread.items()}
         parts = (self.image[rows], self.factors[rows], self.exogenous[rows])
-        return Abducted(self.engine, *parts, path, misread)
+        return Abducted(self.engine, *parts, self.path.select(rows), misread)
 
 
 class CounterfactualEngine:

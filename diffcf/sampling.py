@@ -10,8 +10,10 @@ is right to its order only, so that the image that comes back is not quite the o
 An *anchored* inversion keeps what is amiss: at each time the difference between the factual's own
 x_t and the step down to it, told the factual's factors. Added at the same steps of any sampling,
 nothing is amiss for the factual itself, however few the steps, and a counterfactual loses nothing
-of what it shares with it. This costs no evaluation: inversion has made the predictions anyway,
-but for the topmost, and in exchange the lowest is left out, where x_t is the image and no noise.
+of what it shares with it. Where it shares nothing, where another clean image is predicted, a
+correction would only leave a trace of the factual: it fades with the difference. All this costs no
+evaluation: inversion has made the predictions anyway, but for the topmost, and in exchange the
+lowest is left out, where x_t is the image and no noise.
 
 References:
     Denoising Diffusion Implicit Models, eq. 12 (Song et al., 2021), https://arxiv.org/abs/2010.02502
@@ -38,6 +40,8 @@ __all__ = ["Guide", "Inversion", "invert", "sample", "time_grid"]
 
 Guide = Callable[[Tensor, float], Tensor | None]
 """``(x_t [B, C, H, W], time)`` → the change of ε̃ that is wished there, or None for none."""
+AGREEMENT = 0.1
+"""Difference of predicted pixels, in [-1, 1], at which a correction has faded to 1 / e."""
 _Told = tuple[Prediction, float]  # and the time it was told
 
 
@@ -60,11 +64,25 @@ class Inversion:
         x_T: ``[B, C, H, W]`` at the last of ``times``.
         times: ascending from 0.
         corrections: of the step down to each of ``times[:-1]``; none of a path without anchor.
+        denoised: the clean images predicted at each of ``times[1:]``, for which they hold.
     """
 
     x_T: Tensor
     times: tuple[float, ...]
     corrections: tuple[Tensor, ...] = ()
+    denoised: tuple[Tensor, ...] = ()
+
+    def select(self, rows: Tensor) -> Inversion:
+        """The paths ``rows`` (long ``[N]``) of the batch."""
+        parts = (tuple(x[rows] for x in images) for images in (self.corrections, self.denoised))
+        return Inversion(self.x_T[rows], self.times, *parts)
+
+    def correction(self, step: int, denoised: Tensor) -> Tensor | float:
+        """What to add to the step down to ``times[step]``, where ``denoised`` was predicted."""
+        if not self.corrections:
+            return 0.0
+        difference = (denoised - self.denoised[step]).abs().amax(dim=1, keepdim=True)
+        return torch.exp(-(difference / AGREEMENT).square()) * self.corrections[step]
 
 
 def invert(
@@ -76,11 +94,15 @@ def invert(
     first, else at all but the last.
     """
     last = len(times) - 1
-    states, told, corrections = deque([x], maxlen=3), deque[_Told](maxlen=3), []
+    states, told = deque([x], maxlen=3), deque[_Told](maxlen=3)
+    corrections: list[Tensor] = []
+    denoised: list[Tensor] = []
     for k, now in enumerate(times if anchored else times[:-1]):
         clean = anchored and k == 0
         here = Prediction(x, torch.zeros_like(x)) if clean else denoiser(states[-1], now)
         told.append((here, now))
+        if anchored and not clean:
+            denoised.append(here.denoised)
         if anchored and k > 1:  # two steps behind, where the step down has its own step before
             below = _step(*told[-2], times[k - 2], told[-1] if order > 1 else None)
             corrections.append(states[0] - below)
@@ -89,7 +111,7 @@ def invert(
             states.append(_step(here, now, times[k + 1], before))
     if anchored:
         corrections.append(states[-2] - _step(*told[-1], times[-2], None))
-    return Inversion(states[-1], tuple(times), tuple(corrections))
+    return Inversion(states[-1], tuple(times), tuple(corrections), tuple(denoised))
 
 
 def sample(
@@ -107,8 +129,7 @@ def sample(
         x_t = _step(told, now, then, before)
         if shift is not None:
             x_t = x_t + _moved(now, then) * shift
-        if start.corrections:
-            x_t = x_t + start.corrections[step]
+        x_t = x_t + start.correction(step, told.denoised)
         # Guidance is left out of the history: it comes and goes, and is no trend.
         before = (told, now) if order > 1 else None
     return x_t

@@ -75,6 +75,26 @@ def test_an_anchored_path_returns_the_image_in_any_number_of_steps(order: int, s
     torch.testing.assert_close(held, x)
 
 
+def test_a_correction_fades_where_another_image_is_drawn() -> None:
+    x = torch.zeros(1, 1, 4, 4)
+
+    def wrong(x_t: Tensor, time: float) -> Prediction:  # sees a grey image where there is none
+        signal, noise = math.cos(math.pi / 2 * time), math.sin(math.pi / 2 * time)
+        return Prediction(torch.full_like(x_t, 0.5), (x_t - 0.5 * signal) / max(noise, 1e-6))
+
+    path = invert(wrong, x, time_grid(1), anchored=True)
+
+    def other(x_t: Tensor, time: float) -> Prediction:
+        told = wrong(x_t, time)
+        denoised = told.denoised.clone()
+        denoised[..., :2] = -1.0  # the left half is to change
+        return Prediction(denoised, told.eps)
+
+    drawn = sample(other, path)
+    torch.testing.assert_close(drawn[..., 2:], x[..., 2:])
+    torch.testing.assert_close(drawn[..., :2], torch.full((1, 1, 4, 2), -1.0))
+
+
 @pytest.mark.parametrize("anchored", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_an_anchor_costs_no_evaluation(anchored: bool, steps: int) -> None:
