@@ -22,7 +22,8 @@ draw it; pixels have a Gaussian density with a floor under σ, where they discre
 are independent given z; σ is learned for every pixel as theirs, but pixels count by ``balance``,
 and ε is scaled by the other world's σ only where that is smaller; predictor and NSCM train beside
 the VAE, where they train one after another; in the last part the ELBO goes on and the
-counterfactual term has a fixed weight, where they hold the ELBO by a Lagrange multiplier.
+counterfactual term has a fixed weight, and does not believe the predictor beyond ``trust``, where
+they hold the ELBO by a Lagrange multiplier.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class HierarchicalVAE(CounterfactualModule):
             et al. 2022, https://arxiv.org/abs/2203.09168); 0 is the plain likelihood.
         finetune: share of the training, in [0, 1], at its end, with counterfactuals.
         counterfactual_weight: of −log q(pa_cf | x_cf) there.
+        trust: standard deviation, in [0, 1] units, below which the predictor is not believed there.
         predictor_share: part of each batch that the predictor is trained on, in (0, 1].
         kwargs: optimisation, see :class:`CounterfactualModule`.
 
@@ -86,6 +88,7 @@ class HierarchicalVAE(CounterfactualModule):
         balance: float = 0.5,
         finetune: float = 0.3,
         counterfactual_weight: float = 0.1,
+        trust: float = 0.03,
         predictor_share: float = 0.5,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +105,7 @@ class HierarchicalVAE(CounterfactualModule):
         self.weights.setdefault("counterfactual", counterfactual_weight)
         self.beta, self.beta_warmup, self.balance = beta, beta_warmup, balance
         self.finetune, self.predictor_share = finetune, predictor_share
+        self.trust = trust
 
     # --- losses ---
 
@@ -145,7 +149,10 @@ class HierarchicalVAE(CounterfactualModule):
         moved = transport(image, explained.drawn, self.hvae.draw(explained.latents, target))
         # The image answers to the predictor, not the predictor to the image.
         still = {name: p.detach() for name, p in self.predictor.named_parameters()}
-        return self.predictor.loss(functional_call(self.predictor, still, (moved,)), target)
+        reading = functional_call(self.predictor, still, (moved,))
+        # A predictor of observed images is sure to .01 of what it knows, and as sure of what it has
+        # never seen: unrestrained, it asks for any picture that pleases it.
+        return self.predictor.loss(reading, target, self.trust)
 
     # --- answers ---
 

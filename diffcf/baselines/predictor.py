@@ -60,10 +60,14 @@ class FactorPredictor(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def loss(self, reading: Reading, factors: Tensor) -> Tensor:
-        """Mean negative log-likelihood of factors ``[B, K]``, per entry of their code; scalar."""
+    def loss(self, reading: Reading, factors: Tensor, trust: float = 0.0) -> Tensor:
+        """Mean negative log-likelihood of factors ``[B, K]``, per entry of their code; scalar.
+
+        ``trust`` is the least standard deviation that a reading is granted, in [0, 1] units.
+        """
         code = self.graph.encode(factors)
-        gauss = 0.5 * ((code - reading.mean).square() / reading.variance + reading.variance.log())
+        variance = reading.variance.clamp_min(trust**2)
+        gauss = 0.5 * ((code - reading.mean).square() / variance + variance.log())
         p = reading.mean.clamp(1e-6, 1 - 1e-6)
         entropy = F.binary_cross_entropy(
             torch.where(self._discrete, p, 0.5), code.clamp(0, 1), reduction="none"
