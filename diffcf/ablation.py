@@ -35,6 +35,7 @@ _COLUMNS = {
     "PSNR roots": ("psnr/roots", ".1f"),
     "PSNR leaves": ("psnr/leaves", ".1f"),
     "reconstruction": ("psnr/reconstruction", ".1f"),
+    "ACM in turn": ("acm/in_turn", ".4f"),
     "time / none": ("time_ratio", ".2f"),
 }
 
@@ -47,6 +48,9 @@ def ablate(args: Sequence[str]) -> None:
     parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     parser.add_argument("--images", type=int, default=128, help="Held-out images.")
+    parser.add_argument(
+        "--sequence", type=int, default=0, help="Interventions in turn, 0 for none."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
     config = parser.parse_args(list(args))
@@ -58,7 +62,7 @@ def ablate(args: Sequence[str]) -> None:
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)
-    rows = measure(model, built.data, built.variants, built.images, built.seed)
+    rows = measure(model, built.data, built.variants, built.images, built.seed, built.sequence)
     record = {
         "rows": rows,
         "variants": {
@@ -86,15 +90,17 @@ def measure(
     variants: dict[str, Sampling],
     images: int,
     seed: int,
+    sequence: int = 0,
 ) -> dict[str, dict[str, float]]:
     """Metrics of every variant on the first ``images`` of the test split.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
-    depth; it is left out where there is none.
+    depth; it is left out where there is none. ``acm/in_turn`` is that of the last of ``sequence``
+    interventions, each upon the image that the one before it left.
     """
     data.setup("test")
     factors, noise = data.factors_of("test"), data.noise_of("test")
-    protocol = Protocol(images=images, steps=0, cycles=0, reverse_images=0, seed=seed)
+    protocol = Protocol(images=images, steps=sequence, cycles=0, reverse_images=0, seed=seed)
     rows: dict[str, dict[str, float]] = {}
     for name, variant in track(variants.items(), description="ablation"):
         engine = model.method(variant)
@@ -104,6 +110,8 @@ def measure(
             if keep.any():
                 evaluation.update(engine, batch["image"][keep], batch["index"][keep])
         rows[name] = evaluation.compute()
+        if sequence:
+            rows[name]["acm/in_turn"] = rows[name][f"acm/step_{sequence}"]
     image = next(iter(data.test_dataloader()))["image"][: min(images, _TIMED_IMAGES)]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None)
@@ -132,9 +140,10 @@ def _time_ratio(
 
 
 def as_markdown(rows: dict[str, dict[str, float]]) -> str:
-    """The rows as a markdown table; what was not measured is a dash."""
+    """The rows as a markdown table of what was measured; a dash where one row lacks it."""
+    columns = {t: c for t, c in _COLUMNS.items() if any(c[0] in row for row in rows.values())}
     cells = [
-        [name, *(format(row[key], spec) if key in row else "–" for key, spec in _COLUMNS.values())]
+        [name, *(format(row[key], spec) if key in row else "–" for key, spec in columns.values())]
         for name, row in rows.items()
     ]
-    return markdown(["variant", *_COLUMNS], cells)
+    return markdown(["variant", *columns], cells)
