@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from data_modules.faces_folder import faces
 from data_modules.tables import DataError
 from diffcf.ablation import ablate
+from diffcf.ask import counterfactual
 from diffcf.bench.command import bench
 from diffcf.benchmark import BenchmarkError
 from diffcf.benchmark.command import benchmark
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "bench": bench,
     "benchmark": benchmark,
+    "counterfactual": counterfactual,
     "data": data,
     "evaluator": evaluator,
     "export": export,

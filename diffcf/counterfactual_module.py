@@ -84,6 +84,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.weights = dict(weights or {})
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
+        self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
 
     # --- what a method states ---
 
@@ -118,6 +119,7 @@ class CounterfactualModule(LightningModule, ABC):
         return self.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        self.image_shape = tuple(batch["image"].shape[1:])
         terms = self.losses(batch["image"], batch["factors"])
         for name, value in terms.items():
             if not torch.isfinite(value):
@@ -172,12 +174,18 @@ class CounterfactualModule(LightningModule, ABC):
         self.training_record.start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[SPEC_KEY] = {
+        self.training_record.update(self.global_step, self.device)
+        checkpoint[SPEC_KEY] = self.spec_record()
+
+    def spec_record(self) -> dict[str, Any]:
+        """What this is, as plain text; :func:`method_from_spec` makes it anew, without weights."""
+        return {
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "graph": self.graph.to_dict(),
             "networks": self.spec,
             "settings": self.settings,
-            "training": self.training_record.update(self.global_step, self.device),
+            "image": None if self.image_shape is None else list(self.image_shape),
+            "training": self.training_record.as_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -216,12 +224,26 @@ def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> C
         CheckpointError: when the file is missing, unreadable or not one of ours.
     """
     checkpoint = read_checkpoint(path, map_location)
-    spec = spec_of(checkpoint)
-    method = _method_class(spec.get("method", "diffcf.module.DiffusionCounterfactuals"), path)
-    model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
-    model.training_record = TrainingRecord(spec["training"])
+    model = method_from_spec(spec_of(checkpoint), path)
     model.load_state_dict(checkpoint["state_dict"])
     return model.to(map_location).eval()
+
+
+def method_from_spec(spec: Mapping[str, Any], path: str | Path) -> CounterfactualModule:
+    """The untrained method that a file's description names; ``path`` is for messages.
+
+    Raises:
+        CheckpointError: when there is no such method, or it does not take this description.
+    """
+    method = _method_class(spec.get("method", "diffcf.module.DiffusionCounterfactuals"), path)
+    try:
+        model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} describes a method that cannot be made: {error}") from None
+    model.training_record = TrainingRecord(spec.get("training"))
+    shape = spec.get("image")
+    model.image_shape = None if shape is None else tuple(shape)
+    return model
 
 
 def _method_class(name: str, path: str | Path) -> Any:

@@ -22,6 +22,7 @@ from diffcf.figures import log_picture, save_figure
 from diffcf.protocol import Protocol
 from diffcf.report import print_table, provenance, write_json
 from diffcf.report_page import figures_of, write_page
+from diffcf.sampling_spec import SAMPLING_KEY, sampling_to_spec
 
 __all__ = ["CounterfactualCallback"]
 
@@ -74,6 +75,11 @@ class CounterfactualCallback(Callback):
         # Before anything is trained: a missing evaluator is an error now, not after an hour.
         if self.evaluator is not None and self._reader is None:
             self._reader = EvaluatorReader.load(self.evaluator, pl_module.graph)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[SAMPLING_KEY] = sampling_to_spec(self.sampling)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._evaluation = self._readout = None

@@ -1,0 +1,235 @@
+"""Counterfactuals from Python, without a Trainer.
+
+>>> import diffcf
+>>> model = diffcf.load("pendulum")                      # doctest: +SKIP
+>>> answer = model.counterfactual(images, do={"light": 0.8})   # doctest: +SKIP
+>>> abducted = model.abduct(images)                      # doctest: +SKIP
+>>> abducted.predict(do={"angle": 0.2}).image            # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from diffcf.checkpoints import CheckpointError, read_checkpoint
+from diffcf.counterfactual import Sampling
+from diffcf.counterfactual_module import CounterfactualModule, load_method
+from diffcf.graph import CausalGraph
+from diffcf.intervention import Do, Intervention, InterventionError
+from diffcf.method import World, check_image, predict_in_turn
+from diffcf.sampling_spec import SAMPLING_KEY, sampling_from_spec
+from diffcf.weights_file import read_weights
+
+__all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped"]
+
+Units = Literal["scaled", "native"]
+"""``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
+
+WEIGHTS = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+UNKNOWN = Sampling(steps=8, anchored=True)
+"""For checkpoints that do not say how to draw."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A counterfactual.
+
+    Attributes:
+        image: ``[B, C, H, W]`` in [-1, 1].
+        factors: of the factual, ``[B, K]``, in the units that were asked for.
+        target: of the counterfactual by the causal model, likewise.
+        exogenous: the causal noise that both share, ``[B, E]``; None for methods without.
+    """
+
+    image: Tensor
+    factors: Tensor
+    target: Tensor
+    exogenous: Tensor | None
+
+
+@dataclass(frozen=True)
+class AbductedImages:
+    """What stays the same of images under any intervention; see :meth:`Model.abduct`."""
+
+    model: Model
+    world: World
+
+    @property
+    def factors(self) -> Tensor:
+        """Of the factual, ``[B, K]`` in [0, 1] units."""
+        return self.world.factors
+
+    def predict(self, do: Do, units: Units = "scaled") -> Answer:
+        """The counterfactual under ``do``; see :meth:`Model.counterfactual`."""
+        return self.in_turn([do], units)[0]
+
+    def in_turn(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
+        """Interventions one after another, each upon the image that the last one left."""
+        count, device = len(self.world.image), self.world.image.device
+        graph = self.model.graph
+        steps = [
+            Intervention.from_do(_scaled(do, graph, units), graph, count, device) for do in dos
+        ]
+        answers = predict_in_turn(self.world, steps)
+        exogenous = getattr(self.world, "exogenous", None)
+        factors = self.model.in_units(self.factors, units)
+        return [
+            Answer(a.image, factors, self.model.in_units(a.factors, units), exogenous)
+            for a in answers
+        ]
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """Some of the images, each as often as it is named: many what-ifs of one at once.
+
+        Raises:
+            NotImplementedError: for methods that cannot.
+        """
+        world: Any = self.world
+        if not hasattr(world, "select"):
+            raise NotImplementedError(f"{type(world).__name__} cannot repeat images: abduct anew.")
+        chosen = torch.as_tensor(list(rows), device=self.world.image.device)
+        return type(self)(self.model, world.select(chosen))
+
+
+class Model:
+    """A trained method that answers; made by :func:`load`.
+
+    Args:
+        module: the networks.
+        sampling: how images are drawn.
+    """
+
+    def __init__(self, module: CounterfactualModule, sampling: Sampling) -> None:
+        self.module, self.sampling = module.eval(), sampling
+        self.method = module.method(sampling)
+
+    @property
+    def graph(self) -> CausalGraph:
+        return self.module.graph
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def to(self, device: str | torch.device) -> Model:
+        """This model on another device."""
+        self.module.to(device)
+        return self
+
+    def read(self, images: Tensor, units: Units = "scaled") -> Tensor:
+        """Factors ``[B, K]`` that the model reads off images ``[B, C, H, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: for broken images, and methods that read nothing.
+        """
+        if not self.module.reads:
+            raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
+        check_image(images)
+        with torch.no_grad():
+            code = self.module.read(images.to(self.device))
+        return self.in_units(self.graph.decode(code), units)
+
+    def abduct(
+        self, images: Tensor, factors: Tensor | None = None, units: Units = "scaled"
+    ) -> AbductedImages:
+        """Infer once what any number of interventions keep.
+
+        Args:
+            images: ``[B, C, H, W]`` in [-1, 1].
+            factors: ``[B, K]`` where they are observed; None has the model read them.
+            units: of ``factors``.
+        """
+        if factors is not None:
+            factors = factors.to(self.device)
+            factors = self.graph.to_scaled(factors) if units == "native" else factors
+        return AbductedImages(self, self.method.abduct(images.to(self.device), factors))
+
+    def counterfactual(
+        self,
+        images: Tensor,
+        do: Do,
+        factors: Tensor | None = None,
+        units: Units = "scaled",
+    ) -> Answer:
+        """What images would have looked like under ``do``.
+
+        Args:
+            images: ``[B, C, H, W]`` in [-1, 1].
+            do: factor name → number, category, or ``[B]`` numbers.
+            factors: ``[B, K]`` where they are observed; None has the model read them.
+            units: of ``do``, of ``factors`` and of the answer.
+
+        Raises:
+            GraphError: for an unknown factor or category.
+            InterventionError: for a value out of range.
+            ValueError: for broken images.
+        """
+        return self.abduct(images, factors, units).predict(do, units)
+
+    def in_units(self, factors: Tensor, units: Units) -> Tensor:
+        """Factors ``[B, K]`` in [0, 1] units as those that are wished."""
+        return self.graph.to_native(factors) if units == "native" else factors
+
+
+def load(
+    name: str | Path, device: str | torch.device = "cpu", sampling: Sampling | None = None
+) -> Model:
+    """A model by the name of shipped weights, or from a checkpoint or weights file.
+
+    Args:
+        name: one of :func:`shipped`, or a path: ``last.ckpt``, or a ``.safetensors`` file.
+        device: where it answers.
+        sampling: how to draw; None as the file says.
+
+    Raises:
+        CheckpointError: when there is no such file, or it is none of ours.
+    """
+    path = WEIGHTS / f"{name}{SUFFIX}" if str(name) in shipped() else Path(name)
+    if not path.is_file():
+        raise CheckpointError(
+            f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
+        )
+    if path.suffix == SUFFIX:
+        module, told = read_weights(path, device)
+    else:
+        module = load_method(path, device)
+        spec = read_checkpoint(path).get(SAMPLING_KEY)
+        told = UNKNOWN if spec is None else sampling_from_spec(spec)
+    return Model(module, sampling or told)
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with diffcf."""
+    return sorted(path.stem for path in WEIGHTS.glob(f"*{SUFFIX}"))
+
+
+def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
+    """``do`` in [0, 1] units."""
+    if units not in ("scaled", "native"):
+        raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
+    if units == "scaled" or not isinstance(do, Mapping):
+        return do
+    scaled: dict[str, float | str | Tensor] = {}
+    for name, value in do.items():
+        factor = graph.factors[graph.column(name)]
+        if isinstance(value, str):
+            scaled[name] = value
+            continue
+        given = (torch.as_tensor(value, dtype=torch.float64) - factor.low) / (
+            factor.high - factor.low
+        )
+        outside = (given < -1e-6) | (given > 1 + 1e-6)
+        if outside.any():
+            raise InterventionError(
+                f"do({name}={torch.as_tensor(value).reshape(-1)[0]:.4g}) is outside the factor's "
+                f"range, {factor.low:.4g} to {factor.high:.4g}."
+            )
+        scaled[name] = given.clamp(0, 1).float()
+    return scaled

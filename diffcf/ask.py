@@ -1,0 +1,213 @@
+"""``diffcf counterfactual WEIGHTS IMAGE… --do light=0.8``: what-if questions from the shell.
+
+Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_2`` … for
+interventions in turn), ``sheet.png`` with factual, counterfactual and difference side by side, and
+``factors.json``. With ``--sweep light=0:1:9`` every image is asked once for each value, and
+``<image>.png`` is a strip.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from data_modules.decoding import FORMATS, ImageFormat, decode
+from data_modules.tables import DataError
+from diffcf.api import Answer, Model, Units, load
+from diffcf.do_grammar import parse_do, parse_sweep
+from diffcf.figures import save_figure, save_image, show
+from diffcf.guidance import (
+    ConstantGuidance,
+    GaussNewtonGuidance,
+    Guidance,
+    NoGuidance,
+    VarianceBalancedGuidance,
+)
+from diffcf.intervention import InterventionError
+from diffcf.report import write_json
+
+__all__ = ["counterfactual"]
+
+RULES: dict[str, type[Guidance]] = {
+    "none": NoGuidance,
+    "constant": ConstantGuidance,
+    "variance_balanced": VarianceBalancedGuidance,
+    "gauss_newton": GaussNewtonGuidance,
+}
+SHEET = 12
+"""Images on a sheet."""
+
+
+def counterfactual(args: Sequence[str]) -> None:
+    """Command ``diffcf counterfactual``; ``--help`` lists the arguments."""
+    parsed = _parser().parse_args(list(args))
+    model = _model(parsed)
+    if bool(parsed.do) == bool(parsed.sweep):
+        raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
+    files = _files(parsed.images)
+    if parsed.out.exists() and not parsed.overwrite:
+        raise FileExistsError(f"{parsed.out} exists: name another folder, or --overwrite true.")
+    unfinished = parsed.out.with_name(parsed.out.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    rows: dict[str, Any] = {}
+    answer = _sweep if parsed.sweep else _answer
+    form, names = _form(model, parsed.size), list(files)
+    for start in range(0, len(files), parsed.batch_size):
+        some = names[start : start + parsed.batch_size]
+        images = torch.stack([_image(files[name], form) for name in some])
+        rows |= answer(model, some, images, parsed, unfinished)
+    record = {
+        "weights": str(parsed.weights),
+        "units": parsed.units,
+        "factors": list(model.graph.names),
+        "do": parsed.do,
+        "then": parsed.then,
+        "sweep": parsed.sweep,
+        "images": rows,
+    }
+    write_json(record, unfinished / "factors.json")
+    shutil.rmtree(parsed.out, ignore_errors=True)
+    os.replace(unfinished, parsed.out)
+    print(f"{len(files)} images answered: {parsed.out}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="diffcf counterfactual", description="Ask what-if questions.")
+    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
+    parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
+    parser.add_argument("--then", action="append", type=str, help="The next one in turn.")
+    parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
+    parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
+    parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
+    parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
+    parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
+    parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
+    return parser
+
+
+def _model(parsed: Any) -> Model:
+    model = load(parsed.weights, parsed.device)
+    sampling = model.sampling
+    if parsed.rule is not None:
+        if parsed.rule not in RULES:
+            raise InterventionError(
+                f"There is no rule {parsed.rule}; there are {', '.join(RULES)}."
+            )
+        if not isinstance(sampling.guidance, RULES[parsed.rule]):
+            sampling = replace(sampling, guidance=RULES[parsed.rule]())
+    if parsed.steps is not None:
+        sampling = replace(sampling, steps=parsed.steps)
+    return Model(model.module, sampling)
+
+
+def _files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Image files by the name that their answers get."""
+    endings = {f".{form.lower()}" for form in FORMATS} | {".jpg"}
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        for file in inside:
+            if path.is_dir() and file.suffix.lower() not in endings:
+                continue
+            if file.stem in found:
+                raise FileExistsError(
+                    f"{file} and {found[file.stem]} would share an answer's name."
+                )
+            if not file.is_file():
+                raise FileNotFoundError(f"Image {file} does not exist: check the path.")
+            found[file.stem] = file
+    if not found:
+        raise FileNotFoundError(f"There are no images in {', '.join(map(str, paths))}.")
+    return found
+
+
+def _form(model: Model, size: int | None) -> ImageFormat:
+    shape = model.module.image_shape
+    if size is None and shape is None:
+        raise DataError("These weights do not say how large their images were: give --size.")
+    return ImageFormat(size or int((shape or (3, 0, 0))[-1]), channels=shape[0] if shape else 3)
+
+
+def _image(path: Path, form: ImageFormat) -> Tensor:
+    return torch.from_numpy(decode(path, form, str(path)).copy()).float() / 127.5 - 1
+
+
+def _answer(
+    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
+) -> dict[str, Any]:
+    """Counterfactuals of a batch, interventions in turn; rows for ``factors.json``."""
+    world = model.abduct(images)
+    turns = [parsed.do, *([text] for text in parsed.then or ())]
+    dos = [parse_do(texts, model.graph) for texts in turns]
+    answers = world.in_turn(dos, parsed.units)
+    for step, answer in enumerate(answers):
+        suffix = f"_{step + 1}" if len(answers) > 1 else ""
+        for name, image in zip(names, answer.image, strict=True):
+            save_image(image, out / f"{name}{suffix}.png")
+    columns = {"factual": images, **{_title(dos[k]): a.image.cpu() for k, a in enumerate(answers)}}
+    columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
+    if not (out / "sheet.png").exists():
+        save_figure(_sheet(names, columns), out / "sheet.png")
+    return {name: _row(model, answers, k, parsed.units) for k, name in enumerate(names)}
+
+
+def _sweep(
+    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
+) -> dict[str, Any]:
+    """A strip for each image, one picture for each value."""
+    factor, values = parse_sweep(parsed.sweep, model.graph)
+    rows = {}
+    for name, image in zip(names, images, strict=True):
+        world = model.abduct(image[None])
+        answers = [world.predict({factor: value}, parsed.units) for value in values]
+        shown = {"factual": image[None]}
+        shown |= {_title({factor: v}): a.image.cpu() for v, a in zip(values, answers, strict=True)}
+        save_figure(_sheet([name], shown), out / f"{name}.png")
+        rows[name] = [_row(model, [answer], 0, parsed.units) for answer in answers]
+    return rows
+
+
+def _row(model: Model, answers: list[Answer], k: int, units: Units) -> dict[str, Any]:
+    """What ``factors.json`` says of one image."""
+    last = answers[-1]
+    read = model.read(last.image, units)[k].tolist() if model.module.reads else None
+    return {
+        "factual": last.factors[k].tolist(),
+        "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
+        "target": [answer.target[k].tolist() for answer in answers],
+        "read": read,
+    }
+
+
+def _title(do: Any) -> str:
+    pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
+    return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
+
+
+def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
+    """A row per image."""
+    lines = min(len(names), SHEET)
+    size = (1.3 * len(columns), 1.3 * lines + 0.3)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(lines, len(columns), squeeze=False)
+    for (line, row), name in zip(enumerate(grid), names, strict=False):
+        row[0].set_ylabel(name, fontsize=6)
+        for axis, (title, images) in zip(row, columns.items(), strict=True):
+            show(axis, images[line])
+            if line == 0:
+                axis.set_title(title, fontsize=6)
+    return figure

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import diffcf
+from diffcf.api import Model
+from diffcf.checkpoints import CheckpointError
+from diffcf.classifier_free import ClassifierFree
+from diffcf.cli import main
+from diffcf.counterfactual import Sampling
+from diffcf.do_grammar import parse_do, parse_sweep
+from diffcf.figures import save_image
+from diffcf.graph import GraphError
+from diffcf.guidance import GaussNewtonGuidance, VarianceBalancedGuidance
+from diffcf.intervention import InterventionError
+from diffcf.module import DiffusionCounterfactuals
+from diffcf.sampling_spec import sampling_from_spec, sampling_to_spec
+from diffcf.weights_file import write_weights
+
+SAMPLINGS = [
+    Sampling(),
+    Sampling(VarianceBalancedGuidance(1.0, 10.0, 0.0, 0.15), steps=8, anchored=True),
+    Sampling(GaussNewtonGuidance(0.5, t_min=0.1), order=2, t_max=0.9),
+    Sampling(free=ClassifierFree(2.0, kept=1.5), mechanisms=False),
+]
+
+
+@pytest.fixture
+def file(model: DiffusionCounterfactuals, tmp_path: Path) -> str:
+    """A weights file of an untrained model."""
+    for parameter in model.parameters():  # as if trained: layers that start at zero
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.image_shape = (3, 32, 32)
+    path = tmp_path / "some.safetensors"
+    write_weights(model, Sampling(GaussNewtonGuidance(), steps=2, anchored=True), path)
+    return str(path)
+
+
+@pytest.fixture
+def images(small_batch: dict) -> Tensor:
+    return small_batch["image"]
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_how_to_draw_survives_as_text(sampling: Sampling) -> None:
+    spec = json.loads(json.dumps(sampling_to_spec(sampling)))
+    back = sampling_from_spec(spec)
+    assert sampling_to_spec(back) == spec
+    assert type(back.guidance) is type(sampling.guidance)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"stepps": 3}, "no stepps"),
+        ({"guidance": {"class_path": "os.system"}}, "no guidance rule"),
+        ({"guidance": {"class_path": "nowhere.Rule"}}, "cannot be imported"),
+        ({"guidance": {"class_path": "diffcf.guidance.ConstantGuidance",
+                       "init_args": {"x": 1}}}, "does not take"),
+        ({"free": {"strength": 2}}, "does not take"),
+    ],
+)  # fmt: skip
+def test_broken_descriptions_are_refused(spec: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        sampling_from_spec(spec)
+
+
+def test_weights_come_back_as_they_were_shipped(
+    file: str, model: DiffusionCounterfactuals, images: Tensor
+) -> None:
+    loaded = diffcf.load(file)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.module.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+    assert loaded.sampling.steps == 2 and loaded.sampling.anchored
+    assert isinstance(loaded.sampling.guidance, GaussNewtonGuidance)
+    assert loaded.module.image_shape == (3, 32, 32)
+    assert not loaded.module.training
+
+
+def test_what_is_no_weights_file_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "x.safetensors"
+    broken.write_bytes(b"\x80\x04nonsense" * 20)
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        diffcf.load(broken)
+    with pytest.raises(CheckpointError, match="There are no weights 'penduluum'"):
+        diffcf.load("penduluum")
+
+
+# --- answers ---
+
+
+def test_native_and_scaled_units_ask_the_same(file: str, images: Tensor) -> None:
+    model = diffcf.load(file)
+    low, high = model.graph.low, model.graph.high
+    scaled = model.counterfactual(images, do={"light": 0.25})
+    value = float(low[1] + 0.25 * (high[1] - low[1]))
+    native = model.counterfactual(images, do={"light": value}, units="native")
+    torch.testing.assert_close(scaled.image, native.image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.graph.to_native(scaled.target), native.target)
+    torch.testing.assert_close(native.target[:, 1], torch.full((len(images),), value))
+    assert scaled.image.shape == images.shape and scaled.exogenous is not None
+    assert scaled.factors.shape == scaled.target.shape == (len(images), 4)
+
+
+def test_one_abduction_answers_many_questions(file: str, images: Tensor) -> None:
+    model = diffcf.load(file)
+    abducted = model.abduct(images)
+    torch.testing.assert_close(abducted.factors, model.read(images))
+    values = torch.linspace(0, 1, 5)
+    many = abducted.select([3] * 5).predict({"angle": values})
+    alone = abducted.predict({"angle": 0.5})
+    torch.testing.assert_close(many.image[2], alone.image[3], atol=1e-4, rtol=1e-4)
+    first, second = abducted.in_turn([{"angle": 0.1}, {"light": 0.9}])
+    assert (second.target[:, 0] == 0.1).all() and not torch.equal(first.image, second.image)
+
+
+def test_wrong_questions_are_one_clear_sentence(file: str, images: Tensor) -> None:
+    model = diffcf.load(file)
+    with pytest.raises(GraphError, match="sunshine"):
+        model.counterfactual(images, do={"sunshine": 0.5})
+    with pytest.raises(InterventionError, match=r"do\(light=7\) is outside the factor's range"):
+        model.counterfactual(images, do={"light": 7.0}, units="native")
+    with pytest.raises(InterventionError, match="Units are"):
+        model.counterfactual(images, do={"light": 0.5}, units="percent")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[B, C, H, W\]"):
+        model.read(images[0])
+
+
+def test_diffcf_is_light_until_it_is_asked() -> None:
+    code = "import sys, diffcf; assert 'torch' not in sys.modules; diffcf.load"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        diffcf.lode  # noqa: B018
+
+
+# --- the shell ---
+
+
+def test_interventions_as_they_are_written(graph) -> None:
+    assert parse_do(["light=0.8", " angle = -.2 "], graph) == {"light": 0.8, "angle": -0.2}
+    assert parse_sweep("light=0:1:5", graph) == ("light", [0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["light", "light=", "=1", "light=one", "light=nan", "light=1e999", "", "light==1", "a=b=c"],
+)
+def test_what_is_no_intervention_is_said_so(graph, text: str) -> None:
+    with pytest.raises((InterventionError, GraphError)):
+        parse_do([text], graph)
+
+
+@pytest.mark.parametrize(
+    "text", ["light=0:1", "light=0:1:1", "light=0:1:2.5", "light=0:1:9999", "x"]
+)
+def test_what_is_no_sweep_is_said_so(graph, text: str) -> None:
+    with pytest.raises((InterventionError, GraphError)):
+        parse_sweep(text, graph)
+
+
+def test_random_text_never_ends_in_another_error(graph) -> None:
+    letters = "light=:.0-+e19 ,\x00é∞"
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2000):
+        places = torch.randint(len(letters), (int(torch.randint(12, (), generator=generator)),),
+                               generator=generator)  # fmt: skip
+        text = "".join(letters[place] for place in places)
+        for parse in (lambda t: parse_do([t], graph), lambda t: parse_sweep(t, graph)):
+            with contextlib.suppress(InterventionError, GraphError):
+                parse(text)
+
+
+def test_the_command_answers_a_folder(file: str, images: Tensor, tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for k in range(3):
+        save_image(images[k], folder / f"{k}.png")
+    (folder / "notes.txt").write_text("no image")
+    ask = ["counterfactual", file, str(folder), "--out", str(out)]
+    assert main([*ask, "--do", "light=1.2", "--then", "angle=0.1", "--batch_size", "2"]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    pictures = [f"{k}_{step}.png" for k in range(3) for step in (1, 2)]
+    assert names == sorted([*pictures, "factors.json", "sheet.png"])
+    record = json.loads((out / "factors.json").read_text())
+    assert record["units"] == "native" and set(record["images"]) == {"0", "1", "2"}
+    assert record["images"]["1"]["target"][1][:2] == pytest.approx([0.1, 1.2])
+    assert len(record["images"]["1"]["read"]) == 4
+    assert main([*ask, "--do", "light=1.2"]) == 2, "it exists"
+    assert main([*ask, "--sweep", "angle=-0.5:0.5:3", "--rule", "none", "--steps", "1",
+                 "--overwrite", "true"]) == 0  # fmt: skip
+    assert len(json.loads((out / "factors.json").read_text())["images"]["2"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "Ask something"),
+        (["--do", "light=9"], "outside the factor's range"),
+        (["--do", "light=1", "--rule", "magic"], "no rule magic"),
+        (["--do", "moon=1"], "moon"),
+    ],
+)
+def test_the_command_says_what_is_wrong_and_leaves_nothing(
+    file: str, images: Tensor, tmp_path: Path, capsys, options: list[str], said: str
+) -> None:
+    save_image(images[0], tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert main(["counterfactual", file, str(tmp_path / "a.png"), *options, "--out", str(out)]) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+    missing = str(tmp_path / "none.png")
+    assert main(["counterfactual", file, missing, "--do", "light=1", "--out", str(out)]) == 2
+
+
+def test_a_model_may_be_given_another_way_to_draw(file: str, images: Tensor) -> None:
+    plain = diffcf.load(file, sampling=Sampling(steps=1))
+    assert isinstance(plain, Model) and plain.sampling.guidance is None
+    assert plain.counterfactual(images, do={}).image.shape == images.shape
