@@ -26,6 +26,7 @@ from diffcf.lightning_cli import cli
 from diffcf.loading_speed import loading_speed
 from diffcf.metrics.inception import FidError
 from diffcf.protocol import ProtocolError
+from diffcf.ship import weights
 from diffcf.tables import ResultsError, table
 from diffcf.tables.command import tables
 
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "loading-speed": loading_speed,
     "table": table,
     "tables": tables,
+    "weights": weights,
 }
 
 
