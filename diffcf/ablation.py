@@ -111,7 +111,8 @@ def measure(
                 evaluation.update(engine, batch["image"][keep], batch["index"][keep])
         rows[name] = evaluation.compute()
         if sequence:
-            rows[name]["acm/in_turn"] = rows[name][f"acm/step_{sequence}"]
+            for whose in ("", "do_nothing/"):
+                rows[name][f"{whose}acm/in_turn"] = rows[name][f"{whose}acm/step_{sequence}"]
     image = next(iter(data.test_dataloader()))["image"][: min(images, _TIMED_IMAGES)]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None)

@@ -11,7 +11,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize(
     ("page", "table"),
-    [("docs/sampling.md", "pendulum/steps.md"), ("docs/speed.md", "bench/cpu.md")],
+    [
+        ("docs/sampling.md", "pendulum/steps.md"),
+        ("docs/sampling.md", "pendulum/anchor.md"),
+        ("docs/speed.md", "bench/cpu.md"),
+    ],
 )
 def test_a_page_shows_the_recorded_table(page: str, table: str) -> None:
     recorded = (ROOT / "experiments/results" / table).read_text().strip()
