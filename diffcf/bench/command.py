@@ -36,6 +36,7 @@ def bench(args: Sequence[str]) -> None:
     parser.add_argument("--images", type=int, default=32, help="Images sampled at once.")
     parser.add_argument("--steps", type=int, default=30, help="Training steps of a stretch.")
     parser.add_argument("--memory_steps", type=int, default=400, help="Steps of the memory test.")
+    parser.add_argument("--batch_size", type=int, help="Of training, where not the experiment's.")
     parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="Folder to write.")
@@ -87,7 +88,10 @@ def _sections(parsed: Any) -> dict[str, Callable[[], list[Row]]]:
     """What can be measured, by name."""
     with warnings.catch_warnings():  # that our own arguments are not those of the shell
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-        built = cli(["--config", str(parsed.experiment), "--trainer.logger=false"], run=False)
+        options = ["--config", str(parsed.experiment), "--trainer.logger=false"]
+        if parsed.batch_size is not None:
+            options.append(f"--data.init_args.batch_size={parsed.batch_size}")
+        built = cli(options, run=False)
     model, data, device = built.model, built.datamodule, _device(parsed.device)
     model.to(device)
     model.time_spent = 0.5  # past a head start, in which a network idles
