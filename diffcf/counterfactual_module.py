@@ -7,7 +7,6 @@ so that a comparison compares methods.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -26,6 +25,7 @@ from diffcf.checkpoints import (
     read_checkpoint,
     spec_of,
 )
+from diffcf.class_path import class_at
 from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.method import NO_READER, CounterfactualMethod
@@ -247,13 +247,9 @@ def method_from_spec(spec: Mapping[str, Any], path: str | Path) -> Counterfactua
 
 
 def _method_class(name: str, path: str | Path) -> Any:
-    module, _, qualified = name.rpartition(".")
     try:
-        method = getattr(importlib.import_module(module), qualified)
-    except (ImportError, AttributeError, ValueError) as error:
+        return class_at(name, CounterfactualModule)
+    except ValueError as error:
         raise CheckpointError(
-            f"Checkpoint {path} holds a {name}, which cannot be imported ({error}): install it."
+            f"{path} names a method that is not here: {error}. Install what it comes from."
         ) from None
-    if not (isinstance(method, type) and issubclass(method, CounterfactualModule)):
-        raise CheckpointError(f"Checkpoint {path} names '{name}', which is no method of diffcf.")
-    return method

@@ -6,7 +6,6 @@ described by ``{"class_path": ..., "init_args": {...}}`` with primitive values.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from diffcf.class_path import class_at
 from diffcf.graph import CausalGraph
 
 __all__ = ["NetworkFactory", "NetworkSpec", "build_network", "network_spec"]
@@ -51,13 +51,10 @@ def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
         ValueError: when the class cannot be found, is no network or does not take these arguments.
     """
     path = str(spec.get("class_path", ""))
-    module_name, _, class_name = path.rpartition(".")
     try:
-        network_class = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Network class '{path}' cannot be imported: {error}.") from None
-    if not (inspect.isclass(network_class) and issubclass(network_class, nn.Module)):
-        raise ValueError(f"'{path}' is not a torch.nn.Module: name a network class.")
+        network_class = class_at(path, nn.Module)
+    except ValueError as error:
+        raise ValueError(f"Network class {error}: name a network class.") from None
     try:
         return network_class(graph, **spec.get("init_args", {}))
     except TypeError as error:

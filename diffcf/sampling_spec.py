@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from diffcf.class_path import class_at
 from diffcf.classifier_free import ClassifierFree
 from diffcf.counterfactual import Sampling
 from diffcf.guidance import Guidance
@@ -49,13 +49,7 @@ def sampling_from_spec(spec: Mapping[str, Any]) -> Sampling:
 
 def _rule(spec: Mapping[str, Any]) -> Guidance:
     path = str(spec.get("class_path", ""))
-    module, _, name = path.rpartition(".")
-    try:
-        rule = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Guidance rule '{path}' cannot be imported: {error}.") from None
-    if not (isinstance(rule, type) and issubclass(rule, Guidance)):
-        raise ValueError(f"'{path}' is no guidance rule: name a diffcf.guidance.Guidance.")
+    rule = class_at(path, Guidance)
     try:
         return rule(**spec.get("init_args", {}))
     except TypeError as error:
