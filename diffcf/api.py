@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffcf.checkpoints import CheckpointError, read_checkpoint
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, load_method
+from diffcf.counterfactual_module import CounterfactualModule, method_of
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Do, Intervention, InterventionError
 from diffcf.method import World, check_image, predict_in_turn
@@ -199,8 +199,8 @@ def load(
     if path.suffix == SUFFIX:
         module, told = read_weights(path, device)
     else:
-        module = load_method(path, device)
-        spec = read_checkpoint(path).get(SAMPLING_KEY)
+        checkpoint = read_checkpoint(path, device)
+        module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
         told = UNKNOWN if spec is None else sampling_from_spec(spec)
     return Model(module, sampling or told)
 

@@ -162,7 +162,7 @@ def _answer(
     columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
     if not (out / "sheet.png").exists():
         save_figure(_sheet(names, columns), out / "sheet.png")
-    return {name: _row(model, answers, k, parsed.units) for k, name in enumerate(names)}
+    return dict(zip(names, _rows(model, answers, parsed.units), strict=True))
 
 
 def _sweep(
@@ -177,20 +177,23 @@ def _sweep(
         shown = {"factual": image[None]}
         shown |= {_title({factor: v}): a.image.cpu() for v, a in zip(values, answers, strict=True)}
         save_figure(_sheet([name], shown), out / f"{name}.png")
-        rows[name] = [_row(model, [answer], 0, parsed.units) for answer in answers]
+        rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
     return rows
 
 
-def _row(model: Model, answers: list[Answer], k: int, units: Units) -> dict[str, Any]:
-    """What ``factors.json`` says of one image."""
+def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, Any]]:
+    """What ``factors.json`` says of each image of a batch."""
     last = answers[-1]
-    read = model.read(last.image, units)[k].tolist() if model.module.reads else None
-    return {
-        "factual": last.factors[k].tolist(),
-        "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
-        "target": [answer.target[k].tolist() for answer in answers],
-        "read": read,
-    }
+    read = model.read(last.image, units).tolist() if model.module.reads else None
+    return [
+        {
+            "factual": last.factors[k].tolist(),
+            "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
+            "target": [answer.target[k].tolist() for answer in answers],
+            "read": None if read is None else read[k],
+        }
+        for k in range(len(last.image))
+    ]
 
 
 def _title(do: Any) -> str:

@@ -192,9 +192,9 @@ class CounterfactualEngine:
     def _denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
         """The denoiser told ``factors``; pressed, if free guidance says so, where a ``mask`` ``[B,
         K]`` of set factors is given."""
-        if not self.sampling.conditional:
-            return denoiser_of(lambda x_t, t: self.generator(x_t, t, None))
-        if mask is not None and self.sampling.free is not None:
+        free = self.sampling.free
+        if mask is not None and free is not None and self.sampling.conditional:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors) > 0
-            return self.sampling.free.wrap(self.generator, factors, reached)
-        return denoiser_of(lambda x_t, t: self.generator(x_t, t, factors))
+            return free.wrap(self.generator, factors, reached)
+        condition = factors if self.sampling.conditional else None
+        return denoiser_of(lambda x_t, t: self.generator(x_t, t, condition))

@@ -127,11 +127,15 @@ class CounterfactualModule(LightningModule, ABC):
                     f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
                     "learning_rate, or look at the batch."
                 )
-        weighted = [self.weights.get(n, 1.0) * v for n, v in terms.items() if v.requires_grad]
-        total = torch.stack(weighted).sum()
+        total = self.total(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
         return total
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """What is minimised, scalar: the terms that can be, by their weights."""
+        weighted = [self.weights.get(n, 1.0) * v for n, v in terms.items() if v.requires_grad]
+        return torch.stack(weighted).sum()
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         terms = {f"val/{n}": v for n, v in self.losses(batch["image"], batch["factors"]).items()}
@@ -223,7 +227,13 @@ def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> C
     Raises:
         CheckpointError: when the file is missing, unreadable or not one of ours.
     """
-    checkpoint = read_checkpoint(path, map_location)
+    return method_of(read_checkpoint(path, map_location), path, map_location)
+
+
+def method_of(
+    checkpoint: Mapping[str, Any], path: str | Path, map_location: str | torch.device = "cpu"
+) -> CounterfactualModule:
+    """The trained method of a checkpoint that was read already; ``path`` is for messages."""
     model = method_from_spec(spec_of(checkpoint), path)
     model.load_state_dict(checkpoint["state_dict"])
     return model.to(map_location).eval()

@@ -8,7 +8,6 @@ together.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule, load_method
 from diffcf.report import write_json, write_text
 from diffcf.sampling_spec import sampling_from_spec
-from diffcf.tables import ResultsError, markdown, results_table
+from diffcf.tables import markdown, results_table
+from diffcf.tables.results import read_record
 from diffcf.weights_file import read_weights, write_weights
 
 __all__ = ["card", "weights"]
@@ -45,7 +45,7 @@ def weights(args: Sequence[str]) -> None:
         return
     if parsed.ckpt is None or parsed.metrics is None or parsed.out is None:
         parser.error("name a checkpoint, the metrics of its test and --out; or --check")
-    record = _metrics(parsed.metrics)
+    record = read_record(parsed.metrics)
     model = load_method(parsed.ckpt)
     if parsed.image is not None:
         model.image_shape = tuple(parsed.image)
@@ -62,7 +62,7 @@ def weights(args: Sequence[str]) -> None:
 
 def check(path: Path) -> None:
     """Raises CheckpointError unless weights, metrics and card at ``path`` belong together."""
-    record = _metrics(path.with_suffix(".json"))
+    record = read_record(path.with_suffix(".json"))
     if record.get("weights") != _digest(path):
         raise CheckpointError(f"{path} is not the file that its metrics were written beside.")
     written = path.with_suffix(".md")
@@ -74,7 +74,7 @@ def card(path: Path) -> str:
     """What people should know of a weights file, from it and from the metrics beside it."""
     model, sampling = read_weights(path)
     metrics = path.with_suffix(".json")
-    origin = _metrics(metrics)["provenance"]
+    origin = read_record(metrics)["provenance"]
     return "\n".join(
         [
             f"# Weights: {path.stem}",
@@ -111,16 +111,6 @@ def _facts(
         ["trained", trained],
         ["data", f"`{origin['config']['data']['class_path']}`"],
     ]
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"Metrics {path} cannot be read: {error}") from None
-    if not isinstance(record, dict) or "provenance" not in record:
-        raise ResultsError(f"{path} was not written by `diffcf test`.")
-    return record
 
 
 def _sampling(record: Mapping[str, Any]) -> Sampling:

@@ -39,11 +39,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcf.baselines.causal_latents import Gaussian, LabelPrior, LatentMechanisms, with_dimensions
+from diffcf.baselines.causal_latents import Gaussian, LatentMechanisms
 from diffcf.baselines.latent_method import LatentMethod
+from diffcf.baselines.latent_module import LatentModule
 from diffcf.baselines.latent_networks import LatentEncoder, LatentUNet
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.diffusion import Denoiser, denoiser_of, stratified_times
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkFactory
@@ -53,7 +53,7 @@ from diffcf.sampling import Inversion, invert, sample, time_grid
 __all__ = ["CausalDiffAE"]
 
 
-class CausalDiffAE(CounterfactualModule):
+class CausalDiffAE(LatentModule):
     """Encoder, causal mechanisms and diffusion decoder over one causal graph.
 
     Args:
@@ -61,14 +61,9 @@ class CausalDiffAE(CounterfactualModule):
         encoder: network class ``image -> Gaussian`` of exogenous latents.
         mechanisms: network class of the causal mechanisms.
         generator: network class for v: ``(x_t, t, latents) -> v``.
-        dimensions: D, latent dimensions for each column of the factors' code.
-        prior_scale: s, standard deviation of the label-aligned prior.
-        exogenous_weight, alignment_weight: of the two divergences, each in nats per latent
-            dimension.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
+        kwargs: latents and optimisation, see :class:`LatentModule`.
     """
 
-    reads = True
     encoder: Any
     mechanisms: Any
     generator: Any
@@ -79,21 +74,10 @@ class CausalDiffAE(CounterfactualModule):
         encoder: NetworkFactory = LatentEncoder,
         mechanisms: NetworkFactory = LatentMechanisms,
         generator: NetworkFactory = LatentUNet,
-        dimensions: int = 4,
-        prior_scale: float = 0.03,
-        exogenous_weight: float = 0.01,
-        alignment_weight: float = 0.01,
         **kwargs: Any,
     ) -> None:
-        networks = {
-            "encoder": with_dimensions(encoder, dimensions),
-            "mechanisms": with_dimensions(mechanisms, dimensions),
-            "generator": with_dimensions(generator, dimensions),
-        }
-        super().__init__(graph, networks, {"dimensions": dimensions}, **kwargs)
-        self.prior = LabelPrior(self.graph, dimensions)
-        self.prior_scale = prior_scale
-        self.exogenous_weight, self.alignment_weight = exogenous_weight, alignment_weight
+        networks = {"encoder": encoder, "mechanisms": mechanisms, "generator": generator}
+        super().__init__(graph, networks, **kwargs)
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """``diffusion``, ``exogenous`` and ``alignment``."""
@@ -102,11 +86,9 @@ class CausalDiffAE(CounterfactualModule):
         latents = Gaussian(mean, exogenous.variance)
         drawn = self.mechanisms.generate(exogenous.sample())
         t, noise = stratified_times(image), torch.randn_like(image)
-        aligned = latents.divergence(self.prior.location(factors), self.prior_scale)
         return {
             "diffusion": velocity_loss(self.generator, image, noise, t, drawn),
-            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
-            "alignment": self.alignment_weight * aligned,
+            **self.divergences(exogenous, latents, factors),
             "mechanisms": self.mechanisms.residual_loss(mean.detach()),
         }
 

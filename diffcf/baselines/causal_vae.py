@@ -40,16 +40,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcf.baselines.causal_latents import (
-    Gaussian,
-    LabelPrior,
-    LatentMechanisms,
-    with_dimensions,
-)
+from diffcf.baselines.causal_latents import Gaussian, LatentMechanisms
 from diffcf.baselines.latent_method import LatentMethod
+from diffcf.baselines.latent_module import LatentModule
 from diffcf.baselines.latent_networks import LatentDecoder, LatentEncoder
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 from diffcf.mechanisms import GroupedMLP
 from diffcf.networks import NetworkFactory
@@ -109,22 +104,19 @@ class CausalLayers(LatentMechanisms):
         return transfer
 
 
-class CausalVAE(CounterfactualModule):
+class CausalVAE(LatentModule):
     """Encoder, causal layers and decoder over one causal graph.
+
+    The reconstruction is in nats per pixel and channel.
 
     Args:
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
         encoder: network class ``image -> Gaussian`` of exogenous latents.
         causal: network class of causal and mask layer.
         decoder: network class ``(latents, size) -> image``.
-        dimensions: D, latent dimensions for each column of the factors' code.
-        prior_scale: s, standard deviation of the label-aligned prior.
-        exogenous_weight, alignment_weight: of the two divergences, each in nats per latent
-            dimension; the reconstruction is in nats per pixel and channel.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
+        kwargs: latents and optimisation, see :class:`LatentModule`.
     """
 
-    reads = True
     encoder: Any
     causal: Any
     decoder: Any
@@ -135,33 +127,20 @@ class CausalVAE(CounterfactualModule):
         encoder: NetworkFactory = LatentEncoder,
         causal: NetworkFactory = CausalLayers,
         decoder: NetworkFactory = LatentDecoder,
-        dimensions: int = 4,
-        prior_scale: float = 0.03,
-        exogenous_weight: float = 0.01,
-        alignment_weight: float = 0.01,
         **kwargs: Any,
     ) -> None:
-        networks = {
-            "encoder": with_dimensions(encoder, dimensions),
-            "causal": with_dimensions(causal, dimensions),
-            "decoder": with_dimensions(decoder, dimensions),
-        }
-        super().__init__(graph, networks, {"dimensions": dimensions}, **kwargs)
-        self.prior = LabelPrior(self.graph, dimensions)
-        self.prior_scale = prior_scale
-        self.exogenous_weight, self.alignment_weight = exogenous_weight, alignment_weight
+        networks = {"encoder": encoder, "causal": causal, "decoder": decoder}
+        super().__init__(graph, networks, **kwargs)
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """``reconstruction``, ``exogenous`` and ``alignment`` (the bound), ``labels``, ``mask``."""
         exogenous: Gaussian = self.encoder(image)
         concepts: Gaussian = self.causal.concepts(exogenous)
         drawn = self.decoder(self.causal.linear(exogenous.sample()), image.shape[-2:])
-        aligned = concepts.divergence(self.prior.location(factors), self.prior_scale)
         error = (drawn.float() - image).square().mean()
         return {
             "reconstruction": 0.5 * (error + LEAST_ERROR**2).log(),
-            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
-            "alignment": self.alignment_weight * aligned,
+            **self.divergences(exogenous, concepts, factors),
             "labels": self.causal.label_loss(self.graph.encode(factors)),
             "mask": self.causal.residual_loss(concepts.mean),
             "psnr": -10 * (error.detach() / 4).log10(),

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,9 @@ def _sections(parsed: Any) -> dict[str, Callable[[], list[Row]]]:
 
 def _images(data: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first images of the training split, and their factors."""
-    pairs = [(batch["image"], batch["factors"]) for batch in data.train_dataloader()]
-    images, factors = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return images[:count], factors[:count]
+    batches = list(islice(data.train_dataloader(), -(-count // data.batch_size)))
+    images, factors = (torch.cat([b[key] for b in batches])[:count] for key in ("image", "factors"))
+    return images, factors
 
 
 def _sampling(trainer: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data_modules.scenes.pendulum import PendulumScene
 from data_modules.scenes.pendulum_picture import ball_centre, light_on
-from diffcf.bench.timing import Row, seconds
+from diffcf.bench.timing import Row, ratio_row, seconds
 
 __all__ = ["loading", "pendulum_by_matplotlib", "rendering"]
 
@@ -36,11 +36,11 @@ def loading(data: Any, repeats: int) -> list[Row]:
             pass
 
     size = len(data.train_dataloader().dataset)
-    rows = [_rate("training loader", seconds({"epoch": epoch}, repeats, cpu), size)]
+    rows = [_rate("training loader", seconds({"": epoch}, repeats, cpu)[""], size)]
     if data.scene is not None:
         image = next(iter(data.train_dataloader()))["image"]
         read: Callable[[], Any] = partial(data.scene.read, image)
-        taken = seconds({"read": read}, repeats, cpu)
+        taken = seconds({"": read}, repeats, cpu)[""]
         rows.append(_rate("scene's read-out", taken, len(image)))
     return rows
 
@@ -58,19 +58,12 @@ def rendering(image_size: int, repeats: int) -> list[Row]:
     turns: dict[str, Callable[[], Any]]
     turns = {"scene": partial(scene.render, chosen, image_size), "matplotlib": by_hand}
     taken = seconds(turns, repeats, torch.device("cpu"))
-    pairs = zip(taken["matplotlib"], taken["scene"], strict=True)
-    ratios = [(slow / BY_HAND) / (fast / DRAWN) for slow, fast in pairs]
-    spread = (min(ratios), max(ratios))
+    by_scene, by_matplotlib = taken["scene"], taken["matplotlib"]
+    each = [time * DRAWN / BY_HAND for time in by_matplotlib]  # as many pictures as the scene's
     return [
-        Row(
-            "scene renderer / matplotlib, images/s",
-            median(ratios),
-            "ratio",
-            spread,
-            "≥ 50",
-        ),
-        _rate("scene renderer", {"": taken["scene"]}, DRAWN),
-        _rate("matplotlib", {"": taken["matplotlib"]}, BY_HAND),
+        ratio_row("scene renderer / matplotlib, images/s", each, by_scene, "≥ 50"),
+        _rate("scene renderer", by_scene, DRAWN),
+        _rate("matplotlib", by_matplotlib, BY_HAND),
     ]
 
 
@@ -100,7 +93,6 @@ def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
     return pixels.reshape(image_size, image_size, 4)[..., :3]
 
 
-def _rate(what: str, taken: dict[str, list[float]], count: int) -> Row:
-    times = next(iter(taken.values()))
+def _rate(what: str, times: list[float], count: int) -> Row:
     spread = (count / max(times), count / min(times))
     return Row(what, count / median(times), "images/s", spread)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
-__all__ = ["Row", "ratio_rows", "seconds"]
+from diffcf.clock import now
+
+__all__ = ["Row", "ratio_row", "ratio_rows", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,9 @@ def seconds(
     taken: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
         for name, turn in turns.items():
-            _wait(device)
-            started = time.perf_counter()
+            started = now(device)
             turn()
-            _wait(device)
-            taken[name].append(time.perf_counter() - started)
+            taken[name].append(now(device) - started)
     return taken
 
 
@@ -62,14 +61,13 @@ def ratio_rows(
     targets: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """A row for each of ``titles``: the median of the rounds' ratios to ``base``."""
-    rows = []
-    for name, title in titles.items():
-        ratios = [a / b for a, b in zip(taken[name], taken[base], strict=True)]
-        spread = (min(ratios), max(ratios))
-        rows.append(Row(title, median(ratios), "ratio", spread, (targets or {}).get(name, "")))
-    return rows
+    return [
+        ratio_row(title, taken[name], taken[base], (targets or {}).get(name, ""))
+        for name, title in titles.items()
+    ]
 
 
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+def ratio_row(what: str, ours: Sequence[float], base: Sequence[float], target: str = "") -> Row:
+    """The median of the rounds' ratios of ``ours`` to ``base``."""
+    ratios = [a / b for a, b in zip(ours, base, strict=True)]
+    return Row(what, median(ratios), "ratio", (min(ratios), max(ratios)), target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import chain, pairwise, repeat
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffcf.bench.timing import Row
+from diffcf.bench.timing import Row, ratio_row
+from diffcf.clock import now
 from diffcf.evaluation.cost import peak_memory
 
 __all__ = ["memory", "steps"]
@@ -29,14 +29,8 @@ class _Clock(Callback):
         self.peaks: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        if pl_module.device.type != "cpu":
-            torch.accelerator.synchronize(pl_module.device)
-        self.started.append(time.perf_counter())
+        self.started.append(now(pl_module.device))
         self.peaks.append(peak_memory(pl_module.device))
-
-    def seconds(self) -> list[float]:
-        later = self.started[_SETTLE:]
-        return [b - a for a, b in pairwise(later)]
 
 
 def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
@@ -45,12 +39,14 @@ def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
     ours: list[float] = []
     bare: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repeats):
-        ours.append(median(_fit(deepcopy(model), data, count).seconds()))
+        ours.append(median(_between(_fit(deepcopy(model), data, count).started)))
         for fused, taken in bare.items():
             taken.append(median(_bare(deepcopy(model), data, count, fused, device)))
     return [
-        _ratio("our training step / the same networks in a bare loop", ours, bare[True], "≤ 1.03"),
-        _ratio("bare loop, optimiser fused / not", bare[True], bare[False]),
+        ratio_row(
+            "our training step / the same networks in a bare loop", ours, bare[True], "≤ 1.03"
+        ),
+        ratio_row("bare loop, optimiser fused / not", bare[True], bare[False]),
         Row("one training step", median(ours), "s", (min(ours), max(ours))),
     ]
 
@@ -93,26 +89,21 @@ def _bare(model: Any, data: Any, count: int, fused: bool, device: torch.device) 
     model.train()
     started = []
     for _ in range(count):
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        started.append(time.perf_counter())
+        started.append(now(device))
         batch = next(batches)
         terms = model.losses(batch["image"], batch["factors"])
-        loss = torch.stack([v for v in terms.values() if v.requires_grad]).sum()
         optimizer.zero_grad()
-        loss.backward()
-        for _, network in model.networks():
-            nn.utils.clip_grad_norm_(network.parameters(), model.clip)
+        model.total(terms).backward()
+        model.on_before_optimizer_step(optimizer)
         optimizer.step()
-    later = started[_SETTLE:]
-    return [b - a for a, b in pairwise(later)]
+    return _between(started)
+
+
+def _between(started: list[float]) -> list[float]:
+    """Seconds from each start to the next, once things have settled."""
+    return [b - a for a, b in pairwise(started[_SETTLE:])]
 
 
 def _forever(loader: Callable[[], Any], device: torch.device) -> Iterator[dict[str, Tensor]]:
     batches = chain.from_iterable(loader() for _ in repeat(None))
     return ({key: value.to(device) for key, value in batch.items()} for batch in batches)
-
-
-def _ratio(what: str, ours: list[float], base: list[float], target: str = "") -> Row:
-    ratios = [a / b for a, b in zip(ours, base, strict=True)]
-    return Row(what, median(ratios), "ratio", (min(ratios), max(ratios)), target)

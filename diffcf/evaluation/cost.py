@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -19,6 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from diffcf.clock import now
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Intervention
 from diffcf.method import CounterfactualMethod
@@ -225,14 +225,8 @@ def _turn(
     method: CounterfactualMethod, image: Tensor, factors: Tensor, do: Intervention
 ) -> tuple[float, float]:
     """Seconds of abduction and of prediction."""
-    started = _now(image.device)
+    started = now(image.device)
     world = method.abduct(image, factors)
-    abducted = _now(image.device)
+    abducted = now(image.device)
     world.predict(do)
-    return abducted - started, _now(image.device) - abducted
-
-
-def _now(device: torch.device) -> float:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
+    return abducted - started, now(image.device) - abducted

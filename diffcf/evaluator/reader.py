@@ -7,20 +7,17 @@ card, so that no evaluator can be used without what is known of its errors.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from diffcf.checkpoints import SPEC_KEY, CheckpointError
+from diffcf.checkpoints import CheckpointError
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkSpec, build_network
+from diffcf.tensor_file import read_tensors, write_tensors
 
 __all__ = ["EvaluatorReader", "read_factors"]
 
@@ -143,11 +140,7 @@ class EvaluatorReader:
         tensors = dict(self._network.state_dict())
         if self._latents is not None:
             tensors |= {LATENTS + name: v for name, v in self._latents.state_dict().items()}
-        tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        path = Path(path)
-        unfinished = path.with_name(path.name + ".part")
-        unfinished.write_bytes(save(tensors, {SPEC_KEY: json.dumps(about)}))
-        os.replace(unfinished, path)
+        write_tensors(tensors, about, Path(path))
 
     @classmethod
     def load(
@@ -167,11 +160,8 @@ class EvaluatorReader:
             CheckpointError: when the file is missing, unreadable, not one of ours, or belongs to
                 another graph.
         """
-        weights, text = _read(Path(path))
-        if SPEC_KEY not in text:
-            raise CheckpointError(f"{path} holds no evaluator of diffcf: it describes no network.")
+        weights, about = read_tensors(Path(path), "evaluator")
         try:
-            about = json.loads(text[SPEC_KEY])
             own = CausalGraph.from_dict(about["graph"])
             shape, card = tuple(about["image_shape"]), about["card"]
             encoder, spec = _split(weights), about["latents"]
@@ -185,21 +175,6 @@ class EvaluatorReader:
                 "one for this graph (diffcf evaluator)."
             )
         return reader
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file, or CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(f"Evaluator {path} does not exist: check the path.")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            return tensors, dict(stored.metadata() or {})
-    except Exception:  # safetensors raises its own error, which it does not name in Python.
-        raise CheckpointError(
-            f"{path} is no safetensors file: name the evaluator.safetensors that "
-            "'diffcf evaluator' wrote."
-        ) from None
 
 
 def _split(weights: dict[str, Tensor]) -> dict[str, Tensor]:

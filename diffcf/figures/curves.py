@@ -25,7 +25,7 @@ def strength_curve(traces: Mapping[str, Sequence[tuple[float, float]]]) -> Figur
     axis = figure.subplots()
     for name, trace in traces.items():
         times, strengths = zip(*trace, strict=True)
-        axis.plot(times, strengths, label=f"do({name})", linewidth=1)
+        axis.plot(times, strengths, label=f"do({name})", linewidth=1, marker="o", markersize=3)
     axis.set(xlabel="t", ylabel="λ_t", yscale="symlog", xlim=(1, 0))
     axis.legend(fontsize=7)
     return figure

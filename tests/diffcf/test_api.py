@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stirring import stir
 from torch import Tensor
 
 import diffcf
@@ -36,9 +37,7 @@ SAMPLINGS = [
 @pytest.fixture
 def file(model: DiffusionCounterfactuals, tmp_path: Path) -> str:
     """A weights file of an untrained model."""
-    for parameter in model.parameters():  # as if trained: layers that start at zero
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(model)
     model.image_shape = (3, 32, 32)
     path = tmp_path / "some.safetensors"
     write_weights(model, Sampling(GaussNewtonGuidance(), steps=2, anchored=True), path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stirring import stir
 from torch import Tensor, nn
 
 from diffcf.baselines.conditional import ConditionalDiffusion
@@ -45,9 +46,7 @@ def test_weight_one_is_plain_conditioning(graph, small_batch: dict) -> None:
     small = {"channels": [8, 16], "condition": 16, "attention_heads": 2}
     spec = {"class_path": "diffcf.generator.UNet", "init_args": small}
     model = ConditionalDiffusion(graph, generator=spec).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(model)
     image, factors = small_batch["image"], small_batch["factors"]
     answers = [
         model.method(Sampling(steps=3, free=free)).abduct(image, factors).predict({"light": 0.8})

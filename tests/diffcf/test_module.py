@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from stirring import stir
 
 from diffcf.checkpoints import CheckpointError
 from diffcf.generator import UNet
@@ -16,9 +17,7 @@ from diffcf.nscm import NSCM
 def test_every_loss_term_is_named_finite_and_learns_its_own_network(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    for parameter in model.parameters():  # zero-initialised layers pass no gradient on
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(model)
     terms = model.losses(small_batch["image"], small_batch["factors"])
     assert {"generator", "projector", "nscm", "mixed"} <= set(terms)
     for name in ("generator", "projector", "nscm"):

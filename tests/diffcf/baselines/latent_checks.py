@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from stirring import stir
+from torch import Tensor
 
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule, load_method
@@ -22,13 +23,6 @@ MIXED = CausalGraph(
     ],
     [("shape", "size"), ("size", "shade"), ("lit", "shade")],
 )
-
-
-def stir(model: nn.Module) -> None:
-    """Zero-initialised layers hide what they are given."""
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.05)
 
 
 def mixed_batch(images: int = 6, size: int = 16) -> tuple[Tensor, Tensor]:

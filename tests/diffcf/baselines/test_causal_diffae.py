@@ -14,8 +14,8 @@ from latent_checks import (
     check_only_effects_move,
     check_round_trip,
     mixed_batch,
-    stir,
 )
+from stirring import stir
 
 from diffcf.baselines.causal_diffae import CausalDiffAE
 from diffcf.baselines.causal_latents import LatentMechanisms

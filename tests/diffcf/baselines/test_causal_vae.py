@@ -13,8 +13,8 @@ from latent_checks import (
     check_only_effects_move,
     check_round_trip,
     mixed_batch,
-    stir,
 )
+from stirring import stir
 
 from diffcf.baselines.causal_latents import Gaussian
 from diffcf.baselines.causal_vae import CausalLayers, CausalVAE

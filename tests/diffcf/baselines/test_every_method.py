@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from stirring import stir
 from torch import Tensor
 
 from diffcf.counterfactual import Sampling
@@ -51,9 +52,7 @@ def _built(path: Path, graph: CausalGraph) -> tuple[CounterfactualModule, Sampli
     parser.add_argument("--model", type=CounterfactualModule)
     parser.add_argument("--sampling", type=Sampling)
     parts = parser.instantiate(parser.parse_object({"model": model, "sampling": sampling}))
-    for parameter in parts.model.parameters():  # zero-initialised layers pass nothing on
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(parts.model)
     parts.model._trainer = None
     return parts.model.eval(), parts.sampling
 

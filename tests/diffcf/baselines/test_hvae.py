@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stirring import stir
 
 from diffcf.baselines.hvae import LOG_SCALE, ConditionalHVAE, Explained
 from diffcf.graph import CausalGraph, Factor
@@ -23,9 +24,7 @@ def awake(graph: CausalGraph) -> ConditionalHVAE:
     network = ConditionalHVAE(
         graph, channels=[8, 16], encoder=[8, 8], latents=2, prior=4, condition=8, canvas=8
     )
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2)
+    stir(network, std=0.2)
     return network
 
 

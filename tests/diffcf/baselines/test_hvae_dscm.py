@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from stirring import stir
 
 from diffcf.baselines.gaussian import Gaussian
 from diffcf.baselines.hvae import ConditionalHVAE
@@ -47,9 +48,7 @@ def awake(graph: CausalGraph) -> HierarchicalVAE:
         nscm=partial(NSCM, hidden=[8]),
         finetune=0.4,
     )
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(model)
     model.time_spent = 0.5
     return model
 

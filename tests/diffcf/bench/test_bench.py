@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from stirring import stir
 
 from diffcf.bench.pipeline import pendulum_by_matplotlib
 from diffcf.bench.sampling import what_ifs
@@ -36,9 +37,7 @@ def test_ratios_are_medians_of_the_rounds() -> None:
 def test_the_way_through_the_generator_takes_the_gradient_of_its_clean_image(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
-    for parameter in model.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
+    stir(model)
     engine = model.eval().method(Sampling(steps=1))
     image, factors = small_batch["image"][:2], small_batch["factors"][:2]
     world = engine.abduct(image, factors)

@@ -1,0 +1,55 @@
+"""Tensors and a description in one safetensors file; nothing in it is ever unpickled or run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from diffcf.checkpoints import SPEC_KEY, CheckpointError
+
+__all__ = ["read_tensors", "write_tensors"]
+
+
+def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
+    """Write whole or not at all; ``about`` is anything that JSON holds."""
+    held = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(save(held, {SPEC_KEY: json.dumps(about)}))
+    os.replace(unfinished, path)
+
+
+def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`write_tensors` wrote.
+
+    Args:
+        path: of the file.
+        what: it should hold, for messages.
+
+    Raises:
+        CheckpointError: when it is missing, no safetensors file, or says nothing of itself.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"The {what} {path} does not exist: check the path.")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            text = (stored.metadata() or {}).get(SPEC_KEY, "null")
+    except Exception:  # safetensors raises its own error, which it does not name in Python.
+        raise CheckpointError(
+            f"{path} is no safetensors file: name one that diffcf wrote."
+        ) from None
+    try:
+        about = json.loads(text)
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path} holds no {what} of diffcf: it describes none.")
+    return tensors, about
