@@ -37,7 +37,7 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
         CheckpointError: when it is missing, no safetensors file, or says nothing of itself.
     """
     if not path.is_file():
-        raise CheckpointError(f"The {what} {path} does not exist: check the path.")
+        raise CheckpointError(f"{what.capitalize()} {path} does not exist: check the path.")
     try:
         with safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
