@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Composite", "Rectangles", "RegionMixer"]
+from diffcf.rectangles import Rectangles, sum_along, sum_within
 
+__all__ = ["Composite", "RegionMixer"]
 
 STILL = 0.02  # standard deviation over a batch below which a pixel is the same in all images
 
@@ -42,54 +43,6 @@ class Composite(NamedTuple):
     image: Tensor
     factors: Tensor
     mixed: Tensor
-
-
-class Rectangles(NamedTuple):
-    """Pixel bounds, ``[B, N]`` each: rows ``top <= r < bottom``, columns ``left <= c < right``."""
-
-    top: Tensor
-    bottom: Tensor
-    left: Tensor
-    right: Tensor
-    size: tuple[int, int]
-
-    @classmethod
-    def random(
-        cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
-    ) -> Rectangles:
-        """``shape`` B × N random rectangles of an image of ``size`` H × W."""
-        low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
-        bounds = (low[0] * size[0], high[0] * size[0], low[1] * size[1], high[1] * size[1])
-        return cls._make([*(bound.round().long() for bound in bounds), size])
-
-    @classmethod
-    def halves(cls, count: int, size: tuple[int, int], device: torch.device) -> Rectangles:
-        """All that is above a row or left of a column, ``count`` times the same H + W - 2."""
-        rows = torch.arange(1, size[0], device=device)
-        columns = torch.arange(1, size[1], device=device)
-        bottom = torch.cat([rows, torch.full_like(columns, size[0])])
-        right = torch.cat([torch.full_like(rows, size[1]), columns])
-        zero = torch.zeros_like(bottom)
-        bounds = (zero, bottom, zero, right)
-        return cls._make([*(bound.expand(count, -1) for bound in bounds), size])
-
-    def join(self, other: Rectangles) -> Rectangles:
-        """Both sets of rectangles for each sample."""
-        pairs = zip(self[:4], other[:4], strict=True)
-        return Rectangles._make([*(torch.cat(pair, dim=1) for pair in pairs), self.size])
-
-    def pick(self, choice: Tensor) -> Rectangles:
-        """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
-        picked = (bound.gather(1, choice[:, None])[:, 0] for bound in self[:4])
-        return Rectangles._make([*picked, self.size])
-
-    def region(self) -> Tensor:
-        """Bounds ``[B]`` as ``[B, H, W]`` bool."""
-        rows = torch.arange(self.size[0], device=self.top.device)
-        columns = torch.arange(self.size[1], device=self.top.device)
-        in_rows = (rows >= self.top[:, None]) & (rows < self.bottom[:, None])
-        in_columns = (columns >= self.left[:, None]) & (columns < self.right[:, None])
-        return in_rows[:, :, None] & in_columns[:, None, :]
 
 
 class RegionMixer(nn.Module):
@@ -178,7 +131,7 @@ class RegionMixer(nn.Module):
         texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
-        return cuts, _sum_within(texture, cuts) / total, _sum_along(texture, cuts) / total
+        return cuts, sum_within(texture, cuts) / total, sum_along(texture, cuts) / total
 
     def _tried(self, region: Tensor) -> Tensor:
         """Regions ``[B, H, W]``, emptied but for the share ``fraction`` of the batch."""
@@ -207,7 +160,7 @@ def _shown(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, 
     """Attention of both images that each cut leaves in the composite, ``[B, K, N]`` each."""
     patch = cuts.size[0] // attention.shape[-2]
     pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
-    return 1 - _sum_within(pixels, cuts), _sum_within(pixels[other], cuts)
+    return 1 - sum_within(pixels, cuts), sum_within(pixels[other], cuts)
 
 
 def _unmet(taken: Tensor) -> Tensor:
@@ -226,45 +179,3 @@ def _texture(image: Tensor) -> Tensor:
     down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).abs()
     right = F.pad(image.diff(dim=-1), (0, 1)).abs()
     return (down + right).mean(dim=1)
-
-
-def _sum_within(values: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``values`` ``[B, (K,) H, W]`` in each rectangle, ``[B, (K,) N]``: integral images."""
-    integral = F.pad(values.cumsum(dim=-2).cumsum(dim=-1), (1, 0, 1, 0))
-    return (
-        _at(integral, cuts.bottom, cuts.right)
-        - _at(integral, cuts.top, cuts.right)
-        - _at(integral, cuts.bottom, cuts.left)
-        + _at(integral, cuts.top, cuts.left)
-    )
-
-
-def _sum_along(values: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``values`` ``[B, H, W]`` on both sides of every rectangle's edge, ``[B, N]``."""
-    horizontal, vertical = _edge_sums(values), _edge_sums(values.mT)
-    rows = [
-        _at(horizontal, row, cuts.right) - _at(horizontal, row, cuts.left)
-        for row in (cuts.top, cuts.bottom)
-    ]
-    columns = [
-        _at(vertical, column, cuts.bottom) - _at(vertical, column, cuts.top)
-        for column in (cuts.left, cuts.right)
-    ]
-    return rows[0] + rows[1] + columns[0] + columns[1]
-
-
-def _edge_sums(values: Tensor) -> Tensor:
-    """``[B, H + 1, W + 1]``: values across the edge above row r, summed over columns before c.
-
-    The picture's own border is no seam, hence zeros there.
-    """
-    across = F.pad(values[:, 1:] + values[:, :-1], (0, 0, 1, 1))
-    return F.pad(across.cumsum(dim=2), (1, 0))
-
-
-def _at(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Entries ``[B, (K,) N]`` of ``[B, (K,) R, C]`` at rows and columns ``[B, N]``."""
-    place = row * table.shape[-1] + column
-    if table.dim() == 4:
-        place = place[:, None].expand(-1, table.shape[1], -1)
-    return table.flatten(-2).gather(-1, place)

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.scenes.pendulum import PendulumScene
-from diffcf.mixing import Rectangles, RegionMixer, _sum_along, _sum_within
+from diffcf.mixing import RegionMixer
 from diffcf.projector import FactorPosterior
+from diffcf.rectangles import Rectangles, sum_along, sum_within
 
 
 def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
     contrast = torch.rand(3, 12, 10, dtype=torch.float64)
     cuts = Rectangles.random((3, 20), (12, 10), contrast.device)
-    within, along = _sum_within(contrast, cuts), _sum_along(contrast, cuts)
+    within, along = sum_within(contrast, cuts), sum_along(contrast, cuts)
     for n in range(20):
         region = cuts.pick(torch.full((3,), n)).region().double()
         filled = region.flatten(1).any(dim=1)  # an empty rectangle has an edge but no seam
