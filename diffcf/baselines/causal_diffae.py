@@ -39,7 +39,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcf.baselines.causal_latents import Gaussian, LatentMechanisms
+from diffcf.baselines.causal_latents import LatentMechanisms
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.baselines.latent_method import LatentMethod
 from diffcf.baselines.latent_module import LatentModule
 from diffcf.baselines.latent_networks import LatentEncoder, LatentUNet
@@ -83,7 +84,7 @@ class CausalDiffAE(LatentModule):
         """``diffusion``, ``exogenous`` and ``alignment``."""
         exogenous: Gaussian = self.encoder(image)
         mean = self.mechanisms.generate(exogenous.mean)
-        latents = Gaussian(mean, exogenous.variance)
+        latents = Gaussian(mean, exogenous.log_scale)
         drawn = self.mechanisms.generate(exogenous.sample())
         t, noise = stratified_times(image), torch.randn_like(image)
         return {

@@ -17,7 +17,6 @@ Causes reach effects by mechanisms :math:`z_e = f_e(A_e \circ z) + n_e` over the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from diffcf.mechanisms import GroupedMLP
 from diffcf.networks import NetworkFactory, NetworkSpec, network_spec
 
 __all__ = [
-    "Gaussian",
     "LabelPrior",
     "LatentMechanisms",
     "with_dimensions",
@@ -44,23 +42,6 @@ def with_dimensions(factory: NetworkFactory | NetworkSpec, dimensions: int) -> N
         raise ValueError(f"dimensions must be at least 1, not {dimensions}: a latent needs one.")
     spec = network_spec(factory)
     return {**spec, "init_args": {**spec.get("init_args", {}), "dimensions": dimensions}}
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent Gaussians: ``mean`` and ``variance`` of one shape."""
-
-    mean: Tensor
-    variance: Tensor
-
-    def sample(self) -> Tensor:
-        return self.mean + self.variance.sqrt() * torch.randn_like(self.mean)
-
-    def divergence(self, mean: Tensor | float, scale: float) -> Tensor:
-        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar."""
-        ratio = self.variance / scale**2
-        distance = (self.mean - mean).square() / scale**2
-        return 0.5 * (ratio + distance - 1 - ratio.log()).mean()
 
 
 class LabelPrior:

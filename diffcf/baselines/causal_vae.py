@@ -40,7 +40,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcf.baselines.causal_latents import Gaussian, LatentMechanisms
+from diffcf.baselines.causal_latents import LatentMechanisms
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.baselines.latent_method import LatentMethod
 from diffcf.baselines.latent_module import LatentModule
 from diffcf.baselines.latent_networks import LatentDecoder, LatentEncoder
@@ -86,7 +87,7 @@ class CausalLayers(LatentMechanisms):
     def concepts(self, exogenous: Gaussian) -> Gaussian:
         """The marginal posteriors of z."""
         spread = torch.einsum("ef,bfd->bed", self._transfer().square(), exogenous.variance)
-        return Gaussian(self.linear(exogenous.mean), spread)
+        return Gaussian(self.linear(exogenous.mean), 0.5 * spread.log())
 
     def label_loss(self, code: Tensor) -> Tensor:
         """l_u: mean squared error of labels ``[B, E]`` predicted from their causes'; scalar."""

@@ -22,9 +22,21 @@ class Gaussian:
         """Standard deviation."""
         return self.log_scale.exp()
 
+    @property
+    def variance(self) -> Tensor:
+        """Square of the standard deviation."""
+        return (2 * self.log_scale).exp()
+
     def sample(self) -> Tensor:
         """A draw that gradients go through."""
         return self.mean + self.scale * torch.randn_like(self.mean)
+
+    def divergence(self, mean: Tensor | float, scale: float) -> Tensor:
+        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar."""
+        like = self.log_scale
+        return gaussian_kl(
+            self, Gaussian(like.new_zeros(()) + mean, like.new_tensor(scale).log())
+        ).mean()
 
     def standardised(self, value: Tensor) -> Tensor:
         """How many standard deviations ``value`` is from the mean."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from diffcf.baselines.causal_latents import Gaussian, LabelPrior, with_dimensions
+from diffcf.baselines.causal_latents import LabelPrior, with_dimensions
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkFactory

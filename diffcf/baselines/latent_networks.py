@@ -13,8 +13,8 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
-from diffcf.baselines.causal_latents import Gaussian
 from diffcf.baselines.encoder import ImageEncoder
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.blocks import FourierFeatures, check_sides
 from diffcf.conditioning import Canvas
 from diffcf.generator import Level, UNet
@@ -49,7 +49,7 @@ class LatentEncoder(nn.Module):
     def forward(self, image: Tensor) -> Gaussian:
         mean, log_variance = self.encoder(image).unflatten(1, self.shape).chunk(2, dim=-1)
         # From a narrow start, so that the decoder hears something; bounded, so that none overflows.
-        return Gaussian(mean, (log_variance - 4).clamp(-14, 2).exp())
+        return Gaussian(mean, 0.5 * (log_variance - 4).clamp(-14, 2))
 
 
 class LatentFeatures(nn.Module):

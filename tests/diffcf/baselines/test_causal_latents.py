@@ -5,11 +5,11 @@ import torch
 from latent_checks import MIXED, mixed_batch
 
 from diffcf.baselines.causal_latents import (
-    Gaussian,
     LabelPrior,
     LatentMechanisms,
     with_dimensions,
 )
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.baselines.latent_networks import LatentDecoder, LatentEncoder, LatentUNet
 from diffcf.generator import UNet
 from diffcf.graph import CausalGraph, Factor
@@ -33,7 +33,7 @@ def test_an_unsure_latent_is_read_as_a_probability() -> None:
 
 
 def test_the_divergence_is_torchs() -> None:
-    q = Gaussian(torch.randn(4, 2, 3), torch.rand(4, 2, 3) + 0.1)
+    q = Gaussian(torch.randn(4, 2, 3), (torch.rand(4, 2, 3) + 0.1).log())
     prior = torch.distributions.Normal(torch.zeros(()), 0.3)
     posterior = torch.distributions.Normal(q.mean, q.variance.sqrt())
     expected = torch.distributions.kl_divergence(posterior, prior).mean()

@@ -16,8 +16,8 @@ from latent_checks import (
 )
 from stirring import stir
 
-from diffcf.baselines.causal_latents import Gaussian
 from diffcf.baselines.causal_vae import CausalLayers, CausalVAE
+from diffcf.baselines.gaussian import Gaussian
 from diffcf.baselines.latent_networks import LatentDecoder, LatentEncoder
 from diffcf.graph import CausalGraph, Factor
 
@@ -75,7 +75,7 @@ def test_every_parameter_learns(graph: CausalGraph, small_batch: dict) -> None:
 def test_the_causal_layer_is_the_papers(graph: CausalGraph) -> None:
     layers = CausalLayers(graph, 2, [8])
     torch.nn.init.normal_(layers.matrix)
-    exogenous = Gaussian(torch.randn(3, 4, 2), torch.rand(3, 4, 2))
+    exogenous = Gaussian(torch.randn(3, 4, 2), torch.rand(3, 4, 2).log())
     inverse = torch.linalg.inv(torch.eye(4) - layers.matrix * graph.adjacency)
     concepts = layers.concepts(exogenous)
     torch.testing.assert_close(concepts.mean, inverse @ exogenous.mean)
