@@ -20,6 +20,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from diffcf.bench import pipeline, sampling, training
+from diffcf.bench.memory import memory
 from diffcf.bench.timing import Row
 from diffcf.lightning_cli import cli
 from diffcf.report import device_name, versions, write_json, write_text
@@ -106,7 +107,7 @@ def _sections(parsed: Any) -> dict[str, Callable[[], list[Row]]]:
         "batch": partial(sampling.batch_sizes, *asked, rounds),
         "formats": partial(sampling.formats, model, asked[1], parsed.compile, rounds),
         "training": partial(training.steps, model, data, parsed.steps, rounds),
-        "memory": partial(training.memory, model, data, parsed.memory_steps),
+        "memory": partial(memory, model, data, parsed.memory_steps),
         "loading": partial(pipeline.loading, data, rounds),
         "rendering": partial(pipeline.rendering, image.shape[-1], rounds),
     }

@@ -1,4 +1,4 @@
-"""What the framework adds to a training step, what fusing the optimiser saves, and memory."""
+"""What the framework adds to a training step, and what fusing the optimiser saves."""
 
 from __future__ import annotations
 
@@ -14,23 +14,20 @@ from torch import Tensor
 
 from diffcf.bench.timing import Row, ratio_row
 from diffcf.clock import now
-from diffcf.evaluation.cost import peak_memory
 
-__all__ = ["memory", "steps"]
+__all__ = ["fit", "steps"]
 
 _SETTLE = 4
 
 
 class _Clock(Callback):
-    """Seconds from the start of one training step to the start of the next, and peak memory."""
+    """When each training step started."""
 
     def __init__(self) -> None:
         self.started: list[float] = []
-        self.peaks: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         self.started.append(now(pl_module.device))
-        self.peaks.append(peak_memory(pl_module.device))
 
 
 def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
@@ -39,7 +36,9 @@ def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
     ours: list[float] = []
     bare: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repeats):
-        ours.append(median(_between(_fit(deepcopy(model), data, count).started)))
+        clock = _Clock()
+        fit(deepcopy(model), data, count, clock)
+        ours.append(median(_between(clock.started)))
         for fused, taken in bare.items():
             taken.append(median(_bare(deepcopy(model), data, count, fused, device)))
     return [
@@ -51,24 +50,14 @@ def steps(model: Any, data: Any, count: int, repeats: int) -> list[Row]:
     ]
 
 
-def memory(model: Any, data: Any, count: int) -> list[Row]:
-    """Peak memory of a training of ``count`` steps, and its growth over the last nine tenths."""
-    peaks = _fit(deepcopy(model), data, count).peaks
-    early = peaks[len(peaks) // 10]
-    return [
-        Row(f"peak memory, training, batch {data.batch_size}", peaks[-1], "MiB"),
-        Row(f"its growth from step {count // 10} to {count}", peaks[-1] - early, "MiB", target="0"),
-    ]
-
-
-def _fit(model: Any, data: Any, count: int) -> _Clock:
-    clock = _Clock()
+def fit(model: Any, data: Any, count: int, watch: Callback) -> None:
+    """Train for ``count`` steps under Lightning, with no callback but ``watch``."""
     trainer = Trainer(
         max_steps=count,
         max_epochs=-1,
         accelerator="auto",
         devices=1,
-        callbacks=[clock],
+        callbacks=[watch],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -76,7 +65,6 @@ def _fit(model: Any, data: Any, count: int) -> _Clock:
         limit_val_batches=0,
     )
     trainer.fit(model.train(), train_dataloaders=data.train_dataloader())
-    return clock
 
 
 def _bare(model: Any, data: Any, count: int, fused: bool, device: torch.device) -> list[float]:

@@ -8,6 +8,7 @@ import torch
 import yaml
 from stirring import stir
 
+from diffcf.bench.memory import held_memory
 from diffcf.bench.pipeline import pendulum_by_matplotlib
 from diffcf.bench.sampling import what_ifs
 from diffcf.bench.through_generator import sample_through_generator
@@ -95,7 +96,8 @@ def test_the_command_writes_every_section(
     assert list(record["sections"]) == [
         "guidance", "batch", "formats", "training", "memory", "loading", "rendering",
     ]  # fmt: skip
-    assert all(row["value"] >= 0 for rows in record["sections"].values() for row in rows)
+    figures = [row for rows in record["sections"].values() for row in rows]
+    assert all(row["value"] >= 0 or "growth" in row["what"] for row in figures)
     assert record["provenance"]["device"]
     assert "≤ 1.03" in Path("out/bench.md").read_text()
 
@@ -108,3 +110,16 @@ def test_unknown_sections_and_missing_experiments_are_named(
     with pytest.raises(SystemExit):
         main(["bench", str(ROOT / "experiments/pendulum_quick.yaml"), "--only", "nothing"])
     assert "there is no section nothing" in capsys.readouterr().err
+
+
+def test_what_is_held_is_seen_to_grow_and_to_shrink() -> None:
+    cpu = torch.device("cpu")
+    before = held_memory(cpu)
+    if before is None:
+        pytest.skip("this C library does not tell what is allocated")
+    kept = torch.ones(16, 2**18)  # 16 MiB
+    grown = held_memory(cpu)
+    assert grown is not None and abs(grown - before - 16) < 1
+    del kept
+    shrunk = held_memory(cpu)
+    assert shrunk is not None and abs(shrunk - before) < 1
