@@ -36,6 +36,7 @@ _COLUMNS = {
     "PSNR leaves": ("psnr/leaves", ".1f"),
     "reconstruction": ("psnr/reconstruction", ".1f"),
     "ACM in turn": ("acm/in_turn", ".4f"),
+    "PSNR in turn": ("psnr/in_turn", ".1f"),
     "time / none": ("time_ratio", ".2f"),
 }
 
@@ -95,8 +96,8 @@ def measure(
     """Metrics of every variant on the first ``images`` of the test split.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
-    depth; it is left out where there is none. ``acm/in_turn`` is that of the last of ``sequence``
-    interventions, each upon the image that the one before it left.
+    depth; it is left out where there is none. ``acm/in_turn`` and ``psnr/in_turn`` are those of the
+    last of ``sequence`` interventions, each upon the image that the one before it left.
     """
     data.setup("test")
     factors, noise = data.factors_of("test"), data.noise_of("test")
@@ -111,8 +112,8 @@ def measure(
                 evaluation.update(engine, batch["image"][keep], batch["index"][keep])
         rows[name] = evaluation.compute()
         if sequence:
-            for whose in ("", "do_nothing/"):
-                rows[name][f"{whose}acm/in_turn"] = rows[name][f"{whose}acm/step_{sequence}"]
+            for whose in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):
+                rows[name][f"{whose}/in_turn"] = rows[name][f"{whose}/step_{sequence}"]
     image = next(iter(data.test_dataloader()))["image"][: min(images, _TIMED_IMAGES)]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None)

@@ -33,7 +33,7 @@ Units = Literal["scaled", "native"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
-UNKNOWN = Sampling(steps=8, anchored=True)
+UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)
 """For checkpoints that do not say how to draw."""
 
 

@@ -49,6 +49,10 @@ class Sampling:
             always goes by plain conditioning: it has to find the noise of this very image.
         mechanisms: whether effects follow their causes; without them only what is set changes, as
             in image editing without a causal model (for ablation).
+        anchored: whether what inversion finds amiss of the factual's path is put right on the
+            counterfactual's too (:mod:`diffcf.sampling`).
+        order: of the solver, 1 (DDIM) or 2.
+        spacing: of the times, see :func:`diffcf.sampling.time_grid`.
     """
 
     guidance: Guidance | None = None
@@ -59,6 +63,7 @@ class Sampling:
     mechanisms: bool = True
     anchored: bool = False
     order: int = 1
+    spacing: float = 1.0
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
@@ -166,7 +171,7 @@ class CounterfactualEngine:
                 misread[time] = reading.mean - code
             return denoiser(x_t, time)
 
-        times = time_grid(sampling.steps, sampling.t_max)
+        times = time_grid(sampling.steps, sampling.t_max, sampling.spacing)
         return invert(observed, image, times, sampling.order, sampling.anchored), misread
 
     @torch.no_grad()

@@ -45,15 +45,19 @@ AGREEMENT = 0.1
 _Told = tuple[Prediction, float]  # and the time it was told
 
 
-def time_grid(steps: int, t_max: float = 1.0) -> tuple[float, ...]:
-    """``steps + 1`` times from 0 to ``t_max``, evenly spaced.
+def time_grid(steps: int, t_max: float = 1.0, spacing: float = 1.0) -> tuple[float, ...]:
+    """``steps + 1`` times :math:`t_{max} (k / steps)^{spacing}`, from 0 to ``t_max``.
+
+    Evenly spaced for a ``spacing`` of 1; above, steps are shorter near the image.
 
     Raises:
-        ValueError: for fewer than one step, or ``t_max`` outside (0, 1].
+        ValueError: for fewer than one step, ``t_max`` outside (0, 1], or a spacing not above 0.
     """
     if steps < 1 or not 0.0 < t_max <= 1.0:
         raise ValueError(f"Take at least 1 step and 0 < t_max <= 1, got {steps} and {t_max}.")
-    return tuple(t_max * step / steps for step in range(steps + 1))
+    if not 0.0 < spacing < math.inf:
+        raise ValueError(f"The spacing of times must be a number above 0, not {spacing}.")
+    return tuple(t_max * (step / steps) ** spacing for step in range(steps + 1))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from diffcf.metrics import (
     Fidelity,
     Minimality,
     Reversibility,
+    SequenceFidelity,
 )
 from diffcf.protocol import InterventionPlan
 from diffcf.truth import Reader, Truth
@@ -61,6 +62,8 @@ class Scores:
         self.composition = Composition((1, self.cycles) if self.cycles > 1 else (1,))
         self.fidelity = Fidelity(graph) if truth.draws else None
         self.minimality = Minimality(graph) if truth.draws else None
+        follows = truth.draws and self.steps > 0
+        self.sequence = SequenceFidelity(self.steps) if follows else None
         self.reversibility = Reversibility(graph) if protocol.reverse_images else None
         chance = truth.scene is not None and not truth.identified
         self.rates = CounterfactualRates(graph) if chance and readers else None
@@ -186,6 +189,8 @@ class Scores:
             if self.truth.draws:
                 exact = self.truth.exact(target, few.index, answer.image.shape[-1])
                 answered.sequence_exact.append(exact)
+                if self.sequence is not None:
+                    self.sequence.update(answer.image, exact, step, few.index)
 
     @staticmethod
     def _first(batch: FactualBatch, count: int) -> Tensor:
@@ -220,7 +225,14 @@ class Scores:
 
     def parts(self) -> list[Part]:
         """Every metric that is a mean over images."""
-        whole = (self.fidelity, self.minimality, self.reversibility, self.rates, self.cld)
+        whole = (
+            self.fidelity,
+            self.sequence,
+            self.minimality,
+            self.reversibility,
+            self.rates,
+            self.cld,
+        )
         read = [part for reading in self.readings for part in reading.parts()]
         null = Part(self.composition, lambda key: _RECONSTRUCTION.get(key, key))
         return [*read, null, *(Part(metric) for metric in whole if metric is not None)]

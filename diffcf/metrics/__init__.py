@@ -20,6 +20,7 @@ from diffcf.metrics.graph_distance import (
 from diffcf.metrics.minimality import Minimality, excess_change
 from diffcf.metrics.rates import CounterfactualRates
 from diffcf.metrics.reversibility import Reversibility
+from diffcf.metrics.sequence_fidelity import SequenceFidelity
 
 __all__ = [
     "ACM",
@@ -33,6 +34,7 @@ __all__ = [
     "Fidelity",
     "Minimality",
     "Reversibility",
+    "SequenceFidelity",
     "StructuralHammingDistance",
     "absolute_counterfactual_mismatch",
     "dci",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -138,3 +139,13 @@ def test_a_denoiser_that_knows_the_image_draws_it_from_anywhere() -> None:
 def test_impossible_grids_are_refused(steps: int, t_max: float) -> None:
     with pytest.raises(ValueError, match="at least 1 step"):
         time_grid(steps, t_max)
+
+
+def test_spacing_crowds_the_times_near_the_image() -> None:
+    even, crowded = time_grid(8), time_grid(8, spacing=1.2)
+    assert crowded[0] == 0.0 and crowded[-1] == 1.0
+    gaps = [later - sooner for sooner, later in pairwise(crowded)]
+    assert gaps == sorted(gaps) and gaps[0] < even[1]
+    for spacing in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="spacing of times"):
+            time_grid(8, spacing=spacing)

@@ -9,6 +9,7 @@ from torch import Tensor
 from diffcf.graph import CausalGraph, Factor
 from diffcf.metrics.composition import Composition
 from diffcf.metrics.reversibility import Reversibility
+from diffcf.metrics.sequence_fidelity import SequenceFidelity
 
 GRAPH = CausalGraph([Factor("a"), Factor("b"), Factor("c")], [("a", "b")])
 
@@ -122,3 +123,12 @@ def test_bad_input_is_named() -> None:
     for metric in (Composition(), Reversibility(GRAPH)):
         with pytest.raises(ValueError, match=f"{type(metric).__name__} has seen no image"):
             metric.compute()
+
+
+def test_a_sequence_that_decays_is_seen_step_by_step() -> None:
+    fidelity = SequenceFidelity(steps=3)
+    for step in range(3):
+        fidelity.update(_drawn(_images(), step + 1), _images(), step)
+    result = fidelity.compute()
+    assert list(result) == ["psnr/step_1", "psnr/step_2", "psnr/step_3"]
+    assert result["psnr/step_1"] > result["psnr/step_2"] > result["psnr/step_3"]
