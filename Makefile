@@ -34,8 +34,8 @@ benchmark: setup ## Train and test every method on Pendulum and Flow, hours; goe
 bench: setup ## Measure speed as ratios in one run, 10 minutes
 	$(BIN)/diffcf bench experiments/pendulum.yaml --out runs/bench
 
-tables: setup ## Write every table and figure that compares methods, and the README's
-	$(BIN)/diffcf tables --readme README.md
+tables: setup ## Write every table and figure that compares methods, and fill those of the texts
+	$(BIN)/diffcf tables --readme README.md docs/*.md
 
 test: setup ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
