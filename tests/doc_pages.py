@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -77,7 +78,7 @@ def anchors(page: Path) -> set[str]:
     listed = tokens(page)
     titles = [
         "".join(part.content for part in after.children or ())
-        for token, after in zip(listed, listed[1:], strict=False)
+        for token, after in pairwise(listed)
         if token.type == "heading_open"
     ]
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
