@@ -56,7 +56,7 @@ def test_python_runs(block: Block, tmp_path, monkeypatch) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("") if b.runs], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("", "bash", "sh") if b.runs], ids=str)
 def test_commands_are_understood(block: Block, only_parsing, capsys) -> None:
     for words in _commands(block.text):
         _understood(words, capsys)
@@ -101,7 +101,7 @@ def _understood(words: list[str], capsys) -> None:
     program, *rest = words
     if program == "diffcf":
         _parses([word.rstrip("…") for word in rest if word != "…"], capsys)
-    elif program == "torchrun":
+    elif program in ("torchrun", "python"):
         assert rest[rest.index("-m") + 1] == "diffcf"
         _parses(rest[rest.index("-m") + 2 :], capsys)
     elif program == "make":

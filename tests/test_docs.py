@@ -18,7 +18,7 @@ from diffcf.tables.command import all_tables
 from diffcf.tables.readme import refreshed
 from diffcf.tables.results import find_results
 
-LANGUAGES = {"python", "yaml", "", "csv", "bibtex", "text"}
+LANGUAGES = {"python", "yaml", "json", "", "bash", "sh", "csv", "bibtex", "text"}
 PATH = re.compile(r"(?:experiments|diffcf|data_modules|tests|docs)/[\w./{},-]*\w\}?")
 DOTTED = re.compile(r"(?:diffcf|data_modules)(?:\.\w+)+")
 # Pages that are written elsewhere, until they are merged.
@@ -69,9 +69,9 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
     assert not unknown, unknown
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
-def test_yaml_parses(block) -> None:
-    assert isinstance(yaml.safe_load(block.text), dict)
+@pytest.mark.parametrize("block", blocks("yaml", "json"), ids=str)
+def test_yaml_parses(block) -> None:  # and JSON, which is YAML too
+    assert isinstance(yaml.safe_load(block.text), dict | list)
 
 
 def test_few_blocks_are_not_run() -> None:
