@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run benchmark bench tables test test-slow lint clean
+.PHONY: help setup run benchmark bench tables docs test test-slow lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,16 @@ benchmark: setup ## Train and test every method on Pendulum and Flow, hours; goe
 bench: setup ## Measure speed as ratios in one run, 10 minutes
 	$(BIN)/diffcf bench experiments/pendulum.yaml --out runs/bench
 
-tables: setup ## Write every table and figure that compares methods, and the README's
-	$(BIN)/diffcf tables --readme README.md
+tables: setup ## Write every table and figure that compares methods, and fill those of the texts
+	$(BIN)/diffcf tables --readme README.md docs/*.md
+
+docs: $(BIN)/.docs ## Build the docs as a site, build/site, that needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python docs/site/offline.py build/site
+
+$(BIN)/.docs: $(BIN)/.ready
+	$(BIN)/pip install --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 test: setup ## Run the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
@@ -49,4 +57,4 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 
 clean: ## Remove runs and caches, keep .venv
-	rm -rf runs .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache

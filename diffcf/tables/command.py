@@ -3,7 +3,8 @@
 Reads ``<results>/<dataset>/<method>/<seed>.json``, which ``diffcf benchmark`` writes, and the
 ablations beside them (:data:`diffcf.tables.comparison.ABLATIONS`), and writes
 ``<out>/<dataset>/*.md``, ``*.tex`` and ``quality_cost.png``. No number in them is typed by hand;
-``--check`` says whether that still holds.
+``--check`` says whether that still holds. ``--readme`` names texts whose marked blocks
+(:mod:`diffcf.tables.blocks`) are filled as well.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 
 from diffcf.figures import quality_cost, save_figure
 from diffcf.report import write_text
+from diffcf.tables.blocks import text_blocks
 from diffcf.tables.comparison import (
     ABLATIONS,
     ablation_table,
@@ -39,14 +41,16 @@ def tables(args: Sequence[str]) -> None:
     """Command ``diffcf tables``; ``--help`` lists the arguments.
 
     Raises:
-        ResultsError: for results that are missing, not ours or not comparable, and for a README
+        ResultsError: for results that are missing, not ours or not comparable, and for a text
             whose marked blocks cannot be filled.
         SystemExit: with status 1 when ``--check`` finds a file that differs.
     """
     parser = ArgumentParser(prog="diffcf tables", description="Tables from benchmark results.")
     parser.add_argument("--results", type=Path, default=Path("experiments/results"))
     parser.add_argument("--out", type=Path, help="Folder to write; <results>/tables by default.")
-    parser.add_argument("--readme", type=Path, help="Text whose marked tables are replaced.")
+    parser.add_argument(
+        "--readme", type=Path, nargs="+", default=[], help="Texts whose marked tables are replaced."
+    )
     parser.add_argument(
         "--check", action="store_true", help="Write nothing; exit with 1 where files differ."
     )
@@ -55,9 +59,9 @@ def tables(args: Sequence[str]) -> None:
     datasets = find_results(parsed.results)
     content = all_tables(parsed.results, datasets)
     texts = _texts(content, out)
-    if parsed.readme is not None:
-        blocks = {key: as_markdown(table) for key, table in content.items()}
-        texts[parsed.readme] = refreshed(parsed.readme, blocks)
+    if parsed.readme:
+        blocks = text_blocks(parsed.results, content)
+        texts |= {path: refreshed(path, blocks) for path in parsed.readme}
     figures = {out / name / _FIGURE: methods for name, methods in datasets.items()}
     figures = {path: methods for path, methods in figures.items() if cost_points(methods)}
     if parsed.check:

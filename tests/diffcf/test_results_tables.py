@@ -9,8 +9,6 @@ from diffcf.cli import main
 from diffcf.tables import ResultsError, results_table
 
 ROOT = Path(__file__).parents[2]
-# One folder per table in the README; the others are quoted in its text.
-SHOWN = ("pendulum", "flow", "shadow_sunlight", "celeba_smile_sample")
 
 
 def _record(acm: float) -> dict:
@@ -45,18 +43,6 @@ def test_files_that_are_no_results_are_named(tmp_path, capsys) -> None:
     (tmp_path / "other.json").write_text("[]")
     assert main(["table", str(tmp_path / "other.json")]) == 2
     assert "was not written by `diffcf test`" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", SHOWN)
-def test_the_readmes_tables_are_what_the_results_say(name: str) -> None:
-    results = sorted((ROOT / f"experiments/results/{name}").glob("seed*.json"))
-    assert results_table(results) in (ROOT / "README.md").read_text()
-
-
-@pytest.mark.parametrize("name", ["pendulum", "flow"])
-def test_the_readmes_ablations_are_what_was_measured(name: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert (ROOT / f"experiments/results/{name}/ablation.md").read_text() in readme
 
 
 def test_results_hold_no_machine_paths() -> None:

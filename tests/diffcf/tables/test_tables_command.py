@@ -7,12 +7,9 @@ import pytest
 from made_results import grid, record, write
 
 from diffcf.cli import main
-from diffcf.tables.command import all_tables
-from diffcf.tables.content import as_markdown
 from diffcf.tables.readme import refreshed
-from diffcf.tables.results import ResultsError, find_results
+from diffcf.tables.results import ResultsError
 
-ROOT = Path(__file__).parents[3]
 BEGIN, END = "<!-- diffcf tables: toy main -->\n", "<!-- end -->"
 
 
@@ -95,12 +92,16 @@ def test_a_readme_that_cannot_be_filled_stays_as_it_is(tmp_path, text: str, mess
         refreshed(tmp_path / "none.md", {})
 
 
-def test_our_readme_shows_what_our_results_say() -> None:
-    readme, results = ROOT / "README.md", ROOT / "experiments/results"
-    if "<!-- diffcf tables:" in readme.read_text():
-        tables = all_tables(results, find_results(results))
-        blocks = {key: as_markdown(table) for key, table in tables.items()}
-        assert refreshed(readme, blocks) == readme.read_text()
+def test_several_texts_are_filled_or_none(tmp_path) -> None:
+    run(grid(tmp_path))
+    one, two = tmp_path / "one.md", tmp_path / "two.md"
+    one.write_text(f"{BEGIN}{END}\n")
+    two.write_text(f"{BEGIN.replace('main', 'none')}{END}\n")
+    assert run(tmp_path, "--readme", str(one), str(two)) == 2
+    assert one.read_text() == f"{BEGIN}{END}\n"
+    two.write_text(f"{BEGIN.replace('main', 'cost')}{END}\n")
+    assert run(tmp_path, "--readme", str(one), str(two)) == 0
+    assert "| ours |" in one.read_text() and "| ours |" in two.read_text()
 
 
 def test_results_of_a_single_file_are_named_by_their_method(tmp_path, capsys) -> None:
