@@ -59,7 +59,8 @@ def sequence_strips(answered: Answered, graph: CausalGraph, samples: int = 3) ->
         row = grid[rows * sample]
         row[0].set_xlabel("factual", fontsize=6)
         for axis, do in zip(row[1:], answered.sequence_do, strict=True):
-            axis.set_xlabel(_label(graph, do, sample), fontsize=6)
+            # In two lines: neighbours would run into each other.
+            axis.set_xlabel(_label(graph, do, sample).replace(" = ", "\n= "), fontsize=6)
     return figure
 
 
