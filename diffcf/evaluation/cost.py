@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from diffcf.clock import now
+from diffcf.clock import work
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Intervention
 from diffcf.method import CounterfactualMethod
@@ -40,8 +40,8 @@ class Cost:
         abduction, prediction: images that pass through the method's networks for each
             counterfactual, guidance apart.
         guidance: images that a reader reads for each counterfactual in order to be differentiated.
-        abduction_seconds, prediction_seconds: wall time for each counterfactual, of the median of
-            three turns.
+        abduction_seconds, prediction_seconds: for each counterfactual, of the median of three turns;
+            by the wall on a card, of all threads together on a processor.
         memory: peak in MiB, see :func:`peak_memory`.
         images: how many were answered at once.
         device: the card, or the processor and its threads.
@@ -225,8 +225,8 @@ def _turn(
     method: CounterfactualMethod, image: Tensor, factors: Tensor, do: Intervention
 ) -> tuple[float, float]:
     """Seconds of abduction and of prediction."""
-    started = now(image.device)
+    started = work(image.device)
     world = method.abduct(image, factors)
-    abducted = now(image.device)
+    abducted = work(image.device)
     world.predict(do)
-    return abducted - started, now(image.device) - abducted
+    return abducted - started, work(image.device) - abducted

@@ -236,9 +236,10 @@ def _cost_notes(methods: Sequence[Method]) -> list[str]:
     ]
     batches = _either(f"{r['cost']['images']}" for r in _records(methods) if "cost" in r)
     note = (
-        f"One abduction and one prediction, {batches} images at a time; evaluations are images "
-        "through a network for each counterfactual, those of guidance apart; memory is the peak "
-        f"of the whole process; {_shown(methods)}."
+        f"One abduction and one prediction, {batches} images at a time; seconds are of the "
+        "processor, all threads added, or of a card; evaluations are images through a network for "
+        "each counterfactual, those of guidance apart; memory is the peak of the whole process; "
+        f"{_shown(methods)}."
     )
     sampled = [f"By sampling: {'; '.join(drawn)}."] if drawn else []
     return [note, *sampled, _origin(list(_records(methods)))]
