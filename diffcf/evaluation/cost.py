@@ -40,8 +40,8 @@ class Cost:
         abduction, prediction: images that pass through the method's networks for each
             counterfactual, guidance apart.
         guidance: images that a reader reads for each counterfactual in order to be differentiated.
-        abduction_seconds, prediction_seconds: for each counterfactual, of the median of three turns;
-            by the wall on a card, of all threads together on a processor.
+        abduction_seconds, prediction_seconds: for each counterfactual, of the median of three
+            turns; by the wall on a card, of all threads together on a processor.
         memory: peak in MiB, see :func:`peak_memory`.
         images: how many were answered at once.
         device: the card, or the processor and its threads.
