@@ -1,0 +1,119 @@
+"""What stays the same while one image is asked about: the model's world, and the scene's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from diffcf.api import Model
+from diffcf.app.gallery import Subject
+from diffcf.baselines.reference import ExactMethod
+from diffcf.graph import CausalGraph
+from diffcf.intervention import Intervention
+from diffcf.method import Counterfactual, World
+from diffcf.truth import Truth
+
+__all__ = ["Drawing", "Worlds", "causal_graph", "open_worlds"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The answer to one question.
+
+    Attributes:
+        answer: the model's, of a batch of one.
+        exact: the scene's; None where there is none.
+        read: ``[K]`` in [0, 1] units, read back from the model's image; None where nothing reads.
+        inside: whether the exact picture lies wholly within its frame, so that the ruler can read.
+    """
+
+    answer: Counterfactual
+    exact: Counterfactual | None
+    read: Tensor | None
+    inside: bool
+
+    @property
+    def image(self) -> Tensor:
+        """The counterfactual ``[C, S, S]`` in [-1, 1]."""
+        return self.answer.image[0]
+
+    @property
+    def exact_image(self) -> Tensor | None:
+        """The exact counterfactual, likewise."""
+        return None if self.exact is None else self.exact.image[0]
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """The world of one image, as the model and, where it is known, as the scene have it.
+
+    Attributes:
+        model: that abducted it.
+        subject: the factual.
+        inferred: the model's world, of a batch of one.
+        true: the scene's; None where there are no exact counterfactuals.
+    """
+
+    model: Model
+    subject: Subject
+    inferred: World
+    true: World | None
+
+    @property
+    def reader(self) -> str | None:
+        """Who reads factors back from images: the scene's ruler, the model itself, or nobody."""
+        if self.true is not None:
+            return "the scene's ruler"
+        return "the model itself" if self.model.module.reads else None
+
+    @property
+    def factual(self) -> Drawing:
+        """The answer to no question: the factual itself."""
+        nothing = Intervention.none(self.inferred.factors)
+        seen = self.subject.image[None].to(self.inferred.image)
+        same = Counterfactual(seen, self.inferred.factors, nothing)
+        exact = None if self.true is None else self.true.predict(nothing)
+        return self._read(same, exact)
+
+    def draw(self, do: Intervention) -> Drawing:
+        """The counterfactual under ``do``, of a batch of one: the slow part."""
+        answer = self.inferred.predict(do)
+        return self._read(answer, None if self.true is None else self.true.predict(do))
+
+    def after(self, drawing: Drawing) -> Worlds:
+        """The same worlds, with their causal noise, but seen in ``drawing``: the next step's."""
+        true = self.true
+        if true is not None and drawing.exact is not None:
+            true = true.seen_in(drawing.exact)
+        return replace(self, inferred=self.inferred.seen_in(drawing.answer), true=true)
+
+    def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Drawing:
+        if exact is not None:
+            scene = self.subject.scene
+            read = scene.read(answer.image.cpu())[0]
+            return Drawing(answer, exact, read, bool(scene.visible(exact.factors.cpu())[0]))
+        read = self.model.read(answer.image)[0].cpu() if self.model.module.reads else None
+        return Drawing(answer, None, read, True)
+
+
+def open_worlds(model: Model, subject: Subject) -> Worlds:
+    """Abduct, once for any number of interventions.
+
+    Raises:
+        ValueError: when the factors are not known and the model cannot read them.
+    """
+    image = subject.image[None].to(model.device)
+    observed = None if subject.factors is None else subject.factors[None]
+    inferred = model.abduct(image, observed).world
+    noise = None if subject.noise is None else subject.noise[None]
+    true = None
+    if subject.factors is not None and Truth(subject.scene, noise).draws:
+        true = ExactMethod(subject.scene, noise).abduct(subject.image[None], subject.factors[None])
+    return Worlds(model, subject, inferred, true)
+
+
+def causal_graph(model: Model) -> CausalGraph:
+    """The graph by which the model answers: its own, where it learned one."""
+    learned = getattr(getattr(model.module, "nscm", None), "learned", None)
+    return model.graph if learned is None else learned()
