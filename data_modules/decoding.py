@@ -144,4 +144,3 @@ def _squared(image: Image.Image, side: int, form: ImageFormat) -> np.ndarray:
         image = image.resize((form.size, form.size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image.convert("L" if form.channels == 1 else "RGB"))
     return pixels.reshape(form.size, form.size, form.channels).transpose(2, 0, 1)
-

@@ -86,7 +86,9 @@ class CounterfactualModule(LightningModule, ABC):
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
-        self.data_spec: dict[str, Any] | None = None  # class_path and init_args of their data module
+        self.data_spec: dict[str, Any] | None = (
+            None  # class_path and init_args of their data module
+        )
 
     # --- what a method states ---
 

@@ -57,7 +57,7 @@ class World(Protocol):
         """``[B, K]`` in [0, 1] units, the factual factors."""
 
     def factors_under(self, do: Do | Intervention) -> Tensor:
-        """z_cf ``[B, K]`` under ``do``: what :meth:`predict` says, at once, since nothing is drawn."""
+        """z_cf ``[B, K]`` under ``do``, as :meth:`predict` has it, without drawing."""
 
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do``; under no intervention, the factual drawn again."""

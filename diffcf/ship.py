@@ -125,8 +125,7 @@ def _sampling(record: Mapping[str, Any]) -> Sampling:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a weights file, by which its metrics know it; CheckpointError when there is none.
-    """
+    """SHA-256 of a weights file, by which its metrics know it; CheckpointError without a file."""
     if not path.is_file():
         raise CheckpointError(f"Weights {path} do not exist: check the path.")
     return hashlib.sha256(path.read_bytes()).hexdigest()

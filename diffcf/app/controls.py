@@ -33,7 +33,7 @@ def columns_head(exact: bool) -> None:
 
 
 class _Slider(ui.slider):
-    """A slider that follows the hand at once: the page's own view of it comes back only if other."""
+    """A slider that follows the hand: the page sends its own value only where it is another."""
 
     LOOPBACK = False
 
@@ -56,40 +56,53 @@ class FactorRow:
         on_toggle: Callable[[str], Awaitable[None]],
     ) -> None:
         self.factor, self.on_set = factor, on_set
+        self._with_exact = exact
         name = factor.name.replace("_", " ")
         with ui.element("div").classes("factor").props(f'data-factor="{factor.name}"') as self.root:
-            with ui.element("div").classes("factor-line"):
-                self.pin = ui.button(on_click=lambda: on_toggle(factor.name))
+            with ui.element("div").classes(f"factor-line {factor.kind}"):
+                self.pin = ui.button(color=None, on_click=lambda: on_toggle(factor.name))
                 self.pin.props("flat round dense size=sm").classes("pin")
                 ui.label(name).classes("factor-name")
-                self.target = ui.label().classes("number target").mark("target")
-                self.read = ui.label().classes("number aside read")
-                self.exact = ui.label().classes("number aside exact") if exact else None
-            self._control(name)
-
-    def _control(self, name: str) -> None:
-        factor, event = self.factor, "update:model-value"
-        if factor.kind == "continuous":
-            step = (factor.high - factor.low) / STEPS
-            self._small = step / 100
-            with ui.element("div").classes("track"):
-                self.tick = ui.element("i").classes("tick").props('title="factual"')
-                self.control: Any = _Slider(min=factor.low, max=factor.high, step=step)
-                self.control.on(event, self._moved, throttle=0.05)
-            with ui.element("div").classes("ends"):
-                ui.label(factor.text(0))
-                self.factual = ui.label()
-                ui.label(factor.text(1))
-        else:
-            with ui.element("div").classes("choice"):
-                if factor.kind == "binary":
-                    self.control = ui.switch().props("dense")
+                if factor.kind == "continuous":
+                    self._numbers()
                 else:
-                    self.control = ui.select(list(factor.categories), value=factor.categories[0])
-                    self.control.props("dense outlined options-dense")
-                self.control.on_value_change(self._chosen)
-                self.factual = ui.label()
+                    self.control: Any = self._choice()
+            self._slider() if factor.kind == "continuous" else self._words()
         self.control.props(f'aria-label="{name}"')
+
+    def _numbers(self) -> None:
+        self.target = ui.label().classes("number target")
+        self.read = ui.label().classes("number aside read")
+        self.exact = ui.label().classes("number aside exact") if self._with_exact else None
+
+    def _slider(self) -> None:
+        factor = self.factor
+        step = (factor.high - factor.low) / STEPS
+        self._small = step / 100
+        with ui.element("div").classes("track"):
+            self.tick = ui.element("i").classes("tick").props('title="factual"')
+            self.control = _Slider(min=factor.low, max=factor.high, step=step)
+            self.control.on("update:model-value", self._moved, throttle=0.05)
+        with ui.element("div").classes("ends"):
+            ui.label(factor.text(0))
+            self.factual = ui.label()
+            ui.label(factor.text(1))
+
+    def _choice(self) -> Any:
+        if self.factor.kind == "binary":
+            control: Any = ui.switch().props("dense")
+        else:
+            control = ui.select(list(self.factor.categories), value=self.factor.categories[0])
+            control.props("dense outlined options-dense")
+        control.on_value_change(self._chosen)
+        return control
+
+    def _words(self) -> None:
+        """What a discrete factor is, which a slider's columns of numbers would not hold."""
+        with ui.element("div").classes("words"):
+            self.factual = ui.label()
+            self.read = ui.label().classes("aside read")
+            self.exact = ui.label().classes("aside exact") if self._with_exact else None
 
     async def _moved(self, event: GenericEventArguments) -> None:
         # Only the browser sends this event; values that the page itself sets do not come back.
@@ -110,9 +123,9 @@ class FactorRow:
         self.root.classes(remove="set held moved still", add=role)
         self.pin.props(f'icon="{icon}" title="{says}" aria-label="{factor.name}: {says}"')
         self.pin.props(f"aria-pressed={str(role == 'set').lower()}").set_enabled(role != "held")
-        self.target.set_text(factor.text(target))
         self.factual.set_text(f"factual {factor.text(factual)}")
         if factor.kind == "continuous":
+            self.target.set_text(factor.text(target))
             self.tick.style(f"left:{100 * min(max(factual, 0), 1):.2f}%")
             shown: Any = factor.low + min(max(target, 0), 1) * (factor.high - factor.low)
         elif factor.kind == "binary":
@@ -125,6 +138,10 @@ class FactorRow:
 
     def tell(self, read: float | None, exact: float | None) -> None:
         """What the drawing shows, in [0, 1] units; None for what nobody knows."""
-        self.read.set_text("–" if read is None else self.factor.text(read))
+        self.read.set_text(self._told("read back", read))
         if self.exact is not None:
-            self.exact.set_text("–" if exact is None else self.factor.text(exact))
+            self.exact.set_text(self._told("exact", exact))
+
+    def _told(self, what: str, value: float | None) -> str:
+        said = "–" if value is None else self.factor.text(value)
+        return said if self.factor.kind == "continuous" else f"{what} {said}"

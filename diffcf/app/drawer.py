@@ -44,7 +44,9 @@ class Drawer:
         fail: Callable[[Exception], None],
     ) -> None:
         self.workshop, self.show, self.fail = workshop, show, fail
-        self._inbox: deque[tuple[Asked, float]] = deque(maxlen=1)  # a newer question drops the older
+        self._inbox: deque[tuple[Asked, float]] = deque(
+            maxlen=1
+        )  # a newer question drops the older
         self._busy = False
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data_modules.decoding import ImageFormat, decode, decode_bytes
+from data_modules.scenes.base import Scene
 from data_modules.tables import DataError
 from diffcf.ask import image_files
 
@@ -37,7 +38,7 @@ class Subject:
     image: Tensor
     title: str
     factors: Tensor | None = None
-    scene: Any | None = None
+    scene: Scene | None = None
     noise: Tensor | None = None
 
 
@@ -48,7 +49,7 @@ def from_data(module: Any) -> list[Subject]:
     return [
         Subject(
             images[row],
-            f"Test image {row + 1}",
+            f"Held-out image {row + 1}",
             factors[row],
             module.scene,
             None if noise is None else noise[row],
@@ -76,8 +77,8 @@ def uploaded(content: bytes, form: ImageFormat) -> Subject:
     """
     if len(content) > MAX_BYTES:
         raise DataError(
-            f"This file has {len(content) / 1e6:.1f} MB, more than the {MAX_BYTES // 10**6} MB that "
-            "an upload may have: scale it down."
+            f"This file has {len(content) / 1e6:.1f} MB, more than the {MAX_BYTES // 10**6} MB "
+            "of an upload: scale it down."
         )
     return Subject(_scaled(decode_bytes(content, form, MAX_PIXELS)), "Your image")
 

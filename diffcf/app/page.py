@@ -26,12 +26,7 @@ from diffcf.app.worlds import Drawing, Worlds, causal_graph, open_worlds
 __all__ = ["Desk", "Explorer"]
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-LEGEND = (
-    ("set", "set by you"),
-    ("moved", "moves"),
-    ("still", "stays"),
-    ("cut", "cut edge"),
-)
+LEGEND = (("set", "set by you"), ("moved", "moves"), ("cut", "cut edge"))
 REFUSED = f"That file was refused: upload a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} of at most "
 REFUSED += f"{MAX_BYTES // 10**6} MB."
 
@@ -66,19 +61,23 @@ class Desk:
     def __init__(self, explorer: Explorer) -> None:
         self.explorer, self.graph = explorer, causal_graph(explorer.model)
         self.session: Session | None = None
-        self.drawn: tuple[Asked, Drawing] | None = None
+        self.drawn: Drawing | None = None
+        self.told = ""  # of the last drawing
         self.drawer = Drawer(explorer.workshop, self._show, self._fail)
         self.client = ui.context.client
         ui.add_head_html(f"<style>{STYLE}</style>")
         ui.colors(primary="#c8470c")
         self._head()
         with ui.element("div").classes("explorer"):
-            with ui.element("section").classes("side"):
+            with ui.element("section").classes("side") as self.side:
                 self._choose_image()
                 self._set_factors()
             with ui.element("section").classes("stage") as self.stage:
                 self._look()
-        if explorer.subjects:
+        if not explorer.subjects:
+            self.side.classes("empty")
+            self.stage.classes("empty")
+        else:
             ui.timer(0, lambda: self.pick(0), once=True)
 
     # --- building ---
@@ -86,11 +85,13 @@ class Desk:
     def _head(self) -> None:
         model = self.explorer.model
         with ui.element("header"):
-            ui.html("<b>What if?</b>", tag="h1", sanitize=False)
+            ui.html("What if?", tag="h1", sanitize=False)
             method = type(model.module).__name__
             ui.label(f"{self.explorer.name} · {method} · {model.device}").classes("model")
             self.status = ui.label().classes("status").props('role="status" aria-live="polite"')
-            dark = ui.button(icon="contrast").props('flat round dense title="light or dark"')
+            dark = ui.button(icon="contrast", color=None).props(
+                'flat round dense title="light or dark"'
+            )
             dark.props('aria-label="light or dark"')
             dark.on("click", js_handler="() => Quasar.Dark.toggle()")
 
@@ -100,18 +101,19 @@ class Desk:
                 ui.label("Image").classes("title")
                 self.upload = ui.upload(
                     on_upload=self._uploaded,
-                    on_rejected=lambda: self._say(REFUSED),
+                    on_rejected=self._refused,
                     max_file_size=MAX_BYTES,
                     auto_upload=True,
                 ).classes("uploader")
-                self.upload.on("failed", lambda: (self.upload.reset(), self._say(REFUSED)), [])
-                choose = ui.button("Upload", icon="upload").props("flat dense no-caps size=sm")
+                self.upload.on("failed", self._refused, [])
+                choose = ui.button("Upload", icon="upload", color=None)
+                choose.props("flat dense no-caps size=sm")
                 choose.on("click", js_handler=f"() => getElement({self.upload.id}).pickFiles()")
             shown = [(subject.title, subject.image) for subject in self.explorer.subjects]
             with ui.element("div").classes("thumbs"):
                 self.thumbs = thumbnails(shown, self.pick)
                 if not shown:
-                    ui.label("The images these weights were trained on are not here: upload one.")
+                    ui.label("The data of these weights is not here.").classes("missing")
 
     def _set_factors(self) -> None:
         exact = self.explorer.has_exact
@@ -132,7 +134,7 @@ class Desk:
             self.factual = Picture("Factual", "factual")
             self.counterfactual = Picture("Counterfactual", "counterfactual")
             with self.counterfactual.corner:
-                save = ui.button(icon="download", on_click=self.download)
+                save = ui.button(icon="download", color=None, on_click=self.download)
                 save.props('flat round dense size=sm title="download PNG"')
                 save.props('aria-label="download the counterfactual as PNG"').mark("download")
             self.exact = Picture("Exact counterfactual", "exact") if exact else None
@@ -142,8 +144,10 @@ class Desk:
                 self.dag = ui.html("", sanitize=False).classes("dag-box")
                 legend = "".join(f'<span><i class="{k}"></i>{said}</span>' for k, said in LEGEND)
                 ui.html(legend, sanitize=False).classes("key")
-            self.change = Difference("Change from the factual", "change", CHANGE)
-            self.error = Difference("Off the exact one", "error", ERROR) if exact else None
+            self.change = Difference("Difference to the factual", "change", CHANGE)
+            self.error = (
+                Difference("Difference to the exact one", "error", ERROR) if exact else None
+            )
         with ui.element("div").classes("panel sequence"):
             self.steps = Steps(self.graph)
 
@@ -157,6 +161,10 @@ class Desk:
         self.upload.reset()
         content = await event.file.read()  # its name is the visitor's, and goes nowhere
         await self._open(partial(uploaded, content, self.explorer.form), None)
+
+    def _refused(self) -> None:
+        self.upload.reset()
+        self._say(REFUSED)
 
     async def _open(self, subject: Callable[[], Subject], place: int | None) -> None:
         self._busy(True)
@@ -177,6 +185,8 @@ class Desk:
         self.session, self.drawn = Session(worlds), None
         self.factual.show(worlds.subject.image, worlds.subject.title)
         known = worlds.true is not None
+        self.side.classes(remove="empty")
+        self.stage.classes(remove="empty")
         self.stage.classes(add="" if known else "no-exact", remove="no-exact" if known else "")
 
     async def set(self, name: str, value: float | str) -> None:
@@ -190,7 +200,7 @@ class Desk:
     async def take(self) -> None:
         """Go on from the counterfactual."""
         if self.drawn is not None:
-            drawing = self.drawn[1]
+            drawing = self.drawn
             await self._change(lambda session: session.take(drawing))
 
     async def undo(self) -> None:
@@ -214,7 +224,7 @@ class Desk:
         """The counterfactual, pixel by pixel."""
         if self.drawn is not None:
             with self.client:
-                ui.download.content(png(self.drawn[1].image), "counterfactual.png", "image/png")
+                ui.download.content(png(self.drawn.image), "counterfactual.png", "image/png")
 
     # --- what the page shows ---
 
@@ -241,34 +251,33 @@ class Desk:
         session = self.session
         if session is None or asked.start is not session.start:
             return
-        self.drawn = (asked, drawing)
+        self.drawn = drawing
         everything = {**session.held, **session.pins}
-        set_now = written(everything, self.graph) if everything else "nothing is set: the factual"
+        set_now = written(everything, self.graph) if everything else "Nothing is set: the factual."
         self.counterfactual.show(drawing.image, set_now)
         self.change.show(session.start.subject.image, drawing.image.cpu())
         exact = None if drawing.exact is None else drawing.exact.factors[0]
         if self.exact is not None and self.error is not None and drawing.exact_image is not None:
             outside = "" if drawing.inside else " It leaves the picture."
-            self.exact.show(drawing.exact_image, f"drawn by the scene's true model.{outside}")
+            self.exact.show(drawing.exact_image, f"Drawn by the scene's true model.{outside}")
             self.error.show(drawing.exact_image, drawing.image.cpu())
         for column, row in enumerate(self.rows.values()):
             read = None if drawing.read is None else float(drawing.read[column])
             row.tell(read, None if exact is None else float(exact[column]))
         if asked.number == session.number:
-            self._busy(False)
-            self.take_button.set_enabled(bool(session.pins))
             drawn = f"drawn in {seconds:.2f} s" if asked.do is not None else ""
             reader = asked.start.reader
             told = "" if reader is None else f"read back by {reader}"
-            self.status.set_text(" · ".join(part for part in (drawn, told) if part))
+            self.told = " · ".join(part for part in (drawn, told) if part)
+            self._busy(False)
 
     def _busy(self, busy: bool) -> None:
         self.stage.classes(add="busy" if busy else "", remove="" if busy else "busy")
         for row in self.rows.values():
             row.root.classes(add="stale" if busy else "", remove="" if busy else "stale")
-        if busy:
-            self.take_button.set_enabled(False)
-            self.status.set_text("drawing …")
+        self.status.set_text("drawing …" if busy else self.told)
+        can_take = not busy and self.session is not None and bool(self.session.pins)
+        self.take_button.set_enabled(can_take)
 
     def _fail(self, error: Exception) -> None:
         self._busy(False)
@@ -280,6 +289,7 @@ class Desk:
 
 
 def _button(text: str, icon: str, on_click: Callable[[], Any], kind: str) -> Any:
-    button = ui.button(text, icon=icon, on_click=on_click).props(f"{kind} no-caps dense")
+    button = ui.button(text, icon=icon, color=None, on_click=on_click)
+    button.props(f"{kind} no-caps dense")
     button.set_enabled(False)
     return button.mark(text.lower().replace(" ", "-"))

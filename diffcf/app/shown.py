@@ -1,4 +1,4 @@
-"""Parts of the page that show: pictures with their captions, the steps, the scale of differences."""
+"""Parts of the page that show: pictures, differences with their scale, the steps so far."""
 
 from __future__ import annotations
 

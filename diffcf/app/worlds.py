@@ -89,12 +89,14 @@ class Worlds:
         return replace(self, inferred=self.inferred.seen_in(drawing.answer), true=true)
 
     def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Drawing:
-        if exact is not None:
-            scene = self.subject.scene
-            read = scene.read(answer.image.cpu())[0]
-            return Drawing(answer, exact, read, bool(scene.visible(exact.factors.cpu())[0]))
-        read = self.model.read(answer.image)[0].cpu() if self.model.module.reads else None
-        return Drawing(answer, None, read, True)
+        scene = self.subject.scene
+        if exact is not None and scene is not None:
+            inside = bool(scene.visible(exact.factors.cpu())[0])
+            return Drawing(answer, exact, scene.read(answer.image.cpu())[0], inside)
+        reads = self.model.module.reads
+        return Drawing(
+            answer, None, self.model.read(answer.image)[0].cpu() if reads else None, True
+        )
 
 
 def open_worlds(model: Model, subject: Subject) -> Worlds:
@@ -108,8 +110,9 @@ def open_worlds(model: Model, subject: Subject) -> Worlds:
     inferred = model.abduct(image, observed).world
     noise = None if subject.noise is None else subject.noise[None]
     true = None
-    if subject.factors is not None and Truth(subject.scene, noise).draws:
-        true = ExactMethod(subject.scene, noise).abduct(subject.image[None], subject.factors[None])
+    scene = subject.scene
+    if subject.factors is not None and scene is not None and Truth(scene, noise).draws:
+        true = ExactMethod(scene, noise).abduct(subject.image[None], subject.factors[None])
     return Worlds(model, subject, inferred, true)
 
 
