@@ -106,7 +106,9 @@ def _decoded(source: Path | BytesIO, form: ImageFormat, max_pixels: int) -> np.n
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
-                raise _Unusable(f"has {image.width} × {image.height} pixels", "scale it down")
+                size = f"{image.width} × {image.height}"
+                most = f"more than {max_pixels / 1e6:.3g} million"
+                raise _Unusable(f"has {size} pixels, {most}", "scale it down")
             upright = _opaque(ImageOps.exif_transpose(image))
     except _Unusable:
         raise

@@ -100,7 +100,9 @@ def _serve(
     server.add_middleware(BodyLimit, most=MAX_BYTES + ROOM)
     if _is_loopback(parsed.host):
         # Another site's name that leads here is not answered (DNS rebinding).
-        server.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+        server.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", parsed.host]
+        )
     url = f"http://{parsed.host}:{parsed.port}"
     server.on_startup(lambda: print(f"The explorer of {name}: {url} (Ctrl-C ends it)", flush=True))
 

@@ -285,7 +285,14 @@ class Desk:
 
     def _say(self, sentence: str) -> None:
         with self.client:
-            ui.notify(sentence, type="negative", position="bottom", timeout=8000, close_button=True)
+            ui.notify(
+                sentence,
+                classes="sentence",
+                icon="error_outline",
+                position="bottom",
+                timeout=8000,
+                close_button=True,
+            )
 
 
 def _button(text: str, icon: str, on_click: Callable[[], Any], kind: str) -> Any:
