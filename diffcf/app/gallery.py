@@ -14,6 +14,7 @@ from data_modules.decoding import ImageFormat, decode, decode_bytes
 from data_modules.scenes.base import Scene
 from data_modules.tables import DataError
 from diffcf.ask import image_files
+from diffcf.truth import Truth
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Subject", "from_data", "from_folder", "uploaded"]
 
@@ -40,6 +41,12 @@ class Subject:
     factors: Tensor | None = None
     scene: Scene | None = None
     noise: Tensor | None = None
+
+    @property
+    def has_exact(self) -> bool:
+        """Whether its exact counterfactuals can be drawn."""
+        noise = None if self.noise is None else self.noise[None]
+        return self.factors is not None and Truth(self.scene, noise).draws
 
 
 def from_data(module: Any) -> list[Subject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,6 @@ from nicegui import ui
 from nicegui.events import UploadEventArguments
 
 from data_modules.decoding import FORMATS, ImageFormat
-from data_modules.tables import DataError
 from diffcf.api import Model
 from diffcf.app import graph_svg
 from diffcf.app.controls import FactorRow, columns_head
@@ -52,7 +52,7 @@ class Explorer:
     @property
     def has_exact(self) -> bool:
         """Whether any image may have exact counterfactuals."""
-        return any(subject.scene is not None for subject in self.subjects)
+        return any(subject.has_exact for subject in self.subjects)
 
 
 class Desk:
@@ -145,9 +145,7 @@ class Desk:
                 legend = "".join(f'<span><i class="{k}"></i>{said}</span>' for k, said in LEGEND)
                 ui.html(legend, sanitize=False).classes("key")
             self.change = Difference("Difference to the factual", "change", CHANGE)
-            self.error = (
-                Difference("Difference to the exact one", "error", ERROR) if exact else None
-            )
+            self.error = Difference("Difference to the exact", "error", ERROR) if exact else None
         with ui.element("div").classes("panel sequence"):
             self.steps = Steps(self.graph)
 
@@ -172,9 +170,8 @@ class Desk:
             worlds = await self.explorer.workshop.run(
                 lambda: open_worlds(self.explorer.model, subject())
             )
-        except (DataError, ValueError) as error:
-            self._busy(False)
-            self._say(str(error))
+        except Exception as error:  # whatever a visitor sends, the tab must live on
+            self._fail(error)
             return
         for button, number in zip(self.thumbs, range(len(self.thumbs)), strict=True):
             button.props(f"aria-pressed={str(number == place).lower()}")
@@ -232,6 +229,14 @@ class Desk:
         """What the causal model says at once; then the image, when it is drawn."""
         session = self.session
         assert session is not None
+        self._place(session)
+        self.steps.show(session.start.subject.image, session.steps, session.pins)
+        self.undo_button.set_enabled(session.can_undo)
+        self.restart_button.set_enabled(bool(session.steps or session.pins))
+        self._busy(True)
+        await self.drawer.ask(session.asked())
+
+    def _place(self, session: Session) -> None:
         now, factual = session.factors, session.factual
         roles = {name: session.role(name) for name in self.graph.names}
         values = {}
@@ -241,11 +246,6 @@ class Desk:
             row.place(roles[factor.name], float(now[column]), float(factual[column]))
             values[factor.name] = factor.text(float(now[column]))
         self.dag.set_content(graph_svg.draw(self.graph, roles, values, session.cut))
-        self.steps.show(session.start.subject.image, session.steps, session.pins)
-        self.undo_button.set_enabled(session.can_undo)
-        self.restart_button.set_enabled(bool(session.steps or session.pins))
-        self._busy(True)
-        await self.drawer.ask(session.asked())
 
     def _show(self, asked: Asked, drawing: Drawing, seconds: float) -> None:
         session = self.session
@@ -268,6 +268,7 @@ class Desk:
             drawn = f"drawn in {seconds:.2f} s" if asked.do is not None else ""
             reader = asked.start.reader
             told = "" if reader is None else f"read back by {reader}"
+            self._place(session)
             self.told = " · ".join(part for part in (drawn, told) if part)
             self._busy(False)
 
@@ -280,6 +281,8 @@ class Desk:
         self.take_button.set_enabled(can_take)
 
     def _fail(self, error: Exception) -> None:
+        if not isinstance(error, ValueError):  # nothing that a visitor can mend
+            traceback.print_exception(error)
         self._busy(False)
         self._say(str(error).splitlines()[0] if str(error) else type(error).__name__)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffcf.app.worlds import Drawing, Worlds, causal_graph
 from diffcf.intervention import Intervention, InterventionError
+from diffcf.method import World
 
 __all__ = ["Asked", "Role", "Session", "Step"]
 
@@ -48,6 +49,14 @@ class Step:
         """The worlds as seen in this step's counterfactual; slow, once."""
         return _worlds(self.start, self.before).after(self.drawing)
 
+    @property
+    def inferred(self) -> World:
+        """The model's world after this step, or that of the start until :attr:`after` is known.
+
+        Both say the same of the factors, except for methods whose latents are read off images.
+        """
+        return vars(self).get("after", self.start).inferred
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -66,10 +75,11 @@ class Asked:
     number: int
 
     def draw(self) -> Drawing:
-        """The answer: slow, unless nothing is set."""
-        if self.do is None:
-            return self.start.factual if self.last is None else self.last.drawing
-        return _worlds(self.start, self.last).draw(self.do)
+        """The answer: slow, unless nothing was ever set."""
+        worlds = _worlds(self.start, self.last)
+        if self.do is not None:
+            return worlds.draw(self.do)
+        return self.start.factual if self.last is None else self.last.drawing
 
 
 def _worlds(start: Worlds, last: Step | None) -> Worlds:
@@ -129,7 +139,8 @@ class Session:
     @property
     def factors(self) -> Tensor:
         """``[K]`` in [0, 1] units: what the causal model says they are now, without drawing."""
-        return self.start.inferred.factors_under(self.intervention)[0].cpu()
+        world = self.start.inferred if self._last is None else self._last.inferred
+        return world.factors_under(self.intervention)[0].cpu()
 
     @property
     def factual(self) -> Tensor:

@@ -12,7 +12,6 @@ from diffcf.baselines.reference import ExactMethod
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Intervention
 from diffcf.method import Counterfactual, World
-from diffcf.truth import Truth
 
 __all__ = ["Drawing", "Worlds", "causal_graph", "open_worlds"]
 
@@ -63,7 +62,7 @@ class Worlds:
     @property
     def reader(self) -> str | None:
         """Who reads factors back from images: the scene's ruler, the model itself, or nobody."""
-        if self.true is not None:
+        if self.subject.scene is not None:
             return "the scene's ruler"
         return "the model itself" if self.model.module.reads else None
 
@@ -89,14 +88,13 @@ class Worlds:
         return replace(self, inferred=self.inferred.seen_in(drawing.answer), true=true)
 
     def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Drawing:
-        scene = self.subject.scene
-        if exact is not None and scene is not None:
-            inside = bool(scene.visible(exact.factors.cpu())[0])
-            return Drawing(answer, exact, scene.read(answer.image.cpu())[0], inside)
-        reads = self.model.module.reads
-        return Drawing(
-            answer, None, self.model.read(answer.image)[0].cpu() if reads else None, True
-        )
+        scene, read, inside = self.subject.scene, None, True
+        if scene is not None:
+            read = scene.read(answer.image.cpu())[0]
+            inside = exact is None or bool(scene.visible(exact.factors.cpu())[0])
+        elif self.model.module.reads:
+            read = self.model.read(answer.image)[0].cpu()
+        return Drawing(answer, exact, read, inside)
 
 
 def open_worlds(model: Model, subject: Subject) -> Worlds:
@@ -105,13 +103,17 @@ def open_worlds(model: Model, subject: Subject) -> Worlds:
     Raises:
         ValueError: when the factors are not known and the model cannot read them.
     """
+    if subject.factors is None and not model.module.reads:
+        raise ValueError(
+            "This model reads no factors off images: pick one whose factors are known."
+        )
     image = subject.image[None].to(model.device)
     observed = None if subject.factors is None else subject.factors[None]
     inferred = model.abduct(image, observed).world
     noise = None if subject.noise is None else subject.noise[None]
     true = None
     scene = subject.scene
-    if subject.factors is not None and scene is not None and Truth(scene, noise).draws:
+    if subject.factors is not None and scene is not None and subject.has_exact:
         true = ExactMethod(scene, noise).abduct(subject.image[None], subject.factors[None])
     return Worlds(model, subject, inferred, true)
 

@@ -154,3 +154,13 @@ def test_an_image_of_unknown_factors_is_read_and_has_no_exact_one(
     assert worlds.reader == "the model itself" and drawing.exact is None
     torch.testing.assert_close(session.factual, small.read(subject.image[None])[0])
     torch.testing.assert_close(drawing.read, small.read(drawing.image[None])[0])
+
+
+def test_a_model_that_reads_nothing_needs_known_factors(
+    small: Model, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small.module, "reads", False)
+    with pytest.raises(ValueError, match="pick one whose factors are known"):
+        open_worlds(small, Subject(subject.image, "upload"))
+    drawing = Session(open_worlds(small, Subject(subject.image, "own", subject.factors)))
+    assert drawing.asked().draw().read is None
