@@ -100,26 +100,32 @@ class Steps:
     def __init__(self, graph: CausalGraph) -> None:
         self.graph = graph
         self.strip = ui.element("ol").classes("strip")
+        self._shown: tuple[Tensor, tuple[Step, ...]] | None = None
 
     def show(self, factual: Tensor, steps: tuple[Step, ...], pins: Mapping[str, float]) -> None:
-        """Draw the strip anew."""
-        self.strip.clear()
-        with self.strip:
-            _one(factual, "Factual", "as it is", "")
-            for place, step in enumerate(steps, 1):
-                said = written(step.pins, self.graph)
-                _one(step.drawing.image, f"Step {place}", said, "taken")
-            if pins:
-                _one(None, f"Step {len(steps) + 1}", written(pins, self.graph), "pending")
+        """What a slider moves is said at once; pictures are sent only where they are others."""
+        if self._shown is None or self._shown[0] is not factual or self._shown[1] is not steps:
+            self._shown = (factual, steps)
+            self.strip.clear()
+            with self.strip:
+                _one(factual, "Factual", "as it is", "")
+                for place, step in enumerate(steps, 1):
+                    said = written(step.pins, self.graph)
+                    _one(step.drawing.image, f"Step {place}", said, "taken")
+                self.pending, self.said = _one(None, f"Step {len(steps) + 1}", "", "pending")
+        self.pending.set_visibility(bool(pins))
+        self.said.set_text(written(pins, self.graph))
 
 
-def _one(image: Tensor | None, title: str, said: str, kind: str) -> None:
-    with ui.element("li").classes(kind):
+def _one(image: Tensor | None, title: str, said: str, kind: str) -> tuple[Any, Any]:
+    """The element, and the label of what was done."""
+    with ui.element("li").classes(kind) as item:
         if image is not None:
             _Image(title, "pixels").show(thumbnail(image))
         with ui.element("div"):
             ui.label(title).classes("title")
-            ui.label(said).classes("said").props(f'title="{said}"')
+            label = ui.label(said).classes("said")
+    return item, label
 
 
 def thumbnails(images: list[tuple[str, Tensor]], on_pick: Callable[[int], Any]) -> list[Any]:

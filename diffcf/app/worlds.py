@@ -72,13 +72,11 @@ class Worlds:
         nothing = Intervention.none(self.inferred.factors)
         seen = self.subject.image[None].to(self.inferred.image)
         same = Counterfactual(seen, self.inferred.factors, nothing)
-        exact = None if self.true is None else self.true.predict(nothing)
-        return self._read(same, exact)
+        return self._read(same, self._exact(nothing))
 
     def draw(self, do: Intervention) -> Drawing:
         """The counterfactual under ``do``, of a batch of one: the slow part."""
-        answer = self.inferred.predict(do)
-        return self._read(answer, None if self.true is None else self.true.predict(do))
+        return self._read(self.inferred.predict(do), self._exact(do))
 
     def after(self, drawing: Drawing) -> Worlds:
         """The same worlds, with their causal noise, but seen in ``drawing``: the next step's."""
@@ -86,6 +84,12 @@ class Worlds:
         if true is not None and drawing.exact is not None:
             true = true.seen_in(drawing.exact)
         return replace(self, inferred=self.inferred.seen_in(drawing.answer), true=true)
+
+    def _exact(self, do: Intervention) -> Counterfactual | None:
+        if self.true is None:
+            return None
+        # Scenes draw on the processor, wherever the networks are.
+        return self.true.predict(Intervention(do.values.cpu(), do.mask.cpu()))
 
     def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Drawing:
         scene, read, inside = self.subject.scene, None, True
