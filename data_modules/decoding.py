@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 
 from data_modules.tables import DataError
 
-__all__ = ["ImageFormat", "decode"]
+__all__ = ["FORMATS", "ImageFormat", "decode", "decode_bytes"]
 
 # Only these readers of Pillow: some others hand the file to outside programs.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -65,26 +66,63 @@ def decode(path: Path, form: ImageFormat, origin: str) -> np.ndarray:
             :data:`MAX_PIXELS`, or is smaller than the crop.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _unusable(
-                    path, origin, f"has {image.width} × {image.height} pixels", "scale it down"
-                )
+        return _decoded(path, form, MAX_PIXELS)
+    except _Unusable as error:
+        remedy = error.remedy or "replace it, or drop its row"
+        raise DataError(f"Image {path} ({origin}) {error.problem}: {remedy}.") from None
+
+
+def decode_bytes(content: bytes, form: ImageFormat, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """As :func:`decode`, from the bytes of a file that is not trusted; nothing is written.
+
+    Args:
+        content: of a PNG, JPEG, WebP or BMP file.
+        form: what to make of it.
+        max_pixels: that the picture may have, before anything is unfolded.
+
+    Returns:
+        ``[channels, size, size]`` uint8.
+
+    Raises:
+        DataError: when it is no whole picture, has more pixels, or is smaller than the crop.
+    """
+    try:
+        return _decoded(BytesIO(content), form, max_pixels)
+    except _Unusable as error:
+        raise DataError(
+            f"This file {error.problem}: {error.remedy or 'choose another one'}."
+        ) from None
+
+
+class _Unusable(Exception):
+    """What is wrong with a picture, and what helps where that is the same for any picture."""
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
+
+
+def _decoded(source: Path | BytesIO, form: ImageFormat, max_pixels: int) -> np.ndarray:
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                size = f"{image.width} × {image.height}"
+                most = f"more than {max_pixels / 1e6:.3g} million"
+                raise _Unusable(f"has {size} pixels, {most}", "scale it down")
             upright = _opaque(ImageOps.exif_transpose(image))
-    except DataError:
+    except _Unusable:
         raise
     except Image.DecompressionBombError:
-        raise _unusable(path, origin, "has far too many pixels", "scale it down") from None
+        raise _Unusable("has far too many pixels", "scale it down") from None
     except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
             reason = f"it is none of {', '.join(FORMATS)}"
-        problem = f"cannot be read ({reason})"
-        raise _unusable(path, origin, problem, "replace it, or drop its row") from None
+        raise _Unusable(f"cannot be read ({reason})") from None
     side = form.crop or min(upright.size)
     if side > min(upright.size):
-        problem = f"has {upright.width} × {upright.height} pixels, less than the crop of {side}"
-        raise _unusable(path, origin, problem, "lower crop")
+        size = f"{upright.width} × {upright.height}"
+        raise _Unusable(f"has {size} pixels, less than the crop of {side}", "lower crop")
     return _squared(upright, side, form)
 
 
@@ -108,7 +146,3 @@ def _squared(image: Image.Image, side: int, form: ImageFormat) -> np.ndarray:
         image = image.resize((form.size, form.size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image.convert("L" if form.channels == 1 else "RGB"))
     return pixels.reshape(form.size, form.size, form.channels).transpose(2, 0, 1)
-
-
-def _unusable(path: Path, origin: str, problem: str, remedy: str) -> DataError:
-    return DataError(f"Image {path} ({origin}) {problem}: {remedy}.")

@@ -26,7 +26,7 @@ from diffcf.method import World, check_image, predict_in_turn
 from diffcf.sampling_spec import SAMPLING_KEY, sampling_from_spec
 from diffcf.weights_file import read_weights
 
-__all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped"]
+__all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped", "weights_path"]
 
 Units = Literal["scaled", "native"]
 """``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
@@ -191,7 +191,7 @@ def load(
     Raises:
         CheckpointError: when there is no such file, or it is none of ours.
     """
-    path = WEIGHTS / f"{name}{SUFFIX}" if str(name) in shipped() else Path(name)
+    path = weights_path(name)
     if not path.is_file():
         raise CheckpointError(
             f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
@@ -203,6 +203,11 @@ def load(
         module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
         told = UNKNOWN if spec is None else sampling_from_spec(spec)
     return Model(module, sampling or told)
+
+
+def weights_path(name: str | Path) -> Path:
+    """The file that :func:`load` reads for ``name``."""
+    return WEIGHTS / f"{name}{SUFFIX}" if str(name) in shipped() else Path(name)
 
 
 def shipped() -> list[str]:

@@ -35,7 +35,7 @@ from diffcf.guidance import (
 from diffcf.intervention import InterventionError
 from diffcf.report import write_json
 
-__all__ = ["counterfactual"]
+__all__ = ["counterfactual", "image_files", "image_form"]
 
 RULES: dict[str, type[Guidance]] = {
     "none": NoGuidance,
@@ -53,7 +53,7 @@ def counterfactual(args: Sequence[str]) -> None:
     model = _model(parsed)
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
-    files = _files(parsed.images)
+    files = image_files(parsed.images)
     if parsed.out.exists() and not parsed.overwrite:
         raise FileExistsError(f"{parsed.out} exists: name another folder, or --overwrite true.")
     unfinished = parsed.out.with_name(parsed.out.name + ".part")
@@ -61,7 +61,7 @@ def counterfactual(args: Sequence[str]) -> None:
     unfinished.mkdir(parents=True)
     rows: dict[str, Any] = {}
     answer = _sweep if parsed.sweep else _answer
-    form, names = _form(model, parsed.size), list(files)
+    form, names = image_form(model, parsed.size), list(files)
     for start in range(0, len(files), parsed.batch_size):
         some = names[start : start + parsed.batch_size]
         images = torch.stack([_image(files[name], form) for name in some])
@@ -114,8 +114,13 @@ def _model(parsed: Any) -> Model:
     return Model(model.module, sampling)
 
 
-def _files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Image files by the name that their answers get."""
+def image_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Image files, and those in folders, by the name that their answers get.
+
+    Raises:
+        FileExistsError: when two have the same name.
+        FileNotFoundError: when one does not exist, or there are none.
+    """
     endings = {f".{form.lower()}" for form in FORMATS} | {".jpg"}
     found: dict[str, Path] = {}
     for path in paths:
@@ -135,7 +140,12 @@ def _files(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def _form(model: Model, size: int | None) -> ImageFormat:
+def image_form(model: Model, size: int | None) -> ImageFormat:
+    """What image files become for a model; ``size`` where it is not as in training.
+
+    Raises:
+        DataError: when neither says how large.
+    """
     shape = model.module.image_shape
     if size is None and shape is None:
         raise DataError("These weights do not say how large their images were: give --size.")

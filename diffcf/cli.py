@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from data_modules.faces_folder import faces
 from data_modules.tables import DataError
 from diffcf.ablation import ablate
+from diffcf.app.command import AppError, app
 from diffcf.ask import counterfactual
 from diffcf.bench.command import bench
 from diffcf.benchmark import BenchmarkError
@@ -33,6 +34,7 @@ from diffcf.tables.command import tables
 __all__ = ["cli", "main"]
 
 USER_ERRORS = (
+    AppError,
     BenchmarkError,
     CheckpointError,
     DataError,
@@ -47,6 +49,7 @@ USER_ERRORS = (
 )
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
+    "app": app,
     "bench": bench,
     "benchmark": benchmark,
     "counterfactual": counterfactual,

@@ -95,6 +95,10 @@ class Abducted:
     path: Inversion
     misread: Mapping[float, Tensor]
 
+    def factors_under(self, do: Do | Intervention) -> Tensor:
+        """z_cf ``[B, K]`` under ``do``, without an image."""
+        return self.engine.target(self, self.engine.intervention(do, self.image))
+
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
         return self.engine.predict(self, self.engine.intervention(do, self.image))
@@ -177,18 +181,22 @@ class CounterfactualEngine:
     @torch.no_grad()
     def predict(self, abducted: Abducted, intervention: Intervention) -> Counterfactual:
         """Act and predict, for an :class:`Abducted` batch."""
-        values, mask = intervention.values, intervention.mask
-        target = torch.where(mask, values, abducted.factors)
-        if self.sampling.mechanisms:
-            target = self.nscm.predict(abducted.factors, abducted.exogenous, values, mask)
-        guide = None
+        target, guide = self.target(abducted, intervention), None
         if self.projector is not None:
             code = self.nscm.graph.encode(target)
             guide = self.guidance.toward(self.projector, code, abducted.misread)
-        denoiser = self._denoiser(target, mask)
+        denoiser = self._denoiser(target, intervention.mask)
         image = sample(denoiser, abducted.path, self.sampling.order, guide)
         trace = guide.trace if guide is not None else []
         return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
+
+    @torch.no_grad()
+    def target(self, abducted: Abducted, intervention: Intervention) -> Tensor:
+        """The factors z_cf ``[B, K]`` that the counterfactual should show."""
+        values, mask = intervention.values, intervention.mask
+        if not self.sampling.mechanisms:
+            return torch.where(mask, values, abducted.factors)
+        return self.nscm.predict(abducted.factors, abducted.exogenous, values, mask)
 
     def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
         """``do`` as tensors for this batch of images."""

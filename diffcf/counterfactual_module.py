@@ -30,6 +30,7 @@ from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.method import NO_READER, CounterfactualMethod
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.report import run_config
 from diffcf.schedule import check_share, warm_cosine
 
 __all__ = ["CounterfactualModule", "load_method"]
@@ -85,6 +86,9 @@ class CounterfactualModule(LightningModule, ABC):
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
+        self.data_spec: dict[str, Any] | None = (
+            None  # class_path and init_args of their data module
+        )
 
     # --- what a method states ---
 
@@ -176,6 +180,7 @@ class CounterfactualModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.training_record.start()
+        self.data_spec = (run_config(self.trainer) or {}).get("data", self.data_spec)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.training_record.update(self.global_step, self.device)
@@ -189,6 +194,7 @@ class CounterfactualModule(LightningModule, ABC):
             "networks": self.spec,
             "settings": self.settings,
             "image": None if self.image_shape is None else list(self.image_shape),
+            "data": self.data_spec,
             "training": self.training_record.as_dict(),
         }
 
@@ -253,6 +259,7 @@ def method_from_spec(spec: Mapping[str, Any], path: str | Path) -> Counterfactua
     model.training_record = TrainingRecord(spec.get("training"))
     shape = spec.get("image")
     model.image_shape = None if shape is None else tuple(shape)
+    model.data_spec = spec.get("data")
     return model
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from diffcf.figures import save_figure, show
 from diffcf.graph import CausalGraph, Factor, GraphError
 
-__all__ = ["contact_sheet", "data", "load_data"]
+__all__ = ["contact_sheet", "data", "load_data", "make_data"]
 
 COLUMNS = 8
 
@@ -58,14 +58,23 @@ def load_data(path: Path) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GraphError(f"Config {path} is not valid YAML: {error}") from None
     spec = spec.get("data", spec) if isinstance(spec, dict) else spec
+    return make_data(spec, f"Config {path}")
+
+
+def make_data(spec: Any, origin: str) -> Any:
+    """The data module of a description, ``{"class_path", "init_args"}``.
+
+    Raises:
+        GraphError: when it describes no data module of ours; ``origin`` says where it stands.
+    """
     if not isinstance(spec, dict) or "class_path" not in spec:
-        raise GraphError(f"Config {path} has no data module: give 'data' with a class_path.")
+        raise GraphError(f"{origin} has no data module: give 'data' with a class_path.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=LightningDataModule)
     try:
         module = parser.instantiate_classes(parser.parse_object({"data": spec})).data
     except ArgumentError as error:
-        raise GraphError(f"Config {path} does not describe a data module: {error}") from None
+        raise GraphError(f"{origin} does not describe a data module: {error}") from None
     if not hasattr(module, "factors_of"):
         raise GraphError(
             f"{type(module).__name__} offers no factors: build it on "

@@ -56,6 +56,9 @@ class World(Protocol):
     def factors(self) -> Tensor:
         """``[B, K]`` in [0, 1] units, the factual factors."""
 
+    def factors_under(self, do: Do | Intervention) -> Tensor:
+        """z_cf ``[B, K]`` under ``do``, as :meth:`predict` has it, without drawing."""
+
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do``; under no intervention, the factual drawn again."""
 

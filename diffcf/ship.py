@@ -25,7 +25,7 @@ from diffcf.tables import markdown, results_table
 from diffcf.tables.results import read_record
 from diffcf.weights_file import read_weights, write_weights
 
-__all__ = ["card", "weights"]
+__all__ = ["card", "digest", "weights"]
 
 
 def weights(args: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ def weights(args: Sequence[str]) -> None:
     if record["provenance"]["training"] != model.training_record.as_dict():
         raise CheckpointError(f"{parsed.metrics} is of another training than {parsed.ckpt}.")
     write_weights(model, _sampling(record), parsed.out, torch.float32)
-    record["weights"] = _digest(parsed.out)
+    record["weights"] = digest(parsed.out)
     write_json(record, parsed.out.with_suffix(".json"))
     write_text(card(parsed.out), parsed.out.with_suffix(".md"))
     print(f"Wrote {parsed.out}, its metrics and its card.")
@@ -63,7 +63,7 @@ def weights(args: Sequence[str]) -> None:
 def check(path: Path) -> None:
     """Raises CheckpointError unless weights, metrics and card at ``path`` belong together."""
     record = read_record(path.with_suffix(".json"))
-    if record.get("weights") != _digest(path):
+    if record.get("weights") != digest(path):
         raise CheckpointError(f"{path} is not the file that its metrics were written beside.")
     written = path.with_suffix(".md")
     if not written.is_file() or written.read_text(encoding="utf-8") != card(path):
@@ -124,7 +124,8 @@ def _sampling(record: Mapping[str, Any]) -> Sampling:
     return sampling_from_spec(spec)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a weights file, by which its metrics know it; CheckpointError without a file."""
     if not path.is_file():
         raise CheckpointError(f"Weights {path} do not exist: check the path.")
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -196,11 +196,17 @@ class HVAEWorld:
     exogenous: Tensor
     explained: Explained
 
+    def factors_under(self, do: Do | Intervention) -> Tensor:
+        """z_cf ``[B, K]`` under ``do``, without an image."""
+        return self.method.target(self, self._intervention(do))
+
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
+        return self.method.predict(self, self._intervention(do))
+
+    def _intervention(self, do: Do | Intervention) -> Intervention:
         graph, image = self.method.nscm.graph, self.image
-        do = Intervention.from_do(do, graph, len(image), image.device)
-        return self.method.predict(self, do)
+        return Intervention.from_do(do, graph, len(image), image.device)
 
     def seen_in(self, answer: Counterfactual) -> HVAEWorld:
         """The same world, with its causal noise, but z and ε inferred from ``answer``'s image."""
@@ -229,8 +235,13 @@ class HVAECounterfactuals:
         return self.hvae(image, factors, sample=False)
 
     @torch.no_grad()
+    def target(self, world: HVAEWorld, do: Intervention) -> Tensor:
+        """The counterfactual's factors ``[B, K]``."""
+        return self.nscm.predict(world.factors, world.exogenous, do.values, do.mask)
+
+    @torch.no_grad()
     def predict(self, world: HVAEWorld, do: Intervention) -> Counterfactual:
         """Act and predict."""
-        target = self.nscm.predict(world.factors, world.exogenous, do.values, do.mask)
+        target = self.target(world, do)
         drawn = self.hvae.draw(world.explained.latents, target)
         return Counterfactual(transport(world.image, world.explained.drawn, drawn), target, do)

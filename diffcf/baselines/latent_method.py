@@ -38,11 +38,17 @@ class LatentWorld:
     noise: Tensor
     picture: Tensor
 
+    def factors_under(self, do: Do | Intervention) -> Tensor:
+        """z_cf ``[B, K]`` under ``do``, without an image."""
+        return self.method.target(self, self._intervention(do))[0]
+
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
+        return self.method.predict(self, self._intervention(do))
+
+    def _intervention(self, do: Do | Intervention) -> Intervention:
         graph, image = self.method.prior.graph, self.image
-        do = Intervention.from_do(do, graph, len(image), image.device)
-        return self.method.predict(self, do)
+        return Intervention.from_do(do, graph, len(image), image.device)
 
     @torch.no_grad()
     def seen_in(self, answer: Counterfactual) -> LatentWorld:
@@ -91,13 +97,18 @@ class LatentMethod(ABC):
         return LatentWorld(self, image, factors, latents, noise, self.picture(image, latents))
 
     @torch.no_grad()
-    def predict(self, world: LatentWorld, do: Intervention) -> Counterfactual:
-        """Act and predict, for an abducted batch."""
+    def target(self, world: LatentWorld, do: Intervention) -> tuple[Tensor, Tensor]:
+        """The counterfactual's factors ``[B, K]`` and latents ``[B, E, D]``."""
         owner = self.prior.graph.code_owner.to(do.mask.device)
         fixed, location = do.mask[:, owner], self.prior.location(do.values)
         latents = self.mechanisms.predict(world.latents, world.noise, location, fixed)
         moved = torch.zeros_like(do.mask)
         moved[:, owner] = self.mechanisms.reached(fixed)
         said = torch.where(moved, self.prior.factors(latents), world.factors)
-        image = self.draw(latents, world.picture).clamp(-1, 1)
-        return Counterfactual(image, torch.where(do.mask, do.values, said), do)
+        return torch.where(do.mask, do.values, said), latents
+
+    @torch.no_grad()
+    def predict(self, world: LatentWorld, do: Intervention) -> Counterfactual:
+        """Act and predict, for an abducted batch."""
+        factors, latents = self.target(world, do)
+        return Counterfactual(self.draw(latents, world.picture).clamp(-1, 1), factors, do)

@@ -67,6 +67,10 @@ class Reference(ABC):
         return ReferenceWorld(self, image, factors, image)
 
     @abstractmethod
+    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
+        """The factors ``[B, K]`` of ``world`` under ``do``."""
+
+    @abstractmethod
     def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
         """The counterfactual of ``world`` under ``do``."""
 
@@ -87,11 +91,17 @@ class ReferenceWorld:
     factors: Tensor
     factual: Tensor
 
+    def factors_under(self, do: Do | Intervention) -> Tensor:
+        """z_cf ``[B, K]`` under ``do``, without an image."""
+        return self.method.target(self, self._intervention(do))
+
     def predict(self, do: Do | Intervention) -> Counterfactual:
         """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
+        return self.method.answer(self, self._intervention(do))
+
+    def _intervention(self, do: Do | Intervention) -> Intervention:
         image = self.image
-        do = Intervention.from_do(do, self.method.graph, len(image), image.device)
-        return self.method.answer(self, do)
+        return Intervention.from_do(do, self.method.graph, len(image), image.device)
 
     def seen_in(self, answer: Counterfactual) -> ReferenceWorld:
         """The same world after ``answer``'s images were seen; what was known stays known."""
@@ -113,9 +123,13 @@ class DoNothing(Reference):
     def __init__(self, graph: CausalGraph) -> None:
         self.graph = graph
 
+    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
+        """What is set, and the factual factors."""
+        return torch.where(do.mask, do.values, world.factors)
+
     def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
         """The images last seen."""
-        return Counterfactual(world.image, torch.where(do.mask, do.values, world.factors), do)
+        return Counterfactual(world.image, self.target(world, do), do)
 
 
 class ExactMethod(Reference):
@@ -163,9 +177,13 @@ class ExactMethod(Reference):
             )
         return super().abduct(image, factors)
 
+    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
+        """The scene's own counterfactual factors."""
+        return self.scene.counterfactual(world.factors, do.values, do.mask)
+
     def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
         """The scene's render of its counterfactual factors."""
-        target = self.scene.counterfactual(world.factors, do.values, do.mask)
+        target = self.target(world, do)
         noise = None if self.noise is None else self.noise.to(target)
         drawn = self.scene.render(target, world.image.shape[-1], noise).to(world.factual)
         same = ((target - world.factors).abs() <= SAME).all(dim=1)

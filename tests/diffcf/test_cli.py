@@ -44,6 +44,9 @@ def test_fit_validates_with_guidance_and_leaves_a_checkpoint(trained) -> None:
     assert next(folder.rglob("val/grid.png")).stat().st_size > 0
     model = DiffusionCounterfactuals.load_from_checkpoint(folder / "last.ckpt")
     assert model.training_record.as_dict()["steps"] == 6
+    assert model.data_spec is not None
+    assert model.data_spec["class_path"] == "data_modules.pendulum.PendulumDataModule"
+    assert model.data_spec["init_args"]["image_size"] == 32
     header = next(folder.rglob("metrics.csv")).read_text().splitlines()[0]
     for key in ("train/generator", "train/projector", "train/nscm", "val/acm/light"):
         assert key in header

@@ -77,6 +77,7 @@ def test_factors_follow_the_graph(path: Path, batch: tuple[Tensor, Tensor]) -> N
     null = world.predict({})
     assert null.image.shape == image.shape and null.image.abs().max() <= 1
     answer = world.predict({"sun": 0.9})
+    assert torch.equal(world.factors_under({"sun": 0.9}), answer.factors), "without drawing too"
     assert answer.factors.shape == factors.shape and answer.image.isfinite().all()
     torch.testing.assert_close(answer.factors[:, 0], torch.full((6,), 0.9), atol=0.02, rtol=0)
     # Neither is caused by the sun.

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import diffcf
+from data_modules.decoding import ImageFormat
+from data_modules.tables import DataError
+from diffcf.api import WEIGHTS
+from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, uploaded
+from diffcf.app.origin import data_spec, held_out
+from diffcf.graph import GraphError
+
+ROOT = Path(__file__).parents[3]
+FORM = ImageFormat(16)
+
+
+def _png(size: tuple[int, int], mode: str = "RGB") -> bytes:
+    buffer = BytesIO()
+    Image.new(mode, size, "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_upload_becomes_an_image_of_the_models_size() -> None:
+    subject = uploaded(_png((40, 30)), FORM)
+    assert subject.image.shape == (3, 16, 16) and torch.equal(subject.image, torch.ones(3, 16, 16))
+    assert subject.factors is None and subject.scene is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "none of PNG"),
+        (b"GIF89a" + bytes(100), "none of PNG"),
+        (_png((40, 30))[:60], "cannot be read"),
+        (bytes(MAX_BYTES + 1), "more than the 10 MB"),
+        (_png((6000, 5000), "1"), "6000 × 5000 pixels, more than 25 million"),
+    ],
+    ids=["empty", "gif", "cut off", "bytes", "pixels"],
+)
+def test_an_upload_that_cannot_be_used_is_refused_in_one_sentence(
+    content: bytes, said: str
+) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        uploaded(content, FORM)
+    assert str(caught.value).endswith(".") and "BytesIO" not in str(caught.value)
+
+
+def test_a_folder_offers_its_first_pictures(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / f"{name}.png").write_bytes(_png((20, 20)))
+    assert [subject.title for subject in from_folder(tmp_path, FORM, 2)] == ["a", "b"]
+    with pytest.raises(FileNotFoundError):
+        list(from_folder(tmp_path / "none", FORM, 2))
+
+
+def test_shipped_weights_offer_images_that_were_held_out() -> None:
+    model = diffcf.load("pendulum")
+    module = held_out(model, "pendulum", 5)
+    subjects = from_data(module)
+    assert len(subjects) == 5 and subjects[0].image.shape == (3, 64, 64)
+    grid, is_test = module.scene.published_grid()
+    tested = grid[is_test].float()
+    for subject in subjects:
+        assert subject.factors is not None
+        assert (tested - subject.factors).abs().amax(1).min() < 1e-6
+
+
+def test_metrics_of_another_file_are_not_believed(tmp_path: Path) -> None:
+    model = diffcf.load("pendulum")
+    assert data_spec(model, WEIGHTS / "pendulum.safetensors") is not None
+    other = tmp_path / "pendulum.safetensors"
+    other.write_bytes(b"other")
+    (tmp_path / "pendulum.json").write_bytes((WEIGHTS / "pendulum.json").read_bytes())
+    assert data_spec(model, other) is None
+    (tmp_path / "pendulum.json").write_text("no JSON")
+    assert data_spec(model, other) is None
+
+
+def test_data_of_other_factors_is_refused() -> None:
+    with pytest.raises(GraphError, match="has other factors than pendulum"):
+        held_out(diffcf.load("pendulum"), "pendulum", 5, ROOT / "experiments/flow.yaml")

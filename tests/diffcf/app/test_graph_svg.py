@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from diffcf.app.graph_svg import draw, layers
+from diffcf.graph import CausalGraph, Factor
+
+CHAIN = CausalGraph(
+    [Factor("ball"), Factor("height"), Factor("hole"), Factor("flow")],
+    [("ball", "height"), ("height", "flow"), ("hole", "flow"), ("ball", "flow")],
+)
+WIDE = CausalGraph(
+    [Factor(f"cause_{k}") for k in range(6)] + [Factor("effect")],
+    [(f"cause_{k}", "effect") for k in range(6)],
+)
+STILL = dict.fromkeys(CHAIN.names, "still")
+VALUES = dict.fromkeys(CHAIN.names, "<1 & 2>")
+
+
+def _by(svg: str, attribute: str) -> dict[str, ElementTree.Element]:
+    root = ElementTree.fromstring(svg.replace("&nbsp;", " "))
+    return {e.get(attribute): e for e in root.iter() if e.get(attribute) is not None}
+
+
+def test_causes_stand_before_effects() -> None:
+    assert layers(CHAIN) == [["ball"], ["height", "hole"], ["flow"]]
+    assert [len(row) for row in layers(WIDE)] == [6, 1]
+
+
+def test_states_show_in_form_and_values_are_escaped() -> None:
+    roles = {"ball": "still", "height": "set", "hole": "held", "flow": "moved"}
+    svg = draw(CHAIN, roles, VALUES, frozenset({("ball", "height")}))
+    nodes, edges = _by(svg, "data-factor"), _by(svg, "data-edge")
+    assert [nodes[n].get("class") for n in CHAIN.names] == [f"node {r}" for r in roles.values()]
+    texts = {name: "".join(node.itertext()) for name, node in nodes.items()}
+    assert "do" in texts["height"] and "do" in texts["hole"] and "→" in texts["flow"]
+    assert "<1 & 2>" in texts["ball"]
+    assert edges["ball>height"].get("class") == "edge cut"
+    crossed = [key for key, edge in edges.items() if len(list(edge.iter("circle")))]
+    assert crossed == ["ball>height"]
+    assert edges["height>flow"].get("class") == edges["hole>flow"].get("class") == "edge live"
+    assert edges["ball>flow"].get("class") == "edge still"
+
+
+def test_every_node_lies_within_the_picture_and_on_none_other() -> None:
+    for graph in (CHAIN, WIDE):
+        roles, values = dict.fromkeys(graph.names, "still"), dict.fromkeys(graph.names, "0")
+        svg = draw(graph, roles, values, frozenset())
+        root = ElementTree.fromstring(svg)
+        width, height = map(float, root.get("viewBox").split()[2:])
+        boxes = []
+        for node in _by(svg, "data-factor").values():
+            box = node.find("rect")
+            x, y, w, h = (float(box.get(k)) for k in ("x", "y", "width", "height"))
+            assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
+            for left, top in boxes:
+                assert abs(left - x) >= w or abs(top - y) >= h
+            boxes.append((x, y))
