@@ -20,7 +20,15 @@ from rich.table import Table
 from diffcf.counterfactual import Sampling
 from diffcf.tables import table_rows
 
-__all__ = ["device_name", "print_table", "provenance", "versions", "write_json", "write_text"]
+__all__ = [
+    "device_name",
+    "print_table",
+    "provenance",
+    "run_config",
+    "versions",
+    "write_json",
+    "write_text",
+]
 
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
@@ -74,7 +82,7 @@ def provenance(
         "training": pl_module.training_record.as_dict(),
         "sampling": vars(sampling) | described,
         "versions": versions(),
-        "config": _config(trainer),
+        "config": run_config(trainer),
     }
 
 
@@ -99,7 +107,8 @@ def device_name(device: torch.device) -> str:
     return f"{model}, {torch.get_num_threads()} threads"
 
 
-def _config(trainer: Trainer) -> Any:
+def run_config(trainer: Trainer) -> dict[str, Any] | None:
+    """The config that the command line was given, nested; None without a command line."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, SaveConfigCallback):
             return yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
