@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from diffcf.class_path import class_at
 
 __all__ = ["PROJECT", "settle"]
 
 PROJECT = "diffcf"
 """Where runs go unless the logger or WANDB_PROJECT says otherwise."""
 
-_CLASS = f"{WandbLogger.__module__}.{WandbLogger.__qualname__}"
 _HERE = "."  # WandbLogger's default folder
 _FOLDER = "logs"  # what the experiments call the folder of their CSV files
 
@@ -27,7 +28,7 @@ def settle(config: Namespace) -> None:
     ``default_root_dir`` go there as well: the runs of a sweep share their config.
     """
     trainer = config.trainer
-    loggers = [part.init_args for part in _parts(trainer.logger) if part.class_path == _CLASS]
+    loggers = [part.init_args for part in _parts(trainer.logger) if _is_wandb(part)]
     if not loggers:
         return
     root = trainer.default_root_dir or _HERE
@@ -45,6 +46,10 @@ def settle(config: Namespace) -> None:
         arguments = callback.get("init_args")
         if arguments is not None and arguments.get("dirpath") == root:
             arguments.dirpath = folder
+
+
+def _is_wandb(logger: Namespace) -> bool:
+    return issubclass(class_at(logger.class_path, Logger), WandbLogger)
 
 
 def _parts(value: Any) -> list[Namespace]:

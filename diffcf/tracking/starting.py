@@ -51,11 +51,11 @@ def start_runs(trainer: Trainer) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    # Advice and details stand in further lines.
-    said = str(error).strip().splitlines()[0].rstrip(".:")
-    if "api key configured" in said.lower():
+    lines = (line.strip() for line in str(error).splitlines())
+    said = " ".join(line for line in lines if line and "further information" not in line)
+    if "API key configured" in said:
         return f"Weights & Biases has no key on this machine: {REMEDY}"
-    return f"Weights & Biases does not start ({said}): {REMEDY}"
+    return f"Weights & Biases does not start ({said.rstrip('.')}): {REMEDY}"
 
 
 @contextmanager
