@@ -59,7 +59,10 @@ def offline(tmp_path_factory) -> Iterator[tuple[Path, Doorbell]]:
     torch.set_num_threads(1)
     folder, doorbell = tmp_path_factory.mktemp("wandb"), Doorbell()
     # A run writes the config.yaml of its own into the folder.
-    config, kept = str(Path(tiny(folder)).rename(folder / "small.yaml")), dict(os.environ)
+    config, kept = (
+        str(Path(tiny(folder, train_size=24)).rename(folder / "small.yaml")),
+        dict(os.environ),
+    )
     swept = folder / "swept.yaml"
     swept.write_text("wandb_version: 1\nseed_everything: {value: 3}\n")
     sweep = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1", "WANDB_SWEEP_PARAM_PATH": str(swept)}
@@ -183,7 +186,7 @@ def alone(folder: Path, doorbell: Doorbell, **env: str) -> subprocess.CompletedP
     """A fit in a process of its own, without a terminal."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     return subprocess.run(
-        [sys.executable, "-m", "diffcf", "fit", "--config", tiny(folder), ONE_LINE],
+        [sys.executable, "-m", "diffcf", "fit", "--config", tiny(folder, train_size=24), ONE_LINE],
         env=clean | doorbell.around(folder) | {"OMP_NUM_THREADS": "1"} | env,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -19,6 +19,7 @@ import yaml
 from small_runs import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from diffcf.callbacks import CounterfactualCallback, LastCheckpoint
 from diffcf.lightning_cli import DiffcfCLI, cli
 
 SWEEPS = sorted((ROOT / "experiments/sweeps").glob("*.yaml"))
@@ -37,11 +38,15 @@ def agent(monkeypatch) -> None:
 
 
 def samples(sweep: dict[str, Any]) -> list[dict[str, Any]]:
-    """The whole grid, or :data:`SAMPLES` draws."""
+    """:data:`SAMPLES` draws; of a grid so many that every value comes, of a small one all."""
     parameters = sweep["parameters"]
     if sweep["method"] == "grid":
-        values = itertools.product(*(spec["values"] for spec in parameters.values()))
-        return [dict(zip(parameters, chosen, strict=True)) for chosen in values]
+        values = [spec["values"] for spec in parameters.values()]
+        grid = list(itertools.product(*values))
+        cycled = zip(*(itertools.cycle(each) for each in values), strict=False)
+        few = itertools.islice(cycled, max(SAMPLES, *map(len, values)))
+        chosen = grid if len(grid) <= SAMPLES else few
+        return [dict(zip(parameters, each, strict=True)) for each in chosen]
     chance = random.Random(0)
     return [{key: draw(spec, chance) for key, spec in parameters.items()} for _ in range(SAMPLES)]
 
@@ -80,39 +85,50 @@ def test_the_agent_runs_what_our_command_line_takes(path: Path) -> None:
         line = command_line(sweep, chosen)
         assert line[: len(RUN)] == RUN and not any("$" in word for word in line)
         built = cli(line[len(RUN) :])
-        config = built.config[built.subcommand]
         for key, value in chosen.items():
-            found = value_at(config, key)
-            if isinstance(value, str):
-                value, found = json.loads(value), found.as_dict()
-                assert found["init_args"].items() >= value.pop("init_args").items()
-                found.pop("init_args")
-            assert found == value, key
-        # Runs of a sweep share their config, but no folder.
-        own = f"runs/{Path(line[line.index('--config') + 1]).stem}/sweeps/sweep7/run8"
-        assert config.trainer.default_root_dir == built.trainer.logger.save_dir == own
-        assert next(c for c in built.trainer.callbacks if hasattr(c, "dirpath")).dirpath.endswith(own)
+            takes_effect(built.config[built.subcommand], key, value)
+        runs_in_its_own_folder(built, f"runs/{Path(line[line.index('--config') + 1]).stem}")
+        is_judged_often_enough(built, sweep)
+
+
+def takes_effect(config: Any, key: str, value: Any) -> None:
+    found = value_at(config, key)
+    if isinstance(value, str):  # a class and its arguments, among which defaults may stand
+        value, found = json.loads(value), found.as_dict()
+        assert found["class_path"] == value["class_path"]
+        value, found = value["init_args"], {k: found["init_args"][k] for k in value["init_args"]}
+    assert found == value, key
+
+
+def runs_in_its_own_folder(built: DiffcfCLI, root: str) -> None:
+    """Runs of a sweep share their config, but nothing that they write."""
+    own = f"{root}/sweeps/sweep7/run8"
+    last = next(c for c in built.trainer.callbacks if isinstance(c, LastCheckpoint))
+    assert built.trainer.default_root_dir.endswith(own) and str(last.file).endswith(
+        own + "/last.ckpt"
+    )
+    assert built.trainer.logger.save_dir == own
+
+
+def is_judged_often_enough(built: DiffcfCLI, sweep: dict[str, Any]) -> None:
+    measuring = next(c for c in built.trainer.callbacks if isinstance(c, CounterfactualCallback))
+    assert measuring.val_images >= 32
+    if "early_terminate" in sweep:
+        interval, steps = built.trainer.val_check_interval, built.trainer.max_steps
+        first = sweep["early_terminate"]["min_iter"]
+        assert first < steps // interval, "ends nothing early"
+        assert first * interval / steps > built.model.head_start, "judges what has not learned"
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_sweep_is_one_and_its_metric_is_logged_often_enough(path: Path) -> None:
+def test_the_file_is_a_sweep(path: Path) -> None:
     sweep = yaml.safe_load(path.read_text())
     assert set(sweep) <= KEYS and sweep["name"] == path.stem
     assert sweep["method"] in ("grid", "random", "bayes")
-    assert all(
-        set(s) in ({"values"}, {"distribution", "min", "max"}) for s in sweep["parameters"].values()
-    )
-    # The test of an offline run finds this key in the history.
+    for spec in sweep["parameters"].values():
+        assert set(spec) in ({"values"}, {"distribution", "min", "max"})
+    # That this is logged is tested with the runs.
     assert sweep["metric"] == {"name": "val/acm", "goal": "minimize"}
-    built = cli(command_line(sweep, samples(sweep)[0])[len(RUN) :])
-    measuring = built.trainer.callbacks
-    assert any(getattr(callback, "val_images", 0) >= 32 for callback in measuring)
-    if "early_terminate" in sweep:
-        validations = built.trainer.max_steps // built.trainer.val_check_interval
-        first = sweep["early_terminate"]["min_iter"]
-        assert first < validations, "ends nothing early"
-        learnt = first * built.trainer.val_check_interval / built.trainer.max_steps
-        assert learnt > built.model.head_start, "judges a generator that has not learned"
 
 
 def test_a_parameter_that_is_not_there_ends_the_run(capsys) -> None:
