@@ -30,6 +30,7 @@ from diffcf.protocol import ProtocolError
 from diffcf.ship import weights
 from diffcf.tables import ResultsError, table
 from diffcf.tables.command import tables
+from diffcf.tracking import TrackingError
 
 __all__ = ["cli", "main"]
 
@@ -46,6 +47,7 @@ USER_ERRORS = (
     InterventionError,
     ProtocolError,
     ResultsError,
+    TrackingError,
 )
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,

@@ -8,8 +8,10 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from diffcf.callbacks import WandbRecorder
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
+from diffcf.tracking import settle, start_runs
 
 __all__ = ["DiffcfCLI", "cli"]
 
@@ -24,14 +26,22 @@ class DiffcfCLI(LightningCLI):
             compute_fn=CausalGraph.to_dict,
             apply_on="instantiate",
         )
+        parser.add_lightning_class_args(WandbRecorder, "wandb")
 
     def before_instantiate_classes(self) -> None:
+        settle(self.config if self.subcommand is None else self.config[self.subcommand])
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
         if self.subcommand is not None and self.config[self.subcommand].weights_only is None:
             self.config[self.subcommand].weights_only = True
         if self.subcommand == "test":
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
             self.config.test.verbose = False
+
+    def start(self) -> None:
+        """Before data are prepared: what W&B lacks is said at once."""
+        start_runs(self.trainer)
+
+    before_fit = before_validate = before_test = before_predict = start
 
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:

@@ -1,10 +1,11 @@
-"""Lightning callbacks: measuring counterfactuals, checkpoints, and resuming exactly."""
+"""Lightning callbacks: measuring counterfactuals, checkpoints, resuming exactly, recording runs."""
 
 from diffcf.callbacks.budget import TrainingBudget
 from diffcf.callbacks.checkpoint import LastCheckpoint
 from diffcf.callbacks.counterfactual import CounterfactualCallback
 from diffcf.callbacks.progress import ProgressBar
 from diffcf.callbacks.random_state import RandomState
+from diffcf.callbacks.wandb_recorder import WandbRecorder
 from diffcf.callbacks.writer import CounterfactualWriter
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "ProgressBar",
     "RandomState",
     "TrainingBudget",
+    "WandbRecorder",
 ]

@@ -48,6 +48,11 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_exception=True,
         )
 
+    @property
+    def file(self) -> Path:
+        """The checkpoint: a file, or a folder where it is sharded."""
+        return Path(str(self.dirpath)) / f"last{self.FILE_EXTENSION}"
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         # Other strategies' own ways, sharded checkpoints among them, are left alone.
@@ -61,4 +66,4 @@ class LastCheckpoint(ModelCheckpoint):
         ended |= last_epoch > 0 and trainer.current_epoch + 1 >= last_epoch
         # The final step rarely falls on a multiple of ``every_n_train_steps``.
         if (ended or trainer.should_stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"last{self.FILE_EXTENSION}")
+            trainer.save_checkpoint(self.file)

@@ -23,6 +23,7 @@ from diffcf.protocol import Protocol
 from diffcf.report import print_table, provenance, write_json
 from diffcf.report_page import figures_of, write_page
 from diffcf.sampling_spec import SAMPLING_KEY, sampling_to_spec
+from diffcf.tracking import log_answers, log_strengths
 
 __all__ = ["CounterfactualCallback"]
 
@@ -32,8 +33,8 @@ class CounterfactualCallback(Callback):
 
     Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures,
     ``metrics.json`` and, at test, ``report.md`` into ``<log dir>/counterfactuals/<stage>``
-    (``docs/metrics.md`` says what is in them). Settings of sampling live here and not in the model,
-    so that a checkpoint can be tested under any of them.
+    (``docs/metrics.md`` says what is in them); to W&B also tables (``docs/wandb.md``). Settings of
+    sampling live here and not in the model, so that a checkpoint can be tested under any of them.
 
     Args:
         sampling: guidance rule, steps and depth.
@@ -198,6 +199,7 @@ class CounterfactualCallback(Callback):
         # log_dir synchronises as well.
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
         self._write(trainer, pl_module, folder, record, figures)
+        self._log(trainer, stage, evaluation)
 
     @rank_zero_only
     def _write(
@@ -219,6 +221,13 @@ class CounterfactualCallback(Callback):
             write_page(record, list(figures), folder / "report.md")
             print_table(self.metrics)
             print(f"report.md, metrics.json and the pictures are in {folder}")
+
+    @rank_zero_only
+    def _log(self, trainer: Trainer, stage: str, evaluation: CounterfactualEvaluation) -> None:
+        loggers, step = trainer.loggers, trainer.global_step
+        if self._answered is not None:
+            log_answers(loggers, f"{stage}/counterfactuals", evaluation, self._answered, step)
+        log_strengths(loggers, f"{stage}/lambda_t_curve", evaluation.traces, step)
 
 
 def _data_of(trainer: Trainer) -> Any:
