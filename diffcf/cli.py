@@ -29,6 +29,7 @@ from diffcf.protocol import ProtocolError
 from diffcf.ship import weights
 from diffcf.tables import ResultsError, table
 from diffcf.tables.command import tables
+from diffcf.whole_file import OutputError
 
 __all__ = ["cli", "main"]
 
@@ -42,6 +43,7 @@ USER_ERRORS = (
     FloatingPointError,
     GraphError,
     InterventionError,
+    OutputError,
     ProtocolError,
     ResultsError,
 )

@@ -138,7 +138,7 @@ def contact_sheet(module: Any) -> Figure:
         for axis, image, place in zip(row, images, places.tolist(), strict=False):
             show(axis, image)
             value = float(factors[place, module.graph.column(factor.name)])
-            axis.set_xlabel(factor.text(value), fontsize=6)
+            axis.set_xlabel(factor.text(value), fontsize=6, parse_math=False)
         row[0].set_ylabel(factor.name, fontsize=7)
     return figure
 
