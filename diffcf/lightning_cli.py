@@ -5,9 +5,12 @@ The graph is handed to the model, so that it is stated once.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from diffcf.checkpoints import read_checkpoint
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 
@@ -24,6 +27,17 @@ class DiffcfCLI(LightningCLI):
             compute_fn=CausalGraph.to_dict,
             apply_on="instantiate",
         )
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuse what is no checkpoint of ours in one sentence.
+
+        Lightning's own would take hyper-parameters, class names among them, from the checkpoint
+        over what the config says; ours describes itself elsewhere and decides nothing here.
+        """
+        named = self.config.get("subcommand") and self.config[self.config.subcommand]
+        path = named.get("ckpt_path") if named else None
+        if path and Path(path).is_file():
+            read_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.

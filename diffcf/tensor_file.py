@@ -46,7 +46,7 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
         ) from None
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict):
         raise CheckpointError(f"{path} holds no {what} of diffcf: it describes none.")
