@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from diffcf.checkpoints import read_checkpoint
+from diffcf.checkpoints import CheckpointError, read_checkpoint
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 
@@ -37,7 +37,12 @@ class DiffcfCLI(LightningCLI):
         named = self.config.get("subcommand") and self.config[self.config.subcommand]
         path = named.get("ckpt_path") if named else None
         if path and Path(path).is_file():
-            read_checkpoint(path)
+            checkpoint = read_checkpoint(path)
+            if "pytorch-lightning_version" not in checkpoint:
+                raise CheckpointError(
+                    f"{path} holds no state of a training: name a checkpoint that `diffcf fit` "
+                    "wrote."
+                )
 
     def before_instantiate_classes(self) -> None:
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.

@@ -7,8 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import get_loader
+
+from diffcf.yaml_file import YamlError, load_yaml
 
 __all__ = [
     "BenchmarkError",
@@ -31,10 +32,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         raise BenchmarkError(f"{what} should be in {path}, which does not exist: check the path.")
     try:
         # As LightningCLI reads it: 1e-3 is a number.
-        content = get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BenchmarkError(f"{path} is not YAML: {reason}.") from None
+        content = load_yaml(path, get_loader("yaml"))
+    except YamlError as error:
+        raise BenchmarkError(f"{path} is not YAML: {error}.") from None
     if not isinstance(content, dict):
         raise BenchmarkError(f"{path} is not a YAML mapping.")
     return content
