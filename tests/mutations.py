@@ -42,11 +42,11 @@ def mutated(draw: st.DrawFn, value: Any, times: int = 3) -> Any:
 def _once(draw: st.DrawFn, value: Any) -> Any:
     places = list(_places(value))
     if not places:
-        return draw(odd_values)
+        return copy.deepcopy(draw(odd_values))
     holder, key = draw(st.sampled_from(places))
     action = draw(st.sampled_from(["replace", "remove", "rename", "double"]))
     if action == "replace":
-        holder[key] = draw(odd_values)
+        holder[key] = copy.deepcopy(draw(odd_values))  # what is drawn may be shared
     elif action == "remove":
         del holder[key]
     elif isinstance(holder, list):

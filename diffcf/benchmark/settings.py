@@ -44,7 +44,10 @@ def callback_arguments(settings: Mapping[str, Any], name: str) -> dict[str, Any]
     """``init_args`` of the callback whose class is called ``name``, to read or to change."""
     for callback in settings["trainer"]["callbacks"]:
         if isinstance(callback, dict) and _class_name(callback) == name:
-            callback["init_args"] = callback.get("init_args") or {}
+            arguments = callback.get("init_args")
+            callback["init_args"] = {} if arguments is None else arguments
+            if not isinstance(callback["init_args"], dict):
+                raise BenchmarkError(f"init_args of {name} are by name, not {arguments!r:.100}.")
             return callback["init_args"]
     raise BenchmarkError(f"The common part of the benchmark has no callback {name}: add it.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 from diffcf.graph import CausalGraph, GraphError
@@ -55,7 +54,7 @@ def _first(problems: Any) -> str | None:
 def _number(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "is no number"
-    return None if isfinite(value) and abs(value) < _LARGEST else "is not finite"
+    return None if abs(value) < _LARGEST else "is not finite, or far too large"
 
 
 def _count(value: Any) -> str | None:
