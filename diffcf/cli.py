@@ -73,7 +73,8 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             cli(None if args is None else arguments)
     except USER_ERRORS as error:
-        print(f"diffcf: {error}", file=sys.stderr)
+        # One line, whatever a file's name or a key in it holds.
+        print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     return 0
 

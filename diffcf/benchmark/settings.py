@@ -28,7 +28,7 @@ class BenchmarkError(ValueError):
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """The mapping in a YAML file; ``what`` it is, for the error."""
-    if not path.is_file():
+    if not _is_file(path):
         raise BenchmarkError(f"{what} should be in {path}, which does not exist: check the path.")
     try:
         # As LightningCLI reads it: 1e-3 is a number.
@@ -87,6 +87,13 @@ def replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, list):
         return [replaced(entry, old, new) for entry in value]
     return value
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
 
 
 def _class_name(described: Mapping[str, Any]) -> str:
