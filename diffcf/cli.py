@@ -21,6 +21,7 @@ from diffcf.evaluator.command import evaluator
 from diffcf.export import export
 from diffcf.fid_command import fid
 from diffcf.graph import GraphError
+from diffcf.graph_command import graph
 from diffcf.intervention import InterventionError
 from diffcf.lightning_cli import cli
 from diffcf.loading_speed import loading_speed
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "export": export,
     "faces": faces,
     "fid": fid,
+    "graph": graph,
     "loading-speed": loading_speed,
     "table": table,
     "tables": tables,

@@ -20,8 +20,8 @@ from diffcf.nscm import NSCM
 
 __all__ = ["EdgeCurve", "edge_curves", "prior_noise", "total_effect"]
 
-DRAWS = 2048
-POINTS = 33
+DRAWS = 1024
+POINTS, TRIED = 33, 5  # values of a continuous cause, for its curve and its effect
 BAND = (0.1, 0.5, 0.9)
 
 
@@ -35,6 +35,8 @@ class EdgeCurve:
         response: ``[P, 3]``, the effect's 10%, 50% and 90% quantile in [0, 1] units, where it is
             continuous; ``[P, levels]``, the probability of each level, where it is discrete.
         strength: see :func:`total_effect`.
+        greatest: the same between the two values of the cause that differ most in effect: an
+            effect that rises and falls again may end where it began.
         probability: of the edge, where the graph was learned; else None.
     """
 
@@ -43,6 +45,7 @@ class EdgeCurve:
     values: Tensor
     response: Tensor
     strength: float
+    greatest: float
     probability: float | None = None
 
 
@@ -70,7 +73,7 @@ def edge_curves(nscm: NSCM, draws: int = DRAWS, seed: int = 0) -> list[EdgeCurve
                     effect,
                     values.cpu(),
                     _response(nscm, graph, factors, noise, (cause, effect), values).cpu(),
-                    total_effect(nscm, factors, noise, cause, effect),
+                    *total_effect(nscm, factors, noise, cause, effect),
                     None
                     if learned is None
                     else float(learned[graph.column(effect), graph.column(cause)]),
@@ -80,7 +83,9 @@ def edge_curves(nscm: NSCM, draws: int = DRAWS, seed: int = 0) -> list[EdgeCurve
 
 
 @torch.no_grad()
-def total_effect(nscm: NSCM, factors: Tensor, noise: Tensor, cause: str, effect: str) -> float:
+def total_effect(
+    nscm: NSCM, factors: Tensor, noise: Tensor, cause: str, effect: str
+) -> tuple[float, float]:
     """Mean absolute change of ``effect``, in [0, 1] units, when ``cause`` is set from low to high.
 
     The noise is held, and what lies between cause and effect follows. A changed category counts as
@@ -92,18 +97,28 @@ def total_effect(nscm: NSCM, factors: Tensor, noise: Tensor, cause: str, effect:
         factors: ``[N, K]``, what it draws.
         noise: ``[N, E]`` of them.
         cause, effect: factor names.
+
+    Returns:
+        From low to high, and the greatest between any two of a few values.
     """
     graph = nscm.graph
     column, reached = graph.column(cause), graph.factors[graph.column(effect)]
     mask = torch.zeros_like(factors, dtype=torch.bool)
     mask[:, column] = True
-    ends = levels(graph.factors[column])
-    ends = ends if graph.factors[column].categories else ends[[0, -1]]
-    found = [
-        nscm.predict(factors, noise, torch.full_like(factors, float(value)), mask) for value in ends
-    ]
-    columns = [predicted[:, graph.column(effect)] for predicted in found]
-    return max(float(_change(reached, a, b).mean()) for a, b in combinations(columns, 2))
+    values = levels(graph.factors[column])
+    if graph.factors[column].kind == "continuous":
+        values = values[:: (POINTS - 1) // (TRIED - 1)]
+    answers = []
+    for value in values:
+        imposed = torch.full_like(factors, float(value))
+        answers.append(nscm.predict(factors, noise, imposed, mask)[:, graph.column(effect)])
+    changes = {
+        (a, b): float(_change(reached, answers[a], answers[b]).mean())
+        for a, b in combinations(range(len(answers)), 2)
+    }
+    greatest = max(changes.values())
+    ordered = not graph.factors[column].categories
+    return (changes[0, len(answers) - 1] if ordered else greatest), greatest
 
 
 def prior_noise(graph: CausalGraph, count: int, generator: Generator) -> Tensor:
@@ -138,13 +153,12 @@ def _response(
     middle = torch.where(
         graph.discrete.to(factors.device), factors.mode(0)[0], factors.median(0)[0]
     )
-    held = middle.repeat(len(factors), 1)
-    # All parents are set, so that the effect follows by its own mechanism alone.
-    mask = graph.adjacency[effect].to(factors.device).expand_as(factors)
+    held = middle.repeat(len(factors), 1).double()
     rows = []
     for value in values:
         held[:, cause] = value
-        answer = nscm.predict(factors, noise, held, mask)[:, effect]
+        # The effect's own mechanism alone: it is asked of nothing but its causes and its noise.
+        answer = nscm.equations.factor(held, noise.double(), nscm.adjacency, effect)
         rows.append(_summary(graph.factors[effect], answer))
     return torch.stack(rows)
 

@@ -58,7 +58,9 @@ def layered(names: Sequence[str], edges: Iterable[Edge]) -> DagLayout:
     depth = _depths(names, edges)
     chains = {edge: _chain(edge, depth) for edge in edges}
     layers: list[list[Node]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
-    for name in names:
+    joined = {name for edge in edges for name in edge}
+    # Nodes without edges go to the side, where they part no others.
+    for name in sorted(names, key=lambda name: name not in joined):
         layers[depth[name]].append((name,))
     for (cause, _), chain in chains.items():
         for step, node in enumerate(chain[1:-1], start=1):
@@ -75,7 +77,7 @@ def layered(names: Sequence[str], edges: Iterable[Edge]) -> DagLayout:
 def curve(points: Sequence[Point]) -> list[tuple[Point, Point, Point]]:
     """Cubic Bézier pieces ``(control, control, end)`` through ``points``, upright at each of them.
 
-    The pieces start at ``points[0]``: SVG's ``C`` and matplotlib's ``CURVE4`` take them as they are.
+    The pieces start at ``points[0]``; SVG's ``C`` and matplotlib's ``CURVE4`` take them as such.
     """
     pieces = []
     for (x0, y0), (x1, y1) in pairwise(points):
