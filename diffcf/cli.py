@@ -5,6 +5,7 @@ The first four are :mod:`diffcf.lightning_cli`; :data:`COMMANDS` are the others.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -45,9 +46,12 @@ USER_ERRORS = (
     GraphError,
     InterventionError,
     OutputError,
+    PermissionError,
     ProtocolError,
     ResultsError,
 )
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Of libraries that write on their own, such as loggers: the disk is full or read-only."""
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "bench": bench,
@@ -75,10 +79,18 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             cli(None if args is None else arguments)
     except USER_ERRORS as error:
-        # One line, whatever a file's name or a key in it holds.
-        print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2
+        return _told(error)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        return _told(error)
     return 0
+
+
+def _told(error: Exception) -> int:
+    # One line, whatever a file's name or a key in it holds.
+    print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ class WholeFile(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         with whole_file(Path(path)) as unfinished, unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # When the disk is full, torch complains that its archive cannot be closed.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
 
 class LastCheckpoint(ModelCheckpoint):
