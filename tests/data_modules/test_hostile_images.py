@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -151,3 +153,32 @@ def test_fid_refuses_what_decoding_refuses(tmp_path: Path) -> None:
     png(tmp_path / "bomb.png", 50_000)
     with pytest.raises(DataError, match=r"bomb\.png has far too many pixels: scale it down\.$"):
         next(iter(FolderImages(tmp_path, 4)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it is Linux that tells")
+@pytest.mark.parametrize("colour", [0, 6], ids=["grey", "rgba"])
+def test_the_largest_picture_takes_eight_bytes_a_pixel(tmp_path: Path, colour: int) -> None:
+    """16 bits a channel, nearly MAX_PIXELS, in less than a megabyte of file."""
+    side = 10_900
+    row, packed = bytes(1 + side * (2 if colour == 0 else 8)), zlib.compressobj(9)
+    body = b"".join([*(packed.compress(row) for _ in range(side)), packed.flush()])
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, colour, 0, 0, 0))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    assert path.stat().st_size < 2**20
+    code = f"""
+import pathlib, re
+from data_modules.decoding import ImageFormat, decode
+# Not getrusage: what it says of a child begins with the peak of its parent.
+status = pathlib.Path("/proc/self/status")
+peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
+before = peak()
+decode(pathlib.Path({str(path)!r}), ImageFormat(8), "row 2")
+print((peak() - before) * 1024)
+"""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    print(f"{int(told.stdout) / 2**20:.0f} MiB")
+    assert int(told.stdout) < 8 * side**2 + 64 * 2**20
