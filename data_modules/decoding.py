@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -9,14 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from data_modules.image_files import MAX_PIXELS, UnusableImage, opened
 from data_modules.tables import DataError
 
-__all__ = ["FORMATS", "ImageFormat", "decode", "decode_bytes"]
+__all__ = ["ImageFormat", "decode", "decode_bytes"]
 
-# Only these readers of Pillow: some others hand the file to outside programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-# A small file can unfold to gigabytes. The largest picture of a 100-megapixel camera passes.
-MAX_PIXELS = 120_000_000
+STRIP = 2**20  # pixels that are converted at a time
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -63,13 +62,12 @@ def decode(path: Path, form: ImageFormat, origin: str) -> np.ndarray:
 
     Raises:
         DataError: naming file and row, when it is no whole picture, has more than
-            :data:`MAX_PIXELS`, or is smaller than the crop.
+            :data:`~data_modules.image_files.MAX_PIXELS`, or is smaller than the crop.
     """
     try:
         return _decoded(path, form, MAX_PIXELS)
-    except _Unusable as error:
-        remedy = error.remedy or "replace it, or drop its row"
-        raise DataError(f"Image {path} ({origin}) {error.problem}: {remedy}.") from None
+    except UnusableImage as error:
+        raise DataError(f"Image {path} ({origin}) {error.problem}: {error.remedy}.") from None
 
 
 def decode_bytes(content: bytes, form: ImageFormat, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -88,59 +86,60 @@ def decode_bytes(content: bytes, form: ImageFormat, max_pixels: int = MAX_PIXELS
     """
     try:
         return _decoded(BytesIO(content), form, max_pixels)
-    except _Unusable as error:
-        raise DataError(
-            f"This file {error.problem}: {error.remedy or 'choose another one'}."
-        ) from None
-
-
-class _Unusable(Exception):
-    """What is wrong with a picture, and what helps where that is the same for any picture."""
-
-    def __init__(self, problem: str, remedy: str | None = None) -> None:
-        super().__init__(problem)
-        self.problem, self.remedy = problem, remedy
+    except UnusableImage as error:
+        raise DataError(f"This file {error.problem}: {error.remedy}.") from None
 
 
 def _decoded(source: Path | BytesIO, form: ImageFormat, max_pixels: int) -> np.ndarray:
-    try:
-        with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                size = f"{image.width} × {image.height}"
-                most = f"more than {max_pixels / 1e6:.3g} million"
-                raise _Unusable(f"has {size} pixels, {most}", "scale it down")
-            upright = _opaque(ImageOps.exif_transpose(image))
-    except _Unusable:
-        raise
-    except Image.DecompressionBombError:
-        raise _Unusable("has far too many pixels", "scale it down") from None
-    except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = f"it is none of {', '.join(FORMATS)}"
-        raise _Unusable(f"cannot be read ({reason})") from None
+    with opened(source, max_pixels=max_pixels) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = _opaque(image)
     side = form.crop or min(upright.size)
     if side > min(upright.size):
         size = f"{upright.width} × {upright.height}"
-        raise _Unusable(f"has {size} pixels, less than the crop of {side}", "lower crop")
+        raise UnusableImage(f"has {size} pixels, less than the crop of {side}", "lower crop")
     return _squared(upright, side, form)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
     """Modes "L" or "RGB", whatever the file has; what shows through is white."""
-    if image.mode.startswith("I"):  # 16 bits of grey
-        grey = np.asarray(image).astype(np.float64).clip(0, 65535)
-        return Image.fromarray((grey / 257).round().astype(np.uint8))
+    image.load()
+    if image.mode.startswith("I"):
+        return _in_strips(image, "L", _eight_bits)
     if image.mode in WITH_ALPHA or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+        return _in_strips(image, "RGB", _on_white)
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    # A copy either way, since the file is about to be closed; it takes the pixels along.
+    return image.convert(wanted)
+
+
+def _in_strips(
+    image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """``convert`` on some rows at a time: its working copies are several times the picture."""
+    whole = Image.new(mode, image.size)
+    rows = max(STRIP // image.width, 1)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        whole.paste(convert(image.crop((0, top, image.width, bottom))), (0, top))
+    return whole
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16 bits of grey."""
+    grey = np.asarray(image).astype(np.float64).clip(0, 65535)
+    return Image.fromarray((grey / 257).round().astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _squared(image: Image.Image, side: int, form: ImageFormat) -> np.ndarray:
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
+    if image.size != (side, side):
+        image = image.crop((left, top, left + side, top + side))
     if side != form.size:
         # Pillow widens the filter when it shrinks. Bilinear never overshoots, so flat colours stay.
         image = image.resize((form.size, form.size), Image.Resampling.BILINEAR)

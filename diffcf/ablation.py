@@ -23,7 +23,7 @@ from diffcf.counterfactual_module import CounterfactualModule, load_method
 from diffcf.evaluation import CounterfactualEvaluation
 from diffcf.intervention import Intervention
 from diffcf.protocol import Protocol
-from diffcf.report import describe, device_name, versions, write_json
+from diffcf.report import describe, device_name, versions, write_json, write_text
 from diffcf.tables import markdown
 
 __all__ = ["ablate", "measure"]
@@ -81,7 +81,7 @@ def ablate(args: Sequence[str]) -> None:
     }
     write_json(record, built.out / "ablation.json")
     text = as_markdown(rows)
-    (built.out / "ablation.md").write_text(text, encoding="utf-8")
+    write_text(text, built.out / "ablation.md")
     print(text)
 
 

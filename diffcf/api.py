@@ -23,7 +23,7 @@ from diffcf.counterfactual_module import CounterfactualModule, method_of
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Do, Intervention, InterventionError
 from diffcf.method import World, check_image, predict_in_turn
-from diffcf.sampling_spec import SAMPLING_KEY, sampling_from_spec
+from diffcf.sampling_spec import SAMPLING_KEY, sampling_of
 from diffcf.weights_file import read_weights
 
 __all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped", "weights_path"]
@@ -201,7 +201,7 @@ def load(
     else:
         checkpoint = read_checkpoint(path, device)
         module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
-        told = UNKNOWN if spec is None else sampling_from_spec(spec)
+        told = UNKNOWN if spec is None else sampling_of(spec, path)
     return Model(module, sampling or told)
 
 

@@ -8,9 +8,7 @@ interventions in turn), ``sheet.png`` with factual, counterfactual and differenc
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data_modules.decoding import FORMATS, ImageFormat, decode
+from data_modules.decoding import ImageFormat, decode
 from data_modules.tables import DataError
 from diffcf.api import Answer, Model, Units, load
 from diffcf.do_grammar import parse_do, parse_sweep
@@ -32,10 +30,12 @@ from diffcf.guidance import (
     NoGuidance,
     VarianceBalancedGuidance,
 )
+from diffcf.image_list import image_files
 from diffcf.intervention import InterventionError
 from diffcf.report import write_json
+from diffcf.whole_file import whole_folder
 
-__all__ = ["counterfactual", "image_files", "image_form"]
+__all__ = ["counterfactual", "image_form"]
 
 RULES: dict[str, type[Guidance]] = {
     "none": NoGuidance,
@@ -43,8 +43,9 @@ RULES: dict[str, type[Guidance]] = {
     "variance_balanced": VarianceBalancedGuidance,
     "gauss_newton": GaussNewtonGuidance,
 }
-SHEET = 12
-"""Images on a sheet."""
+SHEET, ROWS = "sheet", 12
+"""Name of the picture of all, and how many it shows."""
+RECORD = "factors.json"
 
 
 def counterfactual(args: Sequence[str]) -> None:
@@ -53,19 +54,22 @@ def counterfactual(args: Sequence[str]) -> None:
     model = _model(parsed)
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
-    files = image_files(parsed.images)
-    if parsed.out.exists() and not parsed.overwrite:
-        raise FileExistsError(f"{parsed.out} exists: name another folder, or --overwrite true.")
-    unfinished = parsed.out.with_name(parsed.out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
+    _check_out(parsed.out, parsed.overwrite)
+    with whole_folder(parsed.out) as unfinished:
+        _write(model, files, parsed, unfinished)
+    print(f"{len(files)} images answered: {parsed.out}")
+
+
+def _write(model: Model, files: Mapping[str, Path], parsed: Any, out: Path) -> None:
+    """Pictures and ``factors.json``."""
     rows: dict[str, Any] = {}
     answer = _sweep if parsed.sweep else _answer
     form, names = image_form(model, parsed.size), list(files)
     for start in range(0, len(files), parsed.batch_size):
         some = names[start : start + parsed.batch_size]
         images = torch.stack([_image(files[name], form) for name in some])
-        rows |= answer(model, some, images, parsed, unfinished)
+        rows |= answer(model, some, images, parsed, out)
     record = {
         "weights": str(parsed.weights),
         "units": parsed.units,
@@ -75,10 +79,17 @@ def counterfactual(args: Sequence[str]) -> None:
         "sweep": parsed.sweep,
         "images": rows,
     }
-    write_json(record, unfinished / "factors.json")
-    shutil.rmtree(parsed.out, ignore_errors=True)
-    os.replace(unfinished, parsed.out)
-    print(f"{len(files)} images answered: {parsed.out}")
+    write_json(record, out / RECORD)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """FileExistsError unless ``out`` may be written: only answers of ours are ever replaced."""
+    if out.is_symlink() or (out.exists() and not overwrite):
+        raise FileExistsError(f"{out} exists: name another folder, or --overwrite true.")
+    if out.exists() and not (out / RECORD).is_file():
+        raise FileExistsError(
+            f"{out} holds something else than answers (no {RECORD}): name another folder."
+        )
 
 
 def _parser() -> ArgumentParser:
@@ -114,32 +125,6 @@ def _model(parsed: Any) -> Model:
     return Model(model.module, sampling)
 
 
-def image_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """Image files, and those in folders, by the name that their answers get.
-
-    Raises:
-        FileExistsError: when two have the same name.
-        FileNotFoundError: when one does not exist, or there are none.
-    """
-    endings = {f".{form.lower()}" for form in FORMATS} | {".jpg"}
-    found: dict[str, Path] = {}
-    for path in paths:
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        for file in inside:
-            if path.is_dir() and file.suffix.lower() not in endings:
-                continue
-            if file.stem in found:
-                raise FileExistsError(
-                    f"{file} and {found[file.stem]} would share an answer's name."
-                )
-            if not file.is_file():
-                raise FileNotFoundError(f"Image {file} does not exist: check the path.")
-            found[file.stem] = file
-    if not found:
-        raise FileNotFoundError(f"There are no images in {', '.join(map(str, paths))}.")
-    return found
-
-
 def image_form(model: Model, size: int | None) -> ImageFormat:
     """What image files become for a model; ``size`` where it is not as in training.
 
@@ -170,8 +155,8 @@ def _answer(
             save_image(image, out / f"{name}{suffix}.png")
     columns = {"factual": images, **{_title(dos[k]): a.image.cpu() for k, a in enumerate(answers)}}
     columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
-    if not (out / "sheet.png").exists():
-        save_figure(_sheet(names, columns), out / "sheet.png")
+    if not (out / f"{SHEET}.png").exists():
+        save_figure(_sheet(names, columns), out / f"{SHEET}.png")
     return dict(zip(names, _rows(model, answers, parsed.units), strict=True))
 
 
@@ -213,14 +198,16 @@ def _title(do: Any) -> str:
 
 def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
     """A row per image."""
-    lines = min(len(names), SHEET)
+    lines = min(len(names), ROWS)
     size = (1.3 * len(columns), 1.3 * lines + 0.3)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(lines, len(columns), squeeze=False)
     for (line, row), name in zip(enumerate(grid), names, strict=False):
-        row[0].set_ylabel(name, fontsize=6)
+        # A file may be called anything, and dollars would start a formula.
+        shown = name.encode("utf-8", "replace").decode()
+        row[0].set_ylabel(shown, fontsize=6, parse_math=False)
         for axis, (title, images) in zip(row, columns.items(), strict=True):
             show(axis, images[line])
             if line == 0:
-                axis.set_title(title, fontsize=6)
+                axis.set_title(title, fontsize=6, parse_math=False)
     return figure

@@ -7,21 +7,32 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from diffcf.allocation import AllocationLimit
+from diffcf.archive import CheckpointError, check_archive
 from diffcf.report import device_name
 
-__all__ = ["SPEC_KEY", "CheckpointError", "TrainingRecord", "read_checkpoint", "spec_of"]
+__all__ = [
+    "SPEC_KEY",
+    "CheckpointError",
+    "TrainingRecord",
+    "building",
+    "one_line",
+    "read_checkpoint",
+    "spec_of",
+]
 
 SPEC_KEY = "diffcf"
 """Where a checkpoint keeps its description."""
 
-
-class CheckpointError(ValueError):
-    """The checkpoint is missing, unreadable, not one of ours, or belongs to another graph."""
+ROOM = 256 * 2**20
+LONGEST = 500
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -33,19 +44,52 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check the path.")
+    check_archive(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file it cannot read
-        raise CheckpointError(f"Checkpoint {path} cannot be read: {error}") from error
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {one_line(error)}") from error
     spec_of(checkpoint, str(path))
     return checkpoint
 
 
 def spec_of(checkpoint: Any, name: str = "This checkpoint") -> dict[str, Any]:
     """``{"graph", "networks", "training"}`` of a loaded checkpoint, or CheckpointError."""
-    if not isinstance(checkpoint, dict) or SPEC_KEY not in checkpoint:
+    spec = checkpoint.get(SPEC_KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(spec, dict):
         raise CheckpointError(f"{name} was not written by diffcf: it describes no networks.")
-    return checkpoint[SPEC_KEY]
+    return spec
+
+
+@contextmanager
+def building(path: str | Path, what: str, tensors: Mapping[str, Any]) -> Iterator[None]:
+    """Build what a file describes, within the memory that its own weights call for.
+
+    Args:
+        path: the file, for messages.
+        what: it describes, likewise.
+        tensors: the file's weights.
+
+    Raises:
+        CheckpointError: for whatever goes wrong in the block.
+    """
+    weights = sum(value.nbytes for value in tensors.values() if isinstance(value, torch.Tensor))
+    try:
+        # Half precision is doubled on reading; the rest is for what is not kept in a file.
+        with AllocationLimit(4 * weights + ROOM):
+            yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # a description can be wrong in every way there is
+        raise CheckpointError(
+            f"{path} describes {what} that cannot be made: {one_line(error)}"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The beginning of an error's text, or its kind, for use inside a sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 class TrainingRecord:

@@ -5,6 +5,7 @@ The first four are :mod:`diffcf.lightning_cli`; :data:`COMMANDS` are the others.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,7 @@ from diffcf.evaluator.command import evaluator
 from diffcf.export import export
 from diffcf.fid_command import fid
 from diffcf.graph import GraphError
+from diffcf.graph_command import graph
 from diffcf.intervention import InterventionError
 from diffcf.lightning_cli import cli
 from diffcf.loading_speed import loading_speed
@@ -31,6 +33,7 @@ from diffcf.ship import weights
 from diffcf.tables import ResultsError, table
 from diffcf.tables.command import tables
 from diffcf.tracking import TrackingError
+from diffcf.whole_file import OutputError
 
 __all__ = ["cli", "main"]
 
@@ -45,10 +48,14 @@ USER_ERRORS = (
     FloatingPointError,
     GraphError,
     InterventionError,
+    OutputError,
+    PermissionError,
     ProtocolError,
     ResultsError,
     TrackingError,
 )
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Of libraries that write on their own, such as loggers: the disk is full or read-only."""
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ablate": ablate,
     "app": app,
@@ -60,6 +67,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "export": export,
     "faces": faces,
     "fid": fid,
+    "graph": graph,
     "loading-speed": loading_speed,
     "table": table,
     "tables": tables,
@@ -76,9 +84,18 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             cli(None if args is None else arguments)
     except USER_ERRORS as error:
-        print(f"diffcf: {error}", file=sys.stderr)
-        return 2
+        return _told(error)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        return _told(error)
     return 0
+
+
+def _told(error: Exception) -> int:
+    # One line, whatever a file's name or a key in it holds.
+    print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from diffcf.checkpoints import (
     SPEC_KEY,
     CheckpointError,
     TrainingRecord,
+    building,
     read_checkpoint,
     spec_of,
 )
@@ -34,6 +35,8 @@ from diffcf.report import run_config
 from diffcf.schedule import check_share, warm_cosine
 
 __all__ = ["CounterfactualModule", "load_method"]
+
+LARGEST = 8192  # side of an image, in pixels
 
 
 class CounterfactualModule(LightningModule, ABC):
@@ -240,27 +243,42 @@ def method_of(
     checkpoint: Mapping[str, Any], path: str | Path, map_location: str | torch.device = "cpu"
 ) -> CounterfactualModule:
     """The trained method of a checkpoint that was read already; ``path`` is for messages."""
-    model = method_from_spec(spec_of(checkpoint), path)
-    model.load_state_dict(checkpoint["state_dict"])
+    weights = checkpoint.get("state_dict")
+    model = method_from_spec(spec_of(checkpoint, str(path)), path, weights)
     return model.to(map_location).eval()
 
 
-def method_from_spec(spec: Mapping[str, Any], path: str | Path) -> CounterfactualModule:
-    """The untrained method that a file's description names; ``path`` is for messages.
+def method_from_spec(spec: Mapping[str, Any], path: str | Path, weights: Any) -> Any:
+    """The method (:class:`CounterfactualModule`) that a file's description names.
+
+    Args:
+        spec: the description.
+        path: the file, for messages.
+        weights: by name, as the file holds them.
 
     Raises:
-        CheckpointError: when there is no such method, or it does not take this description.
+        CheckpointError: when there is no such method, it does not take this description, asks for
+            far more memory than its weights take, or has other weights.
     """
-    method = _method_class(spec.get("method", "diffcf.module.DiffusionCounterfactuals"), path)
-    try:
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{path} holds no weights.")
+    method = _method_class(str(spec.get("method", "diffcf.module.DiffusionCounterfactuals")), path)
+    with building(path, "a method", weights):
         model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} describes a method that cannot be made: {error}") from None
-    model.training_record = TrainingRecord(spec.get("training"))
-    shape = spec.get("image")
-    model.image_shape = None if shape is None else tuple(shape)
-    model.data_spec = spec.get("data")
+        model.training_record = TrainingRecord(spec.get("training"))
+        model.image_shape = _image_shape(spec.get("image"))
+        model.data_spec = spec.get("data")
+        model.load_state_dict(weights)
     return model
+
+
+def _image_shape(described: Any) -> tuple[int, ...] | None:
+    if described is None:
+        return None
+    shape = tuple(described)
+    if len(shape) != 3 or not all(type(n) is int and 1 <= n <= LARGEST for n in shape):
+        raise ValueError(f"images are of [C, H, W], up to {LARGEST} each, not {described!r:.100}")
+    return shape
 
 
 def _method_class(name: str, path: str | Path) -> Any:

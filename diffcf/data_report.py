@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from diffcf.figures import save_figure, show
 from diffcf.graph import CausalGraph, Factor, GraphError
+from diffcf.yaml_file import YamlError, load_yaml
 
 __all__ = ["contact_sheet", "data", "load_data", "make_data"]
 
@@ -54,9 +54,9 @@ def load_data(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"Config {path} does not exist: name the YAML of a dataset.")
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GraphError(f"Config {path} is not valid YAML: {error}") from None
+        spec = load_yaml(path)
+    except YamlError as error:
+        raise GraphError(f"Config {path} is not valid YAML: {error}.") from None
     spec = spec.get("data", spec) if isinstance(spec, dict) else spec
     return make_data(spec, f"Config {path}")
 
@@ -147,7 +147,7 @@ def contact_sheet(module: Any) -> Figure:
         for axis, image, place in zip(row, images, places.tolist(), strict=False):
             show(axis, image)
             value = float(factors[place, module.graph.column(factor.name)])
-            axis.set_xlabel(factor.text(value), fontsize=6)
+            axis.set_xlabel(factor.text(value), fontsize=6, parse_math=False)
         row[0].set_ylabel(factor.name, fontsize=7)
     return figure
 

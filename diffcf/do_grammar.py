@@ -54,8 +54,9 @@ def parse_sweep(text: str, graph: CausalGraph) -> tuple[str, list[float] | list[
     first, last, count = (_number(part, text) for part in parts)
     if count != int(count) or not 2 <= count <= LONGEST:
         raise InterventionError(f"'{text}' takes 2 to {LONGEST} steps, not {parts[2]}.")
-    step = (last - first) / (int(count) - 1)
-    return name, [first + step * k for k in range(int(count))]
+    # Weighted ends, since the difference of two large numbers may not be a number.
+    parts_of_way = (k / (int(count) - 1) for k in range(int(count)))
+    return name, [first * (1 - part) + last * part for part in parts_of_way]
 
 
 def _split(text: str) -> tuple[str, str]:

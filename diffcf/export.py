@@ -8,8 +8,6 @@ of what your own data should look like.
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +21,7 @@ from rich.progress import track
 from diffcf.data_report import load_data
 from diffcf.factor import Factor
 from diffcf.figures import save_image
+from diffcf.whole_file import whole_folder
 
 __all__ = ["export"]
 
@@ -46,11 +45,9 @@ def export(args: Sequence[str]) -> None:
         raise FileExistsError(f"{out} exists already: remove it, or name another folder.")
     module.prepare_data()
     module.setup()
-    unfinished = out.with_name(out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / "images").mkdir(parents=True)
-    count = _write(module, unfinished, config.splits, config.images)
-    os.replace(unfinished, out)
+    with whole_folder(out) as unfinished:
+        (unfinished / "images").mkdir()
+        count = _write(module, unfinished, config.splits, config.images)
     print(f"{count} images, factors.csv and graph.yaml are in {out}")
 
 

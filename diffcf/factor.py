@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["KINDS", "Factor", "GraphError", "factor_from_spec", "factor_to_spec"]
 
 KINDS = ("continuous", "binary", "categorical")
+LONGEST_NAME = 100
+MOST_CATEGORIES = 1000
 
 
 class GraphError(ValueError):
@@ -35,24 +39,36 @@ class Factor:
         if self.kind == "categorical" and len(self.categories) > 1:
             object.__setattr__(self, "low", 0.0)
             object.__setattr__(self, "high", float(len(self.categories) - 1))
-        if not isinstance(self.name, str) or not self.name.isidentifier():
+        named = isinstance(self.name, str) and self.name.isidentifier()
+        if not named or len(self.name) > LONGEST_NAME:
             raise GraphError(
-                f"Factor name {self.name!r} is not usable: take letters, digits and '_'."
+                f"Factor name {self.name!r:.100} is not usable: take letters, digits and '_', "
+                f"{LONGEST_NAME} at most."
             )
         if self.kind not in KINDS:
             raise GraphError(
-                f"Factor '{self.name}' has kind {self.kind!r}: use one of {', '.join(KINDS)}."
+                f"Factor '{self.name}' has kind {self.kind!r:.100}: use one of {', '.join(KINDS)}."
             )
-        if not self.low < self.high:
-            raise GraphError(
-                f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
-                "its low end must be below its high end."
-            )
+        self._check_range()
         if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
             raise GraphError(
                 f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
             )
         self._check_categories()
+
+    def _check_range(self) -> None:
+        if not self.low < self.high:
+            raise GraphError(
+                f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
+                "its low end must be below its high end."
+            )
+        # As tensors hold them, of single precision.
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float64).float().tolist()
+        if not isfinite(high - low) or not low < high or not isfinite(2 * (high - low)):
+            raise GraphError(
+                f"Factor '{self.name}' has the range [{self.low}, {self.high}], which single "
+                "precision cannot hold: take other units."
+            )
 
     def _check_categories(self) -> None:
         if self.kind != "categorical":
@@ -101,15 +117,22 @@ def factor_to_spec(factor: Factor) -> dict[str, Any]:
 def factor_from_spec(name: str, spec: Mapping[str, Any]) -> Factor:
     if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
         raise GraphError(
-            f"Factor '{name}' takes only 'kind', 'range' and 'categories', got {spec!r}."
+            f"Factor {name!r:.100} takes only 'kind', 'range' and 'categories', got {spec!r:.200}."
         )
-    categories = spec.get("categories") or []
-    if not isinstance(categories, Sequence) or isinstance(categories, str):
-        raise GraphError(f"Factor '{name}' needs a list of categories, got {categories!r}.")
+    categories = [] if spec.get("categories") is None else spec["categories"]
+    if not isinstance(categories, list | tuple) or len(categories) > MOST_CATEGORIES:
+        raise GraphError(
+            f"Factor {name!r:.100} needs a list of categories, {MOST_CATEGORIES} at most, "
+            f"got {categories!r:.100}."
+        )
     kind = spec.get("kind", "categorical" if categories else "continuous")
     bounds = spec.get("range", [0.0, 1.0])
     try:
+        if not isinstance(bounds, list | tuple):
+            raise TypeError
         low, high = (float(value) for value in bounds)
-    except (TypeError, ValueError):
-        raise GraphError(f"Factor '{name}' needs a range [low, high], got {bounds!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise GraphError(
+            f"Factor {name!r:.100} needs a range [low, high], got {bounds!r:.100}."
+        ) from None
     return Factor(name, kind, low, high, tuple(str(c) for c in categories))

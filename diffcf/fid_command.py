@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from data_modules.image_files import UnusableImage, opened
 from data_modules.tables import DataError
 from diffcf.fid import CACHE, bias_note, real_statistics
 from diffcf.metrics.frechet import GenerationQuality
@@ -100,8 +100,8 @@ class FolderImages:
 
 def _read(file: Path) -> Tensor:
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with opened(file, FORMATS) as image:
             pixels = np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
-        raise DataError(f"Image {file} cannot be read ({error}): replace or remove it.") from None
+    except UnusableImage as error:
+        raise DataError(f"Image {file} {error}.") from None
     return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from diffcf.factor import KINDS, Factor, GraphError, factor_from_spec, factor_to_spec
+from diffcf.yaml_file import YamlError, load_yaml
 
 __all__ = ["KINDS", "CausalGraph", "Factor", "GraphError"]
+
+MOST = 500  # factors: masks of edges take the square of it
 
 
 class CausalGraph:
@@ -39,8 +41,11 @@ class CausalGraph:
         self.names = tuple(f.name for f in self.factors)
         self._column = {name: k for k, name in enumerate(self.names)}
         self._check_names()
-        self._parents = {n: tuple(c for c, e in self.edges if e == n) for n in self.names}
-        self._children = {n: tuple(e for c, e in self.edges if c == n) for n in self.names}
+        self._parents: dict[str, tuple[str, ...]] = dict.fromkeys(self.names, ())
+        self._children = dict(self._parents)
+        for cause, effect in self.edges:
+            self._parents[effect] += (cause,)
+            self._children[cause] += (effect,)
         try:
             self.order = tuple(TopologicalSorter(self._parents).static_order())
         except CycleError as error:
@@ -50,20 +55,24 @@ class CausalGraph:
     def _check_names(self) -> None:
         if not self.factors:
             raise GraphError("The graph has no factors: name at least one.")
-        for name in self.names:
-            if self.names.count(name) > 1:
-                raise GraphError(f"Factor '{name}' is declared twice: give each its own name.")
+        if len(self.factors) > MOST:
+            raise GraphError(f"The graph has {len(self.factors)} factors: {MOST} are the most.")
+        if len(self._column) < len(self.names):
+            name = next(n for k, n in enumerate(self.names) if self._column[n] != k)
+            raise GraphError(f"Factor '{name}' is declared twice: give each its own name.")
+        seen: set[tuple[str, str]] = set()
         for cause, effect in self.edges:
             for name in (cause, effect):
                 if name not in self._column:
                     raise GraphError(
-                        f"Edge {cause} → {effect} names the unknown factor '{name}': "
-                        f"the factors are {', '.join(self.names)}."
+                        f"Edge {cause:.100} → {effect:.100} names the unknown factor "
+                        f"'{name:.100}': the factors are {', '.join(self.names)}."
                     )
             if cause == effect:
                 raise GraphError(f"Factor '{cause}' cannot cause itself: remove that edge.")
-            if self.edges.count((cause, effect)) > 1:
+            if (cause, effect) in seen:
                 raise GraphError(f"Edge {cause} → {effect} is declared twice: keep one.")
+            seen.add((cause, effect))
 
     # --- structure ---
 
@@ -223,13 +232,15 @@ class CausalGraph:
         """
         if not isinstance(spec, Mapping) or not isinstance(spec.get("factors"), Mapping):
             raise GraphError("A graph needs a mapping 'factors' of name to {kind, range}.")
-        unknown = set(spec) - {"factors", "edges"}
+        unknown = sorted(map(str, set(spec) - {"factors", "edges"}))
         if unknown:
-            raise GraphError(f"Unknown graph key '{min(unknown)}': use 'factors' and 'edges'.")
-        factors = [factor_from_spec(n, s or {}) for n, s in spec["factors"].items()]
-        edges = spec.get("edges") or []
-        if not isinstance(edges, Sequence) or any(
-            not isinstance(e, Sequence) or isinstance(e, str) or len(e) != 2 for e in edges
+            raise GraphError(f"Unknown graph key {unknown[0]!r:.100}: use 'factors' and 'edges'.")
+        described = spec["factors"].items()
+        factors = [factor_from_spec(n, {} if s is None else s) for n, s in described]
+        edges = spec.get("edges")
+        edges = [] if edges is None else edges
+        if not isinstance(edges, list | tuple) or any(
+            not isinstance(e, list | tuple) or len(e) != 2 for e in edges
         ):
             raise GraphError("Graph 'edges' must be a list of pairs [cause, effect].")
         return cls(factors, edges)
@@ -241,7 +252,6 @@ class CausalGraph:
         if not path.is_file():
             raise GraphError(f"Graph file {path} does not exist: check the path.")
         try:
-            spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise GraphError(f"Graph file {path} is not valid YAML: {error}") from None
-        return cls.from_dict(spec)
+            return cls.from_dict(load_yaml(path))
+        except YamlError as error:
+            raise GraphError(f"Graph file {path} is not valid YAML: {error}.") from None

@@ -5,10 +5,13 @@ The graph is handed to the model, so that it is stated once.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from diffcf.callbacks import WandbRecorder
+from diffcf.checkpoints import CheckpointError, read_checkpoint
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 from diffcf.tracking import settle, start_runs
@@ -27,6 +30,22 @@ class DiffcfCLI(LightningCLI):
             apply_on="instantiate",
         )
         parser.add_lightning_class_args(WandbRecorder, "wandb")
+
+    def _parse_ckpt_path(self) -> None:
+        """Refuse what is no checkpoint of ours in one sentence.
+
+        Lightning's own would take hyper-parameters, class names among them, from the checkpoint
+        over what the config says; ours describes itself elsewhere and decides nothing here.
+        """
+        named = self.config.get("subcommand") and self.config[self.config.subcommand]
+        path = named.get("ckpt_path") if named else None
+        if path and Path(path).is_file():
+            checkpoint = read_checkpoint(path)
+            if "pytorch-lightning_version" not in checkpoint:
+                raise CheckpointError(
+                    f"{path} holds no state of a training: name a checkpoint that `diffcf fit` "
+                    "wrote."
+                )
 
     def before_instantiate_classes(self) -> None:
         settle(self.config if self.subcommand is None else self.config[self.subcommand])

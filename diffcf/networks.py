@@ -50,12 +50,14 @@ def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
     Raises:
         ValueError: when the class cannot be found, is no network or does not take these arguments.
     """
-    path = str(spec.get("class_path", ""))
+    path, arguments = str(spec.get("class_path", "")), spec.get("init_args", {})
+    if not isinstance(arguments, dict):
+        raise ValueError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
     try:
         network_class = class_at(path, nn.Module)
     except ValueError as error:
         raise ValueError(f"Network class {error}: name a network class.") from None
     try:
-        return network_class(graph, **spec.get("init_args", {}))
+        return network_class(graph, **arguments)
     except TypeError as error:
         raise ValueError(f"Network '{path}' does not take these arguments: {error}.") from None

@@ -80,11 +80,16 @@ class Protocol:
     def __post_init__(self) -> None:
         counts = ("steps", "sequence_images", "cycles", "cycle_images", "reverse_images")
         for name in (*counts, "fid_images", "resamples"):
-            if getattr(self, name) < 0:
-                raise ProtocolError(f"{name} of a protocol must not be negative.")
-        if self.images is not None and self.images < 1:
+            if not _whole(getattr(self, name)) or getattr(self, name) < 0:
+                raise ProtocolError(
+                    f"{name} of a protocol must be a whole number and must not be negative, not "
+                    f"{getattr(self, name)!r:.100}."
+                )
+        if not _whole(self.seed):
+            raise ProtocolError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
+        if self.images is not None and (not _whole(self.images) or self.images < 1):
             raise ProtocolError("images of a protocol must be at least 1; leave it out for all.")
-        if not 0 <= self.min_change < 0.5:
+        if not isinstance(self.min_change, int | float) or not 0 <= self.min_change < 0.5:
             raise ProtocolError(
                 f"min_change must lie in [0, 0.5), not {self.min_change}: a value farther than "
                 "half the range from the factual one need not exist."
@@ -99,6 +104,11 @@ class Protocol:
         for name in self.factors:
             graph.column(name)
         return tuple(name for name in graph.names if name in self.factors)
+
+
+def _whole(value: object) -> bool:
+    # A YAML file may leave any value null, whatever its type is said to be.
+    return type(value) is int
 
 
 class InterventionPlan:

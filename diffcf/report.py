@@ -19,6 +19,7 @@ from rich.table import Table
 
 from diffcf.counterfactual import Sampling
 from diffcf.tables import table_rows
+from diffcf.whole_file import whole_file
 
 __all__ = [
     "device_name",
@@ -61,10 +62,8 @@ def write_json(record: Mapping[str, Any], path: Path) -> None:
 
 def write_text(text: str, path: Path) -> None:
     """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def provenance(

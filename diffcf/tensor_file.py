@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffcf.checkpoints import SPEC_KEY, CheckpointError
+from diffcf.whole_file import whole_file
 
 __all__ = ["read_tensors", "write_tensors"]
 
@@ -20,10 +20,8 @@ __all__ = ["read_tensors", "write_tensors"]
 def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
     """Write whole or not at all; ``about`` is anything that JSON holds."""
     held = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(save(held, {SPEC_KEY: json.dumps(about)}))
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(save(held, {SPEC_KEY: json.dumps(about)}))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -48,7 +46,7 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
         ) from None
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict):
         raise CheckpointError(f"{path} holds no {what} of diffcf: it describes none.")

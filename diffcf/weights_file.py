@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 
-from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule, method_from_spec
-from diffcf.sampling_spec import sampling_from_spec, sampling_to_spec
+from diffcf.sampling_spec import sampling_of, sampling_to_spec
 from diffcf.tensor_file import read_tensors, write_tensors
 
 __all__ = ["read_weights", "write_weights"]
@@ -44,11 +43,6 @@ def read_weights(
         CheckpointError: when the file is no weights file of ours.
     """
     tensors, record = read_tensors(path, "weights")
-    model = method_from_spec(record, path)
     state = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
-    try:
-        model.load_state_dict(state)
-        sampling = sampling_from_spec(record[_SAMPLING])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} contradicts itself: {error}") from None
-    return model.to(device).eval(), sampling
+    model = method_from_spec(record, path, state)
+    return model.to(device).eval(), sampling_of(record.get(_SAMPLING), path)

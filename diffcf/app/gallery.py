@@ -13,7 +13,7 @@ from torch import Tensor
 from data_modules.decoding import ImageFormat, decode, decode_bytes
 from data_modules.scenes.base import Scene
 from data_modules.tables import DataError
-from diffcf.ask import image_files
+from diffcf.image_list import image_files
 from diffcf.truth import Truth
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Subject", "from_data", "from_folder", "uploaded"]

@@ -10,7 +10,8 @@ from functools import partial
 from nicegui import ui
 from nicegui.events import UploadEventArguments
 
-from data_modules.decoding import FORMATS, ImageFormat
+from data_modules.decoding import ImageFormat
+from data_modules.image_files import FORMATS
 from diffcf.api import Model
 from diffcf.app.drawer import Drawer, Workshop
 from diffcf.app.gallery import MAX_BYTES, Subject, uploaded

@@ -75,8 +75,8 @@ class Method:
         parts = read_yaml(path, f"Method {name}")
         if unknown := set(parts) - {"model", "sampling", "search", "title"}:
             raise BenchmarkError(
-                f"{path} has {', '.join(sorted(unknown))}: a method has model, sampling, search "
-                "and title only."
+                f"{path} has {', '.join(sorted(map(str, unknown)))}: a method has model, sampling, "
+                "search and title only."
             )
         model = parts.get("model")
         if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
@@ -152,8 +152,11 @@ class Grid:
         if set(parts) != _GRID:
             raise BenchmarkError(f"{path} needs {', '.join(sorted(_GRID))} and nothing else.")
         seeds, methods = parts["seeds"], parts["methods"]
-        if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-            raise BenchmarkError(f"seeds of {path} is a list of whole numbers, not {seeds}.")
+        known = isinstance(seeds, list) and seeds
+        if not known or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
+            raise BenchmarkError(
+                f"seeds of {path} is a list of whole numbers below 2³², not {seeds!r:.200}."
+            )
         if not isinstance(methods, dict) or not methods:
             raise BenchmarkError(f"methods of {path} is a mapping of names to files.")
         for name in (parts["dataset"], *methods):
@@ -192,13 +195,19 @@ class Grid:
         if sampling is not None:
             callback_arguments(settings, "CounterfactualCallback")["sampling"] = sampling
         # Plain JSON, so that it equals what a results file gives back.
-        return json.loads(json.dumps(settings))
+        try:
+            return json.loads(json.dumps(settings))
+        except (TypeError, ValueError) as error:  # a date, or a number of thousands of digits
+            raise BenchmarkError(
+                f"The settings of {method.name} are numbers, texts, lists and mappings: {error}."
+            ) from None
 
 
 def _common(path: Path) -> dict[str, Any]:
     """The part that all methods share, with its protocol read in."""
     common = read_yaml(path, "The common part")
-    callbacks = (common.get("trainer") or {}).get("callbacks")
+    trainer = common.get("trainer")
+    callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
     if "data" not in common or "model" in common or not isinstance(callbacks, list):
         raise BenchmarkError(f"{path} is a LightningCLI config with data, trainer and no model.")
     for name in _NEEDED:

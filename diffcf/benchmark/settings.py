@@ -7,8 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import get_loader
+
+from diffcf.yaml_file import YamlError, load_yaml
 
 __all__ = [
     "BenchmarkError",
@@ -27,14 +28,13 @@ class BenchmarkError(ValueError):
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """The mapping in a YAML file; ``what`` it is, for the error."""
-    if not path.is_file():
+    if not _is_file(path):
         raise BenchmarkError(f"{what} should be in {path}, which does not exist: check the path.")
     try:
         # As LightningCLI reads it: 1e-3 is a number.
-        content = get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise BenchmarkError(f"{path} is not YAML: {reason}.") from None
+        content = load_yaml(path, get_loader("yaml"))
+    except YamlError as error:
+        raise BenchmarkError(f"{path} is not YAML: {error}.") from None
     if not isinstance(content, dict):
         raise BenchmarkError(f"{path} is not a YAML mapping.")
     return content
@@ -44,7 +44,10 @@ def callback_arguments(settings: Mapping[str, Any], name: str) -> dict[str, Any]
     """``init_args`` of the callback whose class is called ``name``, to read or to change."""
     for callback in settings["trainer"]["callbacks"]:
         if isinstance(callback, dict) and _class_name(callback) == name:
-            callback["init_args"] = callback.get("init_args") or {}
+            arguments = callback.get("init_args")
+            callback["init_args"] = {} if arguments is None else arguments
+            if not isinstance(callback["init_args"], dict):
+                raise BenchmarkError(f"init_args of {name} are by name, not {arguments!r:.100}.")
             return callback["init_args"]
     raise BenchmarkError(f"The common part of the benchmark has no callback {name}: add it.")
 
@@ -84,6 +87,13 @@ def replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, list):
         return [replaced(entry, old, new) for entry in value]
     return value
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False
 
 
 def _class_name(described: Mapping[str, Any]) -> str:

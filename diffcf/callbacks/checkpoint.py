@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from diffcf.whole_file import whole_file
 
 __all__ = ["LastCheckpoint"]
 
@@ -17,15 +19,21 @@ class WholeFile(TorchCheckpointIO):
     """Checkpoints written beside their place, then renamed.
 
     Lightning writes to the system's temporary folder and moves the file from there, which is a copy
-    where that folder is another disk: killed in the middle, the only checkpoint is a torn one.
+    where that folder is another disk: killed in the middle, the only checkpoint is a torn one. And
+    what a killed run left in the temporary folder stays there, a file for every kill.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        unfinished = Path(f"{path}.part")
-        super().save_checkpoint(checkpoint, unfinished, storage_options)
-        os.replace(unfinished, path)
+        with whole_file(Path(path)) as unfinished, unfinished.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # When the disk is full, torch complains that its archive cannot be closed.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -8,8 +8,6 @@ command line, as in ``--seed_everything 7 --out runs/evaluators/seed7``.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from diffcf.evaluator.module import FactorEvaluator
 from diffcf.evaluator.reader import EvaluatorReader
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.report import versions, write_json
+from diffcf.whole_file import whole_folder
 
 __all__ = ["EvaluatorCLI", "build", "evaluator"]
 
@@ -122,10 +121,7 @@ def _card(
 
 def _write(reader: EvaluatorReader, text: str, out: Path) -> None:
     """The folder, whole or not at all."""
-    unfinished = out.with_name(out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    reader.save(unfinished / "evaluator.safetensors")
-    write_json(reader.card, unfinished / "card.json")
-    (unfinished / "card.md").write_text(text, encoding="utf-8")
-    os.replace(unfinished, out)
+    with whole_folder(out) as unfinished:
+        reader.save(unfinished / "evaluator.safetensors")
+        write_json(reader.card, unfinished / "card.json")
+        (unfinished / "card.md").write_text(text, encoding="utf-8")

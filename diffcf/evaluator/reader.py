@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcf.checkpoints import CheckpointError
+from diffcf.checkpoints import CheckpointError, building
 from diffcf.graph import CausalGraph
 from diffcf.networks import NetworkSpec, build_network
 from diffcf.tensor_file import read_tensors, write_tensors
@@ -161,14 +161,12 @@ class EvaluatorReader:
                 another graph.
         """
         weights, about = read_tensors(Path(path), "evaluator")
-        try:
+        with building(path, "an evaluator", weights):
             own = CausalGraph.from_dict(about["graph"])
             shape, card = tuple(about["image_shape"]), about["card"]
             encoder, spec = _split(weights), about["latents"]
             latents = (spec, encoder) if spec is not None else None
             reader = cls(own, about["network"], weights, shape, card, device, latents)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"The evaluator {path} cannot be built: {error}") from None
         if graph is not None and graph != own:
             raise CheckpointError(
                 f"The evaluator {path} belongs to another graph, {own}; here it is {graph}: train "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,30 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from diffcf.whole_file import whole_file
+
 __all__ = ["log_picture", "save_figure", "save_image", "show"]
 
 
 def save_figure(figure: Figure, path: Path, described: Mapping[str, str] | None = None) -> None:
-    """Write a PNG whole or not at all, with texts inside it by keyword."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part.png")
-    figure.savefig(unfinished, metadata=dict(described or {}))
-    os.replace(unfinished, path)
+    """Write a PNG, SVG or PDF, by the name's ending, whole or not at all.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        described: texts inside a PNG, by keyword.
+    """
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, format=path.suffix[1:].lower(), metadata=dict(described or {}))
 
 
 def save_image(image: Tensor, path: Path) -> None:
-    """Write an image ``[C, H, W]`` in [-1, 1], grey or colour, as it is, pixel by pixel."""
+    """Write an image ``[C, H, W]`` in [-1, 1], grey or colour, as a PNG of as many pixels."""
     pixels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
     array = pixels.cpu().numpy()
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(path)
+    picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    with whole_file(path, durable=False) as unfinished:
+        picture.save(unfinished, format="PNG")
 
 
 def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:

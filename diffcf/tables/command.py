@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from PIL import Image
 
+from data_modules.image_files import UnusableImage, opened
 from diffcf.figures import quality_cost, save_figure
 from diffcf.report import write_text
 from diffcf.tables.blocks import text_blocks
@@ -116,7 +116,8 @@ def _drawn(methods: Sequence[Method]) -> str:
 
 
 def _description(path: Path) -> str | None:
-    if not path.is_file():
+    try:
+        with opened(path, ("PNG",)) as picture:
+            return picture.info.get(_DATA)
+    except UnusableImage:  # missing or broken: to be drawn again
         return None
-    with Image.open(path) as picture:
-        return picture.info.get(_DATA)

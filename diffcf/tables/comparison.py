@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,16 +11,19 @@ from typing import Any
 from diffcf.graph import CausalGraph
 from diffcf.tables.content import Column, Row, Table, compared, metric
 from diffcf.tables.results import Method, Record, ResultsError, read_json, sampling_text
+from diffcf.tables.schema import ABLATION, first_problem
 from diffcf.tables.single import references
 
 __all__ = ["ABLATIONS", "ablation_table", "comparison_tables", "cost_points", "nothing_score"]
 
+_STEP = re.compile(r"acm/step_[0-9]{1,6}")
+_LEAST = 1e-12
 ABLATIONS = {
     "ablation": "rules for λt",
     "without": "our method without its components, after training with all of them",
 }
 """What ``<dataset>/<name>.json``, copied from an ``ablation.json``, compares."""
-ABLATION = (
+_COLUMNS = (
     Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
     Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
     Column("PSNR roots", metric("psnr/roots"), ".1f", "higher"),
@@ -64,8 +68,8 @@ def ablation_table(dataset: str, path: Path) -> Table:
         ResultsError: for a file that is something else.
     """
     record = read_json(path, "run `diffcf ablate` first")
-    if not isinstance(record, dict) or not {"rows", "provenance"} <= set(record):
-        raise ResultsError(f"{path} was not written by `diffcf ablate`: it lacks rows.")
+    if problem := first_problem(record, ABLATION):
+        raise ResultsError(f"{path} was not written by `diffcf ablate`: {problem}.")
     variants = [Method(name, name, ({"metrics": row},)) for name, row in record["rows"].items()]
     nothing = [variant for variant in variants if variant.name == "do nothing"]
     ruled = [variant for variant in variants if variant.name != "do nothing"]
@@ -75,18 +79,21 @@ def ablation_table(dataset: str, path: Path) -> Table:
         "Time is that of drawing, over that of drawing without guidance."
     )
     caption = f"{dataset}: {ABLATIONS[path.stem]}"
-    table = compared(path.stem, caption, ABLATION, ruled, nothing, [note])
+    table = compared(path.stem, caption, _COLUMNS, ruled, nothing, [note])
     rows = tuple(Row(row.title, row.cells, None, row.reference) for row in table.rows)
     return Table(table.name, caption, ("variant", *table.headings[1:]), rows, table.notes)
 
 
 def cost_points(methods: Sequence[Method]) -> dict[str, list[tuple[float, float]]]:
-    """By method, (seconds per counterfactual, mean ACM of roots and leaves) of each seed."""
+    """By method, (seconds per counterfactual, mean ACM of roots and leaves) of each seed.
+
+    Those that a logarithmic axis cannot show are left out.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
     for method in methods:
         for record in method.records:
             seconds, acm = record["metrics"].get("cost/seconds"), _both(record)
-            if seconds is not None and acm is not None:
+            if seconds and acm and min(seconds, acm) > _LEAST:
                 points.setdefault(method.title, []).append((seconds, acm))
     return points
 
@@ -124,7 +131,7 @@ def _steps(methods: Sequence[Method]) -> list[Column]:
 
 
 def _is_step(key: str) -> bool:
-    return key.startswith("acm/step_") and key.removeprefix("acm/step_").isdigit()
+    return _STEP.fullmatch(key) is not None
 
 
 def _cost() -> list[Column]:
@@ -153,7 +160,7 @@ def _scaled(read: Callable[[Record], float | None], factor: float) -> Callable[.
 
 def _intermediate(record: Record) -> float | None:
     """Mean ACM over the factors that are neither root nor leaf."""
-    if "graph" not in record["provenance"]:  # records of old
+    if not record["provenance"].get("graph"):  # records of old
         return None
     graph = CausalGraph.from_dict(record["provenance"]["graph"])
     inner = set(graph.names) - set(graph.roots) - set(graph.leaves)
@@ -192,7 +199,8 @@ def _under(record: Record, prefix: str) -> dict[str, Any]:
 def _notes(methods: Sequence[Method]) -> list[str]:
     """What was measured, on what, and with which budget."""
     records = list(_records(methods))
-    readers = " or the ".join(dict.fromkeys(r["readers"][0] for r in records if r["readers"]))
+    first = (record["readers"][0] for record in records if record.get("readers"))
+    readers = " or the ".join(dict.fromkeys(first))
     read = f", read by the {readers}" if readers else ""
     return [f"{records[0]['images']} held-out images{read}; {_shown(methods)}.", _origin(records)]
 
@@ -208,7 +216,7 @@ def _origin(records: Sequence[Record]) -> str:
     trainings = [record["provenance"]["training"] for record in records]
     trained = _either(training["device"] for training in trainings if training)
     budgets = _either(filter(None, (_budget(record) for record in records)))
-    tested = _either(record["provenance"]["device"] for record in records)
+    tested = _either(filter(None, (record["provenance"].get("device") for record in records)))
     parts = [
         f"Trained on {trained}" if trained else "Untrained",
         f"budget {budgets}" if budgets and trained else "",
@@ -234,7 +242,7 @@ def _cost_notes(methods: Sequence[Method]) -> list[str]:
         for method in methods
         if (text := _either(filter(None, map(sampling_text, method.records))))
     ]
-    batches = _either(f"{r['cost']['images']}" for r in _records(methods) if "cost" in r)
+    batches = _either(f"{r['cost']['images']}" for r in _records(methods) if r.get("cost"))
     note = (
         f"One abduction and one prediction, {batches} images at a time; seconds are of the "
         "processor, all threads added, or of a card; evaluations are images through a network for "

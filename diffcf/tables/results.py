@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffcf.tables.schema import RECORD, first_problem
+
 __all__ = [
     "Method",
     "Record",
@@ -78,8 +80,7 @@ def _method(name: str, paths: Sequence[Path]) -> Method:
 def _placed(path: Path) -> Record:
     """The record of a file that lies where the benchmark puts it."""
     record = read_record(path)
-    block = record.get("benchmark")
-    if not isinstance(block, dict) or not {"dataset", "method", "seed"} <= set(block):
+    if record.get("benchmark") is None:
         raise ResultsError(
             f"{path} was not written by `diffcf benchmark`: move it out of the folder of methods."
         )
@@ -109,15 +110,16 @@ def _check_questions(records: Sequence[Record]) -> None:
 
 
 def _questions(record: Record) -> dict[str, Any]:
-    asked = {key: value for key, value in record.get("protocol", {}).items() if key not in _FREE}
+    protocol = record.get("protocol") or {}
+    asked = {key: value for key, value in protocol.items() if key not in _FREE}
     return asked | {"images": record["images"]}
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """What ``diffcf test`` wrote; ResultsError for a file that is missing or something else."""
     record = read_json(path, "run `diffcf test` first")
-    if not isinstance(record, dict) or not {"metrics", "images", "provenance"} <= set(record):
-        raise ResultsError(f"{path} was not written by `diffcf test`: it lacks metrics.")
+    if problem := first_problem(record, RECORD):
+        raise ResultsError(f"{path} was not written by `diffcf test`: {problem}.")
     return record
 
 
@@ -127,16 +129,17 @@ def read_json(path: Path, remedy: str) -> Any:
         raise ResultsError(f"Results file {path} does not exist: {remedy}.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    # ValueError: no JSON, no UTF-8, or a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"Results file {path} is not JSON: {error}.") from None
 
 
 def display_name(record: Record) -> str:
     """A method's name as people read it: its title, its name in the benchmark, or its class."""
-    block = record.get("benchmark", {})
+    block = record.get("benchmark")
     if block:
         return block.get("title") or block["method"].replace("_", " ")
-    method = record["provenance"].get("method", "diffcf.module.DiffusionCounterfactuals")
+    method = record["provenance"].get("method") or "diffcf.module.DiffusionCounterfactuals"
     name = method.rpartition(".")[2]
     return "ours" if name == "DiffusionCounterfactuals" else name
 
@@ -148,8 +151,8 @@ def sampling_text(record: Record) -> str | None:
     """
     origin, sampling = record["provenance"], record["provenance"]["sampling"]
     steps, evaluations = sampling["steps"], record["metrics"].get("cost/evaluations", 0)
-    if "method" in origin and evaluations < max(3, steps):  # older records do not name it
+    if origin.get("method") and evaluations < max(3, steps):  # older records do not name it
         return None
-    rules = [sampling["guidance"], sampling.get("free")]
+    rules = [sampling.get("guidance"), sampling.get("free")]
     named = [rule["rule"] for rule in rules if rule]
     return f"{' and '.join(named) or 'no guidance'}, {steps} steps"

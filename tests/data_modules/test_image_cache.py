@@ -197,7 +197,7 @@ BAD = {
     "text": (lambda path: path.write_text("not a picture"), "none of PNG, JPEG"),
     "PostScript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "none of PNG"),
     "missing": (lambda path: path.unlink(), "does not exist"),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "is no file"),
     "bomb": (bomb, "12000 × 12000 pixels"),
     "monster": (monster, "far too many pixels"),
     "broken header": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40), "cannot"),

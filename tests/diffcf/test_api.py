@@ -65,7 +65,7 @@ def test_how_to_draw_survives_as_text(sampling: Sampling) -> None:
     [
         ({"stepps": 3}, "no stepps"),
         ({"guidance": {"class_path": "os.system"}}, "is not a diffcf.guidance.Guidance"),
-        ({"guidance": {"class_path": "nowhere.Rule"}}, "cannot be imported"),
+        ({"guidance": {"class_path": "nowhere.Rule"}}, "not ours"),
         ({"guidance": {"class_path": "diffcf.guidance.ConstantGuidance",
                        "init_args": {"x": 1}}}, "does not take"),
         ({"free": {"strength": 2}}, "does not take"),

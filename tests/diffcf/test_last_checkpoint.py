@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
 from diffcf.callbacks.checkpoint import WholeFile
 from diffcf.checkpoints import TrainingRecord
@@ -16,14 +15,15 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_old_one(
     path = tmp_path / "last.ckpt"
     WholeFile().save_checkpoint({"step": 1}, path)
 
-    def torn(self, checkpoint, path, storage_options=None) -> None:
-        Path(path).write_bytes(b"half")
+    def torn(checkpoint, file) -> None:
+        file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", torn)
+    monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(KeyboardInterrupt):
         WholeFile().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_training_time_adds_up_over_many_saves() -> None:

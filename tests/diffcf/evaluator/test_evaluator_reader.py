@@ -124,5 +124,5 @@ def test_another_graph_another_network_and_another_size_are_refused(tmp_path: Pa
         EvaluatorReader(CausalGraph([Factor("a")]), SPEC, reader._network.state_dict(), (3, 32, 32))
     data = (tmp_path / "e.safetensors").read_bytes()
     (tmp_path / "e.safetensors").write_bytes(data.replace(b"LocalPosterior", b"GlobalPosterio"))
-    with pytest.raises(CheckpointError, match="cannot be built: Network class"):
+    with pytest.raises(CheckpointError, match="cannot be made: Network class"):
         EvaluatorReader.load(tmp_path / "e.safetensors")
