@@ -16,8 +16,6 @@ from jsonargparse import ArgumentParser
 from diffcf.cli import COMMANDS, main
 from diffcf.generator import UNet
 
-# Commands that are written elsewhere, until they are merged.
-PENDING = {"app", "graph"} - set(COMMANDS)
 ANYWHERE = {"export", "grep", "wandb"}
 """Commands that are not ours and need nothing of ours."""
 
@@ -65,8 +63,6 @@ def test_commands_are_understood(block: Block, only_parsing, capsys) -> None:
 def test_commands_within_the_text_are_understood(only_parsing, capsys) -> None:
     for code in sorted({code for page in PAGES for code in codes(page)}):
         words = code.split()
-        if words[0] == "diffcf" and words[1:2] and words[1] in PENDING:
-            continue
         if words[0] == "diffcf" and len(words) == 2:
             assert words[1] in {*COMMANDS, "fit", "validate", "test", "predict"}, code
         elif words[0] in ("diffcf", "make") and len(words) > 1 and not _is_part(code):
