@@ -6,16 +6,15 @@ move have a double outline and an arrow, cut edges are dashed and crossed out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
-from statistics import fmean
 
 from diffcf.app.session import Role
+from diffcf.figures.dag import DagLayout, Point, curve, layered
 from diffcf.graph import CausalGraph
 
-__all__ = ["draw", "layers"]
+__all__ = ["draw"]
 
 WIDTH, HEIGHT = 124, 40
 """Of a node, in pixels of the drawing."""
@@ -34,15 +33,20 @@ Place = tuple[float, ...]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Centres of the nodes, the drawing's size, and whether causes stand above or on the left."""
+    """Centres of the nodes, the drawing's size, and whether causes stand above or on the left.
+
+    Paths are (along the layers, across the layers), which is (x, y) where causes stand above.
+    """
 
     places: Mapping[str, Place]
+    paths: Mapping[tuple[str, str], Sequence[Point]]
     size: Place
     down: bool
 
-    def turn(self, place: Place) -> Place:
-        """(x, y) to (along its layer, across the layers), or back."""
-        return place if self.down else (place[1], place[0])
+    def text(self, place: Place) -> str:
+        """``x,y`` in the picture of a place on a path."""
+        x, y = place if self.down else (place[1], place[0])
+        return f"{x:.1f},{y:.1f}"
 
 
 def draw(
@@ -77,72 +81,48 @@ def draw(
     return "".join([*parts, "</svg>"])
 
 
-def layers(graph: CausalGraph) -> list[list[str]]:
-    """Factors by the length of the longest path that leads to them; near their causes."""
-    depth: dict[str, int] = {}
-    for name in graph.order:
-        depth[name] = max((depth[cause] + 1 for cause in graph.parents(name)), default=0)
-    for name in reversed(graph.order):  # causes stand right above their first effect
-        if not graph.parents(name) and graph.children(name):
-            depth[name] = min(depth[effect] for effect in graph.children(name)) - 1
-    rows = [[n for n in graph.names if depth[n] == d] for d in range(max(depth.values()) + 1)]
-    for above, row in pairwise(rows):
-        at = {name: place / max(len(above) - 1, 1) for place, name in enumerate(above)}
-        mean = {n: fmean([at[c] for c in graph.parents(n) if c in at] or [0.5]) for n in row}
-        row.sort(key=mean.__getitem__)
-    return rows
-
-
 def _layout(graph: CausalGraph) -> _Layout:
     """Causes above their effects, or left of them where that leaves larger letters."""
-    rows = layers(graph)
-    widest, deep = max(map(len, rows)), len(rows)
-    down = (widest * ACROSS, (deep - 1) * DOWN + HEIGHT + 16)
-    right = ((deep - 1) * RIGHT + WIDTH + 16, widest * BELOW + 8)
-    if _enlarged(right) <= _enlarged(down):
-        return _Layout(_spread(rows, DOWN, HEIGHT / 2 + 8, down[0]), down, True)
-    turned = _spread(rows, RIGHT, WIDTH / 2 + 8, right[1] - 8)
-    return _Layout({name: (y, x + 4) for name, (x, y) in turned.items()}, right, False)
+    drawing = layered(graph.names, graph.edges)
+    layouts = [_scaled(drawing, down) for down in (True, False)]
+    return max(layouts, key=lambda layout: min(BOX[0] / layout.size[0], BOX[1] / layout.size[1]))
 
 
-def _enlarged(size: Place) -> float:
-    return min(BOX[0] / size[0], BOX[1] / size[1])
+def _scaled(drawing: DagLayout, down: bool) -> _Layout:
+    """In pixels; paths end at the borders of the boxes, short of the arrowhead."""
+    along, across = (ACROSS, DOWN) if down else (BELOW, RIGHT)
+    wide, half = (WIDTH, HEIGHT / 2) if down else (HEIGHT, WIDTH / 2)
+    margin = (along - wide) / 2 + wide / 2, half + 8
 
+    def place(point: Point) -> Point:
+        return point[0] * along + margin[0], point[1] * across + margin[1]
 
-def _spread(rows: list[list[str]], apart: float, first: float, length: float) -> dict[str, Place]:
-    """(Along its row, across the rows) of every factor."""
-    return {
-        name: (length * (column + 0.5) / len(row), line * apart + first)
-        for line, row in enumerate(rows)
-        for column, name in enumerate(row)
-    }
+    paths = {}
+    for edge, points in drawing.paths.items():
+        (x, y), *between, (end_x, end_y) = map(place, points)
+        paths[edge] = ((x, y + half + 2), *between, (end_x, end_y - half - 4))
+    size = place((drawing.width, drawing.height))
+    size = size[0] + margin[0], size[1] + margin[1]
+    places = {name: place(point) for name, point in drawing.nodes.items()}
+    if not down:
+        places, size = {name: (y, x) for name, (x, y) in places.items()}, size[::-1]
+    return _Layout(places, paths, size, down)
 
 
 def _edge(edge: tuple[str, str], layout: _Layout, kind: str) -> str:
-    # Coordinates along a layer, and across layers: those of the picture, or turned.
-    start, end = (layout.turn(layout.places[name]) for name in edge)
-    half, layer = (HEIGHT / 2, DOWN) if layout.down else (WIDTH / 2, RIGHT)
-    across, end_across = start[1] + half + 2, end[1] - half - 4
-    # An edge that passes a layer swings out, or it would run through the factors in between.
-    wide = ACROSS if layout.down else BELOW
-    swing = 0.0 if end_across - across < layer else 0.75 * wide * (1 if start[0] >= end[0] else -1)
-    bend = 0.45 * (end_across - across)
-    curve = [
-        (start[0], across),
-        (start[0] + swing, across + bend),
-        (end[0] + swing, end_across - bend),
-        (end[0], end_across),
-    ]
-    first, *rest = (f"{x:.1f},{y:.1f}" for x, y in map(layout.turn, curve))
+    path = layout.paths[edge]
+    pieces = curve(path)
+    text = " ".join(layout.text(point) for piece in pieces for point in piece)
     drawn = (
         f'<g class="edge {kind}" data-edge="{escape(f"{edge[0]}>{edge[1]}")}">'
         f"<title>{_title(edge, kind)}</title>"
-        f'<path d="M{first} C{" ".join(rest)}" marker-end="url(#tip-{kind})"/>'
+        f'<path d="M{layout.text(path[0])} C{text}" marker-end="url(#tip-{kind})"/>'
     )
     if kind == "cut":
-        x, y = layout.turn(tuple(_bezier(CROSSED, *line) for line in zip(*curve, strict=True)))
+        last = zip(path[-2], *pieces[-1], strict=True)
+        at = layout.text(tuple(_bezier(CROSSED, *line) for line in last))
         drawn += (
-            f'<g transform="translate({x:.1f},{y:.1f})"><circle r="8"/>'
+            f'<g transform="translate({at})"><circle r="8"/>'
             '<path class="cross" d="M-4,-4 L4,4 M-4,4 L4,-4"/></g>'
         )
     return drawn + "</g>"

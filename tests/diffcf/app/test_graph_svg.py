@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from diffcf.app.graph_svg import draw, layers
+from diffcf.app.graph_svg import draw
 from diffcf.graph import CausalGraph, Factor
 
 CHAIN = CausalGraph(
@@ -20,11 +20,6 @@ VALUES = dict.fromkeys(CHAIN.names, "<1 & 2>")
 def _by(svg: str, attribute: str) -> dict[str, ElementTree.Element]:
     root = ElementTree.fromstring(svg.replace("&nbsp;", " "))
     return {e.get(attribute): e for e in root.iter() if e.get(attribute) is not None}
-
-
-def test_causes_stand_before_effects() -> None:
-    assert layers(CHAIN) == [["ball"], ["height", "hole"], ["flow"]]
-    assert [len(row) for row in layers(WIDE)] == [6, 1]
 
 
 def test_states_show_in_form_and_values_are_escaped() -> None:
@@ -56,3 +51,14 @@ def test_every_node_lies_within_the_picture_and_on_none_other() -> None:
             for left, top in boxes:
                 assert abs(left - x) >= w or abs(top - y) >= h
             boxes.append((x, y))
+
+
+def test_causes_stand_above_their_effects_or_left_of_them() -> None:
+    for graph in (CHAIN, WIDE):
+        roles, values = dict.fromkeys(graph.names, "still"), dict.fromkeys(graph.names, "0")
+        boxes = {
+            name: tuple(float(node.find("rect").get(k)) for k in ("x", "y"))
+            for name, node in _by(draw(graph, roles, values, frozenset()), "data-factor").items()
+        }
+        pairs = [(boxes[cause], boxes[effect]) for cause, effect in graph.edges]
+        assert all(a[1] < b[1] for a, b in pairs) or all(a[0] < b[0] for a, b in pairs)
