@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 from diffcf.cli import COMMANDS, main
 from diffcf.generator import UNet
 
-ANYWHERE = {"export", "grep", "wandb"}
+ANYWHERE = {"export", "grep", "source", "wandb"}
 """Commands that are not ours and need nothing of ours."""
 
 
@@ -98,12 +98,18 @@ def _understood(words: list[str], capsys) -> None:
     if program == "diffcf":
         _parses([word.rstrip("…") for word in rest if word != "…"], capsys)
     elif program in ("torchrun", "python"):
-        assert rest[rest.index("-m") + 1] == "diffcf"
-        _parses(rest[rest.index("-m") + 2 :], capsys)
+        module, *arguments = rest[rest.index("-m") + 1 :]
+        if module == "pytest":
+            assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/"))
+        else:
+            assert module == "diffcf"
+            _parses(arguments, capsys)
     elif program == "make":
         _made(rest)
     elif program == "sbatch":
         assert (ROOT / rest[-1]).is_file()
+    elif program == "ssh":
+        _understood(rest[rest.index("diffcf") :], capsys)
     elif program == "pip":
         assert rest[0] == "install" and (rest[-1] == "." or rest[-1].startswith("diffcf["))
     else:

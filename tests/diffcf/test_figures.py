@@ -52,8 +52,8 @@ def test_a_strip_has_the_factual_and_every_step_over_the_exact_ones() -> None:
     assert len(figure.axes) == 2 * 2 * 3
     assert [axis.get_xlabel() for axis in figure.axes[:3]] == [
         "factual",
-        "do(light = 10.00)",
-        "do(lit = 1)",
+        "do(light\n= 10.00)",
+        "do(lit\n= 1)",
     ]
     assert len(sequence_strips(_answered(exact=False), GRAPH, samples=1).axes) == 3
 
