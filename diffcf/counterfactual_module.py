@@ -22,21 +22,18 @@ from diffcf.checkpoints import (
     SPEC_KEY,
     CheckpointError,
     TrainingRecord,
-    building,
     read_checkpoint,
     spec_of,
 )
-from diffcf.class_path import class_at
 from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.method import NO_READER, CounterfactualMethod
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
 from diffcf.report import run_config
+from diffcf.restore import restored
 from diffcf.schedule import check_share, warm_cosine
 
 __all__ = ["CounterfactualModule", "load_method"]
-
-LARGEST = 8192  # side of an image, in pixels
 
 
 class CounterfactualModule(LightningModule, ABC):
@@ -89,9 +86,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
-        self.data_spec: dict[str, Any] | None = (
-            None  # class_path and init_args of their data module
-        )
+        self.data_spec: dict[str, Any] | None = None  # class_path, init_args of their data module
 
     # --- what a method states ---
 
@@ -190,7 +185,7 @@ class CounterfactualModule(LightningModule, ABC):
         checkpoint[SPEC_KEY] = self.spec_record()
 
     def spec_record(self) -> dict[str, Any]:
-        """What this is, as plain text; :func:`method_from_spec` makes it anew, without weights."""
+        """What this is, as plain text; :func:`diffcf.restore.restored` makes it anew."""
         return {
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "graph": self.graph.to_dict(),
@@ -243,48 +238,5 @@ def method_of(
     checkpoint: Mapping[str, Any], path: str | Path, map_location: str | torch.device = "cpu"
 ) -> CounterfactualModule:
     """The trained method of a checkpoint that was read already; ``path`` is for messages."""
-    weights = checkpoint.get("state_dict")
-    model = method_from_spec(spec_of(checkpoint, str(path)), path, weights)
-    return model.to(map_location).eval()
-
-
-def method_from_spec(spec: Mapping[str, Any], path: str | Path, weights: Any) -> Any:
-    """The method (:class:`CounterfactualModule`) that a file's description names.
-
-    Args:
-        spec: the description.
-        path: the file, for messages.
-        weights: by name, as the file holds them.
-
-    Raises:
-        CheckpointError: when there is no such method, it does not take this description, asks for
-            far more memory than its weights take, or has other weights.
-    """
-    if not isinstance(weights, Mapping):
-        raise CheckpointError(f"{path} holds no weights.")
-    method = _method_class(str(spec.get("method", "diffcf.module.DiffusionCounterfactuals")), path)
-    with building(path, "a method", weights):
-        model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
-        model.training_record = TrainingRecord(spec.get("training"))
-        model.image_shape = _image_shape(spec.get("image"))
-        model.data_spec = spec.get("data")
-        model.load_state_dict(weights)
-    return model
-
-
-def _image_shape(described: Any) -> tuple[int, ...] | None:
-    if described is None:
-        return None
-    shape = tuple(described)
-    if len(shape) != 3 or not all(type(n) is int and 1 <= n <= LARGEST for n in shape):
-        raise ValueError(f"images are of [C, H, W], up to {LARGEST} each, not {described!r:.100}")
-    return shape
-
-
-def _method_class(name: str, path: str | Path) -> Any:
-    try:
-        return class_at(name, CounterfactualModule)
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} names a method that is not here: {error}. Install what it comes from."
-        ) from None
+    spec, weights = spec_of(checkpoint, str(path)), checkpoint.get("state_dict")
+    return restored(spec, path, weights, CounterfactualModule).to(map_location).eval()

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, method_from_spec
+from diffcf.counterfactual_module import CounterfactualModule
+from diffcf.restore import restored
 from diffcf.sampling_spec import sampling_of, sampling_to_spec
 from diffcf.tensor_file import read_tensors, write_tensors
 
@@ -44,5 +45,5 @@ def read_weights(
     """
     tensors, record = read_tensors(path, "weights")
     state = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
-    model = method_from_spec(record, path, state)
+    model = restored(record, path, state, CounterfactualModule)
     return model.to(device).eval(), sampling_of(record.get(_SAMPLING), path)
