@@ -34,6 +34,7 @@ from diffcf.image_list import image_files
 from diffcf.intervention import InterventionError
 from diffcf.report import write_json
 from diffcf.whole_file import whole_folder
+from diffcf.written import written
 
 __all__ = ["counterfactual", "image_form"]
 
@@ -178,13 +179,18 @@ def _sweep(
 
 def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, Any]]:
     """What ``factors.json`` says of each image of a batch."""
-    last = answers[-1]
-    read = model.read(last.image, units).tolist() if model.module.reads else None
+    graph, last = model.graph, answers[-1]
+
+    def rows(factors: Tensor) -> list[list[float | str]]:
+        return written(graph, graph.to_scaled(factors)) if units == "native" else factors.tolist()
+
+    factual, targets = rows(last.factors), [rows(answer.target) for answer in answers]
+    read = rows(model.read(last.image, units)) if model.module.reads else None
     return [
         {
-            "factual": last.factors[k].tolist(),
+            "factual": factual[k],
             "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
-            "target": [answer.target[k].tolist() for answer in answers],
+            "target": [target[k] for target in targets],
             "read": None if read is None else read[k],
         }
         for k in range(len(last.image))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffcf.counterfactual import Sampling
 from diffcf.figures import save_image
-from diffcf.graph import CausalGraph
 from diffcf.report import write_json
+from diffcf.written import written
 
 __all__ = ["CounterfactualWriter"]
 
@@ -52,11 +52,12 @@ class CounterfactualWriter(Callback):
         self.out.mkdir(parents=True, exist_ok=True)
         graph = model.graph
         factual, predicted = abducted.factors, answer.factors
+        was, became = written(graph, factual), written(graph, predicted)
         for row, index in enumerate(batch["index"].tolist()):
             save_image(answer.image[row], self.out / f"{index:06d}.png")
             self._rows[f"{index:06d}"] = {
-                "factual": _native(graph, factual[row]),
-                "counterfactual": _native(graph, predicted[row]),
+                "factual": was[row],
+                "counterfactual": became[row],
             }
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,10 +67,3 @@ class CounterfactualWriter(Callback):
         record = {"factors": names, "do": self.do, "images": self._rows}
         write_json(record, self.out / f"factors{rank}.json")
         self._rows = {}
-
-
-def _native(graph: CausalGraph, factors: Tensor) -> list[float | str]:
-    """One row ``[K]`` as people write it."""
-    native = graph.to_native(factors).tolist()
-    pairs = zip(graph.factors, factors.tolist(), native, strict=True)
-    return [f.text(scaled) if f.categories else value for f, scaled, value in pairs]
