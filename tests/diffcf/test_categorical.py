@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffcf.callbacks.writer import _native
 from diffcf.conditioning import FactorFeatures
 from diffcf.graph import CausalGraph, Factor, GraphError
 from diffcf.guidance import GaussNewtonGuidance, VarianceBalancedGuidance
@@ -17,6 +16,7 @@ from diffcf.metrics import ACM, absolute_counterfactual_mismatch
 from diffcf.nscm import NSCM
 from diffcf.projector import LocalPosteriorProjector
 from diffcf.protocol import InterventionPlan, Protocol
+from diffcf.written import written
 
 COLOURS = ("red", "green", "blue")
 GRAPH = CausalGraph(
@@ -202,6 +202,6 @@ def test_interventions_on_discrete_factors_change_them() -> None:
         held = held.then(step)
 
 
-def test_the_writer_names_categories() -> None:
+def test_written_factors_name_categories() -> None:
     row = torch.tensor([1.0, 0.25, 0.0])
-    assert _native(GRAPH, row) == ["blue", 0.25, 0.0]
+    assert written(GRAPH, row[None]) == [["blue", 0.25, 0.0]]
