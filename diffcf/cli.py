@@ -6,8 +6,11 @@ The first four are :mod:`diffcf.lightning_cli`; :data:`COMMANDS` are the others.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable, Sequence
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from data_modules.faces_folder import faces
 from data_modules.tables import DataError
@@ -83,6 +86,9 @@ def main(args: Sequence[str] | None = None) -> int:
             COMMANDS[arguments[0]](arguments[1:])
         else:
             cli(None if args is None else arguments)
+    except SIGTERMException:
+        # A SystemExit without a status: a training cut short would count as a whole one.
+        return 128 + signal.SIGTERM
     except USER_ERRORS as error:
         return _told(error)
     except OSError as error:

@@ -114,3 +114,14 @@ def test_ten_kills_end_where_the_unbroken_run_ends(tmp_path: Path) -> None:
     assert steps == sorted(steps) and len({*steps}) > 3
     trained_through(tmp_path / "whole", kills=0, seed=0)
     same_end(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_training_that_is_asked_to_end_does_not_count_as_whole(tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log.txt"
+    endless = ["fit", "--config", config_of(run), "--trainer.max_steps", "1000000"]
+    process = in_background(endless, log)
+    until((run / "last.ckpt").exists, process)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, log.read_text()[-3000:]
+    assert int(read_checkpoint(run / "last.ckpt")["global_step"]) < 1_000_000
