@@ -17,9 +17,10 @@ from lightning.pytorch import LightningDataModule, seed_everything
 from rich.progress import track
 from torch import Tensor
 
+from diffcf.api import load
 from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, load_method
+from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.evaluation import CounterfactualEvaluation
 from diffcf.intervention import Intervention
 from diffcf.protocol import Protocol
@@ -45,7 +46,7 @@ def ablate(args: Sequence[str]) -> None:
     """Command ``diffcf ablate``; ``--help`` lists the arguments."""
     parser = ArgumentParser(prog="diffcf ablate", description="Compare guidance rules.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
-    parser.add_argument("ckpt", type=str, help="Checkpoint to sample from.")
+    parser.add_argument("ckpt", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     parser.add_argument("--images", type=int, default=128, help="Held-out images.")
@@ -59,7 +60,7 @@ def ablate(args: Sequence[str]) -> None:
     if built.data is None or not built.variants:
         parser.error("name --data and --variants, or a --config that does")
     started = time.perf_counter()
-    model = load_method(built.ckpt)
+    model = load(built.ckpt).module
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)

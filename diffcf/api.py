@@ -17,14 +17,14 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from diffcf.checkpoints import CheckpointError, read_checkpoint
+from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule, method_of
 from diffcf.graph import CausalGraph
 from diffcf.intervention import Do, Intervention, InterventionError
 from diffcf.method import World, check_image, predict_in_turn
 from diffcf.sampling_spec import SAMPLING_KEY, sampling_of
-from diffcf.weights_file import read_weights
+from diffcf.trained_file import WEIGHTS_SUFFIX, read_trained
 
 __all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped", "weights_path"]
 
@@ -32,7 +32,6 @@ Units = Literal["scaled", "native"]
 """``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
 
 WEIGHTS = Path(__file__).parent / "weights"
-SUFFIX = ".safetensors"
 UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)
 """For checkpoints that do not say how to draw."""
 
@@ -196,23 +195,20 @@ def load(
         raise CheckpointError(
             f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
         )
-    if path.suffix == SUFFIX:
-        module, told = read_weights(path, device)
-    else:
-        checkpoint = read_checkpoint(path, device)
-        module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
-        told = UNKNOWN if spec is None else sampling_of(spec, path)
+    checkpoint = read_trained(path, device)
+    module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
+    told = UNKNOWN if spec is None else sampling_of(spec, path)
     return Model(module, sampling or told)
 
 
 def weights_path(name: str | Path) -> Path:
     """The file that :func:`load` reads for ``name``."""
-    return WEIGHTS / f"{name}{SUFFIX}" if str(name) in shipped() else Path(name)
+    return WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
 
 
 def shipped() -> list[str]:
     """Names of the weights that come with diffcf."""
-    return sorted(path.stem for path in WEIGHTS.glob(f"*{SUFFIX}"))
+    return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
 
 
 def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:

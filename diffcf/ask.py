@@ -27,6 +27,7 @@ from diffcf.guidance import (
     ConstantGuidance,
     GaussNewtonGuidance,
     Guidance,
+    LineSearchGuidance,
     NoGuidance,
     VarianceBalancedGuidance,
 )
@@ -42,6 +43,7 @@ RULES: dict[str, type[Guidance]] = {
     "none": NoGuidance,
     "constant": ConstantGuidance,
     "variance_balanced": VarianceBalancedGuidance,
+    "line_search": LineSearchGuidance,
     "gauss_newton": GaussNewtonGuidance,
 }
 SHEET, ROWS = "sheet", 12

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["TRUST", "class_at"]
+__all__ = ["TRUST", "class_at", "path_of"]
 
 TRUST = "DIFFCF_TRUST"
 """Environment variable: packages whose modules may be imported, parted by commas."""
@@ -40,8 +40,19 @@ def class_at(path: str, base: type) -> Any:
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f"'{path}' cannot be imported: {error}") from None
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise ValueError(f"'{path}' is not a {base.__module__}.{base.__qualname__}")
+        raise ValueError(f"'{path}' is not a {path_of(base)}")
     return found
+
+
+def path_of(kind: type) -> str:
+    """The dotted name under which a class is to be written down.
+
+    Where the package around its module offers it too, that is its public place, and which file of
+    the package it lies in may change.
+    """
+    package = kind.__module__.rpartition(".")[0]
+    public = "." in package and getattr(sys.modules.get(package), kind.__name__, None) is kind
+    return f"{package if public else kind.__module__}.{kind.__qualname__}"
 
 
 def _trusted(module: str) -> bool:

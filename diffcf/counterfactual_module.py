@@ -22,7 +22,6 @@ from diffcf.checkpoints import (
     SPEC_KEY,
     CheckpointError,
     TrainingRecord,
-    read_checkpoint,
     spec_of,
 )
 from diffcf.counterfactual import Sampling
@@ -32,6 +31,7 @@ from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_
 from diffcf.report import run_config
 from diffcf.restore import restored
 from diffcf.schedule import check_share, warm_cosine
+from diffcf.trained_file import read_trained
 
 __all__ = ["CounterfactualModule", "load_method"]
 
@@ -226,12 +226,12 @@ class CounterfactualModule(LightningModule, ABC):
 
 
 def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> CounterfactualModule:
-    """The trained method of a checkpoint, whichever it is, in evaluation mode.
+    """The trained method of a checkpoint or weights file, whichever it is, in evaluation mode.
 
     Raises:
         CheckpointError: when the file is missing, unreadable or not one of ours.
     """
-    return method_of(read_checkpoint(path, map_location), path, map_location)
+    return method_of(read_trained(path, map_location), path, map_location)
 
 
 def method_of(

@@ -15,6 +15,7 @@ from diffcf.checkpoints import CheckpointError, read_checkpoint
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.graph import CausalGraph
 from diffcf.tracking import settle, start_runs
+from diffcf.trained_file import WEIGHTS_SUFFIX, WeightsIO
 
 __all__ = ["DiffcfCLI", "cli"]
 
@@ -37,15 +38,23 @@ class DiffcfCLI(LightningCLI):
         Lightning's own would take hyper-parameters, class names among them, from the checkpoint
         over what the config says; ours describes itself elsewhere and decides nothing here.
         """
-        named = self.config.get("subcommand") and self.config[self.config.subcommand]
-        path = named.get("ckpt_path") if named else None
-        if path and Path(path).is_file():
+        path = self._checkpoint()
+        if path and Path(path).suffix == WEIGHTS_SUFFIX and self.config.subcommand == "fit":
+            raise CheckpointError(
+                f"{path} holds weights and no state of a training: name a checkpoint to go on from."
+            )
+        if path and Path(path).suffix != WEIGHTS_SUFFIX and Path(path).is_file():
             checkpoint = read_checkpoint(path)
             if "pytorch-lightning_version" not in checkpoint:
                 raise CheckpointError(
                     f"{path} holds no state of a training: name a checkpoint that `diffcf fit` "
                     "wrote."
                 )
+
+    def _checkpoint(self) -> str | None:
+        """The path given as ``--ckpt_path``."""
+        named = self.config.get("subcommand") and self.config[self.config.subcommand]
+        return named.get("ckpt_path") if named else None
 
     def before_instantiate_classes(self) -> None:
         settle(self.config if self.subcommand is None else self.config[self.subcommand])
@@ -59,6 +68,8 @@ class DiffcfCLI(LightningCLI):
     def start(self) -> None:
         """Before data are prepared: what W&B lacks is said at once."""
         start_runs(self.trainer)
+        if Path(self._checkpoint() or "").suffix == WEIGHTS_SUFFIX:
+            self.trainer.strategy.checkpoint_io = WeightsIO()
 
     before_fit = before_validate = before_test = before_predict = start
 

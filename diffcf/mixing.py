@@ -85,7 +85,10 @@ class RegionMixer(nn.Module):
         unguided = torch.rand_like(share[:, :1]) < 0.5
         missed = (share - torch.rand_like(share[:, :1])).abs()
         cost = torch.where(unguided, missed, _unmet(theirs - ours)) + self.seam_cost * seam
-        region = self._tried(cuts.pick(cost.argmin(dim=1)).region())
+        region = cuts.pick(cost.argmin(dim=1)).region()
+        tried = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+        tried[self._tried(len(image), image.device)] = True
+        region = region & tried[:, None, None]
         mixed = torch.where(region[:, None], image[other], image)
         grid = (attention.shape[-2], attention.shape[-1])
         inside = F.adaptive_avg_pool2d(region[:, None].float(), grid) > 0.5
@@ -100,16 +103,18 @@ class RegionMixer(nn.Module):
         decided &= seam < self.seam_limit
         cost = _unmet(2.0 * from_other - 1.0) + self.seam_cost * seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
-        region = self._tried(cuts.pick(best).region())
-        rows = (decided.any(dim=1) & region.flatten(1).any(dim=1)).nonzero()[:, 0]
-        chosen = from_other[rows, :, best[rows]]
+        region = cuts.pick(best).region()
+        rows = self._tried(len(image), image.device)
+        taken = from_other[rows].gather(2, best[rows, None, None].expand(-1, factors.shape[1], 1))
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
-        labels = torch.where(chosen, factors[other[rows]], factors[rows])
-        kept = self._agrees(projector, candidate, labels)
+        labels = torch.where(taken[:, :, 0], factors[other[rows]], factors[rows])
+        qualified = decided.any(dim=1) & region.flatten(1).any(dim=1)
+        kept = qualified[rows] & self._agrees(projector, candidate, labels)
         image, factors = image.clone(), factors.clone()
+        image[rows] = torch.where(kept[:, None, None, None], candidate, image[rows])
+        factors[rows] = torch.where(kept[:, None], labels, factors[rows])
         mixed = torch.zeros(len(image), dtype=torch.bool, device=image.device)
-        image[rows[kept]], factors[rows[kept]] = candidate[kept], labels[kept]
-        mixed[rows[kept]] = True
+        mixed[rows] = kept
         return Composite(image, factors, mixed)
 
     def _agrees(self, projector: Any, image: Tensor, labels: Tensor) -> Tensor:
@@ -133,10 +138,13 @@ class RegionMixer(nn.Module):
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         return cuts, sum_within(texture, cuts) / total, sum_along(texture, cuts) / total
 
-    def _tried(self, region: Tensor) -> Tensor:
-        """Regions ``[B, H, W]``, emptied but for the share ``fraction`` of the batch."""
-        tried = torch.rand(len(region), device=region.device) < self.fraction
-        return region & tried[:, None, None]
+    def _tried(self, count: int, device: torch.device) -> Tensor:
+        """Which of ``count`` images are mixed: the share ``fraction`` of them, at random.
+
+        As many in every batch: sizes that change would have the host wait for a card to tell them,
+        and would leave gaps in the heap of a CPU.
+        """
+        return torch.randperm(count, device=device)[: round(self.fraction * count)]
 
     def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Under each cut: does the partner speak for a factor, ``[B, K, N]``; is it decided?

@@ -30,7 +30,7 @@ CAPTIONS = {
     "sequence": "Interventions one after another, each upon the image the last one left.",
     "dose_response": "The value set against the value read back; the line is where it should be.",
     "errors": "How far each factor reads from where it should, when it was set and when not.",
-    "lambda_t": "λt (median over the images of a batch) along the path from noise to image.",
+    "lambda_t": "λt along the path: the median over a batch, and where 80% of its images are.",
 }
 
 

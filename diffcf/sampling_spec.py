@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcf.checkpoints import CheckpointError
-from diffcf.class_path import class_at
+from diffcf.class_path import class_at, path_of
 from diffcf.classifier_free import ClassifierFree
 from diffcf.counterfactual import Sampling
 from diffcf.guidance import Guidance
@@ -27,8 +27,7 @@ def sampling_to_spec(sampling: Sampling) -> dict[str, Any]:
     rule, free = sampling.guidance, sampling.free
     spec = vars(sampling) | {"guidance": None, "free": None if free is None else vars(free)}
     if rule is not None:
-        path = f"{type(rule).__module__}.{type(rule).__qualname__}"
-        spec["guidance"] = {"class_path": path, "init_args": dict(vars(rule))}
+        spec["guidance"] = {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
     return spec
 
 

@@ -16,9 +16,10 @@ import torch
 from jsonargparse import ArgumentParser
 
 from diffcf import guidance
+from diffcf.api import load
 from diffcf.checkpoints import CheckpointError
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, load_method
+from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.report import write_json, write_text
 from diffcf.sampling_spec import sampling_from_spec
 from diffcf.tables import markdown, results_table
@@ -33,7 +34,7 @@ def weights(args: Sequence[str]) -> None:
     parser = ArgumentParser(
         prog="diffcf weights", description="Make weights to ship, or check them."
     )
-    parser.add_argument("ckpt", type=Path, nargs="?", help="Checkpoint.")
+    parser.add_argument("ckpt", type=Path, nargs="?", help="Checkpoint, or weights tested anew.")
     parser.add_argument("metrics", type=Path, nargs="?", help="metrics.json of its test.")
     parser.add_argument("--out", type=Path, help="File to write, .safetensors.")
     parser.add_argument("--image", type=list[int], help="[C, H, W], where the checkpoint lacks it.")
@@ -46,7 +47,7 @@ def weights(args: Sequence[str]) -> None:
     if parsed.ckpt is None or parsed.metrics is None or parsed.out is None:
         parser.error("name a checkpoint, the metrics of its test and --out; or --check")
     record = read_record(parsed.metrics)
-    model = load_method(parsed.ckpt)
+    model = load(parsed.ckpt).module
     if parsed.image is not None:
         model.image_shape = tuple(parsed.image)
     if model.image_shape is None:

@@ -10,14 +10,12 @@ from pathlib import Path
 import torch
 
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule
-from diffcf.restore import restored
-from diffcf.sampling_spec import sampling_of, sampling_to_spec
-from diffcf.tensor_file import read_tensors, write_tensors
+from diffcf.counterfactual_module import CounterfactualModule, method_of
+from diffcf.sampling_spec import SAMPLING_KEY, sampling_of, sampling_to_spec
+from diffcf.tensor_file import write_tensors
+from diffcf.trained_file import SAMPLING, read_trained
 
 __all__ = ["read_weights", "write_weights"]
-
-_SAMPLING = "sampling"
 
 
 def write_weights(
@@ -31,7 +29,7 @@ def write_weights(
         name: value.to(dtype) if value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
-    record = {**model.spec_record(), _SAMPLING: sampling_to_spec(sampling)}
+    record = {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}
     write_tensors(tensors, record, path)
 
 
@@ -43,7 +41,5 @@ def read_weights(
     Raises:
         CheckpointError: when the file is no weights file of ours.
     """
-    tensors, record = read_tensors(path, "weights")
-    state = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
-    model = restored(record, path, state, CounterfactualModule)
-    return model.to(device).eval(), sampling_of(record.get(_SAMPLING), path)
+    checkpoint = read_trained(path, device)
+    return method_of(checkpoint, path, device), sampling_of(checkpoint[SAMPLING_KEY], path)

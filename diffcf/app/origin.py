@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffcf.api import SUFFIX, Model, weights_path
+from diffcf.api import Model, weights_path
 from diffcf.data_report import load_data, make_data
 from diffcf.graph import GraphError
 from diffcf.ship import digest
+from diffcf.trained_file import WEIGHTS_SUFFIX
 
 __all__ = ["data_spec", "held_out"]
 
@@ -23,7 +24,7 @@ def data_spec(model: Model, path: Path) -> dict[str, Any] | None:
     if model.module.data_spec is not None:
         return model.module.data_spec
     beside = path.with_suffix(".json")
-    if path.suffix != SUFFIX or not beside.is_file():
+    if path.suffix != WEIGHTS_SUFFIX or not beside.is_file():
         return None
     try:
         record = json.loads(beside.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffcf.baselines.reference import ChangeEverything, DoNothing, ExactMethod
-from diffcf.evaluation.example import Answered, FactualBatch
+from diffcf.evaluation.example import Answered, FactualBatch, Strength
 from diffcf.evaluation.perceptual import Perceptual
 from diffcf.evaluation.scores import Scores
 from diffcf.graph import CausalGraph
@@ -72,7 +72,7 @@ class CounterfactualEvaluation:
         self.scores = {
             name: Scores(self.plan, self.truth, prefixed, perceptual, device) for name in names
         }
-        self.traces: dict[str, list[tuple[float, float]]] = {}
+        self.traces: dict[str, list[Strength]] = {}
 
     @torch.no_grad()
     def update(self, method: CounterfactualMethod, image: Tensor, index: Tensor) -> Answered:
@@ -85,7 +85,7 @@ class CounterfactualEvaluation:
                 scores.update(partial(self._reference, name), batch, answered)
         for name, answer in answered.single.items():
             if answer.trace and name not in self.traces:
-                self.traces[name] = [(t, float(s.median())) for t, s in answer.trace]
+                self.traces[name] = [Strength.of(t, s) for t, s in answer.trace]
         return answered
 
     def images(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
 from diffcf.intervention import Intervention
 from diffcf.method import Counterfactual
 
-__all__ = ["Answered", "FactualBatch"]
+__all__ = ["Answered", "FactualBatch", "Strength"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,20 @@ class Answered:
     sequence: list[Counterfactual] = field(default_factory=list)
     sequence_do: list[Intervention] = field(default_factory=list)
     sequence_exact: list[Tensor] = field(default_factory=list)
+
+
+class Strength(NamedTuple):
+    """λ_t over the images of a batch, at one time of their paths."""
+
+    t: float
+    median: float
+    low: float
+    """The 10% quantile."""
+    high: float
+    """The 90% quantile."""
+
+    @classmethod
+    def of(cls, t: float, strength: Tensor) -> Self:
+        """Of λ_t ``[B]`` at time ``t``."""
+        middle, low, high = (float(strength.float().quantile(q)) for q in (0.5, 0.1, 0.9))
+        return cls(t, middle, low, high)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from diffcf.evaluation.example import Strength
 from diffcf.graph import CausalGraph
 from diffcf.metrics.effectiveness import READING, VALUE
 
@@ -19,14 +20,18 @@ Rows = tuple[Tensor, Tensor, Tensor]
 """Values ``[n, Q]``, group ``[n]`` and image ``[n]`` (:meth:`ImageMetric.gathered`)."""
 
 
-def strength_curve(traces: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """λ_t (median over samples) against t, one line per intervention."""
+def strength_curve(traces: Mapping[str, Sequence[Strength]]) -> Figure:
+    """λ_t against t, a line per intervention: the median over images, and where 80% of them are."""
     figure = Figure(figsize=(4, 3), dpi=150, layout="constrained")
     axis = figure.subplots()
-    for name, trace in traces.items():
-        times, strengths = zip(*trace, strict=True)
-        axis.plot(times, strengths, label=f"do({name})", linewidth=1, marker="o", markersize=3)
-    axis.set(xlabel="t", ylabel="λ_t", yscale="symlog", xlim=(1, 0))
+    for place, (name, trace) in enumerate(traces.items()):
+        times, middle, low, high = (torch.tensor(column) for column in zip(*trace, strict=True))
+        # Side by side, since all are guided at the same times.
+        times = times + 0.006 * (place - (len(traces) - 1) / 2)
+        reach = torch.stack([middle - low, high - middle])
+        axis.errorbar(times, middle, reach, label=f"do({name})", fmt="o-", lw=1, ms=3, capsize=2)
+    axis.set(xlabel="t", ylabel="λ_t", ylim=(0, None))
+    axis.invert_xaxis()
     axis.legend(fontsize=7)
     return figure
 

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from diffcf.evaluation import Answered, CounterfactualEvaluation
+from diffcf.evaluation.example import Strength
 from diffcf.graph import CausalGraph
 
 __all__ = ["log_answers", "log_strengths"]
@@ -42,7 +43,7 @@ def log_answers(
 def log_strengths(
     loggers: Iterable[Logger],
     key: str,
-    traces: Mapping[str, Sequence[tuple[float, float]]],
+    traces: Mapping[str, Sequence[Strength]],
     step: int,
 ) -> None:
     """λt (median over the images of a batch) against t, a line per factor set, for W&B."""
@@ -50,7 +51,7 @@ def log_strengths(
         if isinstance(logger, WandbLogger) and traces:
             import wandb
 
-            data = [[f"do({name})", t, s] for name, trace in traces.items() for t, s in trace]
+            data = [[f"do({name})", s.t, s.median] for name, trace in traces.items() for s in trace]
             table = wandb.Table(columns=["set", "t", "lambda_t"], data=data)
             chart: Any = wandb.plot.line(table, "t", "lambda_t", stroke="set", title="λt")
             logger.log_metrics({key: chart}, step)

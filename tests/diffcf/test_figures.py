@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from diffcf.evaluation import Answered, FactualBatch
+from diffcf.evaluation.example import Strength
 from diffcf.figures import (
     counterfactual_grid,
     dose_response,
@@ -59,8 +61,17 @@ def test_a_strip_has_the_factual_and_every_step_over_the_exact_ones() -> None:
 
 
 def test_the_strength_curve_has_a_line_per_intervention() -> None:
-    figure = strength_curve({"light": [(1.0, 0.1), (0.5, 0.2)], "angle": [(1.0, 0.3)]})
-    assert len(figure.axes[0].lines) == 2
+    of_light = [Strength(1.0, 0.1, 0.0, 0.4), Strength(0.5, 0.2, 0.1, 0.3)]
+    figure = strength_curve({"light": of_light, "angle": [Strength(1.0, 0.3, 0.2, 0.4)]})
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    assert [line.get_ydata().tolist() for line in lines] == [
+        pytest.approx([0.1, 0.2]),
+        pytest.approx([0.3]),
+    ]
+
+
+def test_a_strength_is_the_middle_and_the_spread_over_images() -> None:
+    assert Strength.of(0.5, torch.arange(11.0)) == (0.5, 5.0, 1.0, 9.0)
 
 
 def test_doses_and_errors_have_a_panel_per_factor() -> None:

@@ -9,6 +9,7 @@ from diffcf.guidance import (
     ConstantGuidance,
     GaussNewtonGuidance,
     Guidance,
+    LineSearchGuidance,
     NoGuidance,
     VarianceBalancedGuidance,
 )
@@ -32,6 +33,7 @@ class LinearProjector(nn.Module):
 RULES = [
     ConstantGuidance(0.5),
     VarianceBalancedGuidance(0.1, cap=100.0),
+    LineSearchGuidance(1.0),
     GaussNewtonGuidance(),
 ]
 
@@ -91,6 +93,44 @@ def test_variance_balanced_gives_the_term_the_wished_spread_or_stops_at_the_cap(
     reached = VarianceBalancedGuidance(0.1).shift(projector, projector(x_t, t).mean, x_t, t)
     assert torch.isfinite(reached.eps).all()
     assert reached.eps.abs().max() < 1e-3
+
+
+def test_line_search_stops_where_the_reading_is_nearest_along_the_gradient(state) -> None:
+    x_t, t, target = state
+    projector = LinearProjector(0.04)
+    found = LineSearchGuidance(1.0, cap=1e9).shift(projector, target, x_t, t)
+
+    def missed(factor: float) -> Tensor:
+        moved = x_t - noise_level(t) * factor * found.eps
+        return (target - projector(moved, t).mean).norm(dim=1)
+
+    assert (missed(1.0) < 0.9 * missed(0.0)).all()
+    assert (missed(1.0) < missed(0.9)).all() and (missed(1.0) < missed(1.1)).all()
+    other = LineSearchGuidance(1.0, cap=1e9).shift(projector, 2 * target, x_t, t)
+    assert not torch.allclose(found.strength, other.strength), "it is no constant"
+    assert found.strength.std() > 0, "each sample has its own"
+
+
+def test_line_search_scales_by_its_gain_and_stops_at_its_cap(state) -> None:
+    x_t, t, target = state
+    projector = LinearProjector(0.04)
+    once = LineSearchGuidance(1.0, cap=1e9).shift(projector, target, x_t, t)
+    thrice = LineSearchGuidance(3.0, cap=1e9).shift(projector, target, x_t, t)
+    torch.testing.assert_close(thrice.eps, 3 * once.eps)
+    capped = LineSearchGuidance(1e6, cap=2.0).shift(projector, target, x_t, t)
+    torch.testing.assert_close(capped.strength, torch.full((3,), 2.0))
+
+
+def test_line_search_stands_still_where_the_target_is_reached_or_nothing_moves_the_reading(
+    state,
+) -> None:
+    x_t, t, target = state
+    projector = LinearProjector()
+    reached = LineSearchGuidance().shift(projector, projector(x_t, t).mean, x_t, t)
+    assert torch.isfinite(reached.eps).all() and reached.eps.abs().max() < 1e-3
+    projector.weight = torch.zeros_like(projector.weight).requires_grad_()
+    blind = LineSearchGuidance().shift(projector, target, x_t, t)
+    assert not blind.eps.any() and not blind.strength.any()
 
 
 def test_gauss_newton_reaches_the_target_of_a_sure_linear_projector_in_one_step(state) -> None:
