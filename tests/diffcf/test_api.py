@@ -20,7 +20,7 @@ from diffcf.counterfactual import Sampling
 from diffcf.do_grammar import parse_do, parse_sweep
 from diffcf.figures import save_image
 from diffcf.graph import GraphError
-from diffcf.guidance import GaussNewtonGuidance, VarianceBalancedGuidance
+from diffcf.guidance import GaussNewtonGuidance, LineSearchGuidance, VarianceBalancedGuidance
 from diffcf.intervention import InterventionError
 from diffcf.module import DiffusionCounterfactuals
 from diffcf.sampling_spec import sampling_from_spec, sampling_to_spec
@@ -58,6 +58,13 @@ def test_how_to_draw_survives_as_text(sampling: Sampling) -> None:
     back = sampling_from_spec(spec)
     assert sampling_to_spec(back) == spec
     assert type(back.guidance) is type(sampling.guidance)
+
+
+def test_a_rule_is_written_down_by_its_public_name() -> None:
+    rule = LineSearchGuidance(gain=2.0, t_max=0.3)
+    spec = sampling_to_spec(Sampling(guidance=rule))
+    assert spec["guidance"]["class_path"] == "diffcf.guidance.LineSearchGuidance"
+    assert vars(sampling_from_spec(spec).guidance) == vars(rule)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from lightning.pytorch import Callback
 from small_runs import add_callback, tiny
 
 from diffcf.cli import cli, main
+from diffcf.counterfactual import Sampling
 from diffcf.module import DiffusionCounterfactuals
+from diffcf.weights_file import write_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +79,28 @@ def test_stand_alone_test_measures_and_says_where_it_comes_from(trained) -> None
         assert (page.parent / f"{name}.png").stat().st_size > 0
     for row in ("| **this method** |", "| *do nothing* |", "| *change everything* |", "| `acm` |"):
         assert row in page.read_text()
+
+
+def test_weights_are_tested_as_their_checkpoint_is_but_cannot_be_trained_on(
+    trained, tmp_path, capsys
+) -> None:
+    config, folder = trained
+    weights = tmp_path / "small.safetensors"
+    model = DiffusionCounterfactuals.load_from_checkpoint(folder / "last.ckpt")
+    write_weights(model, Sampling(steps=2), weights, torch.float32)
+    records = []
+    for path in (folder / "last.ckpt", weights):
+        copy = tmp_path / f"test_{path.stem}" / "config.yaml"
+        copy.parent.mkdir()
+        copy.write_text(Path(config).read_text().replace(str(folder), str(copy.parent)))
+        assert main(["test", "--config", str(copy), "--ckpt_path", str(path)]) == 0
+        records.append(json.loads(next(copy.parent.rglob("test/metrics.json")).read_text()))
+    checkpoint, weighed = records
+    for key in ("acm/roots", "acm/leaves", "psnr/roots", "minimality"):
+        assert weighed["metrics"][key] == checkpoint["metrics"][key]
+    assert weighed["provenance"]["training"]["steps"] == 6
+    assert main(["fit", "--config", config, "--ckpt_path", str(weights)]) == 2
+    assert "holds weights and no state of a training" in capsys.readouterr().err
 
 
 def test_stand_alone_validate_is_guided_too(trained, tmp_path) -> None:
