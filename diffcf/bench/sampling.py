@@ -15,7 +15,12 @@ from torch import Tensor
 from diffcf.bench.through_generator import sample_through_generator
 from diffcf.bench.timing import Row, ratio_rows, seconds
 from diffcf.counterfactual import Sampling
-from diffcf.guidance import ConstantGuidance, GaussNewtonGuidance, VarianceBalancedGuidance
+from diffcf.guidance import (
+    ConstantGuidance,
+    GaussNewtonGuidance,
+    LineSearchGuidance,
+    VarianceBalancedGuidance,
+)
 
 __all__ = ["batch_sizes", "formats", "guidance", "what_ifs"]
 
@@ -30,6 +35,7 @@ def guidance(
         "default": sampling.guidance,
         "constant, every step": ConstantGuidance(1.0),
         "variance balanced, every step": VarianceBalancedGuidance(),
+        "line search, every step": LineSearchGuidance(),
         "Gauss-Newton, every step": GaussNewtonGuidance(),
     }
     plain = replace(sampling, guidance=None)
