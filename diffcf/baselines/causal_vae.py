@@ -24,6 +24,9 @@ Where this departs from the paper:
 - What is kept in a counterfactual is the mask layer's own noise, :math:`n_i = z_i - g_i(A_i \circ
   z)`. With the causal layer's ε_i in its place, as printed, the mask layer would not give back the
   very z it is asked to reconstruct, and the null intervention would change the image.
+- :math:`l_m` trains the mask layer and A, but not the encoder. Where a cause does not settle its
+  effect (Flow's ball and water), an encoder lowers it by hiding the effect in the cause's D
+  dimensions, and an intervention, which sets all of them, then loses it.
 - An intervention passes on along every path of the graph, where the paper's mask layer passes it
   on to children.
 - One decoder draws from all concepts together, of the levels our U-Net is built of, to a Gaussian
@@ -143,7 +146,7 @@ class CausalVAE(LatentModule):
             "reconstruction": 0.5 * (error + LEAST_ERROR**2).log(),
             **self.divergences(exogenous, concepts, factors),
             "labels": self.causal.label_loss(self.graph.encode(factors)),
-            "mask": self.causal.residual_loss(concepts.mean),
+            "mask": self.causal.residual_loss(concepts.mean.detach()),
             "psnr": -10 * (error.detach() / 4).log10(),
         }
 

@@ -72,6 +72,15 @@ def test_every_parameter_learns(graph: CausalGraph, small_batch: dict) -> None:
     check_every_parameter_learns(small(graph), small_batch["image"], small_batch["factors"])
 
 
+def test_the_encoder_is_not_paid_for_hiding_effects_in_causes(
+    graph: CausalGraph, small_batch: dict
+) -> None:
+    model = small(graph)
+    model.losses(small_batch["image"], small_batch["factors"])["mask"].backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.causal.perceptrons.parameters())
+
+
 def test_the_causal_layer_is_the_papers(graph: CausalGraph) -> None:
     layers = CausalLayers(graph, 2, [8])
     torch.nn.init.normal_(layers.matrix)
