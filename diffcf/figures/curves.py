@@ -30,8 +30,10 @@ def strength_curve(traces: Mapping[str, Sequence[Strength]]) -> Figure:
         times = times + 0.006 * (place - (len(traces) - 1) / 2)
         reach = torch.stack([middle - low, high - middle])
         axis.errorbar(times, middle, reach, label=f"do({name})", fmt="o-", lw=1, ms=3, capsize=2)
-    axis.set(xlabel="t", ylabel="λ_t", ylim=(0, None))
-    axis.invert_xaxis()
+    guided = [strength.t for trace in traces.values() for strength in trace]
+    axis.set(
+        xlabel="t", ylabel="λ_t", ylim=(0, None), xlim=(max(guided) + 0.05, min(guided) - 0.05)
+    )
     axis.legend(fontsize=7)
     return figure
 
