@@ -29,6 +29,7 @@ from diffcf.guidance import (
     Guidance,
     LineSearchGuidance,
     NoGuidance,
+    PolyakGuidance,
     VarianceBalancedGuidance,
 )
 from diffcf.image_list import image_files
@@ -44,6 +45,7 @@ RULES: dict[str, type[Guidance]] = {
     "constant": ConstantGuidance,
     "variance_balanced": VarianceBalancedGuidance,
     "line_search": LineSearchGuidance,
+    "polyak": PolyakGuidance,
     "gauss_newton": GaussNewtonGuidance,
 }
 SHEET, ROWS = "sheet", 12

@@ -26,6 +26,15 @@ through the generator. The rules differ in the scalar :math:`\lambda_t`:
 
   with γ = 1; more makes up for what the generator takes back at the steps that follow. It adjusts
   itself per sample and per step, and stays finite as the target is reached: both forms vanish.
+- ``polyak``: ours. The exact step needs m, the reading's answer to a trial. By Cauchy and Schwarz
+  it is at most
+
+  .. math::
+      \lambda_t = \gamma\,
+      \frac{(z_{cf} - \hat z)^\top \Sigma^{-1} (z_{cf} - \hat z)}{r^2 \|g_t\|^2}
+
+  with γ = 1, and just that where all factors that are amiss answer alike. This is Polyak's step
+  toward a least value of 0; it needs no trial.
 - ``gauss_newton``: the shift :math:`J^\top (J J^\top + \Sigma / r^2)^{-1} (z_{cf} - \hat z)`: a
   Kalman gain that adjusts itself per sample and per direction, at the price of one backward pass
   per factor.
@@ -34,12 +43,14 @@ References:
     Diffusion Models Beat GANs (Dhariwal & Nichol, 2021), https://arxiv.org/abs/2105.05233
     Pseudoinverse-Guided Diffusion Models (Song et al., 2023), https://openreview.net/forum?id=9_gsMA8MRKQ
     Numerical Optimization, section 3.3: the exact step of steepest descent (Nocedal & Wright, 2006)
+    Introduction to Optimization, section 5.3.2: the step toward a known least value (Polyak, 1987)
     Diffusion counterfactuals: arXiv 2407.20553
 """
 
 from diffcf.guidance.along_gradient import (
     ConstantGuidance,
     LineSearchGuidance,
+    PolyakGuidance,
     VarianceBalancedGuidance,
 )
 from diffcf.guidance.gauss_newton import GaussNewtonGuidance
@@ -51,6 +62,7 @@ __all__ = [
     "Guidance",
     "LineSearchGuidance",
     "NoGuidance",
+    "PolyakGuidance",
     "Shift",
     "Steering",
     "VarianceBalancedGuidance",

@@ -9,7 +9,12 @@ from diffcf.diffusion import noise_level
 from diffcf.guidance.rule import Guidance, Shift
 from diffcf.projector import FactorPosterior
 
-__all__ = ["ConstantGuidance", "LineSearchGuidance", "VarianceBalancedGuidance"]
+__all__ = [
+    "ConstantGuidance",
+    "LineSearchGuidance",
+    "PolyakGuidance",
+    "VarianceBalancedGuidance",
+]
 
 
 class ConstantGuidance(Guidance):
@@ -62,6 +67,25 @@ class LineSearchGuidance(Guidance):
             # Where the trial does not move the reading, nothing is gained by going further.
             reached = (weighted * moved).sum(dim=1).clamp_min(1e-12)
         strength = (self.gain * wanted / reached).clamp(0.0, self.cap)
+        return Shift(-strength.view(-1, 1, 1, 1) * noise * gradient, strength)
+
+
+class PolyakGuidance(Guidance):
+    """λ_t that would reach the target if only what the gradient sees were in the way, times
+    ``gain``, up to ``cap``; it costs no second reading."""
+
+    def __init__(
+        self, gain: float = 2.0, cap: float = 30.0, t_min: float = 0.0, t_max: float = 1.0
+    ) -> None:
+        super().__init__(t_min, t_max)
+        self.gain, self.cap = gain, cap
+
+    def shift(self, projector: nn.Module, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
+        posterior, gradient = read_toward(projector, target, x_t, t)
+        noise = noise_level(t)
+        missed = ((target - posterior.mean).square() / posterior.variance).sum(dim=1).detach()
+        steepness = noise.flatten().square() * gradient.flatten(1).square().sum(dim=1)
+        strength = (self.gain * missed / steepness.clamp_min(1e-12)).clamp_max(self.cap)
         return Shift(-strength.view(-1, 1, 1, 1) * noise * gradient, strength)
 
 

@@ -11,6 +11,7 @@ from diffcf.guidance import (
     Guidance,
     LineSearchGuidance,
     NoGuidance,
+    PolyakGuidance,
     VarianceBalancedGuidance,
 )
 from diffcf.projector import FactorPosterior
@@ -34,6 +35,7 @@ RULES = [
     ConstantGuidance(0.5),
     VarianceBalancedGuidance(0.1, cap=100.0),
     LineSearchGuidance(1.0),
+    PolyakGuidance(1.0),
     GaussNewtonGuidance(),
 ]
 
@@ -131,6 +133,18 @@ def test_line_search_stands_still_where_the_target_is_reached_or_nothing_moves_t
     projector.weight = torch.zeros_like(projector.weight).requires_grad_()
     blind = LineSearchGuidance().shift(projector, target, x_t, t)
     assert not blind.eps.any() and not blind.strength.any()
+
+
+def test_polyaks_step_is_the_line_searchs_for_one_factor_and_no_shorter_for_more(state) -> None:
+    x_t, t, target = state
+    projector = LinearProjector(0.04)
+    polyak = PolyakGuidance(1.0, cap=1e9).shift(projector, target, x_t, t)
+    search = LineSearchGuidance(1.0, cap=1e9).shift(projector, target, x_t, t)
+    assert (polyak.strength > search.strength).all()
+    projector.weight = projector.weight[:1]
+    polyak = PolyakGuidance(1.0, cap=1e9).shift(projector, target[:, :1], x_t, t)
+    search = LineSearchGuidance(1.0, cap=1e9).shift(projector, target[:, :1], x_t, t)
+    torch.testing.assert_close(polyak.strength, search.strength, rtol=1e-3, atol=0)
 
 
 def test_gauss_newton_reaches_the_target_of_a_sure_linear_projector_in_one_step(state) -> None:
