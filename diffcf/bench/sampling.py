@@ -19,6 +19,7 @@ from diffcf.guidance import (
     ConstantGuidance,
     GaussNewtonGuidance,
     LineSearchGuidance,
+    PolyakGuidance,
     VarianceBalancedGuidance,
 )
 
@@ -35,6 +36,7 @@ def guidance(
         "default": sampling.guidance,
         "constant, every step": ConstantGuidance(1.0),
         "variance balanced, every step": VarianceBalancedGuidance(),
+        "Polyak, every step": PolyakGuidance(),
         "line search, every step": LineSearchGuidance(),
         "Gauss-Newton, every step": GaussNewtonGuidance(),
     }
