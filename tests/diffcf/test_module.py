@@ -70,7 +70,7 @@ def test_networks_survive_as_text(graph: CausalGraph) -> None:
     ("spec", "message"),
     [
         ({"class_path": "diffcf.nscm.Nothing"}, "'diffcf.nscm.Nothing' cannot be imported"),
-        ({"class_path": "os.path.join"}, "is not a torch.nn.modules.module.Module"),
+        ({"class_path": "os.path.join"}, "is not a torch.nn.modules.Module"),
         ({"class_path": "diffcf.nscm.NSCM", "init_args": {"x": 1}}, "does not take these"),
     ],
 )
