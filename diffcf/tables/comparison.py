@@ -1,14 +1,13 @@
-"""Tables across methods on one dataset: quality, sequences, components, cost, guidance rules."""
+"""Tables across methods on one dataset: quality, parts, sequences, components, cost, rules."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from diffcf.graph import CausalGraph
+from diffcf.tables import columns
 from diffcf.tables.content import Column, Row, Table, compared, metric
 from diffcf.tables.results import Method, Record, ResultsError, read_json, sampling_text
 from diffcf.tables.schema import ABLATION, first_problem
@@ -16,7 +15,6 @@ from diffcf.tables.single import references
 
 __all__ = ["ABLATIONS", "ablation_table", "comparison_tables", "cost_points", "nothing_score"]
 
-_STEP = re.compile(r"acm/step_[0-9]{1,6}")
 _LEAST = 1e-12
 ABLATIONS = {
     "ablation": "rules for λt",
@@ -43,21 +41,29 @@ def comparison_tables(dataset: str, methods: Sequence[Method]) -> list[Table]:
     nothing = [reference for reference in known if reference.name == "do_nothing"]
     ours = [method for method in methods if method.name.startswith("ours")]
     methods = [method for method in methods if not method.name.startswith("ours_")] or methods
-    notes = _notes(methods)
+    kinds = {
+        "main": ("quality of counterfactuals", columns.quality()),
+        "parts": ("ACM by what a factor has to do with the one set", columns.parts()),
+        "sequence": (
+            "ACM after each step of a sequence",
+            columns.sequence(list(_records(methods))),
+        ),
+    }
     tables = [
-        compared(
-            "main", f"{dataset}: quality of counterfactuals", _quality(), methods, known, notes
-        )
+        compared(name, f"{dataset}: {what}", read, methods, known, _notes(methods))
+        for name, (what, read) in kinds.items()
     ]
-    if steps := _steps(methods):
-        caption = f"{dataset}: ACM after each step of a sequence of interventions"
-        tables.append(compared("sequence", caption, steps, methods, known, notes))
+    tables = [table for table in tables if len(table.headings) > 1]
     if len(ours) > 1:
         caption = f"{dataset}: components of our method"
-        tables.append(compared("components", caption, _quality(), ours, nothing, _notes(ours)))
+        tables.append(
+            compared("components", caption, columns.quality(), ours, nothing, _notes(ours))
+        )
     if any("cost/seconds" in record["metrics"] for record in _records(methods)):
         caption = f"{dataset}: what the methods cost"
-        tables.append(compared("cost", caption, _cost(), methods, notes=_cost_notes(methods)))
+        tables.append(
+            compared("cost", caption, columns.cost(), methods, notes=_cost_notes(methods))
+        )
     return tables
 
 
@@ -104,77 +110,13 @@ def nothing_score(methods: Sequence[Method]) -> float | None:
     return _both(known[0].records[0]) if known else None
 
 
-# --- columns ---
-
-
-def _quality() -> list[Column]:
-    return [
-        Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
-        Column("ACM intermediate", _intermediate, ".4f", "lower"),
-        Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
-        Column("PSNR exact", metric("psnr"), ".1f", "higher"),
-        Column("FID", metric("fid"), ".1f", "lower"),
-        Column("sFID", metric("sfid"), ".1f", "lower"),
-        Column("PSNR reconstruction", metric("psnr/reconstruction"), ".1f", "higher"),
-        Column("composition", metric("composition/1"), ".4f", "lower"),
-        Column("minimality", metric("minimality"), ".5f", "lower"),
-    ]
-
-
-def _steps(methods: Sequence[Method]) -> list[Column]:
-    """ACM by step; growth has no better: who errs much from the start grows little."""
-    keys = {key for record in _records(methods) for key in record["metrics"]}
-    steps = sorted(int(k.removeprefix("acm/step_")) for k in keys if _is_step(k))
-    columns = [Column(f"step {n}", metric(f"acm/step_{n}"), ".4f", "lower") for n in steps]
-    growth = Column("last / first", metric("acm/step_growth"), ".2f")
-    return [*columns, growth] if columns else []
-
-
-def _is_step(key: str) -> bool:
-    return _STEP.fullmatch(key) is not None
-
-
-def _cost() -> list[Column]:
-    return [
-        Column("parameters (M)", _scaled(metric("cost/parameters"), 1e-6), ".2f"),
-        Column("training (min)", _scaled(_trained("seconds"), 1 / 60), ".1f"),
-        Column("of processor (min)", _scaled(_trained("processor_seconds"), 1 / 60), ".1f"),
-        Column("s / counterfactual", metric("cost/seconds"), ".4f", "lower"),
-        Column("evaluations", metric("cost/evaluations"), ".4g", "lower"),
-        Column("of guidance", metric("cost/evaluations/guidance"), ".4g"),
-        Column("memory (MiB)", metric("cost/memory"), ".0f", "lower"),
-    ]
-
-
-def _trained(key: str) -> Callable[[Record], float | None]:
-    return lambda record: record["provenance"]["training"].get(key)
-
-
-def _scaled(read: Callable[[Record], float | None], factor: float) -> Callable[..., float | None]:
-    def scaled(record: Record) -> float | None:
-        value = read(record)
-        return None if value is None else value * factor
-
-    return scaled
-
-
-def _intermediate(record: Record) -> float | None:
-    """Mean ACM over the factors that are neither root nor leaf."""
-    if not record["provenance"].get("graph"):  # records of old
-        return None
-    graph = CausalGraph.from_dict(record["provenance"]["graph"])
-    inner = set(graph.names) - set(graph.roots) - set(graph.leaves)
-    values = [v for n in sorted(inner) if (v := record["metrics"].get(f"acm/{n}")) is not None]
-    return mean(values) if values else None
+# --- references and notes ---
 
 
 def _both(record: Record) -> float | None:
     values = [record["metrics"].get(f"acm/{name}") for name in ("roots", "leaves")]
     known = [value for value in values if value is not None]
     return mean(known) if len(known) == len(values) else None
-
-
-# --- references and notes ---
 
 
 def _records(methods: Iterable[Method]) -> Iterator[Record]:

@@ -57,6 +57,16 @@ def test_one_method_alone_is_best_of_nothing(tmp_path) -> None:
     assert "components" not in tables, "one is no comparison"
 
 
+def test_errors_are_parted_by_what_a_factor_has_to_do_with_the_one_set(tmp_path) -> None:
+    pairs = {"a/a": 0.01, "a/b": 0.02, "a/c": 0.04, "b/a": 0.1, "b/b": 0.5, "b/c": 0.06}
+    pairs |= {"c/a": 0.2, "c/b": 0.3, "c/c": 0.7}
+    write(tmp_path, record("toy", "ours", 0, 0.01, **{f"acm/{k}": v for k, v in pairs.items()}))
+    parts = made(tmp_path)["parts"]
+    expected = {"set, a root": "0.0100", "set, a leaf": "0.7000"}
+    expected |= {"effects": "0.0400", "the others": "0.2000"}
+    assert {name: column(parts, name)["ours"] for name in expected} == expected
+
+
 def test_factors_in_between_are_those_of_the_graph(tmp_path) -> None:
     shown = column(made(grid(tmp_path))["main"], "ACM intermediate")
     assert shown["Peer & Co_1"] == "0.0600" and shown["do nothing"] == "0.3000"

@@ -16,7 +16,14 @@ def written(folder: Path) -> list[str]:
     grid(folder)
     (folder / "toy/ablation.json").write_text(ABLATION.read_text())
     tables = all_tables(folder, find_results(folder))
-    assert {name for _, name in tables} == {"main", "sequence", "components", "cost", "ablation"}
+    assert {name for _, name in tables} == {
+        "main",
+        "parts",
+        "sequence",
+        "components",
+        "cost",
+        "ablation",
+    }
     return [as_latex(table, f"tab:{name}") for (_, name), table in tables.items()]
 
 

@@ -24,7 +24,11 @@ def test_tables_and_figure_are_written_and_checked(tmp_path, capsys) -> None:
     assert stop.value.code == 1 and not (tmp_path / "tables").exists(), "a check writes nothing"
     assert run(tmp_path) == 0
     names = {path.name for path in (tmp_path / "tables/toy").iterdir()}
-    tables = [f"{n}.{s}" for n in ("main", "sequence", "components", "cost") for s in ("md", "tex")]
+    tables = [
+        f"{n}.{s}"
+        for n in ("main", "parts", "sequence", "components", "cost")
+        for s in ("md", "tex")
+    ]
     assert names == {*tables, "quality_cost.png"}
     assert run(tmp_path, "--check") == 0
     text = (tmp_path / "tables/toy/main.md").read_text()
