@@ -24,6 +24,7 @@ from diffcf.checkpoints import (
     TrainingRecord,
     spec_of,
 )
+from diffcf.class_path import path_of
 from diffcf.counterfactual import Sampling
 from diffcf.graph import CausalGraph
 from diffcf.method import NO_READER, CounterfactualMethod
@@ -187,7 +188,7 @@ class CounterfactualModule(LightningModule, ABC):
     def spec_record(self) -> dict[str, Any]:
         """What this is, as plain text; :func:`diffcf.restore.restored` makes it anew."""
         return {
-            "method": f"{type(self).__module__}.{type(self).__qualname__}",
+            "method": path_of(type(self)),
             "graph": self.graph.to_dict(),
             "networks": self.spec,
             "settings": self.settings,

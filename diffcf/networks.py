@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from diffcf.class_path import class_at
+from diffcf.class_path import class_at, path_of
 from diffcf.graph import CausalGraph
 
 __all__ = ["NetworkFactory", "NetworkSpec", "build_network", "network_spec"]
@@ -41,7 +41,7 @@ def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
         target = classes[0] if classes else target.func
     if not inspect.isclass(target):
         raise TypeError(f"A network is given by its class or a partial of it, got {factory!r}.")
-    return {"class_path": f"{target.__module__}.{target.__qualname__}", "init_args": arguments}
+    return {"class_path": path_of(target), "init_args": arguments}
 
 
 def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from rich.console import Console
 from rich.table import Table
 
+from diffcf.class_path import path_of
 from diffcf.counterfactual import Sampling
 from diffcf.tables import table_rows
 from diffcf.whole_file import whole_file
@@ -72,7 +73,7 @@ def provenance(
     """Where a measurement comes from: method, graph, seed, training, versions, device, config."""
     described = {"guidance": describe(sampling.guidance), "free": describe(sampling.free)}
     return {
-        "method": f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
+        "method": path_of(type(pl_module)),
         "graph": pl_module.graph.to_dict(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),
         "device": device_name(pl_module.device),

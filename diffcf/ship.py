@@ -18,13 +18,14 @@ from jsonargparse import ArgumentParser
 from diffcf import guidance
 from diffcf.api import load
 from diffcf.checkpoints import CheckpointError
+from diffcf.class_path import path_of
 from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.report import write_json, write_text
 from diffcf.sampling_spec import sampling_from_spec
 from diffcf.tables import markdown, results_table
 from diffcf.tables.results import read_record
-from diffcf.weights_file import read_weights, write_weights
+from diffcf.weights_file import write_weights
 
 __all__ = ["card", "digest", "weights"]
 
@@ -73,7 +74,7 @@ def check(path: Path) -> None:
 
 def card(path: Path) -> str:
     """What people should know of a weights file, from it and from the metrics beside it."""
-    model, sampling = read_weights(path)
+    model = load(path)
     metrics = path.with_suffix(".json")
     origin = read_record(metrics)["provenance"]
     return "\n".join(
@@ -82,7 +83,7 @@ def card(path: Path) -> str:
             "",
             f"`diffcf.load({path.stem!r})`",
             "",
-            markdown(["", ""], _facts(model, sampling, origin)),
+            markdown(["", ""], _facts(model.module, model.sampling, origin)),
             "## Tested",
             "",
             results_table([metrics]),
@@ -103,7 +104,7 @@ def _facts(
     minutes, steps, seed = training["seconds"] / 60, training["steps"], training["seed"]
     trained = f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}"
     return [
-        ["method", f"`{type(model).__module__}.{type(model).__qualname__}`"],
+        ["method", f"`{path_of(type(model))}`"],
         ["images", " × ".join(map(str, shape or ()))],
         ["factors", "; ".join(ranges)],
         ["edges", "; ".join(f"{cause} → {effect}" for cause, effect in model.graph.edges)],

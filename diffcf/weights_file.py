@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, method_of
-from diffcf.sampling_spec import SAMPLING_KEY, sampling_of, sampling_to_spec
+from diffcf.counterfactual_module import CounterfactualModule
+from diffcf.sampling_spec import sampling_to_spec
 from diffcf.tensor_file import write_tensors
-from diffcf.trained_file import SAMPLING, read_trained
+from diffcf.trained_file import SAMPLING
 
-__all__ = ["read_weights", "write_weights"]
+__all__ = ["write_weights"]
 
 
 def write_weights(
@@ -31,15 +31,3 @@ def write_weights(
     }
     record = {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}
     write_tensors(tensors, record, path)
-
-
-def read_weights(
-    path: Path, device: str | torch.device = "cpu"
-) -> tuple[CounterfactualModule, Sampling]:
-    """The model, in float32 and evaluation mode, and how to draw with it.
-
-    Raises:
-        CheckpointError: when the file is no weights file of ours.
-    """
-    checkpoint = read_trained(path, device)
-    return method_of(checkpoint, path, device), sampling_of(checkpoint[SAMPLING_KEY], path)

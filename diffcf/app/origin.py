@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from diffcf.api import Model, weights_path
+from diffcf.api import Model
 from diffcf.data_report import load_data, make_data
 from diffcf.graph import GraphError
-from diffcf.ship import digest
-from diffcf.trained_file import WEIGHTS_SUFFIX
 
-__all__ = ["data_spec", "held_out"]
-
-
-def data_spec(model: Model, path: Path) -> dict[str, Any] | None:
-    """``{"class_path", "init_args"}`` of the data module a model was trained on; None if unknown.
-
-    Weights and checkpoints say it themselves. Weights that were shipped before they did have it in
-    the metrics beside them, which are believed only where they are of this very file.
-    """
-    if model.module.data_spec is not None:
-        return model.module.data_spec
-    beside = path.with_suffix(".json")
-    if path.suffix != WEIGHTS_SUFFIX or not beside.is_file():
-        return None
-    try:
-        record = json.loads(beside.read_text(encoding="utf-8"))
-        if record["weights"] != digest(path):
-            return None
-        return record["provenance"]["config"]["data"]
-    except (ValueError, KeyError, TypeError):
-        return None
+__all__ = ["held_out"]
 
 
 def held_out(model: Model, name: str | Path, count: int, config: Path | None = None) -> Any | None:
@@ -54,7 +31,7 @@ def held_out(model: Model, name: str | Path, count: int, config: Path | None = N
     if config is not None:
         module = load_data(config)
     else:
-        spec = data_spec(model, weights_path(name))
+        spec = model.module.data_spec
         if spec is None:
             return None
         module = make_data(spec, f"The data of {name}")
