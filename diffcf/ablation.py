@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from diffcf.counterfactual import Sampling
 from diffcf.counterfactual_module import CounterfactualModule
 from diffcf.evaluation import CounterfactualEvaluation
 from diffcf.intervention import Intervention
+from diffcf.method import CounterfactualMethod, World
 from diffcf.protocol import Protocol
 from diffcf.report import describe, device_name, versions, write_json, write_text
 from diffcf.tables import markdown
 
-__all__ = ["ablate", "measure"]
+__all__ = ["Asked", "ablate", "ablation_parser", "measure"]
 
+TOLD = "told the factors"
 _TIMED_IMAGES, _TIMED_TURNS = 16, 3
 _COLUMNS = {
     "ACM roots": ("acm/roots", ".4f"),
@@ -42,8 +44,8 @@ _COLUMNS = {
 }
 
 
-def ablate(args: Sequence[str]) -> None:
-    """Command ``diffcf ablate``; ``--help`` lists the arguments."""
+def ablation_parser() -> ArgumentParser:
+    """What ``diffcf ablate`` takes."""
     parser = ArgumentParser(prog="diffcf ablate", description="Compare guidance rules.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
     parser.add_argument("ckpt", type=str, help="Checkpoint, weights file or shipped name.")
@@ -53,8 +55,45 @@ def ablate(args: Sequence[str]) -> None:
     parser.add_argument(
         "--sequence", type=int, default=0, help="Interventions in turn, 0 for none."
     )
+    parser.add_argument(
+        "--read", type=bool, default=False, help="Factors are read off the factual, not told."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
+    return parser
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every variant is asked.
+
+    Attributes:
+        images: the first of the test split.
+        seed: of the interventions.
+        sequence: interventions in turn, each upon the image that the one before it left; 0 for
+            none.
+        read: whether the factual's factors are read off its image, not told.
+    """
+
+    images: int
+    seed: int = 0
+    sequence: int = 0
+    read: bool = False
+
+
+class _Untold:
+    """A method that has to read the factors of the factual itself."""
+
+    def __init__(self, method: CounterfactualMethod) -> None:
+        self.method = method
+
+    def abduct(self, image: Tensor, factors: Tensor | None = None) -> World:
+        return self.method.abduct(image)
+
+
+def ablate(args: Sequence[str]) -> None:
+    """Command ``diffcf ablate``; ``--help`` lists the arguments."""
+    parser = ablation_parser()
     config = parser.parse_args(list(args))
     built = parser.instantiate_classes(config)
     if built.data is None or not built.variants:
@@ -64,7 +103,8 @@ def ablate(args: Sequence[str]) -> None:
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)
-    rows = measure(model, built.data, built.variants, built.images, built.seed, built.sequence)
+    asked = Asked(built.images, built.seed, built.sequence, built.read)
+    rows = measure(model, built.data, built.variants, asked)
     record = {
         "rows": rows,
         "variants": {
@@ -73,8 +113,7 @@ def ablate(args: Sequence[str]) -> None:
         "provenance": {
             "checkpoint": Path(built.ckpt).name,
             "training": model.training_record.as_dict(),
-            "images": built.images,
-            "seed": built.seed,
+            **vars(asked),
             "device": device_name(model.device),
             "seconds": round(time.perf_counter() - started, 1),
             "versions": versions(),
@@ -90,27 +129,30 @@ def measure(
     model: CounterfactualModule,
     data: Any,
     variants: dict[str, Sampling],
-    images: int,
-    seed: int,
-    sequence: int = 0,
+    asked: Asked,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of every variant on the first ``images`` of the test split.
+    """Metrics of every variant on the first images of the test split.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
     depth; it is left out where there is none. ``acm/in_turn`` and ``psnr/in_turn`` are those of the
-    last of ``sequence`` interventions, each upon the image that the one before it left.
+    last intervention of a sequence. Where factors are read, the first variant is measured once more
+    with the factors told.
     """
+    images, sequence = asked.images, asked.sequence
     data.setup("test")
     factors, noise = data.factors_of("test"), data.noise_of("test")
-    protocol = Protocol(images=images, steps=sequence, cycles=0, reverse_images=0, seed=seed)
+    protocol = Protocol(images=images, steps=sequence, cycles=0, reverse_images=0, seed=asked.seed)
     rows: dict[str, dict[str, float]] = {}
-    for name, variant in track(variants.items(), description="ablation"):
-        engine = model.method(variant)
+    methods: dict[str, Any] = {name: model.method(variant) for name, variant in variants.items()}
+    if asked.read:
+        told = next(iter(methods.values()))
+        methods = {name: _Untold(method) for name, method in methods.items()} | {TOLD: told}
+    for name, method in track(methods.items(), description="ablation"):
         evaluation = CounterfactualEvaluation(model.graph, factors, protocol, data.scene, noise)
         for batch in data.test_dataloader():
             keep = batch["index"] < images
             if keep.any():
-                evaluation.update(engine, batch["image"][keep], batch["index"][keep])
+                evaluation.update(method, batch["image"][keep], batch["index"][keep])
         rows[name] = evaluation.compute()
         if sequence:
             for whose in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):

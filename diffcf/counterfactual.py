@@ -4,8 +4,9 @@ r"""The counterfactual engine: abduct, act, predict.
 >>> abducted = engine.abduct(images)                                    # doctest: +SKIP
 >>> abducted.predict({"light": 0.8}).image                              # doctest: +SKIP
 
-1. *Abduct*: read the factors (unless they are given), infer the exogenous noise u = s⁻¹(z) of the
-   causal model and the noisy image x_T from which the generator would draw this very image.
+1. *Abduct*: read the factors, unless they are given, and have the causal model correct them; infer
+   its exogenous noise u = s⁻¹(z), and the noisy image x_T from which the generator would draw this
+   very image.
 2. *Act and predict*: z_cf = s(u; do), the factors had the intervention been made.
 3. Draw from x_T again, with the generator conditioned on z_cf, guidance toward it, or both.
 
@@ -31,6 +32,7 @@ from diffcf.guidance import Guidance, NoGuidance
 from diffcf.intervention import Do, Intervention
 from diffcf.method import NO_READER, Counterfactual, check_image
 from diffcf.sampling import Inversion, invert, sample, time_grid
+from diffcf.settling import DOUBT
 
 __all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
 
@@ -53,6 +55,9 @@ class Sampling:
             counterfactual's too (:mod:`diffcf.sampling`).
         order: of the solver, 1 (DDIM) or 2.
         spacing: of the times, see :func:`diffcf.sampling.time_grid`.
+        doubt: probability that a factor does not follow its mechanism, in [0, 1]; where factors are
+            read off an image, it says how far the causal model may correct the reading
+            (:mod:`diffcf.settling`). 1 takes what is read.
     """
 
     guidance: Guidance | None = None
@@ -64,10 +69,13 @@ class Sampling:
     anchored: bool = False
     order: int = 1
     spacing: float = 1.0
+    doubt: float = DOUBT
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
             raise ValueError(f"Sampling is of order 1 or 2, not {self.order}.")
+        if not 0.0 <= self.doubt <= 1.0:
+            raise ValueError(f"The doubt of sampling is a probability, not {self.doubt}.")
         if self.anchored and self.free is not None:
             raise ValueError(
                 "An anchor holds for the denoiser that inverted the image, which free guidance "
@@ -158,7 +166,8 @@ class CounterfactualEngine:
             if self.projector is None:
                 raise ValueError(NO_READER)
             posterior = self.projector(image, image.new_zeros(len(image)))
-            factors = self.nscm.graph.decode(posterior.mean)
+            doubt = self.sampling.doubt
+            factors = self.nscm.settle(posterior.mean, posterior.variance, doubt)
         exogenous = self.nscm.abduct(factors)
         return Abducted(self, image, factors, exogenous, *self.invert(image, factors))
 

@@ -135,6 +135,16 @@ class StructuralEquations(nn.Module):
             return (location[:, 0] + u[:, 0] > 0).to(factors.dtype)
         return self._noise_map(inputs, location[:, 0], k).to_factor(u[:, 0])
 
+    def continuous(self, k: int) -> bool:
+        return self._kinds[k] == "continuous"
+
+    def log_density(self, values: Tensor, factors: Tensor, gates: Tensor, k: int) -> Tensor:
+        """Log density ``[B, N]`` of ``values`` ``[B, N]`` of a continuous column k, given its
+        parents' columns of ``factors``."""
+        inputs = self.inputs(factors, gates)
+        location = self.location(inputs[k : k + 1], group=k)[0, :, 0]
+        return self._noise_map(inputs, location, k).log_prob(values.T).T
+
     def _noise_map(self, inputs: Tensor, location: Tensor, k: int) -> NoiseMap:
         shape = self.shape(inputs[k : k + 1], group=self._continuous.index(k))[0]
         return NoiseMap(location, shape, self.scale_floor)

@@ -125,10 +125,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
         return self.projector(image, image.new_zeros(len(image)))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """What the projector reads and the NSCM abducts; counterfactuals are a callback's work."""
+        """What is read, and what the NSCM makes of it; counterfactuals are a callback's work."""
         image = batch["image"]
         posterior = self._read(image)
-        factors = self.graph.decode(posterior.mean)
+        factors = self.nscm.settle(posterior.mean, posterior.variance)
         exogenous = self.nscm.abduct(factors)
         return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
 

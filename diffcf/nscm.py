@@ -26,6 +26,7 @@ from diffcf.edges import EdgeGates, strongest_dag
 from diffcf.equations import StructuralEquations
 from diffcf.graph import CausalGraph, GraphError
 from diffcf.mechanisms import full_precision, result_dtype, wide_dtype, with_column
+from diffcf.settling import DOUBT, settle
 
 __all__ = ["NSCM"]
 
@@ -77,7 +78,6 @@ class NSCM(nn.Module):
             raise ValueError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
         self.graph = graph
         self.scale_floor = float(scale_floor)
-        size = len(graph)
         size = len(graph)
         # a learned graph's mechanisms also see which parents they have
         self.equations = StructuralEquations(
@@ -138,6 +138,21 @@ class NSCM(nn.Module):
             return losses
 
     # --- counterfactuals ---
+
+    def settle(self, code: Tensor, variance: Tensor, doubt: float = DOUBT) -> Tensor:
+        """Factors ``[B, K]`` of a reading, given by its code's mean and variance, ``[B, E]``,
+        weighed against the mechanisms; with a ``doubt`` of 1 just what is read. See
+        :mod:`diffcf.settling`."""
+        factors = self.graph.decode(code)
+        if doubt >= 1:
+            return factors
+        with full_precision(code):
+            owner = self.graph.code_owner.tolist()
+            first = [owner.index(k) for k in range(len(self.graph))]
+            read = self._checked(factors).to(wide_dtype(factors))
+            deviation = variance[:, first].to(read).sqrt()
+            found = settle(self.equations, self.adjacency, self._order(), read, deviation, doubt)
+            return found.to(result_dtype(factors))
 
     def abduct(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exogenous values ``[B, E]`` that explain ``factors``.

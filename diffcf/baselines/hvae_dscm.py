@@ -225,7 +225,7 @@ class HVAECounterfactuals:
         """See :meth:`CounterfactualMethod.abduct`; ValueError for broken images."""
         check_image(image)
         if factors is None:
-            factors = self.nscm.graph.decode(self.predictor(image).mean)
+            factors = self.nscm.settle(*self.predictor(image))
         explained = self.explain(image, factors)
         return HVAEWorld(self, image, factors, self.nscm.abduct(factors), explained)
 

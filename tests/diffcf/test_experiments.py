@@ -13,7 +13,9 @@ from jsonargparse import ArgumentParser
 from small_runs import ROOT, tiny
 
 from data_modules.faces_folder import write_faces
+from diffcf.ablation import ablation_parser
 from diffcf.cli import cli, main
+from diffcf.counterfactual import Sampling
 from diffcf.module import DiffusionCounterfactuals
 from diffcf.protocol import Protocol
 
@@ -78,6 +80,17 @@ def test_each_protocol_is_valid(path: Path) -> None:
     parser.add_argument("--protocol", type=Protocol)
     parsed = parser.parse_object({"protocol": str(path)})
     assert isinstance(parser.instantiate_classes(parsed).protocol, Protocol)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/ablations").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_each_ablation_is_valid(path: Path) -> None:
+    parser = ablation_parser()
+    parsed = parser.parse_args(["pendulum", "--config", str(path)])
+    variants = parser.instantiate_classes(parsed).variants
+    assert len(variants) > 1 and all(isinstance(v, Sampling) for v in variants.values())
+    assert str(path.relative_to(ROOT)) in path.read_text(), "it says how to run it"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
