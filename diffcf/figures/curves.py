@@ -22,7 +22,7 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 def strength_curve(traces: Mapping[str, Sequence[Strength]]) -> Figure:
     """λ_t against t, a line per intervention: the median over images, and where 80% of them are."""
-    figure = Figure(figsize=(4, 3), dpi=150, layout="constrained")
+    figure = Figure(figsize=(5, 3), dpi=150, layout="constrained")
     axis = figure.subplots()
     for place, (name, trace) in enumerate(traces.items()):
         times, middle, low, high = (torch.tensor(column) for column in zip(*trace, strict=True))
@@ -34,7 +34,7 @@ def strength_curve(traces: Mapping[str, Sequence[Strength]]) -> Figure:
     axis.set(
         xlabel="t", ylabel="λ_t", ylim=(0, None), xlim=(max(guided) + 0.05, min(guided) - 0.05)
     )
-    axis.legend(fontsize=7)
+    figure.legend(fontsize=7, loc="outside right upper")
     return figure
 
 
