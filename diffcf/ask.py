@@ -107,6 +107,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
+    parser.add_argument(
+        "--doubt", type=float, help="In [0, 1]: 1 has the causal model correct no reading."
+    )
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
     parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
@@ -127,6 +130,8 @@ def _model(parsed: Any) -> Model:
             sampling = replace(sampling, guidance=RULES[parsed.rule]())
     if parsed.steps is not None:
         sampling = replace(sampling, steps=parsed.steps)
+    if parsed.doubt is not None:
+        sampling = replace(sampling, doubt=parsed.doubt)
     return Model(model.module, sampling)
 
 

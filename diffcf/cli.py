@@ -21,6 +21,7 @@ from diffcf.bench.command import bench
 from diffcf.benchmark import BenchmarkError
 from diffcf.benchmark.command import benchmark
 from diffcf.checkpoints import CheckpointError
+from diffcf.counterfactual import SamplingError
 from diffcf.data_report import data
 from diffcf.evaluator.command import evaluator
 from diffcf.export import export
@@ -55,6 +56,7 @@ USER_ERRORS = (
     PermissionError,
     ProtocolError,
     ResultsError,
+    SamplingError,
     TrackingError,
 )
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}

@@ -34,7 +34,11 @@ from diffcf.method import NO_READER, Counterfactual, check_image
 from diffcf.sampling import Inversion, invert, sample, time_grid
 from diffcf.settling import DOUBT
 
-__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
+__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling", "SamplingError"]
+
+
+class SamplingError(ValueError):
+    """Images cannot be drawn like that."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Sampling:
         doubt: probability that a factor does not follow its mechanism, in [0, 1]; where factors are
             read off an image, it says how far the causal model may correct the reading
             (:mod:`diffcf.settling`). 1 takes what is read.
+
+    Raises:
+        SamplingError: for settings out of range, or that exclude each other.
     """
 
     guidance: Guidance | None = None
@@ -72,12 +79,16 @@ class Sampling:
     doubt: float = DOUBT
 
     def __post_init__(self) -> None:
+        try:
+            time_grid(self.steps, self.t_max, self.spacing)
+        except ValueError as error:
+            raise SamplingError(str(error)) from None
         if self.order not in (1, 2):
-            raise ValueError(f"Sampling is of order 1 or 2, not {self.order}.")
+            raise SamplingError(f"Sampling is of order 1 or 2, not {self.order}.")
         if not 0.0 <= self.doubt <= 1.0:
-            raise ValueError(f"The doubt of sampling is a probability, not {self.doubt}.")
+            raise SamplingError(f"The doubt of sampling is a probability, not {self.doubt}.")
         if self.anchored and self.free is not None:
-            raise ValueError(
+            raise SamplingError(
                 "An anchor holds for the denoiser that inverted the image, which free guidance "
                 "leaves: set anchored to false."
             )

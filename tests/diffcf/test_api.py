@@ -205,7 +205,7 @@ def test_the_command_answers_a_folder(file: str, images: Tensor, tmp_path: Path)
     assert len(record["images"]["1"]["read"]) == 4
     assert main([*ask, "--do", "light=1.2"]) == 2, "it exists"
     assert main([*ask, "--sweep", "angle=-0.5:0.5:3", "--rule", "none", "--steps", "1",
-                 "--overwrite", "true"]) == 0  # fmt: skip
+                 "--doubt", "1", "--overwrite", "true"]) == 0  # fmt: skip
     assert len(json.loads((out / "factors.json").read_text())["images"]["2"]) == 3
 
 
@@ -215,6 +215,8 @@ def test_the_command_answers_a_folder(file: str, images: Tensor, tmp_path: Path)
         ([], "Ask something"),
         (["--do", "light=9"], "outside the factor's range"),
         (["--do", "light=1", "--rule", "magic"], "no rule magic"),
+        (["--do", "light=1", "--doubt", "2"], "doubt of sampling is a probability"),
+        (["--do", "light=1", "--steps", "0"], "at least 1 step"),
         (["--do", "moon=1"], "moon"),
     ],
 )
