@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,13 +124,21 @@ def test_native_and_scaled_units_ask_the_same(file: str, images: Tensor) -> None
 def test_one_abduction_answers_many_questions(file: str, images: Tensor) -> None:
     model = diffcf.load(file)
     abducted = model.abduct(images)
-    torch.testing.assert_close(abducted.factors, model.read(images))
     values = torch.linspace(0, 1, 5)
     many = abducted.select([3] * 5).predict({"angle": values})
     alone = abducted.predict({"angle": 0.5})
     torch.testing.assert_close(many.image[2], alone.image[3], atol=1e-4, rtol=1e-4)
     first, second = abducted.in_turn([{"angle": 0.1}, {"light": 0.9}])
     assert (second.target[:, 0] == 0.1).all() and not torch.equal(first.image, second.image)
+
+
+def test_what_is_read_is_corrected_unless_all_is_doubted(file: str, images: Tensor) -> None:
+    corrected = diffcf.load(file)
+    believed = Model(corrected.module, replace(corrected.sampling, doubt=1.0))
+    read, roots = believed.read(images), [0, 1]
+    torch.testing.assert_close(believed.abduct(images).factors, read)
+    torch.testing.assert_close(corrected.abduct(images).factors[:, roots], read[:, roots])
+    assert not torch.allclose(corrected.abduct(images).factors, read)
 
 
 def test_wrong_questions_are_one_clear_sentence(file: str, images: Tensor) -> None:
