@@ -21,7 +21,6 @@ from diffcf.bench.command import bench
 from diffcf.benchmark import BenchmarkError
 from diffcf.benchmark.command import benchmark
 from diffcf.checkpoints import CheckpointError
-from diffcf.counterfactual import SamplingError
 from diffcf.data_report import data
 from diffcf.evaluator.command import evaluator
 from diffcf.export import export
@@ -33,6 +32,7 @@ from diffcf.lightning_cli import cli
 from diffcf.loading_speed import loading_speed
 from diffcf.metrics.inception import FidError
 from diffcf.protocol import ProtocolError
+from diffcf.sampling import SamplingError
 from diffcf.ship import weights
 from diffcf.tables import ResultsError, table
 from diffcf.tables.command import tables

@@ -31,14 +31,10 @@ from diffcf.diffusion import Denoiser, Prediction, denoiser_of
 from diffcf.guidance import Guidance, NoGuidance
 from diffcf.intervention import Do, Intervention
 from diffcf.method import NO_READER, Counterfactual, check_image
-from diffcf.sampling import Inversion, invert, sample, time_grid
+from diffcf.sampling import Inversion, SamplingError, invert, sample, time_grid
 from diffcf.settling import DOUBT
 
-__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling", "SamplingError"]
-
-
-class SamplingError(ValueError):
-    """Images cannot be drawn like that."""
+__all__ = ["Abducted", "Counterfactual", "CounterfactualEngine", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -79,10 +75,7 @@ class Sampling:
     doubt: float = DOUBT
 
     def __post_init__(self) -> None:
-        try:
-            time_grid(self.steps, self.t_max, self.spacing)
-        except ValueError as error:
-            raise SamplingError(str(error)) from None
+        time_grid(self.steps, self.t_max, self.spacing)
         if self.order not in (1, 2):
             raise SamplingError(f"Sampling is of order 1 or 2, not {self.order}.")
         if not 0.0 <= self.doubt <= 1.0:

@@ -175,6 +175,12 @@ class CausalGraph:
         """``[E]`` int64: the factor of every column of the code."""
         return torch.tensor([k for k, f in enumerate(self.factors) for _ in range(f.width)])
 
+    @property
+    def code_first(self) -> Tensor:
+        """``[K]`` int64: the first column of every factor in the code."""
+        widths = torch.tensor(self.widths)
+        return widths.cumsum(0) - widths
+
     def encode(self, factors: Tensor, dim: int = -1) -> Tensor:
         """Factors, K along ``dim``, to their code, E along ``dim``: what networks see.
 

@@ -147,10 +147,8 @@ class NSCM(nn.Module):
         if doubt >= 1:
             return factors
         with full_precision(code):
-            owner = self.graph.code_owner.tolist()
-            first = [owner.index(k) for k in range(len(self.graph))]
             read = self._checked(factors).to(wide_dtype(factors))
-            deviation = variance[:, first].to(read).sqrt()
+            deviation = variance[:, self.graph.code_first.to(code.device)].to(read).sqrt()
             found = settle(self.equations, self.adjacency, self._order(), read, deviation, doubt)
             return found.to(result_dtype(factors))
 

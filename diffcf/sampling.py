@@ -36,7 +36,7 @@ from torch import Tensor
 
 from diffcf.diffusion import Denoiser, Prediction
 
-__all__ = ["Guide", "Inversion", "invert", "sample", "time_grid"]
+__all__ = ["Guide", "Inversion", "SamplingError", "invert", "sample", "time_grid"]
 
 Guide = Callable[[Tensor, float], Tensor | None]
 """``(x_t [B, C, H, W], time)`` → the change of ε̃ that is wished there, or None for none."""
@@ -45,18 +45,22 @@ AGREEMENT = 0.1
 _Told = tuple[Prediction, float]  # and the time it was told
 
 
+class SamplingError(ValueError):
+    """Images cannot be drawn like that."""
+
+
 def time_grid(steps: int, t_max: float = 1.0, spacing: float = 1.0) -> tuple[float, ...]:
     """``steps + 1`` times :math:`t_{max} (k / steps)^{spacing}`, from 0 to ``t_max``.
 
     Evenly spaced for a ``spacing`` of 1; above, steps are shorter near the image.
 
     Raises:
-        ValueError: for fewer than one step, ``t_max`` outside (0, 1], or a spacing not above 0.
+        SamplingError: for fewer than one step, ``t_max`` outside (0, 1], or a spacing not above 0.
     """
     if steps < 1 or not 0.0 < t_max <= 1.0:
-        raise ValueError(f"Take at least 1 step and 0 < t_max <= 1, got {steps} and {t_max}.")
+        raise SamplingError(f"Take at least 1 step and 0 < t_max <= 1, got {steps} and {t_max}.")
     if not 0.0 < spacing < math.inf:
-        raise ValueError(f"The spacing of times must be a number above 0, not {spacing}.")
+        raise SamplingError(f"The spacing of times must be a number above 0, not {spacing}.")
     return tuple(t_max * (step / steps) ** spacing for step in range(steps + 1))
 
 
