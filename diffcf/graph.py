@@ -198,10 +198,11 @@ class CausalGraph:
                 parts.append(column.unsqueeze(dim))
         return torch.cat(parts, dim)
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, code: Tensor, hard: bool = True) -> Tensor:
         """A code ``[..., E]``, or probabilities, to factors ``[..., K]``.
 
-        The likeliest category; the likelier value of a binary factor; others as they are.
+        The likeliest category; the likelier value of a binary factor, unless not ``hard``; others
+        as they are.
         """
         columns = []
         for factor, part in zip(self.factors, code.split(self.widths, dim=-1), strict=True):
@@ -209,7 +210,8 @@ class CausalGraph:
                 value = part.argmax(-1).to(code.dtype) / (factor.width - 1)
             else:
                 value = part[..., 0]
-                value = (value >= 0.5).to(code.dtype) if factor.kind == "binary" else value
+                if hard and factor.kind == "binary":
+                    value = (value >= 0.5).to(code.dtype)
             columns.append(value)
         return torch.stack(columns, dim=-1)
 

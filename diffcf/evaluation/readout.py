@@ -38,7 +38,8 @@ class ModelReadout:
         """Read images ``[B, C, H, W]`` of known factors ``[B, K]``."""
         if not self.metrics:
             return
-        code = self._one_number_each(self.model.read(image))
+        # one number for each factor: as one-hot columns a category would be spread over codes
+        code = self.graph.decode(self.model.read(image), hard=False)
         for metric in self.metrics.values():
             metric.update(code, factors, index)
 
@@ -61,12 +62,3 @@ class ModelReadout:
             result["graph/shd"] = float(structural_hamming_distance(learned.cpu(), true))
             result["graph/edge_f1"] = edge_f1(learned.cpu(), true)
         return result
-
-    def _one_number_each(self, code: Tensor) -> Tensor:
-        """``[B, E]`` to ``[B, K]``: as one-hot columns a category would be spread over codes."""
-        columns = []
-        parts = code.split(self.graph.widths, dim=-1)
-        for factor, part in zip(self.graph.factors, parts, strict=True):
-            place = part.argmax(-1).to(code) / max(factor.width - 1, 1)
-            columns.append(place if factor.categories else part[:, 0])
-        return torch.stack(columns, dim=1)

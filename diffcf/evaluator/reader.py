@@ -31,9 +31,7 @@ def read_factors(network: nn.Module, graph: CausalGraph, images: Tensor) -> Tens
     the mean of a continuous factor, held within its range.
     """
     code = network(images, images.new_zeros(len(images))).mean
-    first = graph.code_first.to(code.device)
-    binary = graph.binary.to(code.device)
-    return torch.where(binary, code[:, first], graph.decode(code)).clamp(0, 1)
+    return graph.decode(code, hard=False).clamp(0, 1)
 
 
 class EvaluatorReader:

@@ -45,6 +45,8 @@ def test_code_is_one_hot_and_comes_back() -> None:
     assert torch.equal(GRAPH.encode(maps, dim=1)[..., 1, 3], code)
     soft = torch.tensor([[0.2, 0.5, 0.3, 0.4, 0.6]])
     torch.testing.assert_close(GRAPH.decode(soft), torch.tensor([[0.5, 0.4, 1.0]]))
+    unrounded = GRAPH.decode(soft, hard=False)
+    torch.testing.assert_close(unrounded, torch.tensor([[0.5, 0.4, 0.6]]))
 
 
 def test_description_round_trip_and_units() -> None:
