@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, seed_everything
@@ -53,6 +53,12 @@ def ablation_parser() -> ArgumentParser:
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     parser.add_argument("--images", type=int, default=128, help="Held-out images.")
     parser.add_argument(
+        "--split",
+        type=Literal["test", "val"],
+        default="test",
+        help="Where they are from; choose settings by those of val.",
+    )
+    parser.add_argument(
         "--sequence", type=int, default=0, help="Interventions in turn, 0 for none."
     )
     parser.add_argument(
@@ -68,17 +74,19 @@ class Asked:
     """What every variant is asked.
 
     Attributes:
-        images: the first of the test split.
+        images: the first of the split.
         seed: of the interventions.
         sequence: interventions in turn, each upon the image that the one before it left; 0 for
             none.
         read: whether the factual's factors are read off its image, not told.
+        split: ``"test"`` or ``"val"``.
     """
 
     images: int
     seed: int = 0
     sequence: int = 0
     read: bool = False
+    split: str = "test"
 
 
 class _Untold:
@@ -103,7 +111,7 @@ def ablate(args: Sequence[str]) -> None:
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)
-    asked = Asked(built.images, built.seed, built.sequence, built.read)
+    asked = Asked(built.images, built.seed, built.sequence, built.read, built.split)
     rows = measure(model, built.data, built.variants, asked)
     record = {
         "rows": rows,
@@ -131,7 +139,7 @@ def measure(
     variants: dict[str, Sampling],
     asked: Asked,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of every variant on the first images of the test split.
+    """Metrics of every variant on the first images of the split.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
     depth; it is left out where there is none. ``acm/in_turn`` and ``psnr/in_turn`` are those of the
@@ -139,8 +147,9 @@ def measure(
     with the factors told.
     """
     images, sequence = asked.images, asked.sequence
-    data.setup("test")
-    factors, noise = data.factors_of("test"), data.noise_of("test")
+    data.setup()
+    factors, noise = data.factors_of(asked.split), data.noise_of(asked.split)
+    batches = data.val_dataloader() if asked.split == "val" else data.test_dataloader()
     protocol = Protocol(images=images, steps=sequence, cycles=0, reverse_images=0, seed=asked.seed)
     rows: dict[str, dict[str, float]] = {}
     methods: dict[str, Any] = {name: model.method(variant) for name, variant in variants.items()}
@@ -149,7 +158,7 @@ def measure(
         methods = {name: _Untold(method) for name, method in methods.items()} | {TOLD: told}
     for name, method in track(methods.items(), description="ablation"):
         evaluation = CounterfactualEvaluation(model.graph, factors, protocol, data.scene, noise)
-        for batch in data.test_dataloader():
+        for batch in batches:
             keep = batch["index"] < images
             if keep.any():
                 evaluation.update(method, batch["image"][keep], batch["index"][keep])
@@ -157,7 +166,7 @@ def measure(
         if sequence:
             for whose in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):
                 rows[name][f"{whose}/in_turn"] = rows[name][f"{whose}/step_{sequence}"]
-    image = next(iter(data.test_dataloader()))["image"][: min(images, _TIMED_IMAGES)]
+    image = next(iter(batches))["image"][: min(images, _TIMED_IMAGES)]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None)
         if plain in variants.values():

@@ -80,8 +80,9 @@ def ablation_table(dataset: str, path: Path) -> Table:
     nothing = [variant for variant in variants if variant.name == "do nothing"]
     ruled = [variant for variant in variants if variant.name != "do nothing"]
     origin = record["provenance"]
+    held_out = "validation" if origin.get("split") == "val" else "held-out"
     note = (
-        f"{origin['images']} held-out images, one training, {origin['device']}; best in bold. "
+        f"{origin['images']} {held_out} images, one training, {origin['device']}; best in bold. "
         "Time is that of drawing, over that of drawing without guidance."
     )
     caption = f"{dataset}: {ABLATIONS[path.stem]}"

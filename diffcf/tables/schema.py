@@ -131,6 +131,6 @@ RECORD: dict[str, Shape] = {
 
 ABLATION: dict[str, Shape] = {
     "rows": _each(_each(_number)),
-    "provenance": {"images": _count, "device": _text},
+    "provenance": {"images": _count, "device": _text, "split?": _text},
 }
 """Of ``diffcf ablate``."""

@@ -155,6 +155,25 @@ def test_ablate_compares_rules_on_one_checkpoint(trained, tmp_path, capsys) -> N
     assert "| conditional, gauss newton |" in capsys.readouterr().out
 
 
+def test_ablate_takes_validation_images_where_settings_are_chosen(trained, tmp_path) -> None:
+    _, folder = trained
+    data = {
+        "class_path": "data_modules.pendulum.PendulumDataModule",
+        "init_args": {"image_size": 32, "val_size": 4, "test_size": 4},
+    }
+    config = {"data": data, "variants": {"two steps": {"steps": 2}}, "images": 4}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
+    found = {}
+    for split in ("test", "val"):
+        out = ["--split", split, "--out", str(tmp_path / split)]
+        argv = ["ablate", str(folder / "last.ckpt"), "--config", str(tmp_path / "a.yaml"), *out]
+        assert main(argv) == 0
+        found[split] = json.loads((tmp_path / split / "ablation.json").read_text())
+        assert found[split]["provenance"]["split"] == split
+    nothing = [found[split]["rows"]["do nothing"]["acm"] for split in ("test", "val")]
+    assert nothing[0] != nothing[1]
+
+
 @pytest.mark.parametrize("batch", [0, 2])
 def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path, batch: int) -> None:
     """Weights, EMA, optimizer, schedule, order of batches and random draws, after Ctrl-C."""
