@@ -93,12 +93,14 @@ def _run(cells: Sequence[Cell], threads: int) -> list[str]:
 def _search(grids: Sequence[Grid], cells: Sequence[Cell], parsed: Any) -> list[str]:
     """Search for the methods of the cells; the names of those that failed."""
     plan = SearchPlan(parsed.search_minutes, parsed.search_images, parsed.threads)
-    chosen = {(cell.dataset, cell.method.name) for cell in cells}
+    seeds: dict[tuple[str, str], int] = {}  # of each method, the first that was chosen
+    for cell in cells:
+        seeds.setdefault((cell.dataset, cell.method.name), cell.seed)
     wanted: list[tuple[Grid, Method]] = [
         (grid, method)
         for grid in grids
         for method in grid.methods.values()
-        if method.search and (grid.dataset, method.name) in chosen
+        if method.search and (grid.dataset, method.name) in seeds
     ]
     if not wanted:
         raise BenchmarkError("None of these methods lists settings to try: give one a search.")
@@ -106,7 +108,8 @@ def _search(grids: Sequence[Grid], cells: Sequence[Cell], parsed: Any) -> list[s
     for number, (grid, method) in enumerate(wanted, start=1):
         title = f"[{number}/{len(wanted)}] {grid.dataset} {method.name}"
         try:
-            search(grid, method, parsed.runs, plan, title)
+            seed = seeds[grid.dataset, method.name]
+            search(grid, method, seed, parsed.runs, plan, title)
         except RunError as error:
             print(f"{title}: {error}", file=sys.stderr, flush=True)
             failed.append(f"{grid.dataset} {method.name}")

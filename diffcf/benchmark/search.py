@@ -1,9 +1,11 @@
 """Hyper-parameters by the validation split: ``diffcf benchmark GRID --search``.
 
-A method's ``search`` lists settings to try (dotted keys; ``{}`` is what its YAML says now). Each is
-trained with a small budget and answers interventions on images of the validation split; the test
-split is never asked. Settings that differ in sampling only share one training. Nothing is set
-automatically: ``search.json`` names the choice, and whoever reads it writes it into the YAML.
+A method's ``search`` lists settings to try (dotted keys; ``{}`` is what its YAML says now). Each
+answers interventions on images of the validation split; the test split is never asked. Each is
+trained with a small budget, except where all of them differ in sampling only: then they are asked
+of the benchmark's own training, since how hard a generator is best pressed depends on how well it
+is trained. Nothing is set automatically: ``search.json`` names the choice, and whoever reads it
+writes it into the YAML.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class SearchPlan:
     """How settings are tried.
 
     Attributes:
-        minutes: budget of each training, by the clock of the benchmark's.
+        minutes: budget of each small training, by the clock of the benchmark's.
         images: of the validation split.
         threads: of each process.
     """
@@ -42,53 +44,60 @@ class SearchPlan:
     threads: int = 1
 
 
-def search(grid: Grid, method: Method, runs: Path, plan: SearchPlan, title: str) -> None:
+def search(grid: Grid, method: Method, seed: int, runs: Path, plan: SearchPlan, title: str) -> None:
     """Try every setting of a method's ``search`` and write ``search.json`` beside its results.
 
     Raises:
         RunError: when a stage fails, or the dataset has no ruler to score by.
     """
-    folder = runs / grid.dataset / method.name / "search"
+    shipped = grid.settings(method, seed)
+    trials = [grid.settings(method, seed, change) for change in method.search]
+    whole = all(training_part(trial) == training_part(shipped) for trial in trials)
+    if not whole:
+        for settings in (shipped, *trials):
+            callback_arguments(settings, "TrainingBudget")["minutes"] = plan.minutes
+    folder = runs / grid.dataset / method.name / (str(seed) if whole else "search")
     results = grid.results / grid.dataset / method.name / "search.json"
     with claimed(folder) as lock:
         if lock is None:
             print(f"{title}: another runner is at it, skipped ({folder}/.lock)", flush=True)
             return
         tried = []
-        for number, change in enumerate(method.search, start=1):
-            settings = _short(grid.settings(method, grid.seeds[0], change), plan)
-            run_folder = folder / _digest(training_part(settings))
+        for number, (change, trial) in enumerate(zip(method.search, trials, strict=True), start=1):
+            run_folder = folder if whole else folder / _digest(training_part(trial))
             run_folder.mkdir(exist_ok=True)
-            name = f"{title} {number}/{len(method.search)} {json.dumps(change)}"
-            run = Run(run_folder, settings, lock, plan.threads, name)
-            tried.append({"set": change, **_tried(run)})
+            name = f"{title} {number}/{len(trials)} {json.dumps(change)}"
+            run = Run(run_folder, shipped if whole else trial, lock, plan.threads, name)
+            tried.append({"set": change, **_tried(run, trial, plan.images)})
     best = min(tried, key=lambda variant: variant["score"])
     record = {
         "benchmark": {
             "dataset": grid.dataset,
             "method": method.name,
-            "seed": grid.seeds[0],
+            "seed": seed,
             "class_path": method.class_path,
         },
-        "minutes": plan.minutes,
+        "minutes": callback_arguments(shipped, "TrainingBudget")["minutes"],
         "split": "val",
         "scored": f"mean of {' and '.join(_SCORED)}, least is best",
         "variants": tried,
         "choice": best["set"],
-        "settings": _short(grid.settings(method, grid.seeds[0]), plan),
+        "settings": shipped,
     }
     write_json(record, results)
     print(f"{title}: best is {json.dumps(best['set'])}, {best['score']:.4f} ({results})")
 
 
-def _tried(run: Run) -> dict[str, Any]:
-    """Score of a run's settings, measured now or before."""
-    out = run.folder / _digest(callback_arguments(run.settings, "CounterfactualCallback"))
+def _tried(run: Run, settings: dict[str, Any], images: int) -> dict[str, Any]:
+    """Score of settings that the run is trained for, measured now or before."""
+    asked = callback_arguments(settings, "CounterfactualCallback")
+    asked["val_images"] = images
+    out = run.folder / _digest(asked)
     metrics = metrics_file("validate", out)
     if not metrics.exists():
         run.train()
         # Training has validation switched off.
-        run.measure("validate", out, changed(run.settings, {"trainer.limit_val_batches": 1.0}))
+        run.measure("validate", out, changed(settings, {"trainer.limit_val_batches": 1.0}))
     record = json.loads(metrics.read_text(encoding="utf-8"))
     missing = [key for key in _SCORED if key not in record["metrics"]]
     if missing:
@@ -100,13 +109,6 @@ def _tried(run: Run) -> dict[str, Any]:
         "images": record["images"],
         "training": record["provenance"]["training"],
     }
-
-
-def _short(settings: dict[str, Any], plan: SearchPlan) -> dict[str, Any]:
-    """The settings of a trial: a small budget, and validation images to answer."""
-    callback_arguments(settings, "TrainingBudget")["minutes"] = plan.minutes
-    callback_arguments(settings, "CounterfactualCallback")["val_images"] = plan.images
-    return settings
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

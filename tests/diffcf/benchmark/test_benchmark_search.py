@@ -52,3 +52,23 @@ def test_search_tries_every_setting_on_validation_images(tmp_path, commands, cap
     change(tmp_path / "toy.yaml", search=[*tried, {"sampling.steps": 5}])
     assert main(command) == 0
     assert [arguments[0] for arguments in commands[5:]] == ["validate"]
+
+
+def test_settings_of_sampling_are_asked_of_the_whole_training(tmp_path, commands) -> None:
+    """How hard a generator is best pressed after a minute says little of after thirty."""
+    grid = write_grid(tmp_path, toy=TOY | {"search": [{}, {"sampling.steps": 90}]})
+    change(grid, seeds=[0, 1])
+    command = ["benchmark", str(grid), "--only", "toy/1", "--runs", str(tmp_path / "runs")]
+    assert main(command) == 0
+    assert main([*command, "--search", "--search_images", "4"]) == 0
+    assert [arguments[0] for arguments in commands] == ["fit", "test", "validate", "validate"]
+    results = tmp_path / "results/small/toy"
+    found, cell = (json.loads((results / name).read_text()) for name in ("search.json", "1.json"))
+    assert found["minutes"] == 0.02 and found["benchmark"]["seed"] == 1
+    for variant in found["variants"]:
+        assert variant["training"] == cell["provenance"]["training"]
+    (results / "1.json").unlink()
+    assert main(command) == 0
+    assert commands[4:][0][0] == "test" and len(commands) == 5, "the cell is as it was"
+    again = json.loads((results / "1.json").read_text())
+    assert again["benchmark"] == cell["benchmark"]
