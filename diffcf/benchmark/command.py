@@ -59,7 +59,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--search", action="store_true", help="Search hyper-parameters instead, on validation."
     )
-    parser.add_argument("--search_minutes", type=float, default=5.0, help="Budget of a trial.")
+    parser.add_argument("--search_minutes", type=float, default=5.0, help="Budget of a training.")
     parser.add_argument("--search_images", type=int, default=64, help="Images of a trial.")
     parser.add_argument("--threads", type=int, default=1, help="Threads of each cell.")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="Working folder.")
