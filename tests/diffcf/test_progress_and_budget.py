@@ -27,8 +27,10 @@ def test_a_budget_ends_training_and_sets_the_pace(tmp_path: Path) -> None:
     _by_time(path, 0.05)
     built = cli(["fit", "--config", path])
     assert built.model.time_spent == 1.0 and built.trainer.global_step > 1
-    rate = built.trainer.optimizers[0].param_groups[0]["lr"]
-    assert rate < 1e-6  # the schedule reached its end with the time
+    # The schedule ends with the time, short of it by one step, however slow the machine: the last
+    # rate was set before that step, and a cosine is below a fiftieth in its last tenth.
+    group = built.trainer.optimizers[0].param_groups[0]
+    assert group["lr"] < 0.02 * group["initial_lr"]
     record = load_method(tmp_path / "last.ckpt").training_record.as_dict()
     assert record["processor_seconds"] > 2.9 and record["steps"] == built.trainer.global_step
 
