@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from data_modules.factor_columns import factor_tensor
+from data_modules.factor_columns import factor_tensor, number_tensor
 from data_modules.scenes.base import Scene
 from data_modules.splits import column_split
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
@@ -25,6 +25,7 @@ __all__ = ["CelebADataModule"]
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba"
 PARTITION = "list_eval_partition"
+NOISE = "scene_noise.csv"  # of a synthetic world
 IMAGE = "image_id"  # as the CSV variants name it
 NOT = "not "
 
@@ -34,7 +35,9 @@ class CelebADataModule(StoredImageDataModule):
 
     ``root`` holds the folder ``img_align_celeba`` (which may lie in another of that name, as some
     archives have it), and ``list_attr_celeba`` and ``list_eval_partition``, each as ``.txt`` of
-    the original or ``.csv``. The attribute table may be cut to part of the images.
+    the original or ``.csv``. The attribute table may be cut to part of the images. Where a scene
+    drew them, ``scene_noise.csv`` may have its image noise in columns named like its
+    ``noise_names``: exact counterfactual images need it.
 
     Args:
         root: the folder.
@@ -71,13 +74,22 @@ class CelebADataModule(StoredImageDataModule):
         split = column_split(partition, "partition", None, generator)
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
-        return ImageTable(self.root, files, self._factors(attributes), origin, split)
+        noise = self._image_noise(names, attributes)
+        return ImageTable(self.root, files, self._factors(attributes), origin, split, noise)
 
     def _factors(self, table: Table) -> Tensor:
         columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
         factors = factor_tensor(table, self.graph.factors, columns)
         negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
         return torch.where(negated, 1 - factors, factors)
+
+    def _image_noise(self, names: list[str], attributes: Table) -> Tensor | None:
+        file = self.root / NOISE
+        if self.scene is None or not file.is_file():
+            return None
+        shown = self.scene.noise_names
+        table = read_table(file, [IMAGE, *shown])
+        return number_tensor(_in_order_of(names, attributes, table), shown)
 
 
 def _attributes(graph: CausalGraph, renamed: Mapping[str, str]) -> dict[str, str]:
@@ -176,13 +188,13 @@ def _table(
     return table
 
 
-def _in_order_of(names: list[str], table: Table, partition: Table) -> Table:
-    """The partition's rows in the order of ``names``, the images of ``table``."""
-    place_of = {name: place for place, name in enumerate(image_names(partition, IMAGE))}
+def _in_order_of(names: list[str], table: Table, other: Table) -> Table:
+    """The other table's rows in the order of ``names``, the images of ``table``."""
+    place_of = {name: place for place, name in enumerate(image_names(other, IMAGE))}
     places = []
     for place, name in enumerate(names):
         if name not in place_of:
-            raise table.error(place, IMAGE, f"{name!r} has no row in {partition.file}: add it.")
+            raise table.error(place, IMAGE, f"{name!r} has no row in {other.file}: add it.")
         places.append(place_of[name])
-    values = {name: [column[p] for p in places] for name, column in partition.columns.items()}
-    return Table(partition.file, values, [partition.rows[p] for p in places])
+    values = {name: [column[p] for p in places] for name, column in other.columns.items()}
+    return Table(other.file, values, [other.rows[p] for p in places])

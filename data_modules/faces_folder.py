@@ -13,18 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+import torch
 from jsonargparse import ArgumentParser
 from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
 from data_modules.scenes.faces import sample_world
-from data_modules.scenes.faces_picture import ATTRIBUTES, draw_canvas
+from data_modules.scenes.faces_picture import ATTRIBUTES, LOOKS, draw_canvas
 from data_modules.tables import DataError
 
 __all__ = ["faces", "write_faces"]
 
-VERSION = 1  # of the pictures and the files: a new one makes other folders of the same seed
+VERSION = 2  # of the pictures and the files: a new one makes other folders of the same seed
 MARKER = "cartoon_faces.json"
 IMAGES = "img_align_celeba"
 # CelebA's names, in its order; its column for beards is their absence.
@@ -59,7 +60,8 @@ def write_faces(root: str | Path, count: int, seed: int = 0) -> bool:
     """Write ``count`` faces, the first 80% for training, 10% for validation, 10% for test.
 
     Makes ``img_align_celeba/000001.jpg`` and on (178 × 218 pixels), ``list_attr_celeba.txt``,
-    ``list_eval_partition.txt`` and a marker. The folder appears when it is whole.
+    ``list_eval_partition.txt``, ``scene_noise.csv`` (all that the pictures show, so that exact
+    counterfactuals can be drawn) and a marker. The folder appears when it is whole.
 
     Returns:
         False where the same faces were there already, and nothing was done.
@@ -124,6 +126,7 @@ def _write(folder: Path, marker: dict[str, int]) -> None:
     train, val = int(0.8 * count), int(0.9 * count)
     partition = [f"{name} {(place >= train) + (place >= val)}" for place, name in enumerate(names)]
     _write_lines(folder / "list_eval_partition.txt", partition)
+    _write_lines(folder / "scene_noise.csv", _noise_lines(names, attributes, looks))
     _write_lines(folder / MARKER, [json.dumps(marker)])
 
 
@@ -138,6 +141,13 @@ def _attribute_lines(names: list[str], attributes: Tensor) -> list[str]:
         for name, *values in zip(names, *columns, strict=True)
     ]
     return [str(len(names)), " ".join(COLUMNS), *rows]
+
+
+def _noise_lines(names: list[str], attributes: Tensor, looks: Tensor) -> list[str]:
+    """A CSV of every attribute (0 or 1) and look: whichever are factors, the others are noise."""
+    shown = zip(names, torch.cat([attributes, looks], 1).tolist(), strict=True)
+    rows = [",".join([name, *(f"{value:.7g}" for value in values)]) for name, values in shown]
+    return [",".join(["image_id", *ATTRIBUTES, *LOOKS]), *rows]
 
 
 def _write_lines(file: Path, lines: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import isfinite
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from data_modules.tables import DataError, Table
 from diffcf.graph import Factor
 
-__all__ = ["factor_tensor"]
+__all__ = ["factor_tensor", "number_tensor"]
 
 # What an empty cell looks like, in lower case: blank, or as pandas and R write a missing value.
 MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none")
@@ -41,33 +42,54 @@ def factor_tensor(
     return torch.stack(read, dim=1)
 
 
+def number_tensor(table: Table, columns: Sequence[str]) -> Tensor:
+    """Columns of any finite numbers, float32 ``[N, M]``, as they are.
+
+    Raises:
+        DataError: naming file, row, column and value, for a cell that holds none.
+    """
+    rows = [[_cell(table, place, name, _number) for place in range(len(table))] for name in columns]
+    return torch.tensor(rows, dtype=torch.float32).T
+
+
 def _column(table: Table, factor: Factor, name: str) -> Tensor:
-    values = table.columns[name]
-    scale = SCALES[factor.kind]
-    scaled = []
-    for place, value in enumerate(values):
-        text = "" if value is None else str(value).strip()
-        if text.lower() in MISSING and text not in factor.categories:
-            raise table.error(
-                place, name, f"the cell is empty ({value!r}): fill it, or drop the row."
-            )
-        try:
-            scaled.append(scale(factor, text))
-        except DataError as error:
-            raise table.error(place, name, str(error)) from None
+    scale = partial(SCALES[factor.kind], factor)
+    scaled = [_cell(table, place, name, scale, factor.categories) for place in range(len(table))]
     if factor.kind == "binary":
         _check_one_convention(table, name)
     return torch.tensor(scaled, dtype=torch.float32)
 
 
-def _continuous(factor: Factor, text: str) -> float:
+def _cell(
+    table: Table,
+    place: int,
+    name: str,
+    parse: Callable[[str], float],
+    full: Sequence[str] = (),
+) -> float:
+    """One value; DataError with its place where it is empty, unless ``full`` has that word."""
+    value = table.columns[name][place]
+    text = "" if value is None else str(value).strip()
+    if text.lower() in MISSING and text not in full:
+        raise table.error(place, name, f"the cell is empty ({value!r}): fill it, or drop the row.")
+    try:
+        return parse(text)
+    except DataError as error:
+        raise table.error(place, name, str(error)) from None
+
+
+def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         raise DataError(f"{text!r} is not a number: correct it.") from None
     if not isfinite(value):
         raise DataError(f"{text!r} is not finite: correct it.")
-    scaled = (value - factor.low) / (factor.high - factor.low)
+    return value
+
+
+def _continuous(factor: Factor, text: str) -> float:
+    scaled = (_number(text) - factor.low) / (factor.high - factor.low)
     if not -SLACK <= scaled <= 1 + SLACK:
         raise DataError(
             f"{text} lies outside the range {factor.low:g} … {factor.high:g}: correct it, or widen "

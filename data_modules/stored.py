@@ -29,6 +29,8 @@ class ImageTable:
         factors: ``[N, K]`` in [0, 1] units.
         origin: where each image is named, such as ``factors.csv row 17``, for error messages.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64.
+        noise: ``[N, M]``, what the scene's pictures show beyond their factors; None where there is
+            no scene, or nobody wrote it down.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class ImageTable:
     factors: Tensor
     origin: list[str]
     split: dict[str, Tensor]
+    noise: Tensor | None = None
 
 
 class StoredImageDataModule(FactorImageDataModule):
@@ -101,7 +104,7 @@ class StoredImageDataModule(FactorImageDataModule):
                 raise DataError(f"{table.root} has no images for '{stage}': give it some.")
         folder = self.cache_dir or table.root / ".diffcf_cache"
         images = open_cache(table.root, table.files, table.origin, self.form, folder)
-        return Loaded(images, table.factors, table.split)
+        return Loaded(images, table.factors, table.split, table.noise)
 
 
 def as_graph(graph: str | Path | CausalGraph) -> CausalGraph:

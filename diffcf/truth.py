@@ -3,9 +3,10 @@
 Where a scene made the images and factors alone determine what would have been
 (:attr:`Scene.identified`), the target is the scene's true counterfactual and the exact
 counterfactual image is its render. Where they do not (binary factors with random mechanisms), no
-method can know the noise, so the target is what the method's causal model drew, and the *rates* at
-which effects follow are compared with the true probabilities. Without a scene the target is the
-method's too, and no exact image exists.
+method can know the exogenous noise, so the target is what the method's causal model drew, and the
+*rates* at which effects follow are compared with the true probabilities. What a picture of that
+target looks like is known all the same, where the image noise is: the same person, with these
+attributes. Without a scene the target is the method's too, and no exact image exists.
 """
 
 from __future__ import annotations
@@ -52,15 +53,16 @@ class Truth:
 
     Attributes:
         source: of the targets, ``"scene"`` or ``"model"``.
-        draws: whether exact counterfactual images exist.
+        draws: whether the target can be drawn, so that exact images exist.
+        certain: whether these are the true counterfactuals: nothing in them is the method's.
     """
 
     def __init__(self, scene: TruthScene | None, noise: Tensor | None = None) -> None:
         self.scene, self.noise = scene, noise
         self.identified = scene is not None and scene.identified
         self.source = "scene" if self.identified else "model"
-        known = scene is not None and (noise is not None or not scene.noise_names)
-        self.draws = self.identified and known
+        self.draws = scene is not None and (noise is not None or not scene.noise_names)
+        self.certain = self.identified and self.draws
 
     def target(self, factors: Tensor, answer: Counterfactual) -> Tensor:
         """The factors ``[B, K]`` that the counterfactual of ``factors`` should show."""

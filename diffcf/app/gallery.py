@@ -46,7 +46,7 @@ class Subject:
     def has_exact(self) -> bool:
         """Whether its exact counterfactuals can be drawn."""
         noise = None if self.noise is None else self.noise[None]
-        return self.factors is not None and Truth(self.scene, noise).draws
+        return self.factors is not None and Truth(self.scene, noise).certain
 
 
 def from_data(module: Any) -> list[Subject]:

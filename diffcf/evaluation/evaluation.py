@@ -114,10 +114,10 @@ class CounterfactualEvaluation:
     # --- parts ---
 
     def _references(self) -> list[str]:
-        """The reference methods that can be had: all need targets, two need exact images."""
+        """The reference methods that can be had: all need targets, two the true counterfactuals."""
         if not self.protocol.references or not self.readers:
             return []
-        return ["do_nothing", *(["exact", "change_everything"] if self.truth.draws else [])]
+        return ["do_nothing", *(["exact", "change_everything"] if self.truth.certain else [])]
 
     def _reference(self, name: str, batch: FactualBatch) -> CounterfactualMethod:
         if name == "do_nothing":

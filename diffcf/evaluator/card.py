@@ -98,7 +98,7 @@ def measure_readings(reader: EvaluatorReader, data: Any, seed: int = 0) -> dict[
     if data.scene is None:
         return result | {"counterfactual": NO_SCENE}
     truth = Truth(data.scene, data.noise_of("test"))
-    if not truth.draws:
+    if not truth.certain:
         return result | {"counterfactual": NOT_EXACT}
     errors = _counterfactual(reader, truth, data.factors_of("test"), seed)
     result["counterfactual"] = errors

@@ -1,5 +1,6 @@
 """``diffcf faces``: a folder in CelebA's layout, read back by the CelebA data module."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,44 @@ def test_a_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="No space left"):
         write_faces(tmp_path / "f", 10)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"), [("smile", {}), ("beard", {"Beard": "not No_Beard"})]
+)
+def test_the_pictures_are_their_renders_but_for_jpeg(
+    root: Path, name: str, attributes: dict
+) -> None:
+    data = module(root, name, **attributes)
+    for stage in ("train", "test"):  # so rows of a split find their own noise
+        images = data.images_of(stage, torch.arange(data.size_of(stage)))
+        drawn = data.scene.render(data.factors_of(stage), 64, data.noise_of(stage))
+        error = ((drawn - images) / 2).square().mean(dim=(1, 2, 3))
+        assert (-10 * error.log10()).min() > 36  # dB
+
+
+def test_without_its_noise_a_face_is_still_data(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "f", ignore=shutil.ignore_patterns("scene_noise.csv"))
+    assert module(tmp_path / "f", "smile").noise_of("test") is None
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "new", "told"),
+    [
+        (4, "image_id", "000099.jpg", "'000003.jpg' has no row in .*scene_noise.csv"),
+        (1, "skin_tone", "skin", "skin_tone"),
+        (3, "Young", "yes", "row 3, column 'Young': 'yes' is not a number"),
+        (3, "skin_tone", "", "row 3, column 'skin_tone': the cell is empty"),
+        (3, "size", "inf", "row 3, column 'size': 'inf' is not finite"),
+    ],
+)
+def test_wrong_noise_is_told_by_its_place(
+    root: Path, tmp_path: Path, row: int, column: str, new: str, told: str
+) -> None:
+    shutil.copytree(root, tmp_path / "f")
+    file = tmp_path / "f/scene_noise.csv"
+    lines = [line.split(",") for line in file.read_text().splitlines()]
+    lines[row - 1][lines[0].index(column)] = new
+    file.write_text("\n".join(",".join(line) for line in lines))
+    with pytest.raises(DataError, match=told):
+        module(tmp_path / "f", "smile")

@@ -164,7 +164,7 @@ RAIN = CausalGraph([Factor("rain", "binary"), Factor("wet", "binary")], [("rain"
 class RandomScene:
     """Draws its two factors as grey levels; ``wet`` follows ``rain`` with a probability."""
 
-    graph, identified, noise_names = RAIN, False, ()
+    graph, identified, noise_names = RAIN, False, ("shade",)
 
     def counterfactual(self, factors, values, mask):
         acted = torch.where(mask, values, factors)
@@ -172,11 +172,16 @@ class RandomScene:
         return torch.stack([acted[:, 0], wet], dim=1)
 
     def read(self, images):
-        return (images[:, 0, 0, :2] > 0).float()
+        return (images[:, 0, 0, ::4] > 0).float()
 
 
-def _paint(factors: torch.Tensor) -> torch.Tensor:
-    return (2 * factors - 1)[:, None, None, :].expand(-1, 3, 2, 2)
+    def render(self, factors, image_size, noise):
+        return _paint(factors, noise)
+
+
+def _paint(factors: torch.Tensor, shade: torch.Tensor | float = 1.0) -> torch.Tensor:
+    factors = 0.5 + shade * (factors - 0.5)
+    return (2 * factors - 1).repeat_interleave(4, 1)[:, None, None].expand(-1, 3, 8, 8)
 
 
 class DrawingEngine:
@@ -211,6 +216,21 @@ def test_random_mechanisms_are_judged_by_their_rates() -> None:
         assert "psnr/rain" not in results[honest]
     assert results[True]["rate_error"] < 0.03 < 0.15 < results[False]["rate_error"]
     assert results[True]["true_rate/rain=1/wet"] == pytest.approx(0.7)
+
+
+def test_what_the_model_drew_can_be_painted_though_no_one_knows_what_would_have_been() -> None:
+    factors, shade = torch.randint(2, (200, 2)).float(), 0.5 + torch.rand(200, 1) / 2
+    evaluation = CounterfactualEvaluation(RAIN, factors, QUICK, RandomScene(), shade)
+    answered = evaluation.update(DrawingEngine(True), _paint(factors, shade), torch.arange(200))
+    result = evaluation.compute()
+    target = answered.single["rain"].factors
+    assert torch.equal(answered.exact["rain"], _paint(target, shade))
+    # The engine paints the right factors, but forgets the shade.
+    error = (target - 0.5) * (1 - shade)
+    floor = -10 * error.square().mean(dim=1).log10()
+    assert result["psnr/rain"] == pytest.approx(float(floor.mean()), abs=0.01)
+    assert result["do_nothing/psnr/rain"] < result["psnr/rain"]
+    assert not any(name.startswith(("exact/", "change_everything/")) for name in result)
 
 
 def test_doing_nothing_is_judged_by_what_the_model_drew() -> None:
