@@ -79,9 +79,21 @@ class ShuffledOrder(DistributedSampler[int]):
         self.length, self.seed, self.epoch = length, seed, 0
         self.num_replicas, self.rank = processes, rank
         self.skip = 0  # images of the first epoch that were seen before the run was cut short
+        self._first: int | None = None
+        self._ahead = 0
+
+    def go_on(self, epoch: int, skip: int) -> None:
+        """Begin with that epoch, without its first ``skip`` images, whatever epoch is told next.
+
+        Lightning counts an epoch too few in a run that was resumed where an epoch ended.
+        """
+        self.epoch = self._first = epoch
+        self.skip = skip
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if self._first is not None:
+            self._ahead, self._first = self._first - epoch, None
+        self.epoch = epoch + self._ahead
 
     def __len__(self) -> int:
         return self.length // self.num_replicas
@@ -110,10 +122,10 @@ class ResumableLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         order: Any = self.sampler
-        order.set_epoch(state["epoch"])
-        if self.trainer is not None:
-            images = state.get("images", self._images)
-            order.skip = images * _steps_done(self.trainer, order.length // images)
+        images = state.get("images", self._images)
+        steps = 0 if self.trainer is None else _steps_done(self.trainer, order.length // images)
+        # A checkpoint written after the last batch goes on with the next epoch.
+        order.go_on(state["epoch"] + (steps is None), images * (steps or 0))
 
     @property
     def _images(self) -> int:
@@ -161,16 +173,15 @@ def _common(num_workers: int) -> dict[str, Any]:
     }
 
 
-def _steps_done(trainer: Trainer, epoch: int) -> int:
-    """Steps of the current epoch (of ``epoch`` steps) that a resumed run has behind it."""
+def _steps_done(trainer: Trainer, epoch: int) -> int | None:
+    """Steps of the current epoch (of ``epoch`` steps) that a resumed run has behind it; None: all."""
     if not trainer.fit_loop.restarting:
-        return 0
+        return None
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     done = int(progress.processed)
     limit = trainer.limit_train_batches
     length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
-    # A checkpoint written after the last batch resumes with the next epoch.
-    return 0 if done >= length else done
+    return None if done >= length else done
 
 
 def _as_it_is(batch: Any) -> Any:

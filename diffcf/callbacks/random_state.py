@@ -25,7 +25,8 @@ class RandomState(Callback):
         self._before_validation: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return self._before_validation or _capture()
+        # A run that is cut short again before its first step has not drawn on what it restored.
+        return self._before_validation or self._restored or _capture()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
