@@ -45,11 +45,12 @@ def print_table(metrics: Mapping[str, float]) -> None:
     for row in rows:
         table.add_row(*(cell.strip("*") for cell in row))
     Console().print(table)
-    growth = metrics.get("acm/step_growth")
-    if growth is not None:
-        steps = [v for k, v in metrics.items() if k.startswith("acm/step_") and k[-1].isdigit()]
+    steps = [v for k, v in metrics.items() if k.startswith("acm/step_") and k[-1].isdigit()]
+    if steps:
         listed = " ".join(f"{value:.4f}" for value in steps)
-        print(f"Sequence of interventions, ACM per step: {listed} (last over first {growth:.2f})")
+        growth = metrics.get("acm/step_growth")
+        over = "" if growth is None else f" (last over first {growth:.2f})"
+        print(f"Sequence of interventions, ACM per step: {listed}{over}")
     for key in (k for k in metrics if k.startswith("rate/")):
         effect = key.removeprefix("rate/")
         true = metrics[f"true_{key}"]

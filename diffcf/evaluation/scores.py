@@ -31,6 +31,8 @@ __all__ = ["MethodFor", "Scores"]
 MethodFor = Callable[[FactualBatch], CounterfactualMethod]
 """The method for a batch: references know the image noise of theirs."""
 
+# ACM of a first step below which its growth over a sequence says nothing.
+_NO_ERROR = 1e-3
 # The image after one null intervention is the reconstruction, and is known by that name.
 _RECONSTRUCTION = {"composition_psnr/1": "psnr/reconstruction"}
 
@@ -207,7 +209,7 @@ class Scores:
             result |= part.named(part.metric.compute())
         for prefix in (reading.prefix for reading in self.readings):
             first, last = (f"{prefix}acm/step_{step}" for step in (1, self.steps))
-            if self.steps > 1:
+            if self.steps > 1 and result[first] > _NO_ERROR:
                 result[f"{prefix}acm/step_growth"] = result[last] / result[first]
         if self.quality is not None:
             result |= self.quality.compute()

@@ -138,6 +138,9 @@ def _footnote(records: Sequence[Record]) -> str:
     if "acm/step_growth" in metrics[0]:
         ratio = _cell(metrics, "acm/step_growth", ".2f")
         growth = f"Sequence of interventions, ACM at the last step over the first: {ratio}. "
+    elif "acm/step_1" in metrics[0]:
+        last = _cell(metrics, f"acm/step_{records[0]['protocol']['steps']}", ".4f")
+        growth = f"Sequence of interventions, ACM at the last step: {last}. "
     if "rate_error" in metrics[0]:
         error = _cell(metrics, "rate_error", ".3f")
         growth += f"Effects follow their cause at the true rate to within {error}. "

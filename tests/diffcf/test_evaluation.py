@@ -44,6 +44,7 @@ def test_a_perfect_method_scores_the_rulers_floor(scene: PendulumScene) -> None:
     assert result["composition/1"] == 0 and result["composition/3"] == 0
     assert result["minimality"] == 0
     assert result["reversibility"] < 1e-6
+    assert "acm/step_growth" not in result, "there is no error that could grow"
     for name, value in result.items():
         if name.startswith("exact/"):
             assert result[name.removeprefix("exact/")] == value, "it is its own reference"
@@ -53,6 +54,7 @@ def test_doing_nothing_scores_what_stands_beside_every_table(scene: PendulumScen
     result = _evaluate(scene, exact=False)
     for name in ("acm/roots", "acm/leaves", "acm/step_1", "acm/step_3", "psnr/roots"):
         assert result[name] == pytest.approx(result[f"do_nothing/{name}"])
+    assert result["acm/step_growth"] == pytest.approx(result["acm/step_3"] / result["acm/step_1"])
     assert result["acm/roots"] > 0.1 and result["acm/leaves"] > 0.03
     assert result["composition/1"] == result["reversibility"] == result["minimality"] == 0
 
@@ -173,7 +175,6 @@ class RandomScene:
 
     def read(self, images):
         return (images[:, 0, 0, ::4] > 0).float()
-
 
     def render(self, factors, image_size, noise):
         return _paint(factors, noise)

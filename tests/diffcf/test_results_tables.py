@@ -34,6 +34,17 @@ def test_seeds_are_averaged_and_their_range_is_shown(tmp_path) -> None:
     assert "10.0 and 10.0 minutes on a processor" in text
 
 
+def test_a_sequence_is_told_by_its_growth_or_where_nothing_could_grow_by_its_end(tmp_path) -> None:
+    record, file = _record(0.01), tmp_path / "0.json"
+    record["protocol"] = {"steps": 3}
+    record["metrics"] |= {"acm/step_1": 0.0, "acm/step_2": 0.01, "acm/step_3": 0.02}
+    file.write_text(json.dumps(record))
+    assert "ACM at the last step over the first: 1.20." in results_table([file])
+    del record["metrics"]["acm/step_growth"]
+    file.write_text(json.dumps(record))
+    assert "ACM at the last step: 0.0200." in results_table([file])
+
+
 def test_files_that_are_no_results_are_named(tmp_path, capsys) -> None:
     with pytest.raises(ResultsError, match="does not exist"):
         results_table([tmp_path / "none.json"])
