@@ -174,7 +174,7 @@ def _common(num_workers: int) -> dict[str, Any]:
 
 
 def _steps_done(trainer: Trainer, epoch: int) -> int | None:
-    """Steps of the current epoch (of ``epoch`` steps) that a resumed run has behind it; None: all."""
+    """Steps of the current epoch (of ``epoch``) that a resumed run has behind it; None: all."""
     if not trainer.fit_loop.restarting:
         return None
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current

@@ -1,4 +1,4 @@
-"""Runs that are cut short anywhere, any number of times, meet the images that an unbroken run meets."""
+"""Runs that are cut short, any number of times, meet the images that an unbroken run meets."""
 
 from __future__ import annotations
 
