@@ -66,6 +66,11 @@ class CelebADataModule(StoredImageDataModule):
         self.attributes = _attributes(self.graph, attributes or {})
 
     def table(self, generator: Generator) -> ImageTable:
+        if self.scene is not None and not self.root.exists():
+            raise DataError(
+                f"Folder {self.root} of drawn faces does not exist: make it by 'diffcf faces "
+                f"{self.root}', or name another."
+            )
         folder, attribute_file, partition_file = standard_files(self.root)
         wanted = {attribute.removeprefix(NOT) for attribute in self.attributes.values()}
         attributes = read_attributes(attribute_file, sorted(wanted))

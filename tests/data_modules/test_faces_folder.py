@@ -106,6 +106,11 @@ def test_the_pictures_are_their_renders_but_for_jpeg(
         assert (-10 * error.log10()).min() > 36  # dB
 
 
+def test_faces_that_were_not_drawn_yet_are_no_missing_celeba(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none of drawn faces .* 'diffcf faces .*none'"):
+        module(tmp_path / "none", "smile")
+
+
 def test_without_its_noise_a_face_is_still_data(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "f", ignore=shutil.ignore_patterns("scene_noise.csv"))
     assert module(tmp_path / "f", "smile").noise_of("test") is None

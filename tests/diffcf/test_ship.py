@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import diffcf
+from data_modules.scenes.faces import CartoonFaces
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.api import WEIGHTS
 from diffcf.checkpoints import CheckpointError
@@ -57,6 +58,20 @@ def test_shipped_pendulum_does_what_its_card_says() -> None:
     assert error < 0.02 < nothing
     nothing_done = diffcf.load("pendulum").counterfactual(images, do={})
     torch.testing.assert_close(nothing_done.image, images, atol=1e-4, rtol=0)
+
+
+def test_shipped_faces_do_what_their_card_says() -> None:
+    scene = CartoonFaces("smile")
+    factors, noise = scene.sample(16, torch.Generator().manual_seed(7))
+    images = scene.render(factors, 64, noise)
+    opposite = 1 - factors[:, 1]
+    answer = diffcf.load("faces").counterfactual(images, do={"Smiling": opposite})
+    read = scene.read(answer.image)
+    assert ((read[:, 1] > 0.5) == (opposite > 0.5)).float().mean() > 0.9
+    assert ((read[:, 0] > 0.5) == (factors[:, 0] > 0.5)).all(), "not an effect of Smiling"
+    exact = scene.render(answer.target, 64, noise)
+    error, nothing = ((exact - x).square().mean() for x in (answer.image, images))
+    assert error < 0.5 * nothing, "it is the same person"
 
 
 def test_a_fresh_process_answers_sixteen_images_soon() -> None:
