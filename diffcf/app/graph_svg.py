@@ -18,6 +18,8 @@ __all__ = ["draw"]
 
 WIDTH, HEIGHT = 124, 40
 """Of a node, in pixels of the drawing."""
+LONG = 16
+"""Letters, from which on a name is set in the room there is."""
 ACROSS, DOWN = 138, 88
 """From one node to the next in its layer, and to the next layer, where causes stand above."""
 BELOW, RIGHT = 54, 196
@@ -157,10 +159,12 @@ def _node(name: str, place: Place, role: Role, value: str) -> str:
             '<rect x="-13" y="-8" width="26" height="15" rx="7.5"/><text y="3.5">do</text></g>'
         )
     mark = "→ " if role == "moved" else ""
+    fit = f' textLength="{WIDTH - 14}" lengthAdjust="spacingAndGlyphs"' if len(name) > LONG else ""
     return (
         f'<g class="node {role}" data-factor="{escape(name)}">'
         f"<title>{escape(_label(name))}: {SAID[role]}</title><rect {box}/>{inner}"
-        f'<text class="name" x="{place[0]:g}" y="{place[1] - 3:g}">{escape(_label(name))}</text>'
+        f'<text class="name" x="{place[0]:g}" y="{place[1] - 3:g}"{fit}>'
+        f"{escape(_label(name))}</text>"
         f'<text class="value" x="{place[0]:g}" y="{place[1] + 12:g}">{mark}{escape(value)}</text>'
         f"{tag}</g>"
     )

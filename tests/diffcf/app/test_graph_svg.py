@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from diffcf.app.graph_svg import draw
+from diffcf.app.graph_svg import WIDTH, draw
 from diffcf.graph import CausalGraph, Factor
 
 CHAIN = CausalGraph(
@@ -35,6 +35,17 @@ def test_states_show_in_form_and_values_are_escaped() -> None:
     assert crossed == ["ball>height"]
     assert edges["height>flow"].get("class") == edges["hole>flow"].get("class") == "edge live"
     assert edges["ball>flow"].get("class") == "edge still"
+
+
+def test_long_names_are_set_in_their_node() -> None:
+    names = ["Smiling", "Mouth_Slightly_Open"]
+    graph = CausalGraph([Factor(name) for name in names], [(names[0], names[1])])
+    drawn = draw(graph, dict.fromkeys(names, "still"), dict.fromkeys(names, ""), frozenset())
+    lengths = [
+        next(e.get("textLength") for e in node.iter() if e.get("class") == "name")
+        for node in _by(drawn, "data-factor").values()
+    ]
+    assert lengths[0] is None and 0 < float(lengths[1] or 0) < WIDTH
 
 
 def test_every_node_lies_within_the_picture_and_on_none_other() -> None:
