@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from tqdm import tqdm
 
+from data_modules.celeba import IMAGE, IMAGES, NOISE
 from data_modules.scenes.faces import sample_world
 from data_modules.scenes.faces_picture import ATTRIBUTES, LOOKS, draw_canvas
 from data_modules.tables import DataError
@@ -27,7 +28,6 @@ __all__ = ["faces", "write_faces"]
 
 VERSION = 2  # of the pictures and the files: a new one makes other folders of the same seed
 MARKER = "cartoon_faces.json"
-IMAGES = "img_align_celeba"
 # CelebA's names, in its order; its column for beards is their absence.
 COLUMNS = (
     "Bald",
@@ -126,7 +126,7 @@ def _write(folder: Path, marker: dict[str, int]) -> None:
     train, val = int(0.8 * count), int(0.9 * count)
     partition = [f"{name} {(place >= train) + (place >= val)}" for place, name in enumerate(names)]
     _write_lines(folder / "list_eval_partition.txt", partition)
-    _write_lines(folder / "scene_noise.csv", _noise_lines(names, attributes, looks))
+    _write_lines(folder / NOISE, _noise_lines(names, attributes, looks))
     _write_lines(folder / MARKER, [json.dumps(marker)])
 
 
@@ -147,7 +147,7 @@ def _noise_lines(names: list[str], attributes: Tensor, looks: Tensor) -> list[st
     """A CSV of every attribute (0 or 1) and look: whichever are factors, the others are noise."""
     shown = zip(names, torch.cat([attributes, looks], 1).tolist(), strict=True)
     rows = [",".join([name, *(f"{value:.7g}" for value in values)]) for name, values in shown]
-    return [",".join(["image_id", *ATTRIBUTES, *LOOKS]), *rows]
+    return [",".join([IMAGE, *ATTRIBUTES, *LOOKS]), *rows]
 
 
 def _write_lines(file: Path, lines: list[str]) -> None:

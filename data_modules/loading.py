@@ -123,9 +123,8 @@ class ResumableLoader(DataLoader[Batch]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         order: Any = self.sampler
         images = state.get("images", self._images)
-        steps = 0 if self.trainer is None else _steps_done(self.trainer, order.length // images)
-        # A checkpoint written after the last batch goes on with the next epoch.
-        order.go_on(state["epoch"] + (steps is None), images * (steps or 0))
+        epochs, steps = _behind(self.trainer, order.length // images) if self.trainer else (0, 0)
+        order.go_on(state["epoch"] + epochs, images * steps)
 
     @property
     def _images(self) -> int:
@@ -173,15 +172,19 @@ def _common(num_workers: int) -> dict[str, Any]:
     }
 
 
-def _steps_done(trainer: Trainer, epoch: int) -> int | None:
-    """Steps of the current epoch (of ``epoch``) that a resumed run has behind it; None: all."""
+def _behind(trainer: Trainer, epoch: int) -> tuple[int, int]:
+    """Epochs (0 or 1) and steps that a resumed run has behind it, of the epoch of its checkpoint.
+
+    An epoch has ``epoch`` steps, unless the trainer limits them.
+    """
     if not trainer.fit_loop.restarting:
-        return None
+        return 1, 0
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     done = int(progress.processed)
     limit = trainer.limit_train_batches
     length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
-    return None if done >= length else done
+    # A checkpoint written after the last batch goes on with the next epoch.
+    return (1, 0) if done >= length else (0, done)
 
 
 def _as_it_is(batch: Any) -> Any:

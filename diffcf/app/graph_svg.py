@@ -19,7 +19,7 @@ __all__ = ["draw"]
 WIDTH, HEIGHT = 124, 40
 """Of a node, in pixels of the drawing."""
 LONG = 16
-"""Letters, from which on a name is set in the room there is."""
+"""Letters that fit into a node; a longer name is set in the room there is."""
 ACROSS, DOWN = 138, 88
 """From one node to the next in its layer, and to the next layer, where causes stand above."""
 BELOW, RIGHT = 54, 196

@@ -61,8 +61,8 @@ class CounterfactualEvaluation:
         self.graph, self.protocol = graph, protocol
         self.truth = Truth(scene, noise)
         self.readers = _readers(protocol, scene, evaluator)
-        certain = scene if self.truth.identified else None
-        scm, visible = (certain.counterfactual, certain.visible) if certain else (None, None)
+        world = scene if self.truth.identified else None
+        scm, visible = (world.counterfactual, world.visible) if world else (None, None)
         self.plan = InterventionPlan(graph, factors.cpu(), protocol, scm, visible)
         prefixed = {
             "" if place == 0 else f"{name}/": reader
