@@ -15,17 +15,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
-from data_modules.loading import (
-    Batch,
-    FactorImages,
-    ImageRows,
-    evaluation_loader,
-    training_loader,
-)
-from data_modules.scenes.base import Scene
-from diffcf.graph import CausalGraph
-
-__all__ = ["FactorImageDataModule", "Loaded", "SceneDataModule", "at_least", "carve", "fraction"]
+from data_modules.loading import Batch, FactorImages, ImageRows, evaluation_loader, training_loader
+from diffcf.causal import CausalGraph, Scene
 
 STAGES = ("train", "val", "test")
 

@@ -13,14 +13,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from data_modules.factor_columns import factor_tensor, number_tensor
-from data_modules.scenes.base import Scene
-from data_modules.splits import column_split
+from data_modules.columns import column_split, factor_tensor, number_tensor
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
-from data_modules.tables import DataError, Table, collected, image_names, read_table, read_text
-from diffcf.graph import CausalGraph, GraphError
-
-__all__ = ["CelebADataModule"]
+from diffcf.causal import CausalGraph, Scene
+from diffcf.io import DataError, GraphError, Table, collected, image_names, read_table, read_text
 
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba"
@@ -143,7 +139,7 @@ def read_attributes(file: Path, attributes: list[str]) -> Table:
     then a name and 1 or -1 for each attribute, parted by blanks.
 
     Raises:
-        DataError: as :func:`data_modules.tables.read_table`, and when the number is another.
+        DataError: as :func:`diffcf.io.tables.read_table`, and when the number is another.
     """
     if file.suffix == ".csv":
         return read_table(file, [IMAGE, *attributes])

@@ -7,14 +7,10 @@ from typing import Any
 
 from torch import Generator
 
-from data_modules.factor_columns import factor_tensor
-from data_modules.scenes.base import Scene
-from data_modules.splits import checked_fractions, column_split, random_split
+from data_modules.columns import checked_fractions, column_split, factor_tensor, random_split
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
-from data_modules.tables import DataError, image_names, read_table
-from diffcf.graph import CausalGraph
-
-__all__ = ["FactorTableDataModule"]
+from diffcf.causal import CausalGraph, Scene
+from diffcf.io import DataError, image_names, read_table
 
 
 class FactorTableDataModule(StoredImageDataModule):
@@ -25,7 +21,7 @@ class FactorTableDataModule(StoredImageDataModule):
 
     Args:
         images: folder of PNG, JPEG, WebP or BMP files of any size, grey or colour.
-        table: CSV or Parquet file; see :func:`data_modules.tables.read_table`.
+        table: CSV or Parquet file; see :func:`diffcf.io.tables.read_table`.
         graph: the causal graph, or its YAML file. The range of a continuous factor is in the
             table's units, and no value may lie outside it.
         image_column: column of the file names.

@@ -11,9 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from data_modules.base import SceneDataModule
-from data_modules.scenes.flow import FlowScene
-
-__all__ = ["FlowDataModule"]
+from data_modules.scenes.flow.scene import FlowScene
 
 
 class FlowDataModule(SceneDataModule):

@@ -11,16 +11,6 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-__all__ = [
-    "Batch",
-    "FactorImages",
-    "ImageRows",
-    "ResumableLoader",
-    "ShuffledOrder",
-    "evaluation_loader",
-    "training_loader",
-]
-
 Batch = dict[str, Tensor]
 
 

@@ -11,9 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from data_modules.base import SceneDataModule
-from data_modules.scenes.pendulum import PendulumScene
-
-__all__ = ["PendulumDataModule"]
+from data_modules.scenes.pendulum.scene import PendulumScene
 
 
 class PendulumDataModule(SceneDataModule):

@@ -18,14 +18,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Generator, Tensor
 
 from data_modules.base import Loaded, carve, fraction
-from data_modules.scenes import flow, pendulum
-from data_modules.scenes.base import Scene
-from data_modules.scenes.flow import FlowScene
-from data_modules.scenes.pendulum import PendulumScene
+from data_modules.scenes.flow import scene as flow
+from data_modules.scenes.flow.scene import FlowScene
+from data_modules.scenes.pendulum import scene as pendulum
+from data_modules.scenes.pendulum.scene import PendulumScene
 from data_modules.stored import ImageTable, StoredImageDataModule
-from data_modules.tables import DataError
-
-__all__ = ["PublishedFlowDataModule", "PublishedPendulumDataModule"]
+from diffcf.causal import Scene
+from diffcf.io import DataError
 
 
 class PublishedImagesDataModule(StoredImageDataModule):

@@ -1,6 +1,6 @@
 """Shadow: the 18,522 published factor combinations of either light, drawn by our own ray caster.
 
-The images are a re-creation, not Blender's pixels; :mod:`data_modules.shadow_images` loads those.
+The images are a re-creation, not Blender's pixels; :mod:`data_modules.published_shadow` loads those.
 There is no published split: a seeded part of the combinations is for test.
 """
 
@@ -12,9 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from data_modules.base import SceneDataModule, carve, fraction
-from data_modules.scenes.shadow import PointlightScene, ShadowScene, SunlightScene
-
-__all__ = ["PointlightDataModule", "ShadowDataModule", "SunlightDataModule"]
+from data_modules.scenes.shadow.scene import PointlightScene, ShadowScene, SunlightScene
 
 DRAWN_AT_ONCE = 2048  # images; their floats take 100 MB at 64 pixels
 

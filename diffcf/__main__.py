@@ -2,7 +2,7 @@
 
 import sys
 
-from diffcf.cli import main
+from diffcf.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,16 +17,23 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from diffcf.checkpoints import CheckpointError
-from diffcf.counterfactual import Sampling
-from diffcf.counterfactual_module import CounterfactualModule, method_of
-from diffcf.graph import CausalGraph
-from diffcf.intervention import Do, Intervention, InterventionError
-from diffcf.method import World, check_image, predict_in_turn
-from diffcf.sampling_spec import SAMPLING_KEY, sampling_of
-from diffcf.trained_file import WEIGHTS_SUFFIX, read_trained
+from diffcf.causal import CausalGraph, Do, Intervention
+from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
+from diffcf.methods import (
+    SAMPLING_KEY,
+    WEIGHTS_SUFFIX,
+    CounterfactualModule,
+    Sampling,
+    World,
+    check_image,
+    method_of,
+    predict_sequence,
+    read_trained,
+    sampling_of,
+)
 
 __all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped", "weights_path"]
+
 
 Units = Literal["scaled", "native"]
 """``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
@@ -67,16 +74,16 @@ class AbductedImages:
 
     def predict(self, do: Do, units: Units = "scaled") -> Answer:
         """The counterfactual under ``do``; see :meth:`Model.counterfactual`."""
-        return self.in_turn([do], units)[0]
+        return self.sequence([do], units)[0]
 
-    def in_turn(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
+    def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
         count, device = len(self.world.image), self.world.image.device
         graph = self.model.graph
         steps = [
             Intervention.from_do(_scaled(do, graph, units), graph, count, device) for do in dos
         ]
-        answers = predict_in_turn(self.world, steps)
+        answers = predict_sequence(self.world, steps)
         exogenous = getattr(self.world, "exogenous", None)
         factors = self.model.in_units(self.factors, units)
         return [
@@ -171,6 +178,18 @@ class Model:
             ValueError: for broken images.
         """
         return self.abduct(images, factors, units).predict(do, units)
+
+    def image_form(self, size: int | None = None) -> ImageFormat:
+        """What image files become for this model; ``size`` where it is not as in training.
+
+        Raises:
+            DataError: when neither says how large.
+        """
+        shape = self.module.image_shape
+        if size is None and shape is None:
+            raise DataError("These weights do not say how large their images were: give --size.")
+        channels = shape[0] if shape else 3
+        return ImageFormat(size or int((shape or (3, 0, 0))[-1]), channels=channels)
 
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units as those that are wished."""

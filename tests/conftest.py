@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 import torch
 
-from data_modules.scenes.pendulum import PendulumScene
-from diffcf.generator import UNet
-from diffcf.graph import CausalGraph
-from diffcf.mixing import RegionMixer
-from diffcf.module import DiffusionCounterfactuals
-from diffcf.nscm import NSCM
-from diffcf.projector import LocalPosteriorProjector
+from data_modules.scenes.pendulum.scene import PendulumScene
+from diffcf.causal.graph import CausalGraph
+from diffcf.causal.nscm import NSCM
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.networks.projector import LocalPosteriorProjector
+from diffcf.networks.region_mixing import RegionMixer
+from diffcf.networks.unet import UNet
 
 
 @pytest.fixture(autouse=True)

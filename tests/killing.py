@@ -13,7 +13,7 @@ from pathlib import Path
 
 # A server that has imported everything, off which every run is forked: no run pays for imports.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["diffcf.cli"])
+_CONTEXT.set_forkserver_preload(["diffcf.commands.main"])
 
 __all__ = ["finished", "in_background", "killed", "until"]
 
@@ -53,7 +53,7 @@ def _run(arguments: list[str], log: Path, before: Callable[[], None] | None) -> 
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(sink.fileno(), stream.fileno())
-    from diffcf.cli import main
+    from diffcf.commands.main import main
 
     if before is not None:
         before()

@@ -13,8 +13,8 @@ import pytest
 from doc_pages import PAGES, ROOT, Block, blocks, codes
 from jsonargparse import ArgumentParser
 
-from diffcf.cli import COMMANDS, main
-from diffcf.generator import UNet
+from diffcf.commands.main import COMMANDS, main
+from diffcf.networks.unet import UNet
 
 ANYWHERE = {"export", "grep", "source", "wandb"}
 """Commands that are not ours and need nothing of ours."""

@@ -13,10 +13,9 @@ import pytest
 import yaml
 from doc_pages import PAGES, ROOT, anchors, blocks, codes, links
 
-from diffcf.tables.blocks import text_blocks
-from diffcf.tables.command import all_tables
-from diffcf.tables.readme import refreshed
-from diffcf.tables.results import find_results
+from diffcf.commands.tables import all_tables
+from diffcf.reporting.markup import refreshed, text_blocks
+from diffcf.reporting.results import find_results
 
 LANGUAGES = {"python", "yaml", "json", "", "bash", "sh", "csv", "bibtex", "text"}
 PATH = re.compile(r"(?:experiments|diffcf|data_modules|tests|docs)/[\w./{},-]*\w\}?")

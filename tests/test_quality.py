@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcf.cli import main
+from diffcf.commands.main import main
 
 CONFIG = Path(__file__).parents[1] / "experiments/pendulum_quick.yaml"
 

@@ -1,10 +1,4 @@
-"""What rulers share: which colour each pixel has, and where a colour is.
-
-Each pixel is un-mixed into the four colours of a scene: three channels and a sum of one give four
-equations for four weights. Faint haze must not add up over a whole picture, so only pixels
-(columns) with more than a quarter of a colour count, and their immediate neighbours, which hold the
-anti-aliased rims. On true renders that selection keeps everything, so measurements stay exact.
-"""
+"""What rulers share: which colour each pixel has, and where a colour is."""
 
 from __future__ import annotations
 
@@ -13,17 +7,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-
-__all__ = [
-    "THRESHOLD",
-    "centroid",
-    "checked_square",
-    "dilate",
-    "displayed",
-    "read_in_chunks",
-    "share",
-    "unmix",
-]
 
 THRESHOLD = 0.25
 CHUNK_PIXELS = 2**22  # read at once, to bound the memory; 1,024 images at 64 pixels

@@ -9,9 +9,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from diffcf.app.session import Role
-from diffcf.graph import Factor
-
-__all__ = ["FactorRow", "columns_head"]
+from diffcf.causal import Factor
 
 PINS = {
     "set": ("push_pin", "set by you: leave it to its causes again"),

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from diffcf.app.session import Asked
-from diffcf.app.worlds import Drawing
-
-__all__ = ["Drawer", "Workshop"]
+from diffcf.app.session import Query
+from diffcf.app.worlds import Result
 
 T = TypeVar("T")
 
 
-class Workshop:
+class InferenceThread:
     """One thread for everything slow: networks share the processor, and draw one after another."""
 
     def __init__(self) -> None:
@@ -28,7 +26,7 @@ class Workshop:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-class Drawer:
+class LatestOnlyQueue:
     """Answers a tab's questions; one that is superseded before its turn is never drawn.
 
     Args:
@@ -39,12 +37,12 @@ class Drawer:
 
     def __init__(
         self,
-        workshop: Workshop,
-        show: Callable[[Asked, Drawing, float], None],
+        workshop: InferenceThread,
+        show: Callable[[Query, Result, float], None],
         fail: Callable[[Exception], None],
     ) -> None:
         self.workshop, self.show, self.fail = workshop, show, fail
-        self._inbox: deque[tuple[Asked, float]] = deque(
+        self._inbox: deque[tuple[Query, float]] = deque(
             maxlen=1
         )  # a newer question drops the older
         self._busy = False
@@ -54,7 +52,7 @@ class Drawer:
         """Whether an answer is under way."""
         return self._busy
 
-    async def ask(self, asked: Asked) -> None:
+    async def ask(self, asked: Query) -> None:
         """Draw ``asked`` when it is this tab's turn, unless another question comes first."""
         self._inbox.append((asked, time.perf_counter()))
         if self._busy:
@@ -74,6 +72,6 @@ class Drawer:
         finally:
             self._busy = False
 
-    def _turn(self) -> tuple[Asked, Drawing, float]:
+    def _turn(self) -> tuple[Query, Result, float]:
         asked, since = self._inbox.pop()
         return asked, asked.draw(), since

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from html import escape
 
 from diffcf.app.session import Role
-from diffcf.figures.dag import DagLayout, Point, curve, layered
-from diffcf.graph import CausalGraph
-
-__all__ = ["draw"]
+from diffcf.causal import CausalGraph
+from diffcf.reporting import DagLayout, Point, curve, layered
 
 WIDTH, HEIGHT = 124, 40
 """Of a node, in pixels of the drawing."""

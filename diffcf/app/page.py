@@ -1,4 +1,4 @@
-"""What is done on the page: one :class:`Desk` carries it to a session, for every browser tab."""
+"""What is done on the page: one :class:`Controller` carries it to a session, for every browser tab."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from functools import partial
 from nicegui import ui
 from nicegui.events import UploadEventArguments
 
-from data_modules.decoding import ImageFormat
-from data_modules.image_files import FORMATS
 from diffcf.api import Model
-from diffcf.app.drawer import Drawer, Workshop
+from diffcf.app.drawer import InferenceThread, LatestOnlyQueue
 from diffcf.app.gallery import MAX_BYTES, Subject, uploaded
-from diffcf.app.pictures import png
-from diffcf.app.session import Asked, Session
+from diffcf.app.session import Query, Session
+from diffcf.app.shown import png
 from diffcf.app.view import View
-from diffcf.app.worlds import Drawing, causal_graph, open_worlds
-
-__all__ = ["Desk", "Explorer"]
+from diffcf.app.worlds import Result, causal_graph, open_worlds
+from diffcf.io import FORMATS, ImageFormat
 
 REFUSED = f"That file was refused: upload a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} of at most "
 REFUSED += f"{MAX_BYTES // 10**6} MB."
@@ -42,7 +39,7 @@ class Explorer:
     model: Model
     subjects: list[Subject]
     form: ImageFormat
-    workshop: Workshop
+    workshop: InferenceThread
 
     @property
     def has_exact(self) -> bool:
@@ -50,14 +47,14 @@ class Explorer:
         return any(subject.has_exact for subject in self.subjects)
 
 
-class Desk:
+class Controller:
     """One tab: its view, its session, and the drawer between them."""
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
         self.session: Session | None = None
-        self.drawn: Drawing | None = None
-        self.drawer = Drawer(explorer.workshop, self._show, self._fail)
+        self.drawn: Result | None = None
+        self.drawer = LatestOnlyQueue(explorer.workshop, self._show, self._fail)
         model = explorer.model
         about = f"{explorer.name} · {type(model.module).__name__} · {model.device}"
         images = [(subject.title, subject.image) for subject in explorer.subjects]
@@ -138,7 +135,7 @@ class Desk:
         self._busy(True)
         await self.drawer.ask(session.asked())
 
-    def _show(self, asked: Asked, drawing: Drawing, seconds: float) -> None:
+    def _show(self, asked: Query, drawing: Result, seconds: float) -> None:
         session = self.session
         if session is None or asked.start is not session.start:
             return

@@ -1,6 +1,6 @@
 """What one visitor asks of one image: what is set, in which steps, and what is undone.
 
-Interventions are made in turn, as :func:`diffcf.method.predict_in_turn` has it: a step that was
+Interventions are made in turn, as :func:`diffcf.methods.interface.predict_sequence` has it: a step that was
 taken stays set, and the next one is made upon the image it left. No network draws here, and nothing
 is known of a user interface.
 """
@@ -15,11 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from diffcf.app.worlds import Drawing, Worlds, causal_graph
-from diffcf.intervention import Intervention, InterventionError
-from diffcf.method import World
-
-__all__ = ["Asked", "Role", "Session", "Step"]
+from diffcf.app.worlds import Result, Worlds, causal_graph
+from diffcf.causal import Intervention
+from diffcf.io import InterventionError
+from diffcf.methods import World
 
 Role = Literal["set", "held", "moved", "still"]
 """Set in this step; set in an earlier one; moved by what is set; as in the factual."""
@@ -40,7 +39,7 @@ class Step:
     """
 
     pins: Mapping[str, float]
-    drawing: Drawing
+    drawing: Result
     start: Worlds
     before: Step | None
 
@@ -59,7 +58,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A question as it stood, which can be answered in another thread, one after another.
 
     Attributes:
@@ -74,7 +73,7 @@ class Asked:
     do: Intervention | None
     number: int
 
-    def draw(self) -> Drawing:
+    def draw(self) -> Result:
         """The answer: slow, unless nothing was ever set."""
         worlds = _worlds(self.start, self.last)
         if self.do is not None:
@@ -172,10 +171,10 @@ class Session:
         fixed = {*self.held, *self.pins}
         return frozenset(edge for edge in self.graph.edges if edge[1] in fixed)
 
-    def asked(self) -> Asked:
+    def asked(self) -> Query:
         """The question as it stands."""
         do = self.intervention if self.pins else None
-        return Asked(self.start, self._last, do, self.number)
+        return Query(self.start, self._last, do, self.number)
 
     @property
     def _last(self) -> Step | None:
@@ -219,7 +218,7 @@ class Session:
             pins[name] = float(self.factors[column].clamp(0, 1))
         self._change(replace(self._state, pins=pins))
 
-    def take(self, drawing: Drawing) -> None:
+    def take(self, drawing: Result) -> None:
         """Make ``drawing``, the answer to :meth:`asked`, the image that the next step is made upon.
 
         Raises:

@@ -15,17 +15,15 @@ from diffcf.app.controls import FactorRow, columns_head
 from diffcf.app.gallery import MAX_BYTES
 from diffcf.app.session import Session
 from diffcf.app.shown import CHANGE, ERROR, Difference, Picture, Steps, thumbnails, written
-from diffcf.app.worlds import Drawing, Worlds
-from diffcf.graph import CausalGraph
-
-__all__ = ["Actions", "View"]
+from diffcf.app.worlds import Result, Worlds
+from diffcf.causal import CausalGraph
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 LEGEND = (("set", "set by you"), ("moved", "moves"), ("cut", "cut edge"))
 
 
 class Actions(Protocol):
-    """What a visitor can do; see :class:`diffcf.app.page.Desk`."""
+    """What a visitor can do; see :class:`diffcf.app.page.Controller`."""
 
     async def pick(self, place: int) -> None: ...
     async def uploaded(self, event: UploadEventArguments) -> None: ...
@@ -164,7 +162,7 @@ class View:
         self.undo_button.set_enabled(session.can_undo)
         self.restart_button.set_enabled(bool(session.steps or session.pins))
 
-    def show(self, factual: Tensor, drawing: Drawing) -> None:
+    def show(self, factual: Tensor, drawing: Result) -> None:
         """The pictures of an answer, and what is read back from them."""
         do, image = drawing.answer.intervention, drawing.image.cpu()
         columns = zip(self.graph.names, do.values[0].tolist(), do.mask[0].tolist(), strict=True)

@@ -8,16 +8,13 @@ from torch import Tensor
 
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
-from diffcf.baselines.reference import ExactMethod
-from diffcf.graph import CausalGraph
-from diffcf.intervention import Intervention
-from diffcf.method import Counterfactual, World
-
-__all__ = ["Drawing", "Worlds", "causal_graph", "open_worlds"]
+from diffcf.causal import CausalGraph, Intervention
+from diffcf.evaluation import ExactMethod
+from diffcf.methods import Counterfactual, World
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Result:
     """The answer to one question.
 
     Attributes:
@@ -67,23 +64,23 @@ class Worlds:
         return "the model itself" if self.model.module.reads else None
 
     @property
-    def factual(self) -> Drawing:
+    def factual(self) -> Result:
         """The answer to no question: the factual itself."""
         nothing = Intervention.none(self.inferred.factors)
         seen = self.subject.image[None].to(self.inferred.image)
         same = Counterfactual(seen, self.inferred.factors, nothing)
         return self._read(same, self._exact(nothing))
 
-    def draw(self, do: Intervention) -> Drawing:
+    def draw(self, do: Intervention) -> Result:
         """The counterfactual under ``do``, of a batch of one: the slow part."""
         return self._read(self.inferred.predict(do), self._exact(do))
 
-    def after(self, drawing: Drawing) -> Worlds:
+    def after(self, drawing: Result) -> Worlds:
         """The same worlds, with their causal noise, but seen in ``drawing``: the next step's."""
         true = self.true
         if true is not None and drawing.exact is not None:
-            true = true.seen_in(drawing.exact)
-        return replace(self, inferred=self.inferred.seen_in(drawing.answer), true=true)
+            true = true.reabduct(drawing.exact)
+        return replace(self, inferred=self.inferred.reabduct(drawing.answer), true=true)
 
     def _exact(self, do: Intervention) -> Counterfactual | None:
         if self.true is None:
@@ -91,14 +88,14 @@ class Worlds:
         # Scenes draw on the processor, wherever the networks are.
         return self.true.predict(Intervention(do.values.cpu(), do.mask.cpu()))
 
-    def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Drawing:
+    def _read(self, answer: Counterfactual, exact: Counterfactual | None) -> Result:
         scene, read, inside = self.subject.scene, None, True
         if scene is not None:
             read = scene.read(answer.image.cpu())[0]
             inside = exact is None or bool(scene.visible(exact.factors.cpu())[0])
         elif self.model.module.reads:
             read = self.model.read(answer.image)[0].cpu()
-        return Drawing(answer, exact, read, inside)
+        return Result(answer, exact, read, inside)
 
 
 def open_worlds(model: Model, subject: Subject) -> Worlds:

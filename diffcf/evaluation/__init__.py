@@ -1,6 +1,5 @@
-"""Measuring methods that answer counterfactual questions."""
+"""Measuring methods: what is asked, what would be right, and every metric of what is answered."""
 
-from diffcf.evaluation.evaluation import CounterfactualEvaluation
-from diffcf.evaluation.example import Answered, FactualBatch
+import lazy_loader
 
-__all__ = ["Answered", "CounterfactualEvaluation", "FactualBatch"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,13 +18,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from diffcf.clock import work
-from diffcf.graph import CausalGraph
-from diffcf.intervention import Intervention
-from diffcf.method import CounterfactualMethod
-from diffcf.report import device_name
-
-__all__ = ["IMAGES", "Cost", "EvaluationCounter", "measure_cost", "peak_memory"]
+from diffcf.causal import CausalGraph, Intervention
+from diffcf.io import device_name, work
+from diffcf.methods import CounterfactualMethod
 
 IMAGES = 32
 """How many images, at most, a test takes to measure cost."""

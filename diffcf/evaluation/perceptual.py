@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Generator, Tensor
 from torchmetrics import Metric
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-from diffcf.evaluator import EvaluatorReader
-from diffcf.fid import bias_note, real_statistics
-from diffcf.metrics.cld import CLD, Latents
-from diffcf.metrics.frechet import GenerationQuality
-from diffcf.metrics.inception import FidUnavailable, load_inception
-from diffcf.metrics.lpips import LpipsUnavailable, load_lpips
-from diffcf.protocol import Protocol
-
-__all__ = ["Perceptual"]
+from diffcf.evaluation.evaluator.reader import EvaluatorReader
+from diffcf.evaluation.metrics.cld import CLD, Latents
+from diffcf.evaluation.metrics.frechet import GenerationQuality
+from diffcf.evaluation.metrics.inception import load_inception
+from diffcf.evaluation.metrics.real_statistics import bias_note, real_statistics
+from diffcf.evaluation.protocol import Protocol
+from diffcf.io import UnavailableError
 
 BATCH = 128
 # Observed images that CLD compares with, and classes of a continuous factor: hundreds per class.
@@ -58,13 +59,13 @@ class Perceptual:
         if protocol.fid_images:
             try:
                 quality = _quality(protocol, data, device)
-            except FidUnavailable as error:
+            except UnavailableError as error:
                 rank_zero_info(f"FID, sFID and KID are left out: {error}")
         if protocol.lpips:
             try:
                 load_lpips()
                 lpips = load_lpips
-            except LpipsUnavailable as error:
+            except UnavailableError as error:
                 rank_zero_info(f"LPIPS is left out: {error}")
         if evaluator is not None and evaluator.encodes:
             cld, encode = _cld(protocol, data, evaluator), evaluator.latents
@@ -98,3 +99,33 @@ def _chosen(protocol: Protocol, data: Any, count: int) -> Tensor:
 
 def _images(data: Any, rows: Tensor) -> Iterator[Tensor]:
     return (data.images_of("train", part) for part in rows.split(BATCH))
+
+
+BACKBONE = "alexnet-owt-7be5be79.pth"
+
+
+def lpips_unavailable() -> str | None:
+    """What LPIPS lacks on this machine, in a sentence; None where it can be measured.
+
+    >>> reason = lpips_unavailable()
+    >>> reason is None or reason.startswith("LPIPS needs")
+    True
+    """
+    if find_spec("torchvision") is None:
+        return "LPIPS needs torchvision: run pip install torchvision."
+    file = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
+    if not file.is_file():
+        return f"LPIPS needs torchvision's AlexNet: put {BACKBONE} into {file.parent}."
+    return None
+
+
+def load_lpips() -> LearnedPerceptualImagePatchSimilarity:
+    """LPIPS (AlexNet) of colour images in [-1, 1], as a metric over pairs of images.
+
+    Raises:
+        UnavailableError: when the machine lacks what it needs.
+    """
+    reason = lpips_unavailable()
+    if reason is not None:
+        raise UnavailableError(reason)
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex")

@@ -10,23 +10,16 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from diffcf.evaluation.example import Answered, FactualBatch
+from diffcf.causal import Intervention, Reader
+from diffcf.evaluation.answers import Answered, FactualBatch
+from diffcf.evaluation.metrics.acm import CounterfactualRates
+from diffcf.evaluation.metrics.axioms import Composition, Reversibility
+from diffcf.evaluation.metrics.fidelity import Fidelity, Minimality, SequenceFidelity
+from diffcf.evaluation.oracle import Truth
 from diffcf.evaluation.perceptual import Perceptual
-from diffcf.evaluation.reading import Part, ReadingScores
-from diffcf.intervention import Intervention
-from diffcf.method import Counterfactual, CounterfactualMethod, World, predict_in_turn
-from diffcf.metrics import (
-    Composition,
-    CounterfactualRates,
-    Fidelity,
-    Minimality,
-    Reversibility,
-    SequenceFidelity,
-)
-from diffcf.protocol import InterventionPlan
-from diffcf.truth import Reader, Truth
-
-__all__ = ["MethodFor", "Scores"]
+from diffcf.evaluation.protocol import InterventionPlan
+from diffcf.evaluation.readings import Part, ReadingScores
+from diffcf.methods import Counterfactual, CounterfactualMethod, World, predict_sequence
 
 MethodFor = Callable[[FactualBatch], CounterfactualMethod]
 """The method for a batch: references know the image noise of theirs."""
@@ -181,7 +174,7 @@ class Scores:
         if not chosen.all():
             world = _world(method, few)
         steps = [few.rows(do) for do in self.plan.sequence]
-        for step, answer in enumerate(predict_in_turn(world, steps)):
+        for step, answer in enumerate(predict_sequence(world, steps)):
             target = self.truth.target(few.factors, model.sequence[step] if model else answer)
             which = steps[step].mask.float().argmax(dim=1)
             for reading in self.readings:

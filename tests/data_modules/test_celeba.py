@@ -9,9 +9,9 @@ import yaml
 from PIL import Image
 
 from data_modules.celeba import CelebADataModule
-from data_modules.tables import DataError
-from diffcf.data_report import load_data
-from diffcf.graph import CausalGraph, Factor, GraphError
+from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.io.errors import DataError, GraphError
+from diffcf.training.datasets import load_data
 
 GRAPHS = Path(__file__).parents[2] / "experiments" / "graphs"
 NAMES = ("5_o_Clock_Shadow", "Male", "Smiling", "Narrow_Eyes", "Mouth_Slightly_Open", "No_Beard")

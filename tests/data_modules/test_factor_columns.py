@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_modules.factor_columns import factor_tensor
-from data_modules.tables import DataError, Table
-from diffcf.graph import Factor
+from data_modules.columns import factor_tensor
+from diffcf.causal.graph import Factor
+from diffcf.io.errors import DataError
+from diffcf.io.tables import Table
 
 ANGLE = Factor("angle", "continuous", -1.0, 3.0)
 SMILE = Factor("smile", "binary")

@@ -12,10 +12,10 @@ import yaml
 from PIL import Image
 
 from data_modules.factor_table import FactorTableDataModule
-from data_modules.scenes.pendulum import PendulumScene
-from data_modules.tables import DataError
-from diffcf.data_report import load_data
-from diffcf.graph import CausalGraph, Factor, GraphError
+from data_modules.scenes.pendulum.scene import PendulumScene
+from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.io.errors import DataError, GraphError
+from diffcf.training.datasets import load_data
 
 GRAPH = {
     "factors": {

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.decoding import ImageFormat
-from data_modules.image_cache import ABANDONED, CachedImages, open_cache
 from data_modules.loading import FactorImages, evaluation_loader, training_loader
-from data_modules.tables import DataError
+from data_modules.stored import ABANDONED, CachedImages, open_cache
+from diffcf.io.decoding import ImageFormat
+from diffcf.io.errors import DataError
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from data_modules.pendulum import PendulumDataModule
-from data_modules.scenes.pendulum import PendulumScene
-from diffcf.graph import CausalGraph
+from data_modules.scenes.pendulum.scene import PendulumScene
+from diffcf.causal.graph import CausalGraph
 
 
 def prepared(**arguments: int | float | None) -> PendulumDataModule:

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from data_modules.published import PublishedFlowDataModule, PublishedPendulumDataModule
-from data_modules.scenes import flow, pendulum
-from data_modules.tables import DataError
+from data_modules.scenes.flow import scene as flow
+from data_modules.scenes.pendulum import scene as pendulum
+from diffcf.io.errors import DataError
 
 # The first and the last are names that users of the published folder quote in their own code.
 PENDULUM = [

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_modules.splits import checked_fractions, column_split, random_split
-from data_modules.tables import DataError, Table
+from data_modules.columns import checked_fractions, column_split, random_split
+from diffcf.io.errors import DataError
+from diffcf.io.tables import Table
 
 
 def column(values: list, name: str = "angle") -> Table:

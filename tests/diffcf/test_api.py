@@ -14,18 +14,17 @@ from torch import Tensor
 
 import diffcf
 from diffcf.api import Model
-from diffcf.checkpoints import CheckpointError
-from diffcf.classifier_free import ClassifierFree
-from diffcf.cli import main
-from diffcf.counterfactual import Sampling
-from diffcf.do_grammar import parse_do, parse_sweep
-from diffcf.figures import save_image
-from diffcf.graph import GraphError
-from diffcf.guidance import GaussNewtonGuidance, LineSearchGuidance, VarianceBalancedGuidance
-from diffcf.intervention import InterventionError
-from diffcf.module import DiffusionCounterfactuals
-from diffcf.sampling_spec import sampling_from_spec, sampling_to_spec
-from diffcf.weights_file import write_weights
+from diffcf.causal.intervention import parse_do, parse_sweep
+from diffcf.commands.main import main
+from diffcf.diffusion.guidance.along_gradient import LineSearchGuidance, VarianceBalancedGuidance
+from diffcf.diffusion.guidance.classifier_free import ClassifierFree
+from diffcf.diffusion.guidance.gauss_newton import GaussNewtonGuidance
+from diffcf.io.errors import CheckpointError, GraphError, InterventionError
+from diffcf.methods.base import write_weights
+from diffcf.methods.checkpoint import sampling_from_spec, sampling_to_spec
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.methods.engine import Sampling
+from diffcf.reporting.figures.pictures import save_image
 
 SAMPLINGS = [
     Sampling(),
@@ -64,7 +63,10 @@ def test_how_to_draw_survives_as_text(sampling: Sampling) -> None:
 def test_a_rule_is_written_down_by_its_public_name() -> None:
     rule = LineSearchGuidance(gain=2.0, t_max=0.3)
     spec = sampling_to_spec(Sampling(guidance=rule))
-    assert spec["guidance"]["class_path"] == "diffcf.guidance.LineSearchGuidance"
+    assert (
+        spec["guidance"]["class_path"]
+        == "diffcf.diffusion.guidance.along_gradient.LineSearchGuidance"
+    )
     assert vars(sampling_from_spec(spec).guidance) == vars(rule)
 
 
@@ -72,9 +74,9 @@ def test_a_rule_is_written_down_by_its_public_name() -> None:
     ("spec", "said"),
     [
         ({"stepps": 3}, "no stepps"),
-        ({"guidance": {"class_path": "os.system"}}, "is not a diffcf.guidance.Guidance"),
+        ({"guidance": {"class_path": "os.system"}}, "is not a diffcf.diffusion.guidance.rule.Guidance"),
         ({"guidance": {"class_path": "nowhere.Rule"}}, "not ours"),
-        ({"guidance": {"class_path": "diffcf.guidance.ConstantGuidance",
+        ({"guidance": {"class_path": "diffcf.diffusion.guidance.along_gradient.ConstantGuidance",
                        "init_args": {"x": 1}}}, "does not take"),
         ({"free": {"strength": 2}}, "does not take"),
     ],
@@ -128,13 +130,13 @@ def test_one_abduction_answers_many_questions(file: str, images: Tensor) -> None
     many = abducted.select([3] * 5).predict({"angle": values})
     alone = abducted.predict({"angle": 0.5})
     torch.testing.assert_close(many.image[2], alone.image[3], atol=1e-4, rtol=1e-4)
-    first, second = abducted.in_turn([{"angle": 0.1}, {"light": 0.9}])
+    first, second = abducted.sequence([{"angle": 0.1}, {"light": 0.9}])
     assert (second.target[:, 0] == 0.1).all() and not torch.equal(first.image, second.image)
 
 
 def test_what_is_read_is_corrected_unless_all_is_doubted(file: str, images: Tensor) -> None:
     corrected = diffcf.load(file)
-    believed = Model(corrected.module, replace(corrected.sampling, doubt=1.0))
+    believed = Model(corrected.module, replace(corrected.sampling, contamination=1.0))
     read, roots = believed.read(images), [0, 1]
     torch.testing.assert_close(believed.abduct(images).factors, read)
     torch.testing.assert_close(corrected.abduct(images).factors[:, roots], read[:, roots])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from data_modules.scenes.base import Scene
+from diffcf.causal.interface import Scene
 
 
 def act(scene: Scene, factors: Tensor, **do: float | Tensor) -> Tensor:

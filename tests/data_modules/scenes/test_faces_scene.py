@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from torch.nn.functional import interpolate
 
-from data_modules.scenes.faces import GRAPHS, MECHANISMS, CartoonFaces, sample_world
-from data_modules.scenes.faces_colours import FREE, RAMPS
-from data_modules.scenes.faces_likelihood import (
+from data_modules.scenes.faces.easel import FREE, RAMPS
+from data_modules.scenes.faces.picture import ATTRIBUTES, LOOKS, draw_canvas, draw_faces
+from data_modules.scenes.faces.readout import (
     HAIR,
     NOISE,
     SPREAD,
     hair_tones,
     log_likelihood,
     prepared,
+    read_faces,
 )
-from data_modules.scenes.faces_picture import ATTRIBUTES, LOOKS, draw_canvas, draw_faces
-from data_modules.scenes.faces_readout import read_faces
-from diffcf.graph import CausalGraph
+from data_modules.scenes.faces.scene import GRAPHS, MECHANISMS, CartoonFaces, sample_world
+from diffcf.causal.graph import CausalGraph
 
 SMILE, BEARD = CartoonFaces("smile"), CartoonFaces("beard")
 SCENES = pytest.mark.parametrize("scene", [SMILE, BEARD], ids=["smile", "beard"])

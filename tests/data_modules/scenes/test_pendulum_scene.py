@@ -12,11 +12,11 @@ from acting import act as act_in
 from matplotlib.patches import Circle, Patch, Polygon
 from torch import Tensor
 
-from data_modules.scenes.base import Scene
-from data_modules.scenes.frame import IMAGE_SIZES
-from data_modules.scenes.pendulum import PendulumScene, published_grid
-from data_modules.scenes.pendulum_picture import COLOURS, pendulum_frame
+from data_modules.scenes.drawing import IMAGE_SIZES
+from data_modules.scenes.pendulum.picture import COLOURS, pendulum_frame
+from data_modules.scenes.pendulum.scene import PendulumScene, published_grid
 from data_modules.scenes.unmixing import unmix
+from diffcf.causal.interface import Scene
 
 SCENE = PendulumScene()
 act = partial(act_in, SCENE)

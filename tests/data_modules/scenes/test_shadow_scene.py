@@ -7,9 +7,14 @@ import torch
 from acting import act
 from torch import Tensor
 
-from data_modules.scenes.shadow import PointlightScene, ShadowScene, SunlightScene, natural_area
-from data_modules.scenes.shadow_light import POINT, SUN
-from diffcf.metrics import absolute_counterfactual_mismatch
+from data_modules.scenes.shadow.rays import POINT, SUN
+from data_modules.scenes.shadow.scene import (
+    PointlightScene,
+    ShadowScene,
+    SunlightScene,
+    natural_area,
+)
+from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
 
 SUNLIGHT, POINTLIGHT = SunlightScene(), PointlightScene()
 SCENES = pytest.mark.parametrize("scene", [SUNLIGHT, POINTLIGHT], ids=["sun", "point"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from stirring import stir
 
-from data_modules.scenes.pendulum import PendulumScene
+from data_modules.scenes.pendulum.scene import PendulumScene
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
 from diffcf.app.session import Session
 from diffcf.app.worlds import open_worlds
-from diffcf.counterfactual import Sampling
-from diffcf.module import DiffusionCounterfactuals
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.methods.engine import Sampling
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcf.app import command
-from diffcf.app.command import AppError
-from diffcf.app.limits import BodyLimit
-from diffcf.app.pictures import difference, png
-from diffcf.cli import main
+from diffcf.app.shown import difference, png
+from diffcf.commands import app as command
+from diffcf.commands.app import BodyLimit
+from diffcf.commands.main import main
+from diffcf.io.errors import SettingsError
 
 
 def test_without_the_extra_the_remedy_is_one_sentence(monkeypatch, capsys) -> None:
@@ -26,9 +26,9 @@ def test_a_taken_port_is_one_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(AppError, match="name another --port"):
+        with pytest.raises(SettingsError, match="name another --port"):
             command.app(["pendulum", "--port", str(taken.getsockname()[1])])
-    with pytest.raises(AppError):
+    with pytest.raises(SettingsError):
         command.app(["pendulum", "--host", "no.such.host.invalid"])
 
 

@@ -5,7 +5,7 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
-from diffcf.app.drawer import Drawer, Workshop
+from diffcf.app.drawer import InferenceThread, LatestOnlyQueue
 
 IMAGE = object()
 
@@ -28,7 +28,9 @@ def test_a_question_that_is_superseded_before_its_turn_is_never_drawn() -> None:
         return _question(number, draw)
 
     async def visit() -> None:
-        drawer = Drawer(Workshop(), lambda asked, drawing, _: shown.append(drawing), print)
+        drawer = LatestOnlyQueue(
+            InferenceThread(), lambda asked, drawing, _: shown.append(drawing), print
+        )
         first = asyncio.create_task(drawer.ask(answer(1)))
         await asyncio.sleep(0.05)
         assert drawer.busy
@@ -47,7 +49,9 @@ def test_an_answer_about_an_image_that_was_left_is_not_shown() -> None:
     go = threading.Event()
 
     async def visit() -> None:
-        drawer = Drawer(Workshop(), lambda asked, drawing, _: shown.append(drawing), print)
+        drawer = LatestOnlyQueue(
+            InferenceThread(), lambda asked, drawing, _: shown.append(drawing), print
+        )
         old = _question(1, lambda: go.wait(5) and "old", object())
         first = asyncio.create_task(drawer.ask(old))
         await asyncio.sleep(0.05)
@@ -67,7 +71,9 @@ def test_a_tab_lives_on_after_an_error() -> None:
         raise RuntimeError("out of memory")
 
     async def visit() -> None:
-        drawer = Drawer(Workshop(), lambda asked, drawing, _: shown.append(drawing), failed.append)
+        drawer = LatestOnlyQueue(
+            InferenceThread(), lambda asked, drawing, _: shown.append(drawing), failed.append
+        )
         await drawer.ask(_question(1, broken))
         await drawer.ask(_question(2, lambda: "fine"))
 

@@ -8,11 +8,9 @@ import torch
 from PIL import Image
 
 import diffcf
-from data_modules.decoding import ImageFormat
-from data_modules.tables import DataError
-from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, uploaded
-from diffcf.app.origin import held_out
-from diffcf.graph import GraphError
+from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, held_out, uploaded
+from diffcf.io.decoding import ImageFormat
+from diffcf.io.errors import DataError, GraphError
 
 ROOT = Path(__file__).parents[3]
 FORM = ImageFormat(16)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from diffcf.app.graph_svg import WIDTH, draw
-from diffcf.graph import CausalGraph, Factor
+from diffcf.causal.graph import CausalGraph, Factor
 
 CHAIN = CausalGraph(
     [Factor("ball"), Factor("height"), Factor("hole"), Factor("flow")],

@@ -7,10 +7,10 @@ from diffcf.api import Model
 from diffcf.app.gallery import Subject
 from diffcf.app.session import Session
 from diffcf.app.worlds import open_worlds
-from diffcf.baselines.reference import ExactMethod
-from diffcf.graph import GraphError
-from diffcf.intervention import Intervention, InterventionError
-from diffcf.method import predict_in_turn
+from diffcf.causal.intervention import Intervention
+from diffcf.evaluation.references import ExactMethod
+from diffcf.io.errors import GraphError, InterventionError
+from diffcf.methods.interface import predict_sequence
 
 ANGLE, LIGHT, LENGTH, POSITION = range(4)
 TURNS = [{"light": 0.3}, {"shadow_position": 0.6}, {"light": 0.7}]
@@ -65,9 +65,9 @@ def test_steps_are_those_of_the_library_in_turn(
 ) -> None:
     """Ours by AbductedImages.in_turn, the exact ones by the scene, likewise in turn."""
     image, factors = subject.image[None], subject.factors[None]
-    expected = small.abduct(image, factors).in_turn(TURNS)
+    expected = small.abduct(image, factors).sequence(TURNS)
     does = [Intervention.from_do(do, session.graph, 1) for do in TURNS]
-    exact = predict_in_turn(ExactMethod(subject.scene).abduct(image, factors), does)
+    exact = predict_sequence(ExactMethod(subject.scene).abduct(image, factors), does)
     for do, ours, true in zip(TURNS, expected, exact, strict=True):
         _set(session, **do)
         drawing = session.asked().draw()

@@ -1,0 +1,18 @@
+from .faces.scene import (
+    CartoonFaces as CartoonFaces,
+)
+from .flow.scene import (
+    FlowScene as FlowScene,
+)
+from .pendulum.scene import (
+    PendulumScene as PendulumScene,
+)
+from .shadow.scene import (
+    PointlightScene as PointlightScene,
+)
+from .shadow.scene import (
+    ShadowScene as ShadowScene,
+)
+from .shadow.scene import (
+    SunlightScene as SunlightScene,
+)

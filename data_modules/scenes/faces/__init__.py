@@ -1,0 +1,1 @@
+"""Cartoon faces: a stand-in for CelebA whose mechanism is known."""

@@ -1,0 +1,108 @@
+"""What the causal model's actors must do: read images, be a structural model, be a synthetic scene.
+
+A scene offers its true mechanism, its renderer and its analytic read-out, the *ruler*. With these
+three the exact counterfactual image exists, and factors are measured without a network.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from diffcf.causal.graph import CausalGraph
+
+
+class Reader(Protocol):
+    """Reads factors off images; a scene is one, an independent evaluator is another."""
+
+    @abstractmethod
+    def read(self, images: Tensor) -> Tensor:
+        """Factors ``[B, K]`` of images ``[B, C, H, W]`` in [-1, 1]; never NaN."""
+        raise NotImplementedError
+
+
+class StructuralModel(Protocol):
+    """A structural causal model over the factors of a graph, invertible in its exogenous noise.
+
+    Factors are ``[B, K]`` in [0, 1] units; exogenous values and codes are ``[B, E]``.
+    """
+
+    graph: CausalGraph
+
+    def loss(self, factors: Tensor) -> dict[str, Tensor]:
+        """Terms to minimise, scalars by name."""
+        ...
+
+    def refine(self, code: Tensor, variance: Tensor, contamination: float = ...) -> Tensor:
+        """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``."""
+        ...
+
+    def abduct(self, factors: Tensor) -> Tensor:
+        """Exogenous values that explain the factors."""
+        ...
+
+    def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Counterfactual factors where ``values`` are set as ``mask`` ``[B, K]`` (bool) says."""
+        ...
+
+
+@runtime_checkable
+class Scene(Reader, Protocol):
+    """A synthetic world: true mechanism, renderer and read-out.
+
+    Factors are ``[B, K]`` in the graph's [0, 1] units and column order.
+
+    Categorical factors hold the category's place over the last place (:meth:`CausalGraph.encode`).
+    Images are ``[B, 3, H, W]`` in [-1, 1]. Every method is batched and stays on its arguments'
+    device.
+    """
+
+    graph: CausalGraph
+    # What a picture shows beyond its factors, kept by every counterfactual: names of the columns.
+    noise_names: tuple[str, ...] = ()
+    # Whether factors alone determine every counterfactual. Where they do not (binary factors with
+    # random mechanisms), `counterfactual` gives the probability of 1.
+    identified: bool = True
+    image_sizes: tuple[int, ...] = (32, 64, 96, 128)
+
+    def checked_size(self, image_size: int) -> int:
+        """``image_size`` itself; ValueError when it is none of ``image_sizes``."""
+        if image_size not in self.image_sizes:
+            sizes = ", ".join(map(str, self.image_sizes))
+            raise ValueError(f"image_size {image_size} is not drawn: use one of {sizes}.")
+        return image_size
+
+    @abstractmethod
+    def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Abduct the true exogenous noise, act, predict.
+
+        Args:
+            factors: ``[B, K]`` factual factors.
+            values: ``[B, K]`` what to set; read only where ``mask`` is true.
+            mask: ``[B, K]`` bool, the intervened factors, sample by sample.
+
+        Returns:
+            ``[B, K]``. Intervened factors equal ``values``; factors that are no descendants of an
+            intervened one equal the factual ones bit for bit.
+        """
+
+    @abstractmethod
+    def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
+        """Draw ``[B, K]`` factors as float32 ``[B, 3, image_size, image_size]`` in [-1, 1].
+
+        ``noise`` is ``[B, len(noise_names)]``, in the scene's own units; None draws a typical one.
+        """
+
+    @abstractmethod
+    def read(self, images: Tensor) -> Tensor:
+        """Measure the factors of ``[B, 3, S, S]`` images analytically: float32 ``[B, K]``.
+
+        Exact on renders of :meth:`visible` factors. Values a little outside [0, 1] are possible,
+        since nothing is clamped; a factor that leaves no trace in the image reads 0. Never NaN.
+        """
+
+    @abstractmethod
+    def visible(self, factors: Tensor) -> Tensor:
+        """``[B]`` bool: whether ``[B, K]`` factors are drawn wholly inside the picture."""

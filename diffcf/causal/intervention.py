@@ -1,0 +1,161 @@
+"""Interventions: ``do`` as people write it, and as tensors.
+
+People write a mapping from factor name to value. Inside, an intervention is a pair of tensors
+``[B, K]``: the values, and which of them are set. Each sample may thus have its own values and even
+its own factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.io import InterventionError
+
+Do = Mapping[str, float | str | Tensor]
+"""Factor name → value in [0, 1] units, or a category's name: one, or ``[B]`` numbers."""
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """``values`` ``[B, K]`` in [0, 1] units, heeded where ``mask`` ``[B, K]`` (bool) is set."""
+
+    values: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_do(
+        cls,
+        do: Do | Intervention,
+        graph: CausalGraph,
+        batch: int,
+        device: torch.device | None = None,
+    ) -> Intervention:
+        """Check ``do`` against the graph and spread it over the batch; tensors stay as they are.
+
+        Raises:
+            GraphError: for an unknown factor or category.
+            InterventionError: for a value outside [0, 1], not finite, of the wrong length, or, for
+                a discrete factor, none of its levels.
+        """
+        if isinstance(do, Intervention):
+            return do
+        values = torch.zeros(batch, len(graph), device=device)
+        mask = torch.zeros(batch, len(graph), dtype=torch.bool, device=device)
+        for name, given in do.items():
+            column = graph.column(name)
+            factor = graph.factors[column]
+            given = factor.scaled(given) if isinstance(given, str) else given
+            value = torch.as_tensor(given, dtype=torch.float32, device=device)
+            if value.dim() > 1 or (value.dim() == 1 and len(value) != batch):
+                raise InterventionError(
+                    f"do({name}) has shape {tuple(value.shape)}: give one number, or one for each "
+                    f"of the {batch} images."
+                )
+            _check_values(factor, value)
+            values[:, column] = value
+            mask[:, column] = True
+        return cls(values, mask)
+
+    @classmethod
+    def none(cls, like: Tensor) -> Intervention:
+        """The null intervention on factors ``[B, K]``."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool))
+
+    def then(self, other: Intervention) -> Intervention:
+        """This one followed by ``other``: what was set stays set unless ``other`` sets it anew."""
+        return Intervention(
+            torch.where(other.mask, other.values, self.values), self.mask | other.mask
+        )
+
+
+def _check_values(factor: Factor, value: Tensor) -> None:
+    name = factor.name
+    if not torch.isfinite(value).all():
+        raise InterventionError(f"do({name}) is not a finite number: give a value in [0, 1].")
+    if (value < 0).any() or (value > 1).any():
+        worst = value.reshape(-1)[(value.reshape(-1) - 0.5).abs().argmax()]
+        raise InterventionError(
+            f"do({name}={worst:.4g}) is outside the factor's range: values are scaled to [0, 1] "
+            "(CausalGraph.to_scaled converts native units)."
+        )
+    if factor.kind == "binary" and not ((value == 0) | (value == 1)).all():
+        raise InterventionError(f"do({name}) sets a binary factor: its values are 0 and 1.")
+    if factor.kind == "categorical":
+        place = value * (factor.width - 1)
+        if ((place - place.round()).abs() > 1e-3).any():
+            raise InterventionError(
+                f"do({name}) falls between categories: name one of {', '.join(factor.categories)}."
+            )
+
+
+LONGEST = 1000
+"""Steps of a sweep."""
+
+
+def parse_do(texts: Sequence[str], graph: CausalGraph) -> Do:
+    """``name=value`` for each factor that is set; categories by name.
+
+    Raises:
+        InterventionError: for what is not of this form, and a factor that is set twice.
+        GraphError: for an unknown factor or category.
+    """
+    do: dict[str, float | str] = {}
+    for text in texts:
+        name, value = _split(text)
+        factor = graph.factors[graph.column(name)]
+        if name in do:
+            raise InterventionError(f"'{text}' sets {name} a second time: set it once.")
+        if factor.categories:
+            factor.scaled(value)  # or an error that names the categories
+            do[name] = value
+        else:
+            do[name] = _number(value, text)
+    return do
+
+
+def parse_sweep(text: str, graph: CausalGraph) -> tuple[str, list[float] | list[str]]:
+    """``name=first:last:count``, or ``name`` alone for all categories of a categorical factor.
+
+    Raises:
+        InterventionError: for what is not of this form.
+        GraphError: for an unknown factor.
+    """
+    if "=" not in text:
+        factor = graph.factors[graph.column(text.strip())]
+        if factor.categories:
+            return factor.name, list(factor.categories)
+    name, value = _split(text)
+    graph.column(name)
+    parts = value.split(":")
+    if len(parts) != 3:
+        raise InterventionError(f"'{text}' is no sweep: write name=first:last:count.")
+    first, last, count = (_number(part, text) for part in parts)
+    if count != int(count) or not 2 <= count <= LONGEST:
+        raise InterventionError(f"'{text}' takes 2 to {LONGEST} steps, not {parts[2]}.")
+    # Weighted ends, since the difference of two large numbers may not be a number.
+    parts_of_way = (k / (int(count) - 1) for k in range(int(count)))
+    return name, [first * (1 - part) + last * part for part in parts_of_way]
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name or not value:
+        raise InterventionError(f"'{text}' is no intervention: write name=value.")
+    return name, value
+
+
+def _number(value: str, text: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise InterventionError(f"'{text}': {value!r} is not a number.") from None
+    if not math.isfinite(number):
+        raise InterventionError(f"'{text}': {value!r} is not a finite number.")
+    return number

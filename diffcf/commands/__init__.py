@@ -1,0 +1,1 @@
+"""The commands of ``diffcf``, one file each; :mod:`diffcf.commands.main` finds them by name."""

@@ -1,0 +1,249 @@
+"""One cell of a benchmark: ``diffcf fit``, then ``diffcf test``, in processes of their own.
+
+A cell can be stopped at any moment, by ``kill -9`` too, and taken up again:
+
+- ``<results>.json`` is written last, whole or not at all; a cell that has one is done.
+- ``<run>/trained`` marks a finished training, which goes straight to the test.
+- ``<run>/last.ckpt`` is where an unfinished one goes on, with what is left of its budget.
+- ``<run>/.lock`` is held by whoever works on the cell: the runner and the process it started. The
+  system lets go of it when both are gone, so a training that outlives its runner keeps others out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import lock_descriptor
+
+from diffcf.commands.benchmark.grid import Cell, placed, read_yaml, replaced, training_part
+from diffcf.io import write_json, write_text
+
+_OTHER_SETTINGS = ", though its settings were others: remove the file to measure anew"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder in which one configuration is trained and measured.
+
+    Attributes:
+        folder: of checkpoint, logs and what else the stages write; it exists.
+        settings: LightningCLI config; ``{run}`` stands for ``folder``.
+        lock: descriptor that the stages' processes hold on to.
+        threads: of each process.
+        title: what progress lines start with.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    lock: int
+    threads: int
+    title: str
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    def train(self) -> None:
+        """Train, go on with training, or do nothing where it is finished.
+
+        Raises:
+            RunError: when training fails, or the folder holds one of other settings.
+        """
+        config, settings = self.folder / "config.yaml", placed(self.settings, self.folder)
+        if self.checkpoint.exists() and config.exists():
+            before = read_yaml(config, "The settings of the run")
+            if training_part(before) != training_part(settings):
+                raise RunError(
+                    f"{self.folder} holds a training with other settings (config.yaml): remove the "
+                    "folder to train anew."
+                )
+        _write_yaml(settings, config)
+        if not (self.folder / "trained").exists():
+            resume = [f"--ckpt_path={self.checkpoint}"] if self.checkpoint.exists() else []
+            self.stage("fit", config, *resume)
+            (self.folder / "trained").touch()
+
+    def measure(self, stage: str, out: Path, settings: Mapping[str, Any] | None = None) -> Path:
+        """``diffcf test`` or ``validate`` of the checkpoint; the file of metrics, under ``out``.
+
+        ``settings`` other than the training's may be given.
+        """
+        config = self.folder / "config.yaml"
+        if settings is not None:
+            config = out / "settings.yaml"
+            _write_yaml(placed(settings, self.folder), config)
+        # Without a logger the measurement is where we say; what it measures is in metrics.json.
+        self.stage(
+            stage,
+            config,
+            f"--ckpt_path={self.checkpoint}",
+            "--trainer.logger=false",
+            f"--trainer.default_root_dir={out}",
+        )
+        return metrics_file(stage, out)
+
+    def stage(self, stage: str, config: Path, *options: str) -> None:
+        """One ``diffcf`` command; its output goes to ``log.txt``."""
+        resumed = ", from its last checkpoint" if stage == "fit" and options else ""
+        print(f"{self.title}: {stage}{resumed}", flush=True)
+        started = time.perf_counter()
+        arguments = [stage, "--config", str(config), *options]
+        run_process(arguments, self.folder / "log.txt", self.lock, self.threads)
+        print(f"{self.title}: {stage} took {minutes(time.perf_counter() - started)}", flush=True)
+
+
+def run_cell(cell: Cell, threads: int, title: str) -> None:
+    """Train and test what is not done yet, and write the results; one line says what was skipped.
+
+    Raises:
+        RunError: when a stage fails.
+    """
+    if _is_done(cell, title):
+        return
+    with claimed(cell.folder) as lock:
+        if lock is None:
+            print(f"{title}: another runner is at it, skipped ({cell.folder}/.lock)", flush=True)
+        elif not _is_done(cell, title):  # by another runner, a moment ago
+            run = Run(cell.folder, cell.settings, lock, threads, title)
+            run.train()
+            metrics = run.measure("test", cell.folder / "test")
+            write_json(_results(cell, metrics), cell.results)
+            print(f"{title}: {cell.results}", flush=True)
+
+
+def _is_done(cell: Cell, title: str) -> bool:
+    """Whether the cell has results; if so, one line says that it is skipped."""
+    if cell.state != "done":
+        return False
+    other = "" if _recorded_settings(cell.results) == cell.settings else _OTHER_SETTINGS
+    print(f"{title}: done already, skipped{other} ({cell.results})", flush=True)
+    return True
+
+
+def _results(cell: Cell, metrics: Path) -> Any:
+    """What the test measured, and of which cell."""
+    record = json.loads(metrics.read_text(encoding="utf-8"))
+    record["benchmark"] = {
+        "dataset": cell.dataset,
+        "method": cell.method.name,
+        "seed": cell.seed,
+        "class_path": cell.method.class_path,
+        "settings": cell.settings,
+    }
+    if cell.method.title is not None:
+        record["benchmark"]["title"] = cell.method.title
+    # Where the run lay on this machine is of no use elsewhere.
+    return replaced(record, str(cell.folder), "{run}")
+
+
+def metrics_file(stage: str, out: Path) -> Path:
+    """Where the CounterfactualCallback leaves the metrics of ``test`` or ``validate``."""
+    return out / "counterfactuals" / {"validate": "val"}.get(stage, stage) / "metrics.json"
+
+
+def _recorded_settings(results: Path) -> Any:
+    try:
+        return json.loads(results.read_text(encoding="utf-8"))["benchmark"]["settings"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_yaml(settings: Mapping[str, Any], path: Path) -> None:
+    write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), path)
+
+
+_LAST_LINES = 8
+_GLANCE = 0.2
+# As in the Makefile: glibc's habit of giving memory back would count against a processor budget.
+_ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": "2000000000",
+    "MALLOC_MMAP_THRESHOLD_": "2000000000",
+}
+
+
+class RunError(RuntimeError):
+    """A stage of a run failed; the message ends with its last lines."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[int | None]:
+    """The folder's lock as a file descriptor, to be held by child processes too; None if taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield descriptor if lock_descriptor(descriptor, blocking=False) else None
+    finally:
+        # Closing lets go, unless a child still holds it. (Unlocking would let go for the child.)
+        os.close(descriptor)
+
+
+def run_process(arguments: Sequence[str], log: Path, lock: int, threads: int) -> None:
+    """``diffcf <arguments>`` in a fresh process, its output at the end of ``log``.
+
+    On a terminal the output is shown as well, progress bars and all. The process holds ``lock``
+    (see :func:`claimed`) for as long as it lives, even where this one is killed.
+
+    Raises:
+        RunError: when it fails, with its last lines.
+    """
+    started = time.perf_counter()
+    with log.open("ab") as sink:
+        sink.write(f"\n$ diffcf {' '.join(arguments)}\n".encode())
+        sink.flush()
+        beginning = sink.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "diffcf", *arguments],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=_ALLOCATOR | os.environ | {"OMP_NUM_THREADS": str(threads)},
+            pass_fds=(lock,) if os.name == "posix" else (),
+        )
+    status = _wait(child, log, beginning)
+    if status != 0:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        last = "\n".join(f"    {line}" for line in _last_lines(log, beginning))
+        raise RunError(
+            f"{arguments[0]} {how} after {minutes(time.perf_counter() - started)}; all of it is in "
+            f"{log}:\n{last}"
+        )
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people."""
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _wait(child: subprocess.Popen[bytes], log: Path, beginning: int) -> int:
+    """Wait for the process; on a terminal, show what it writes meanwhile, progress bars and all."""
+    try:
+        if not sys.stdout.isatty():
+            return child.wait()
+        with log.open("rb") as written:
+            written.seek(beginning)
+            running = True
+            while running:
+                running = child.poll() is None
+                sys.stdout.buffer.write(written.read())
+                sys.stdout.flush()
+                time.sleep(_GLANCE if running else 0)
+        return child.wait()
+    except KeyboardInterrupt:
+        child.wait()  # Ctrl-C reached it as well, and it is saving its checkpoint
+        raise
+
+
+def _last_lines(log: Path, beginning: int) -> list[str]:
+    text = log.read_bytes()[beginning:].decode(errors="replace")
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return lines[-_LAST_LINES:]

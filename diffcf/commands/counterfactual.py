@@ -1,0 +1,216 @@
+"""``diffcf counterfactual WEIGHTS IMAGE… --do light=0.8``: what-if questions from the shell.
+
+Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_2`` … for
+interventions in turn), ``sheet.png`` with factual, counterfactual and difference side by side, and
+``factors.json``. With ``--sweep light=0:1:9`` every image is asked once for each value, and
+``<image>.png`` is a strip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffcf.api import Answer, Model, Units, load
+from diffcf.causal import parse_do, parse_sweep, written
+from diffcf.diffusion import (
+    ConstantGuidance,
+    GaussNewtonGuidance,
+    Guidance,
+    LineSearchGuidance,
+    NoGuidance,
+    PolyakGuidance,
+    VarianceBalancedGuidance,
+)
+from diffcf.io import (
+    ImageFormat,
+    InterventionError,
+    OutputError,
+    decode,
+    image_files,
+    whole_folder,
+    write_json,
+)
+from diffcf.reporting import save_figure, save_image, show
+
+RULES: dict[str, type[Guidance]] = {
+    "none": NoGuidance,
+    "constant": ConstantGuidance,
+    "variance_balanced": VarianceBalancedGuidance,
+    "line_search": LineSearchGuidance,
+    "polyak": PolyakGuidance,
+    "gauss_newton": GaussNewtonGuidance,
+}
+SHEET, ROWS = "sheet", 12
+"""Name of the picture of all, and how many it shows."""
+RECORD = "factors.json"
+
+
+def counterfactual(args: Sequence[str]) -> None:
+    """Command ``diffcf counterfactual``; ``--help`` lists the arguments."""
+    parsed = _parser().parse_args(list(args))
+    model = _model(parsed)
+    if bool(parsed.do) == bool(parsed.sweep):
+        raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
+    files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
+    _check_out(parsed.out, parsed.overwrite)
+    with whole_folder(parsed.out) as unfinished:
+        _write(model, files, parsed, unfinished)
+    print(f"{len(files)} images answered: {parsed.out}")
+
+
+def _write(model: Model, files: Mapping[str, Path], parsed: Any, out: Path) -> None:
+    """Pictures and ``factors.json``."""
+    rows: dict[str, Any] = {}
+    answer = _sweep if parsed.sweep else _answer
+    form, names = model.image_form(parsed.size), list(files)
+    for start in range(0, len(files), parsed.batch_size):
+        some = names[start : start + parsed.batch_size]
+        images = torch.stack([_image(files[name], form) for name in some])
+        rows |= answer(model, some, images, parsed, out)
+    record = {
+        "weights": str(parsed.weights),
+        "units": parsed.units,
+        "factors": list(model.graph.names),
+        "do": parsed.do,
+        "then": parsed.then,
+        "sweep": parsed.sweep,
+        "images": rows,
+    }
+    write_json(record, out / RECORD)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """FileExistsError unless ``out`` may be written: only answers of ours are ever replaced."""
+    if out.is_symlink() or (out.exists() and not overwrite):
+        raise OutputError(f"{out} exists: name another folder, or --overwrite true.")
+    if out.exists() and not (out / RECORD).is_file():
+        raise OutputError(
+            f"{out} holds something else than answers (no {RECORD}): name another folder."
+        )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="diffcf counterfactual", description="Ask what-if questions.")
+    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
+    parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
+    parser.add_argument("--then", action="append", type=str, help="The next one in turn.")
+    parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
+    parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
+    parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
+    parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
+    parser.add_argument(
+        "--doubt", type=float, help="In [0, 1]: 1 has the causal model correct no reading."
+    )
+    parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
+    parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
+    return parser
+
+
+def _model(parsed: Any) -> Model:
+    model = load(parsed.weights, parsed.device)
+    sampling = model.sampling
+    if parsed.rule is not None:
+        if parsed.rule not in RULES:
+            raise InterventionError(
+                f"There is no rule {parsed.rule}; there are {', '.join(RULES)}."
+            )
+        if not isinstance(sampling.guidance, RULES[parsed.rule]):
+            sampling = replace(sampling, guidance=RULES[parsed.rule]())
+    if parsed.steps is not None:
+        sampling = replace(sampling, steps=parsed.steps)
+    if parsed.doubt is not None:
+        sampling = replace(sampling, contamination=parsed.doubt)
+    return Model(model.module, sampling)
+
+
+def _image(path: Path, form: ImageFormat) -> Tensor:
+    return torch.from_numpy(decode(path, form, str(path)).copy()).float() / 127.5 - 1
+
+
+def _answer(
+    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
+) -> dict[str, Any]:
+    """Counterfactuals of a batch, interventions in turn; rows for ``factors.json``."""
+    world = model.abduct(images)
+    turns = [parsed.do, *([text] for text in parsed.then or ())]
+    dos = [parse_do(texts, model.graph) for texts in turns]
+    answers = world.sequence(dos, parsed.units)
+    for step, answer in enumerate(answers):
+        suffix = f"_{step + 1}" if len(answers) > 1 else ""
+        for name, image in zip(names, answer.image, strict=True):
+            save_image(image, out / f"{name}{suffix}.png")
+    columns = {"factual": images, **{_title(dos[k]): a.image.cpu() for k, a in enumerate(answers)}}
+    columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
+    if not (out / f"{SHEET}.png").exists():
+        save_figure(_sheet(names, columns), out / f"{SHEET}.png")
+    return dict(zip(names, _rows(model, answers, parsed.units), strict=True))
+
+
+def _sweep(
+    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
+) -> dict[str, Any]:
+    """A strip for each image, one picture for each value."""
+    factor, values = parse_sweep(parsed.sweep, model.graph)
+    rows = {}
+    for name, image in zip(names, images, strict=True):
+        world = model.abduct(image[None])
+        answers = [world.predict({factor: value}, parsed.units) for value in values]
+        shown = {"factual": image[None]}
+        shown |= {_title({factor: v}): a.image.cpu() for v, a in zip(values, answers, strict=True)}
+        save_figure(_sheet([name], shown), out / f"{name}.png")
+        rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
+    return rows
+
+
+def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, Any]]:
+    """What ``factors.json`` says of each image of a batch."""
+    graph, last = model.graph, answers[-1]
+
+    def rows(factors: Tensor) -> list[list[float | str]]:
+        return written(graph, graph.to_scaled(factors)) if units == "native" else factors.tolist()
+
+    factual, targets = rows(last.factors), [rows(answer.target) for answer in answers]
+    read = rows(model.read(last.image, units)) if model.module.reads else None
+    return [
+        {
+            "factual": factual[k],
+            "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
+            "target": [target[k] for target in targets],
+            "read": None if read is None else read[k],
+        }
+        for k in range(len(last.image))
+    ]
+
+
+def _title(do: Any) -> str:
+    pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
+    return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
+
+
+def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
+    """A row per image."""
+    lines = min(len(names), ROWS)
+    size = (1.3 * len(columns), 1.3 * lines + 0.3)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(lines, len(columns), squeeze=False)
+    for (line, row), name in zip(enumerate(grid), names, strict=False):
+        # A file may be called anything, and dollars would start a formula.
+        shown = name.encode("utf-8", "replace").decode()
+        row[0].set_ylabel(shown, fontsize=6, parse_math=False)
+        for axis, (title, images) in zip(row, columns.items(), strict=True):
+            show(axis, images[line])
+            if line == 0:
+                axis.set_title(title, fontsize=6, parse_math=False)
+    return figure

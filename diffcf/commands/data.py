@@ -1,0 +1,121 @@
+"""Look before you train: ``diffcf data experiments/flow.yaml``.
+
+Prints how many images there are, what the factors are and how they are distributed, and the graph;
+saves a contact sheet with a row per factor: images by rising value, or one for each category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from diffcf.causal import CausalGraph, Factor
+from diffcf.reporting import save_figure, show
+from diffcf.training import load_data
+
+COLUMNS = 8
+
+
+def data(args: Sequence[str]) -> None:
+    """Command ``diffcf data``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(prog="diffcf data", description="Describe a dataset.")
+    parser.add_argument(
+        "config", type=Path, help="YAML of an experiment, or of a data module (class_path)."
+    )
+    parser.add_argument("--out", type=Path, help="Contact sheet; default runs/data/<config>.png.")
+    config = parser.parse_args(list(args))
+    module = load_data(config.config)
+    module.prepare_data()
+    module.setup()
+    describe(module)
+    out = config.out or Path("runs/data") / f"{config.config.stem}.png"
+    save_figure(contact_sheet(module), out)
+    print(f"The contact sheet is {out}")
+
+
+def describe(module: Any) -> None:
+    """Print counts, factors and the graph."""
+    graph, console = module.graph, Console()
+    counts = ", ".join(f"{module.size_of(stage)} {stage}" for stage in ("train", "val", "test"))
+    shape = " × ".join(map(str, module.images_of("train", torch.tensor([0]))[0].shape))
+    console.print(f"{type(module).__name__}: {counts} images of {shape}", highlight=False)
+    table = Table(title="Factors, in native units, over the training images")
+    for heading in ("factor", "kind", "range", "values", "causes"):
+        table.add_column(heading)
+    factors = module.factors_of("train")
+    for factor, column in zip(graph.factors, factors.unbind(1), strict=True):
+        causes = ", ".join(graph.parents(factor.name)) or "–"
+        table.add_row(factor.name, factor.kind, _range(factor), _values(factor, column), causes)
+    console.print(table)
+    console.print(draw_graph(graph), highlight=False)
+
+
+def draw_graph(graph: CausalGraph) -> str:
+    """The graph as text: every cause with its effects, in causal order."""
+    lines = []
+    for name in graph.order:
+        effects = ", ".join(graph.children(name))
+        if effects:
+            lines.append(f"{name} → {effects}")
+        elif not graph.parents(name):
+            lines.append(f"{name} (alone)")
+    return "\n".join(lines)
+
+
+def _range(factor: Factor) -> str:
+    if factor.kind == "continuous":
+        return f"{factor.low:.4g} … {factor.high:.4g}"
+    return ", ".join(factor.categories) or "0, 1"
+
+
+def _values(factor: Factor, column: Tensor) -> str:
+    """What the images have: extremes, mean and spread, or the share of each category."""
+    if factor.kind == "binary":
+        return f"{float(column.mean()):.1%} are 1"
+    if factor.kind == "categorical":
+        shares = torch.bincount(factor.place(column), minlength=factor.width) / len(column)
+        return ", ".join(f"{share:.1%}" for share in shares.tolist())
+    native = factor.low + column * (factor.high - factor.low)
+    low, high = native.aminmax()
+    return f"{low:.4g} … {high:.4g}, mean {native.mean():.4g} ± {native.std():.2g}"
+
+
+def contact_sheet(module: Any) -> Figure:
+    """A row of training images per factor, by rising value or by category, with their values."""
+    factors = module.factors_of("train")
+    rows = [
+        _chosen(factor, column)
+        for factor, column in zip(module.graph.factors, factors.unbind(1), strict=True)
+    ]
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(1.2 * columns, 1.45 * len(rows)), dpi=150, layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for factor, row, places in zip(module.graph.factors, grid, rows, strict=True):
+        images = module.images_of("train", places)
+        for axis in row[len(places) :]:
+            axis.set_axis_off()
+        for axis, image, place in zip(row, images, places.tolist(), strict=False):
+            show(axis, image)
+            value = float(factors[place, module.graph.column(factor.name)])
+            axis.set_xlabel(factor.text(value), fontsize=6, parse_math=False)
+        row[0].set_ylabel(factor.name, fontsize=7)
+    return figure
+
+
+def _chosen(factor: Factor, column: Tensor) -> Tensor:
+    """Training images that show a factor: spread evenly over its order, or one per category."""
+    if factor.kind == "continuous":
+        order = column.argsort()
+        return order[torch.linspace(0, len(order) - 1, min(COLUMNS, len(order))).long()]
+    levels = torch.arange(max(factor.width, 2)) / (max(factor.width, 2) - 1)
+    per_level = max(COLUMNS // len(levels), 1)
+    found = [((column - level).abs() < 1e-3).nonzero()[:per_level, 0] for level in levels]
+    return torch.cat(found)

@@ -1,0 +1,79 @@
+"""Write a dataset as files anyone can read: ``diffcf export experiments/flow.yaml data/flow``.
+
+The folder has ``images/*.png``, ``factors.csv`` (a row per image, native units, with its split) and
+``graph.yaml``: what :class:`data_modules.factor_table.FactorTableDataModule` reads, and an example
+of what your own data should look like.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+from rich.progress import track
+
+from diffcf.causal import Factor
+from diffcf.io import OutputError, whole_folder
+from diffcf.reporting import save_image
+from diffcf.training import load_data
+
+Split = Literal["train", "val", "test"]
+
+
+def export(args: Sequence[str]) -> None:
+    """Command ``diffcf export``; ``--help`` lists the arguments.
+
+    Raises:
+        FileExistsError: when the folder exists; nothing is ever written over.
+    """
+    parser = ArgumentParser(prog="diffcf export", description="Write a dataset as PNG and CSV.")
+    parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
+    parser.add_argument("out", type=Path, help="Folder to make.")
+    parser.add_argument("--splits", type=list[Split], default=list(get_args(Split)))
+    parser.add_argument("--images", type=PositiveInt, help="Of each split, the first; else all.")
+    config = parser.parse_args(list(args))
+    module, out = load_data(config.config), config.out
+    if out.exists():
+        raise OutputError(f"{out} exists already: remove it, or name another folder.")
+    module.prepare_data()
+    module.setup()
+    with whole_folder(out) as unfinished:
+        (unfinished / "images").mkdir()
+        count = _write(module, unfinished, config.splits, config.images)
+    print(f"{count} images, factors.csv and graph.yaml are in {out}")
+
+
+def _write(module: Any, folder: Path, splits: Sequence[Split], images: int | None) -> int:
+    """Images, table and graph; how many images."""
+    graph, count = module.graph, 0
+    with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "split", *graph.names])
+        for stage in splits:
+            factors = module.factors_of(stage)[:images]
+            for row in track(range(len(factors)), description=stage):
+                name = f"{count:06d}.png"
+                save_image(
+                    module.images_of(stage, torch.tensor([row]))[0], folder / "images" / name
+                )
+                values = zip(graph.factors, factors[row].tolist(), strict=True)
+                table.writerow([name, stage, *(_native(f, value) for f, value in values)])
+                count += 1
+    (folder / "graph.yaml").write_text(
+        yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None), encoding="utf-8"
+    )
+    return count
+
+
+def _native(factor: Factor, scaled: float) -> str:
+    if factor.kind != "continuous":
+        return factor.text(scaled)
+    # float32 must not push the ends of the range over themselves
+    value = factor.low + min(max(scaled, 0.0), 1.0) * (factor.high - factor.low)
+    return repr(min(max(value, factor.low), factor.high))

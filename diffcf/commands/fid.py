@@ -1,0 +1,101 @@
+"""FID of one folder of images against another: ``diffcf fid data/real runs/generated``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+from torch import Tensor
+from tqdm import tqdm
+
+from diffcf.evaluation import CACHE, GenerationQuality, bias_note, load_inception, real_statistics
+from diffcf.io import DataError, UnusableImage, device_name, opened, versions, write_json
+
+FORMATS = ("PNG", "JPEG")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def fid(args: Sequence[str]) -> None:
+    """Command ``diffcf fid``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(prog="diffcf fid", description="FID, sFID and KID of two folders.")
+    parser.add_argument("real", type=Path, help="Folder of real images, PNG or JPEG.")
+    parser.add_argument("generated", type=Path, help="Folder of generated images.")
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at a time.")
+    parser.add_argument("--cache_dir", type=Path, default=CACHE, help="For real statistics.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--out", type=Path, help="JSON file to write the results to.")
+    parser.add_argument("--device", default=device, help="Where the network runs.")
+    config = parser.parse_args(list(args))
+    started = time.perf_counter()
+    network = load_inception().to(config.device)
+    real, generated = (FolderImages(f, config.batch_size) for f in (config.real, config.generated))
+    statistics = real_statistics(lambda: real, network, config.cache_dir)
+    quality = GenerationQuality(network, statistics).to(config.device)
+    with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
+        for images in generated:
+            quality.update(images)
+            bar.update(len(images))
+    result = {name: float(value) for name, value in quality.compute().items()}
+    print(f"FID   {result['fid']:.4f}\nsFID  {result['sfid']:.4f}")
+    print(f"KID   {result['kid']:.6f} ± {result['kid_std']:.6f}")
+    seconds, device = time.perf_counter() - started, device_name(torch.device(config.device))
+    if config.out is not None:
+        origin = {
+            "real": len(real),
+            "generated": len(generated),
+            "seconds": round(seconds, 1),
+            "device": device,
+            "network": network.signature,
+            "versions": versions(),
+        }
+        write_json({"metrics": result, "provenance": origin}, config.out)
+    print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {device}")
+    if note := bias_note(len(generated), len(real)):
+        print(note)
+
+
+class FolderImages:
+    """The PNG and JPEG files of a folder and its subfolders, in the order of their names.
+
+    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], at the files' own size, so a batch ends
+    where the size changes.
+
+    Raises:
+        DataError: when the folder is missing or has no images; while iterating, naming the file,
+            when one cannot be read.
+    """
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        if not folder.is_dir():
+            raise DataError(f"Folder {folder} does not exist: check the path.")
+        files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        self.files, self.batch_size = sorted(files), batch_size
+        if not self.files:
+            raise DataError(f"Folder {folder} has no PNG or JPEG images: name another.")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batch: list[Tensor] = []
+        for file in self.files:
+            image = _read(file)
+            if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
+                yield torch.stack(batch)
+                batch = []
+            batch.append(image)
+        yield torch.stack(batch)
+
+
+def _read(file: Path) -> Tensor:
+    try:
+        with opened(file, FORMATS) as image:
+            pixels = np.array(image.convert("RGB"))
+    except UnusableImage as error:
+        raise DataError(f"Image {file} {error}.") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1

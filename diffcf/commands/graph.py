@@ -1,0 +1,150 @@
+"""``diffcf graph pendulum --out graph.png``: the causal graph and its mechanisms, to look at.
+
+Of a shipped name, a checkpoint or a weights file, the graph and what its NSCM has learned: how each
+factor follows from its causes, and how strong every edge is. Of the YAML of an experiment or of a
+graph, the graph alone. ``--out`` draws it (PNG, SVG, PDF) or writes it for Graphviz (DOT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from diffcf.api import load
+from diffcf.causal import NSCM, CausalGraph, EdgeCurve, Factor, edge_curves
+from diffcf.io import GraphError, YamlError, load_yaml, write_text
+from diffcf.reporting import graph_figure, save_figure
+from diffcf.training import load_data
+
+YAML = (".yaml", ".yml")
+DRAWN = (".png", ".svg", ".pdf")
+SHOWN = 5  # values of a continuous cause in the printed table
+
+
+def graph(args: Sequence[str]) -> None:
+    """Command ``diffcf graph``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(prog="diffcf graph", description="Show a causal graph.")
+    parser.add_argument("source", type=str, help="Shipped name, checkpoint, weights file or YAML.")
+    parser.add_argument("--out", type=Path, help="File to write: .png, .svg, .pdf or .dot.")
+    parser.add_argument("--do", action="append", type=str, help="Factor that is set; repeatable.")
+    parsed = parser.parse_args(list(args))
+    if parsed.out is not None and parsed.out.suffix.lower() not in (*DRAWN, ".dot"):
+        raise GraphError(f"{parsed.out} ends in none of {', '.join((*DRAWN, '.dot'))}.")
+    found, nscm, note = _read(parsed.source)
+    do = parsed.do or []
+    for name in do:
+        found.column(name)
+    curves = edge_curves(nscm) if nscm is not None else []
+    _show(found, curves, note)
+    if parsed.out is None:
+        return
+    if parsed.out.suffix.lower() == ".dot":
+        write_text(as_dot(found, curves, do), parsed.out)
+    else:
+        save_figure(graph_figure(found, curves, do), parsed.out)
+    print(f"The graph is {parsed.out}")
+
+
+def _read(source: str) -> tuple[CausalGraph, NSCM | None, str]:
+    """The graph, the NSCM where there is one, and what to say of its mechanisms."""
+    path = Path(source)
+    if path.suffix.lower() in YAML:
+        return _of_yaml(path), None, "A YAML file has no trained mechanisms."
+    module: Any = load(source).module
+    nscm = getattr(module, "nscm", None)
+    if not isinstance(nscm, NSCM):
+        kind = type(module).__name__
+        return module.graph, None, f"{kind} keeps its mechanisms in latents, not in an NSCM."
+    return nscm.learned(), nscm, ""
+
+
+def _of_yaml(path: Path) -> CausalGraph:
+    """The graph of a graph file, or of the data module that an experiment names."""
+    try:
+        spec = load_yaml(path) if path.is_file() else None
+    except YamlError as error:
+        raise GraphError(f"{path} is not valid YAML: {error}.") from None
+    if isinstance(spec, dict) and "factors" in spec:
+        return CausalGraph.from_dict(spec)
+    return load_data(path).graph
+
+
+# --- text ---
+
+
+def _show(found: CausalGraph, curves: Sequence[EdgeCurve], note: str) -> None:
+    console = Console()
+    table = Table(title="Factors in causal order")
+    for heading in ("factor", "kind", "range", "causes", "effects"):
+        table.add_column(heading)
+    for name in found.order:
+        factor = found.factors[found.column(name)]
+        around = (", ".join(n) or "–" for n in (found.parents(name), found.children(name)))
+        table.add_row(name, factor.kind, _range(factor), *around)
+    console.print(table)
+    if note:
+        console.print(note, highlight=False)
+    if not curves:
+        return
+    console.print(_strengths(curves))
+    for edge in curves:
+        console.print(_mechanism(found, edge))
+
+
+def _strengths(curves: Sequence[EdgeCurve]) -> Table:
+    table = Table(title="Edges: mean change of the effect, over its range, by the cause")
+    for heading in ("edge", "low to high", "at most"):
+        table.add_column(heading, justify="left" if heading == "edge" else "right")
+    learned = any(edge.probability is not None for edge in curves)
+    if learned:
+        table.add_column("probability", justify="right")
+    for edge in curves:
+        cells = [f"{edge.cause} → {edge.effect}", f"{edge.strength:.3f}", f"{edge.greatest:.3f}"]
+        table.add_row(*cells, *([f"{edge.probability:.3f}"] if learned else []))
+    return table
+
+
+def _mechanism(found: CausalGraph, edge: EdgeCurve) -> Table:
+    """Rows: some values of the cause; columns: quantiles or probabilities of the effect."""
+    cause, effect = (found.factors[found.column(name)] for name in (edge.cause, edge.effect))
+    table = Table(title=f"{effect.name} by {cause.name}, other causes held")
+    levels = effect.categories or ("0", "1")
+    quantiles = ("10%", "median", "90%")
+    headings = quantiles if effect.kind == "continuous" else [f"P({level})" for level in levels]
+    for heading in (cause.name, *headings):
+        table.add_column(heading, justify="right")
+    chosen = torch.arange(len(edge.values))
+    if cause.kind == "continuous":
+        chosen = torch.linspace(0, len(edge.values) - 1, SHOWN).round().long()
+    for row in chosen.tolist():
+        value = cause.text(float(edge.values[row]))
+        response = edge.response[row].tolist()
+        shown = [effect.text(v) if effect.kind == "continuous" else f"{v:.3f}" for v in response]
+        table.add_row(value, *shown)
+    return table
+
+
+def _range(factor: Factor) -> str:
+    if factor.kind == "continuous":
+        return f"{factor.low:.4g} … {factor.high:.4g}"
+    return ", ".join(factor.categories) or "0, 1"
+
+
+def as_dot(found: CausalGraph, curves: Sequence[EdgeCurve] = (), do: Sequence[str] = ()) -> str:
+    """The graph in Graphviz' language; edges that ``do`` cuts are dashed."""
+    told = {(edge.cause, edge.effect): edge for edge in curves}
+    lines = ["digraph causes {", "  rankdir=TB; node [shape=box, style=rounded];"]
+    lines += [f'  "{name}"{" [penwidth=2]" if name in do else ""};' for name in found.names]
+    for cause, effect in found.edges:
+        parts = ["style=dashed"] if effect in do else []
+        edge = told.get((cause, effect))
+        parts += [f'label="{edge.strength:.2f}"'] if edge is not None else []
+        told_as = f" [{', '.join(parts)}]" if parts else ""
+        lines.append(f'  "{cause}" -> "{effect}"{told_as};')
+    return "\n".join([*lines, "}"]) + "\n"

@@ -1,0 +1,125 @@
+"""``diffcf weights CKPT METRICS.json --out diffcf/weights/pendulum.safetensors``: to give away.
+
+Beside the weights come the metrics they were tested with, and a card for people: ``pendulum.json``
+and ``pendulum.md``. ``diffcf weights --check FILE.safetensors`` says whether the three belong
+together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from diffcf import diffusion
+from diffcf.api import load
+from diffcf.io import CheckpointError, path_of, write_json, write_text
+from diffcf.methods import CounterfactualModule, Sampling, sampling_from_spec, write_weights
+from diffcf.reporting import markdown, read_record, results_table
+
+
+def weights(args: Sequence[str]) -> None:
+    """Command ``diffcf weights``; ``--help`` lists the arguments."""
+    parser = ArgumentParser(
+        prog="diffcf weights", description="Make weights to ship, or check them."
+    )
+    parser.add_argument("ckpt", type=Path, nargs="?", help="Checkpoint, or weights tested anew.")
+    parser.add_argument("metrics", type=Path, nargs="?", help="metrics.json of its test.")
+    parser.add_argument("--out", type=Path, help="File to write, .safetensors.")
+    parser.add_argument("--image", type=list[int], help="[C, H, W], where the checkpoint lacks it.")
+    parser.add_argument("--check", type=Path, help="Weights file to check instead.")
+    parsed = parser.parse_args(list(args))
+    if parsed.check is not None:
+        check(parsed.check)
+        print(f"{parsed.check}: weights, metrics and card belong together.")
+        return
+    if parsed.ckpt is None or parsed.metrics is None or parsed.out is None:
+        parser.error("name a checkpoint, the metrics of its test and --out; or --check")
+    record = read_record(parsed.metrics)
+    model = load(parsed.ckpt).module
+    if parsed.image is not None:
+        model.image_shape = tuple(parsed.image)
+    if model.image_shape is None:
+        parser.error("this checkpoint does not say how large its images were: give --image")
+    if record["provenance"]["training"] != model.training_record.as_dict():
+        raise CheckpointError(f"{parsed.metrics} is of another training than {parsed.ckpt}.")
+    write_weights(model, _sampling(record), parsed.out, torch.float32)
+    record["weights"] = digest(parsed.out)
+    write_json(record, parsed.out.with_suffix(".json"))
+    write_text(card(parsed.out), parsed.out.with_suffix(".md"))
+    print(f"Wrote {parsed.out}, its metrics and its card.")
+
+
+def check(path: Path) -> None:
+    """Raises CheckpointError unless weights, metrics and card at ``path`` belong together."""
+    record = read_record(path.with_suffix(".json"))
+    if record.get("weights") != digest(path):
+        raise CheckpointError(f"{path} is not the file that its metrics were written beside.")
+    written = path.with_suffix(".md")
+    if not written.is_file() or written.read_text(encoding="utf-8") != card(path):
+        raise CheckpointError(f"{written} is not the card of {path}: run diffcf weights again.")
+
+
+def card(path: Path) -> str:
+    """What people should know of a weights file, from it and from the metrics beside it."""
+    model = load(path)
+    metrics = path.with_suffix(".json")
+    origin = read_record(metrics)["provenance"]
+    return "\n".join(
+        [
+            f"# Weights: {path.stem}",
+            "",
+            f"`diffcf.load({path.stem!r})`",
+            "",
+            markdown(["", ""], _facts(model.module, model.sampling, origin)),
+            "## Tested",
+            "",
+            results_table([metrics]),
+        ]
+    )
+
+
+def _facts(
+    model: CounterfactualModule, sampling: Sampling, origin: Mapping[str, Any]
+) -> list[list[str]]:
+    rule = type(sampling.guidance).__name__ if sampling.guidance is not None else "no guidance"
+    training, shape = origin["training"], model.image_shape
+    count = sum(parameter.numel() for parameter in model.parameters())
+    ranges = [
+        f"{f.name}: {', '.join(f.categories) if f.categories else f'{f.low:.4g} … {f.high:.4g}'}"
+        for f in model.graph.factors
+    ]
+    minutes, steps, seed = training["seconds"] / 60, training["steps"], training["seed"]
+    trained = f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}"
+    return [
+        ["method", f"`{path_of(type(model))}`"],
+        ["images", " × ".join(map(str, shape or ()))],
+        ["factors", "; ".join(ranges)],
+        ["edges", "; ".join(f"{cause} → {effect}" for cause, effect in model.graph.edges)],
+        ["parameters", f"{count:,}"],
+        ["draws by", f"{sampling.steps} steps, anchored: {sampling.anchored}, {rule}"],
+        ["trained", trained],
+        ["data", f"`{origin['config']['data']['class_path']}`"],
+    ]
+
+
+def _sampling(record: Mapping[str, Any]) -> Sampling:
+    """How the test drew."""
+    spec = dict(record["provenance"]["sampling"])
+    rule = spec.get("guidance")
+    if rule is not None:
+        arguments = {key: value for key, value in rule.items() if key != "rule"}
+        path = f"{diffusion.__name__}.{rule['rule']}"
+        spec["guidance"] = {"class_path": path, "init_args": arguments}
+    return sampling_from_spec(spec)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a weights file, by which its metrics know it; CheckpointError without a file."""
+    if not path.is_file():
+        raise CheckpointError(f"Weights {path} do not exist: check the path.")
+    return hashlib.sha256(path.read_bytes()).hexdigest()

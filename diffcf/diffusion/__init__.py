@@ -1,0 +1,5 @@
+"""Diffusion: the noising process, its loss, deterministic sampling and inversion, guidance."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

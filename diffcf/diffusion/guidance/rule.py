@@ -1,0 +1,120 @@
+"""What a rule of guidance is, and how it steers a path."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+NOTHING: Mapping[float, Tensor] = MappingProxyType({})
+
+
+class Posterior(Protocol):
+    """What is read off images: Gaussian in the factors' code, or probabilities of it."""
+
+    @property
+    def mean(self) -> Tensor:
+        """``[B, E]``."""
+        ...
+
+    @property
+    def variance(self) -> Tensor:
+        """``[B, E]``, positive."""
+        ...
+
+
+class Projector(Protocol):
+    """Reads factors off noisy images: the causal projector, or a peer's predictor."""
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Posterior:
+        """The posterior of images ``[B, C, H, W]`` at times ``[B]``, differentiable in x_t."""
+        ...
+
+
+class Shift(NamedTuple):
+    """What a rule asks for: the change of ε̃, ``[B, C, H, W]``, and its λ_t, ``[B]``."""
+
+    eps: Tensor
+    strength: Tensor
+
+
+class Guidance(ABC):
+    """A rule for λ_t.
+
+    Args:
+        t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere nothing is
+            added and nothing is spent.
+    """
+
+    def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
+        if not 0.0 <= t_min <= t_max <= 1.0:
+            raise ValueError(f"Guidance needs 0 <= t_min <= t_max <= 1, got {t_min} and {t_max}.")
+        self.t_min, self.t_max = t_min, t_max
+
+    @abstractmethod
+    def shift(self, projector: Projector, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
+        """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward the code ``[B, E]``."""
+
+    def bind(
+        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NOTHING
+    ) -> Guide | None:
+        """The guide toward a code ``[B, E]``; None where nothing is to be guided.
+
+        Args:
+            projector: reads x_t.
+            target: the code of the wished factors.
+            factual_bias: by time, how far the projector's reading of the factual's own x_t was from the
+                factual's code, ``[B, E]``. It is expected of the counterfactual's reading as well,
+                so that guidance asks for the *change* of factors and leaves a factual alone.
+        """
+        return Guide(self, projector, target, factual_bias)
+
+    def covers(self, time: float) -> bool:
+        """Whether the rule guides at this time."""
+        return self.t_min <= time <= self.t_max and time > 0.0
+
+
+class Guide:
+    """A rule on its way to a target: a :data:`diffcf.diffusion.sampling.EpsShift` with a trace.
+
+    Its ``trace`` collects (t, λ_t ``[B]``) of every guided step.
+    """
+
+    def __init__(
+        self,
+        rule: Guidance,
+        projector: Projector,
+        target: Tensor,
+        factual_bias: Mapping[float, Tensor] = NOTHING,
+    ) -> None:
+        self.rule, self.projector = rule, projector
+        self.target, self.factual_bias = target, factual_bias
+        self.trace: list[tuple[float, Tensor]] = []
+
+    def __call__(self, x_t: Tensor, time: float) -> Tensor | None:
+        if not self.rule.covers(time):
+            return None
+        t = x_t.new_full((len(x_t),), time)
+        target = self.target + self.factual_bias.get(time, 0.0)
+        shift = self.rule.shift(self.projector, target, x_t, t)
+        self.trace.append((time, shift.strength.detach()))
+        return shift.eps
+
+
+class NoGuidance(Guidance):
+    """λ_t = 0: the generator alone, by its own conditioning."""
+
+    def shift(self, projector: Projector, target: Tensor, x_t: Tensor, t: Tensor) -> Shift:
+        return Shift(torch.zeros_like(x_t), x_t.new_zeros(len(x_t)))
+
+    def bind(
+        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NOTHING
+    ) -> Guide | None:
+        return None
+
+    def covers(self, time: float) -> bool:
+        return False

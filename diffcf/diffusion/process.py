@@ -1,0 +1,129 @@
+r"""The forward process and the three ways to say what the network predicts.
+
+With cosine signal and noise levels :math:`\sqrt{\bar\alpha_t} = \cos(\pi t / 2)` and
+:math:`\sqrt{1 - \bar\alpha_t} = \sin(\pi t / 2)` for t in [0, 1], a noisy image is
+
+.. math:: x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \epsilon
+
+and the network predicts the velocity
+:math:`v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x`, from which both the clean
+image and the noise follow without a division, at every t including the two ends.
+
+References:
+    Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+    Progressive Distillation, appendix D (Salimans & Ho, 2022), https://arxiv.org/abs/2202.00512
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says of ``x_t``: both ``[B, C, H, W]``, and consistent with it."""
+
+    denoised: Tensor
+    eps: Tensor
+
+
+class Generator(Protocol):
+    """A network that predicts the velocity v of noisy images."""
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        condition_mask: Tensor | None = None,
+        /,
+    ) -> Tensor:
+        """v ``[B, C, H, W]`` of ``x_t`` at times ``[B]``, given factors ``[B, K]``.
+
+        ``condition_mask`` ``[B, K]`` (bool) marks the factors to use; None all of them. Without a
+        condition the generator is unconditional.
+        """
+        ...
+
+    def residual_scale(self, t: Tensor) -> Tensor:
+        """Standard deviation ``[B, 1, 1, 1]`` of what is left to learn of v at times ``[B]``."""
+        ...
+
+
+Denoiser = Callable[[Tensor, float], Prediction]
+"""``(x_t [B, C, H, W], time) -> Prediction``; the time is a number, for no device need be asked."""
+
+
+def signal_level(t: Tensor) -> Tensor:
+    """√ᾱ_t, shaped to broadcast over images: ``[B] -> [B, 1, 1, 1]``."""
+    return torch.cos(t * (math.pi / 2)).view(-1, 1, 1, 1)
+
+
+def noise_level(t: Tensor) -> Tensor:
+    """√(1 − ᾱ_t), shaped to broadcast over images: ``[B] -> [B, 1, 1, 1]``."""
+    return torch.sin(t * (math.pi / 2)).view(-1, 1, 1, 1)
+
+
+def add_noise(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """x_t from the clean image, the noise (both ``[B, C, H, W]``) and t ``[B]`` in [0, 1]."""
+    return signal_level(t) * x + noise_level(t) * noise
+
+
+def velocity(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """The network's target v = √ᾱ_t ε − √(1 − ᾱ_t) x."""
+    return signal_level(t) * noise - noise_level(t) * x
+
+
+def prediction_from_velocity(v: Tensor, x_t: Tensor, t: Tensor) -> Prediction:
+    """Clean image and noise from a predicted velocity."""
+    signal, noise = signal_level(t), noise_level(t)
+    return Prediction(denoised=signal * x_t - noise * v, eps=noise * x_t + signal * v)
+
+
+def denoiser_of(velocity_of: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
+    """The denoiser of a network ``(x_t, t [B]) -> v``."""
+
+    def denoise(x_t: Tensor, time: float) -> Prediction:
+        t = x_t.new_full((len(x_t),), time)
+        return prediction_from_velocity(velocity_of(x_t, t), x_t, t)
+
+    return denoise
+
+
+def stratified_times(image: Tensor) -> Tensor:
+    """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
+    count = len(image)
+    strata = torch.randperm(count, device=image.device)
+    return (strata + torch.rand(count, device=image.device)) / count
+
+
+def leaky_noise(image: Tensor, leakage: float) -> Tensor:
+    """Noise as inversion leaves it, rather than as the forward process draws it.
+
+    For images that their factors determine, the noise x_T that inversion abducts is weaker than
+    Gaussian and holds a ghost of the factual: a faint copy of what sets it apart from other images.
+    A generator that met Gaussian noise only follows that ghost instead of the factors it is given.
+    So half of the samples get weaker noise, and half get the ghost of *another* image on top, which
+    only the factors can tell from the truth. (Our addition.)
+
+    Args:
+        image: ``[B, C, H, W]``.
+        leakage: the ghost's largest amplitude; 0 for plain Gaussian noise.
+
+    Returns:
+        Noise like ``image``.
+    """
+    noise = torch.randn_like(image)
+    if leakage == 0.0:
+        return noise
+    shape = (len(image), 1, 1, 1)
+    strength = torch.rand(shape, device=image.device)
+    weaker = torch.rand(shape, device=image.device) < 0.5
+    haunted = torch.rand(shape, device=image.device) < 0.5
+    other = image[torch.randperm(len(image), device=image.device)] - image.mean(dim=0)
+    amplitude = leakage * torch.rand(shape, device=image.device)
+    return torch.where(weaker, strength, 1.0) * noise + torch.where(haunted, amplitude, 0.0) * other

@@ -1,0 +1,240 @@
+"""Training of the independent evaluator.
+
+It learns as the projector does, from every place of region composites
+(:meth:`LocalPosteriorProjector.local_loss`), because only composites contradict a network that
+reads the shadow off the sun. It differs in what makes it independent: its own weights, seed and
+size, and clean images only (t = 0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffcf.causal import CausalGraph
+from diffcf.evaluation.evaluator.card import ReadingError
+from diffcf.evaluation.evaluator.reader import read_factors
+from diffcf.io import DivergenceError
+from diffcf.methods import TrainingRecord, check_share, warm_cosine
+from diffcf.networks import (
+    LocalPosteriorProjector,
+    NetworkFactory,
+    NetworkSpec,
+    RegionMixer,
+    build_network,
+    network_spec,
+)
+
+
+class FactorEvaluator(LightningModule):
+    """A network from images to factors, with the weights that were best on validation.
+
+    Args:
+        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        network: network class of local posteriors, with the interface of
+            :class:`diffcf.networks.projector.LocalPosteriorProjector`.
+        latents: network class that encodes whole pictures, for CLD
+            (:class:`diffcf.evaluation.evaluator.module.ImageVAE`); None for none.
+        mixing: region mixing; None trains on observational images alone, as is right where factors
+            do not determine each other.
+        learning_rate, weight_decay: of AdamW.
+        warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
+        clip: gradient norm allowed.
+
+    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
+
+    Attributes:
+        best_weights: the evaluator's state at the validation with the least ``val/error``, on the
+            CPU; empty before the first.
+        best_latents: the state of ``latents`` at that validation; empty where there are none.
+        best_error, best_step: of that validation.
+
+    Raises:
+        FloatingPointError: when the loss is not finite, with the step named.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        network: NetworkFactory = LocalPosteriorProjector,
+        latents: NetworkFactory | None = None,
+        mixing: RegionMixer | None = None,
+        learning_rate: float = 2.5e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.065,
+        clip: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
+        self.spec: NetworkSpec = network_spec(network)
+        self.network = build_network(self.spec, self.graph)
+        self.latent_spec = network_spec(latents) if latents is not None else None
+        spec = self.latent_spec
+        self.latents = build_network(spec, self.graph) if spec is not None else None
+        self.mixing = mixing
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup, self.clip = check_share("warmup", warmup), clip
+        self.validation_error = ReadingError(self.graph)
+        self.best_weights: dict[str, Tensor] = {}
+        self.best_latents: dict[str, Tensor] = {}
+        self.best_error, self.best_step = math.inf, 0
+        self.training_record = TrainingRecord()
+        self._judged: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+
+    def loss(self, image: Tensor, factors: Tensor) -> Tensor:
+        """Negative log-likelihood of every place of composites, scalar."""
+        if self.mixing is not None:
+            image, targets = self.mixing.for_projector(image, factors, self.network)
+        else:
+            targets = self.network.everywhere(factors, image)
+        saliency = self.network.saliency(image)
+        posterior = self.network(image, image.new_zeros(len(image)))
+        return self.network.local_loss(posterior, targets, saliency)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch["image"], batch["factors"])
+        if self.latents is not None:
+            # They share no weights: the sum trains each as if it were alone.
+            latent_loss = self.latents.loss(batch["image"])
+            self.log("train/latents", latent_loss)
+            loss = loss + latent_loss
+        if not torch.isfinite(loss):
+            raise DivergenceError(
+                f"The evaluator's loss is {loss.item()} at step {self.global_step}: lower "
+                "learning_rate, or look at the batch."
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    # --- selection ---
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_error.reset()
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        if batch_idx == 0:
+            # What is judged is what is kept, even if a callback has put averaged weights in.
+            self._judged = (_copy(self.network), _copy(self.latents))
+        read = read_factors(self.network, self.graph, batch["image"])
+        self.validation_error.update(read, batch["factors"], batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        # Gathered from all processes, so that they log and select alike.
+        errors = self.validation_error.compute()
+        error = errors.pop("error")
+        self.log("val/error", error, prog_bar=True, sync_dist=True)
+        self.log_dict({f"val/{name}": value for name, value in errors.items()}, sync_dist=True)
+        if not self.trainer.sanity_checking and float(error) < self.best_error:
+            self.best_error, self.best_step = float(error), self.global_step
+            self.best_weights, self.best_latents = self._judged
+
+    # --- optimisation ---
+
+    def on_fit_start(self) -> None:
+        self.training_record.start()
+
+    def on_train_end(self) -> None:
+        self.training_record.update(self.global_step, self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warm_cosine(step / max(1, total), self.warmup)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for network in (self.network, self.latents):
+            if network is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+
+
+def _copy(network: nn.Module | None) -> dict[str, Tensor]:
+    """A copy of the state on the CPU."""
+    state = network.state_dict() if network is not None else {}
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+SMALLEST = 4  # side of the picture at the bottleneck
+
+
+class ImageVAE(nn.Module):
+    """Encoder and decoder with diagonal Gaussian latents.
+
+    Args:
+        graph: not used; every network of diffcf is built for one.
+        image_channels: of the images.
+        image_size: side of the images, 4 times a power of two.
+        latents: D, their number.
+        channels: at full resolution; they double with every halving, up to four times.
+        spread: standard deviation of a pixel about its reconstruction, in units of [-1, 1].
+
+    Raises:
+        ValueError: for a size that is not 4 times a power of two.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        image_channels: int = 3,
+        image_size: int = 64,
+        latents: int = 32,
+        channels: int = 16,
+        spread: float = 0.1,
+    ) -> None:
+        super().__init__()
+        halvings = (image_size // SMALLEST).bit_length() - 1
+        if halvings < 1 or SMALLEST << halvings != image_size:
+            raise ValueError(f"image_size must be 4 times a power of two, not {image_size}.")
+        self.spread, self.image_shape = spread, (image_channels, image_size, image_size)
+        widths = [channels * min(2**n, 4) for n in range(halvings)]
+        down: list[nn.Module] = []
+        for before, after in zip([image_channels, *widths[:-1]], widths, strict=True):
+            down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
+        flat = widths[-1] * SMALLEST**2
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * latents))
+        bottom = nn.Unflatten(1, (widths[-1], SMALLEST, SMALLEST))
+        up: list[nn.Module] = [nn.Linear(latents, flat), bottom]
+        for before, after in zip(widths[::-1], [*widths[-2::-1], image_channels], strict=True):
+            up += [nn.SiLU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+        self.decoder = nn.Sequential(*up)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance ``[B, D]`` of the latents of images ``[B, C, H, W]``.
+
+        Raises:
+            ValueError: for images of another shape.
+        """
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"The latents are for images of shape {list(self.image_shape)}, got "
+                f"{list(images.shape[1:])}: set image_size (model.latents) to that of the data."
+            )
+        mean, log_variance = self.encoder(images).float().chunk(2, dim=1)
+        # Bounded, so that no divergence between two images overflows.
+        return mean, log_variance.clamp(-12, 4)
+
+    def loss(self, images: Tensor) -> Tensor:
+        """Negative evidence lower bound per pixel and channel, up to a constant; scalar."""
+        mean, log_variance = self(images)
+        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        drawn = self.decoder(latent)
+        error = F.mse_loss(drawn.float(), images) / (2 * self.spread**2)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+        return error + divergence.mean() / images[0].numel()

@@ -1,0 +1,234 @@
+r"""How near a counterfactual image is to the exact one, which only a synthetic scene can draw.
+
+With the mean squared difference over the pixels and channels of an image, in units of the squared
+pixel range (2² for images in [-1, 1]),
+
+.. math:: \mathrm{PSNR} = -10 \log_{10} \max(\mathrm{MSE}, 10^{-10}) \text{ dB}
+
+SSIM is the structural similarity of Wang et al., Image quality assessment: from error visibility to
+structural similarity, IEEE Transactions on Image Processing 13(4), 2004, equation 13, with their
+Gaussian window (σ 1.5, 11 pixels) and constants (0.01, 0.03), over mirrored borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from diffcf.causal import CausalGraph
+from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
+
+PIXEL_RANGE = 2.0
+LEAST_ERROR = 1e-10
+WINDOW = 11
+
+
+def check_images(*images: Tensor) -> None:
+    """Raises ValueError unless all are images ``[B, C, H, W]`` of one shape."""
+    shapes = [tuple(image.shape) for image in images]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 4:
+        raise ValueError(
+            f"Images that are compared must all have one shape [B, C, H, W], got "
+            f"{' and '.join(map(str, shapes))}."
+        )
+
+
+def mean_absolute_error(image: Tensor, exact: Tensor) -> Tensor:
+    """Mean absolute difference over pixels and channels, ``[B]``, as a share of the pixel range.
+
+    0 for equal images, 1 for black against white.
+
+    Raises:
+        ValueError: unless both are images ``[B, C, H, W]`` of one shape.
+    """
+    check_images(image, exact)
+    return (image.float() - exact.float()).abs().flatten(1).mean(dim=1) / PIXEL_RANGE
+
+
+def peak_signal_noise_ratio(image: Tensor, exact: Tensor) -> Tensor:
+    """PSNR of each image, ``[B]``, in dB.
+
+    The squared error is taken to be 1e-10 of the squared pixel range or more, so that equal images
+    have 100 dB and not infinitely many, which no mean over images would survive.
+
+    Raises:
+        ValueError: unless both are images ``[B, C, H, W]`` of one shape.
+    """
+    check_images(image, exact)
+    error = (image.float() - exact.float()).square().flatten(1).mean(dim=1) / PIXEL_RANGE**2
+    return -10 * error.clamp(min=LEAST_ERROR).log10()
+
+
+def structural_similarity(image: Tensor, exact: Tensor) -> Tensor:
+    """SSIM of each image, ``[B]``: 1 for equal images, near 0 for unrelated ones, at least -1.
+
+    Raises:
+        ValueError: unless both are images ``[B, C, H, W]`` of one shape, large enough to mirror
+            half a window at the borders.
+    """
+    check_images(image, exact)
+    if min(image.shape[-2:]) <= WINDOW // 2:
+        raise ValueError(
+            f"SSIM needs images of {WINDOW // 2 + 1} pixels or more a side, got "
+            f"{image.shape[-2]} x {image.shape[-1]}."
+        )
+    similarity = structural_similarity_index_measure(
+        image.float(), exact.float(), reduction="none", data_range=(-1.0, 1.0)
+    )
+    assert isinstance(similarity, Tensor)
+    return similarity
+
+
+class Fidelity(ImageMetric):
+    """PSNR, MAE and SSIM to the exact counterfactual, by intervened factor, over roots and leaves.
+
+    Each is taken image by image, and the mean is over images (so PSNR is a mean of decibels). High
+    PSNR and SSIM are good, low MAE is.
+
+    Args:
+        graph: names the factors, and tells roots from leaves.
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> fidelity = Fidelity(CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")]))
+    >>> exact = torch.zeros(1, 3, 16, 16)
+    >>> fidelity.update(exact + 0.2, exact, column=1)
+    >>> result = fidelity.compute()
+    >>> {name: round(float(result[name]), 3) for name in ("psnr/shade", "mae/shade", "psnr/leaves")}
+    {'psnr/shade': 20.0, 'mae/shade': 0.1, 'psnr/leaves': 20.0}
+    """
+
+    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
+        super().__init__(len(graph), 3, **kwargs)
+        self.graph = graph
+
+    def update(
+        self, image: Tensor, exact: Tensor, column: int, index: Tensor | None = None
+    ) -> None:
+        """Add images in which factor ``column`` was set.
+
+        Args:
+            image: counterfactual images, ``[B, C, H, W]`` in [-1, 1].
+            exact: the exact counterfactuals, likewise.
+            column: of the factor that was set.
+            index: which image of the set each row is, ``[B]``; None if every row is another.
+
+        Raises:
+            ValueError: for shapes that do not fit, and for NaN.
+        """
+        measures = (peak_signal_noise_ratio, mean_absolute_error, structural_similarity)
+        rows = torch.stack([measure(image, exact) for measure in measures], dim=1)
+        self._add(rows, column, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """``psnr``, ``mae`` and ``ssim``, each by factor, over roots, over leaves and over all."""
+        graph = self.graph
+        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
+        result: dict[str, Tensor] = {}
+        for prefix, mean in zip(("psnr", "mae", "ssim"), means.unbind(dim=2), strict=True):
+            result |= factor_means(prefix, mean, seen, graph.names, groups)
+        return result
+
+
+class SequenceFidelity(ImageMetric):
+    """PSNR (dB, 100 for equal images) to the exact image, after each step of a sequence.
+
+    Args:
+        steps: interventions in turn.
+
+    >>> import torch
+    >>> fidelity = SequenceFidelity(steps=2)
+    >>> exact = torch.zeros(2, 3, 8, 8)
+    >>> fidelity.update(exact + 0.02, exact, step=0)
+    >>> fidelity.update(exact + 0.2, exact, step=1)
+    >>> {name: round(float(value), 3) for name, value in fidelity.compute().items()}
+    {'psnr/step_1': 40.0, 'psnr/step_2': 20.0}
+    """
+
+    def __init__(self, steps: int, **kwargs: Any) -> None:
+        super().__init__(steps, 1, **kwargs)
+
+    def update(self, image: Tensor, exact: Tensor, step: int, index: Tensor | None = None) -> None:
+        """Add images after step ``step``, counted from 0.
+
+        Args:
+            image: ``[B, C, H, W]`` in [-1, 1].
+            exact: likewise.
+            step: below ``steps``.
+            index: which image of the set each row is, ``[B]``; None if every row is another.
+
+        Raises:
+            ValueError: for shapes that do not fit, and for NaN.
+        """
+        self._add(peak_signal_noise_ratio(image, exact)[:, None], step, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """``psnr/step_<n>``, n from 1."""
+        return {f"psnr/step_{place + 1}": means[:, place, 0] for place in seen}
+
+
+def excess_change(image: Tensor, factual: Tensor, exact: Tensor) -> Tensor:
+    """Change beyond that of ``exact``, ``[B]``, in 0 … 1, a share of the pixel range.
+
+    Raises:
+        ValueError: unless all are images ``[B, C, H, W]`` of one shape.
+    """
+    check_images(image, factual, exact)
+    factual = factual.float()
+    excess = (image.float() - factual).abs() - (exact.float() - factual).abs()
+    return excess.clamp(min=0).flatten(1).mean(dim=1) / PIXEL_RANGE
+
+
+class Minimality(ImageMetric):
+    """Excess change (0 … 1, low is good) by intervened factor, over roots and leaves.
+
+    Args:
+        graph: names the factors, and tells roots from leaves.
+
+    >>> import torch
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> graph = CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")])
+    >>> minimality, factual = Minimality(graph), torch.zeros(2, 3, 8, 8)
+    >>> exact = factual.clone()
+    >>> exact[..., :4] = 0.6
+    >>> minimality.update(factual + 0.2, factual, exact, column=0)
+    >>> {name: round(float(value), 3) for name, value in minimality.compute().items()}
+    {'minimality': 0.05, 'minimality/sun': 0.05, 'minimality/roots': 0.05}
+    """
+
+    higher_is_better = False
+
+    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
+        super().__init__(len(graph), 1, **kwargs)
+        self.graph = graph
+
+    def update(
+        self,
+        image: Tensor,
+        factual: Tensor,
+        exact: Tensor,
+        column: int,
+        index: Tensor | None = None,
+    ) -> None:
+        """Add images in which factor ``column`` was set.
+
+        Args:
+            image: counterfactual images, ``[B, C, H, W]`` in [-1, 1].
+            factual: what they were made from, likewise.
+            exact: the exact counterfactuals, likewise.
+            column: of the factor that was set.
+            index: which image of the set each row is, ``[B]``; None if every row is another.
+
+        Raises:
+            ValueError: for shapes that do not fit, and for NaN.
+        """
+        self._add(excess_change(image, factual, exact)[:, None], column, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """``minimality`` by factor, over roots, over leaves and over all."""
+        graph = self.graph
+        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
+        return factor_means("minimality", means[..., 0], seen, graph.names, groups)

@@ -1,0 +1,240 @@
+r"""FID, sFID and KID: how far a set of generated images is from a set of real ones.
+
+.. math:: d^2 = \lVert \mu_a - \mu_b \rVert^2
+          + \operatorname{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})
+
+is the Fréchet distance of two Gaussians (Dowson & Landau, 1982). FID takes it between pooled
+features (Heusel et al., 2017), sFID between spatial ones (Nash et al., Generating images with
+sparse representations, 2021), both of :mod:`diffcf.evaluation.metrics.inception`. KID (Bińkowski et al.,
+Demystifying MMD GANs, 2018) is an unbiased squared distance between the pooled features
+themselves, so it can also be trusted for few images, where FID comes out too large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torchmetrics import Metric
+from torchmetrics.image.kid import poly_mmd
+from torchmetrics.utilities.data import dim_zero_cat
+
+from diffcf.evaluation.metrics.inception import FeatureNetwork
+
+SUBSETS, SUBSET_SIZE = 100, 1000  # of KID, as in torchmetrics
+UNKNOWN = -1
+
+
+@dataclass
+class GaussianStatistics:
+    """All that a Gaussian's estimate needs, added up image by image in float64 on the CPU.
+
+    Attributes:
+        count: of images.
+        total: sum of their features, ``[D]``.
+        outer: sum of the features' outer products, ``[D, D]``.
+
+    >>> statistics = GaussianStatistics.of(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+    >>> statistics.mean.tolist(), statistics.covariance.tolist()
+    ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]])
+    """
+
+    count: int
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> GaussianStatistics:
+        """Of features ``[B, D]``."""
+        size = features.shape[1]
+        total, outer = (torch.zeros(*s, dtype=torch.float64) for s in ((size,), (size, size)))
+        result = cls(0, total, outer)
+        result.add(features)
+        return result
+
+    def add(self, features: Tensor) -> None:
+        """Add features ``[B, D]``."""
+        features = features.detach().cpu().double()
+        self.count += len(features)
+        self.total += features.sum(dim=0)
+        self.outer.addmm_(features.T, features)
+
+    @property
+    def mean(self) -> Tensor:
+        """``[D]``."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """``[D, D]``, unbiased."""
+        centre = self.total[:, None] * self.mean
+        return (self.outer - centre) / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """What FID, sFID and KID need of the real images.
+
+    Attributes:
+        pool: statistics of the pooled features.
+        spatial: statistics of the spatial features.
+        sample: ``[M, P]`` float32, pooled features of all the images, or of a random choice.
+    """
+
+    pool: GaussianStatistics
+    spatial: GaussianStatistics
+    sample: Tensor
+
+
+def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
+    """The squared Fréchet distance d² that the literature calls FID.
+
+    The trace of (Σa Σb)^½ is the sum of the singular values of Aᵀ B, where Σa = A Aᵀ and Σb = B Bᵀ.
+    No root of a rounding error is taken, so it is exact where covariances lack full rank, too.
+
+    Raises:
+        ValueError: when a set has fewer than two images, or the features' sizes differ.
+    """
+    if min(a.count, b.count) < 2:
+        raise ValueError(
+            f"A Fréchet distance needs two images of each set, got {a.count} and {b.count}."
+        )
+    if a.total.shape != b.total.shape:
+        raise ValueError(
+            f"A Fréchet distance compares features of one size, got {len(a.total)} and "
+            f"{len(b.total)}."
+        )
+    spread_a, spread_b = a.covariance, b.covariance
+    shared = torch.linalg.svdvals(_root(spread_a).T @ _root(spread_b)).sum()
+    shift = (a.mean - b.mean).square().sum()
+    # Rounding alone could take the distance of equal sets below zero.
+    return max(float(shift + spread_a.trace() + spread_b.trace() - 2 * shared), 0.0)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """``[D, R]`` whose product with its transpose is the covariance, of rank R."""
+    values, vectors = torch.linalg.eigh(covariance)
+    rounding = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    kept = values > rounding
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0) -> tuple[float, float]:
+    """KID and its standard deviation over random subsets of features ``[N, P]`` and ``[M, P]``.
+
+    The mean of 100 subsets of 1,000 images each, or of half the smaller set where that is less:
+    subsets that were the whole set would all be the same.
+
+    Raises:
+        ValueError: when a set has fewer than two images.
+    """
+    fewest = min(len(real), len(generated))
+    if fewest < 2:
+        raise ValueError(f"KID needs two images of each set, got {len(real)} and {len(generated)}.")
+    size, generator = min(SUBSET_SIZE, max(fewest // 2, 2)), Generator().manual_seed(seed)
+
+    def drawn(features: Tensor) -> Tensor:
+        rows = torch.randperm(len(features), generator=generator)[:size]
+        return features[rows.to(features.device)].float()
+
+    scores = torch.stack([poly_mmd(drawn(real), drawn(generated)) for _ in range(SUBSETS)])
+    return float(scores.mean()), float(scores.std(correction=0))
+
+
+class GenerationQuality(Metric):
+    """FID, sFID and KID of generated images against a real set.
+
+    Features are kept image by image (16 KiB each), so that images which a distributed sampler hands
+    out twice count once, and any number of processes gives the result of one.
+
+    Args:
+        network: features of images; move the metric and it moves along, where it is a module.
+        real: statistics of the real images, from the same network (:func:`diffcf.evaluation.metrics.real_statistics.
+            real_statistics`).
+
+    >>> class Corner:
+    ...     signature = "corner pixel, and its row"
+    ...     def features(self, images):
+    ...         return images[:, 0, 0, :1], images[:, 0, 0]
+    >>> images = torch.rand(8, 3, 4, 4) * 2 - 1
+    >>> pool, spatial = Corner().features(images)
+    >>> real = RealStatistics(GaussianStatistics.of(pool), GaussianStatistics.of(spatial), pool)
+    >>> quality = GenerationQuality(Corner(), real)
+    >>> quality.update(images)
+    >>> result = quality.compute()
+    >>> round(float(result["fid"]), 6), round(float(result["sfid"]), 6), int(result["fid_images"])
+    (0.0, 0.0, 8)
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    pool: list[Tensor]
+    spatial: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self, network: FeatureNetwork, real: RealStatistics, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network, self.real = network, real
+        for name in ("pool", "spatial", "index"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all generated images."""
+        super().reset()
+        # No list stays empty: a process that saw no image must still take part in the gathering.
+        self.pool.append(torch.zeros(0, len(self.real.pool.total), device=self.device))
+        self.spatial.append(torch.zeros(0, len(self.real.spatial.total), device=self.device))
+        self.index.append(torch.zeros(0, dtype=torch.long, device=self.device))
+
+    def update(self, images: Tensor, index: Tensor | None = None) -> None:
+        """Add generated images ``[B, C, H, W]`` in [-1, 1].
+
+        Args:
+            images: of any size.
+            index: ``[B]``, which image of the set each one is; without it each is one of its own.
+        """
+        pool, spatial = self.network.features(images)
+        unknown = torch.full((len(images),), UNKNOWN)
+        self.pool.append(pool.to(self.device).float())
+        self.spatial.append(spatial.to(self.device).float())
+        self.index.append((unknown if index is None else index).to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """``fid``, ``sfid``, ``kid``, ``kid_std``, and the numbers of images they rest upon.
+
+        Raises:
+            ValueError: when fewer than two images were added.
+        """
+        rows = _once(dim_zero_cat(self.index))
+        if len(rows) < 2:
+            raise ValueError(
+                f"GenerationQuality has seen {len(rows)} image(s): update it with two at least."
+            )
+        pool, spatial = (dim_zero_cat(part)[rows].cpu() for part in (self.pool, self.spatial))
+        kid, kid_std = kernel_distance(self.real.sample, pool)
+        result = {
+            "fid": frechet_distance(self.real.pool, GaussianStatistics.of(pool)),
+            "sfid": frechet_distance(self.real.spatial, GaussianStatistics.of(spatial)),
+            "kid": kid,
+            "kid_std": kid_std,
+            "fid_images": len(rows),
+            "fid_real_images": self.real.pool.count,
+        }
+        return {k: torch.tensor(float(v), device=self.device) for k, v in result.items()}
+
+
+def _once(index: Tensor) -> Tensor:
+    """Rows in the order of their images, each image once; those of unknown images come last."""
+    number, unknown = index.clone(), index == UNKNOWN
+    first = int(index.max()) + 1 if len(index) else 0
+    number[unknown] = torch.arange(int(unknown.sum()), device=index.device) + first
+    order = number.argsort(stable=True)
+    seen = number[order]
+    new = torch.ones_like(seen, dtype=torch.bool)
+    new[1:] = seen[1:] != seen[:-1]
+    return order[new]

@@ -1,0 +1,143 @@
+r"""How far a graph is from the true one: structural Hamming distance, and F1 of directed edges.
+
+.. math:: \mathrm{SHD} = \text{missing} + \text{extra} + \text{reversed}, \qquad
+          F_1 = \frac{2\,\mathrm{TP}}{2\,\mathrm{TP} + \mathrm{FP} + \mathrm{FN}}
+
+An edge that points the wrong way is one step from the truth, hence one; to F1 it is two mistakes,
+an edge that is not there and one that was missed. Graphs are ``[K, K]`` bool in the convention of
+:attr:`CausalGraph.adjacency`: entry ``[i, j]`` says that factor j is a parent of factor i.
+
+Reference:
+    Tsamardinos, Brown & Aliferis, The max-min hill-climbing Bayesian network structure learning
+    algorithm, Machine Learning 65, 2006.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+def structural_hamming_distance(adjacency: Tensor, true: Tensor) -> int:
+    """Edges to add, remove or turn round until ``adjacency`` ``[K, K]`` is ``true`` ``[K, K]``.
+
+    Raises:
+        ValueError: unless both are square bool matrices of one size without self-loops.
+    """
+    adjacency, true = _checked(adjacency, true)
+    extra, missing = adjacency & ~true, true & ~adjacency
+    turned = extra & missing.T
+    return int(extra.sum() + missing.sum() - turned.sum())
+
+
+def edge_f1(adjacency: Tensor, true: Tensor) -> float:
+    """F1, in [0, 1], of the directed edges of ``adjacency`` ``[K, K]`` against ``true`` ``[K, K]``.
+
+    1 when neither graph has an edge, 0 when only one of them has any.
+
+    Raises:
+        ValueError: unless both are square bool matrices of one size without self-loops.
+    """
+    adjacency, true = _checked(adjacency, true)
+    edges = int(adjacency.sum() + true.sum())
+    return 2 * int((adjacency & true).sum()) / edges if edges else 1.0
+
+
+def learned_adjacency(nscm: nn.Module) -> Tensor | None:
+    """The graph ``[K, K]`` that an :class:`diffcf.causal.nscm.NSCM` settled on; None if it was given one.
+
+    Given graphs are not measured: they are as right as the person who wrote them.
+    """
+    if getattr(nscm, "gates", None) is None:
+        return None
+    adjacency = nscm.adjacency
+    assert isinstance(adjacency, Tensor)
+    return adjacency
+
+
+class GraphMetric(Metric):
+    """Mean of a distance between two graphs over all pairs given to :meth:`update`."""
+
+    is_differentiable = False
+    full_state_update = False
+
+    total: Tensor
+    graphs: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("graphs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def _add(self, value: float) -> None:
+        self.total += value
+        self.graphs += 1
+
+    def compute(self) -> Tensor:
+        """The mean over graphs, a scalar.
+
+        Raises:
+            ValueError: when no graph was added.
+        """
+        if self.graphs == 0:
+            raise ValueError(
+                f"{type(self).__name__} has seen no graph: update it before computing."
+            )
+        return (self.total / self.graphs).float()
+
+
+class StructuralHammingDistance(GraphMetric):
+    """Mean :func:`structural_hamming_distance` over graphs, in edges.
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> sun, shade = Factor("sun"), Factor("shade")
+    >>> true = CausalGraph([sun, shade], [("sun", "shade")]).adjacency
+    >>> distance = StructuralHammingDistance()
+    >>> distance.update(CausalGraph([sun, shade], [("shade", "sun")]).adjacency, true)
+    >>> distance.update(true, true)
+    >>> distance.compute().item()
+    0.5
+    """
+
+    higher_is_better = False
+
+    def update(self, adjacency: Tensor, true: Tensor) -> None:
+        """Add one graph ``[K, K]`` and the true one, ``[K, K]``, both bool."""
+        self._add(structural_hamming_distance(adjacency, true))
+
+
+class EdgeF1(GraphMetric):
+    """Mean :func:`edge_f1` over graphs, in [0, 1].
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> sun, moon, shade = Factor("sun"), Factor("moon"), Factor("shade")
+    >>> true = CausalGraph([sun, moon, shade], [("sun", "shade"), ("moon", "shade")]).adjacency
+    >>> f1 = EdgeF1()
+    >>> f1.update(CausalGraph([sun, moon, shade], [("sun", "shade")]).adjacency, true)
+    >>> round(f1.compute().item(), 3)
+    0.667
+    """
+
+    higher_is_better = True
+
+    def update(self, adjacency: Tensor, true: Tensor) -> None:
+        """Add one graph ``[K, K]`` and the true one, ``[K, K]``, both bool."""
+        self._add(edge_f1(adjacency, true))
+
+
+def _checked(adjacency: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    shapes = f"{list(adjacency.shape)} and {list(true.shape)}"
+    if adjacency.dim() != 2 or adjacency.shape != true.shape or len(true) != true.shape[1]:
+        raise ValueError(f"Graphs are compared as square matrices of one size, got {shapes}.")
+    for matrix in (adjacency, true):
+        if matrix.dtype != torch.bool:
+            raise ValueError(
+                f"Graphs are compared as bool matrices, got {matrix.dtype}: settle strengths of "
+                "edges first, as diffcf.causal.structure.strongest_dag does."
+            )
+        if matrix.diagonal().any():
+            raise ValueError("No factor causes itself: clear the diagonal of the graph's matrix.")
+    return adjacency.cpu(), true.cpu()

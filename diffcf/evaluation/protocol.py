@@ -1,0 +1,184 @@
+"""What an evaluation asks, of how many images: drawn once for the whole set, from one seed.
+
+:class:`Protocol` is data (``experiments/protocols/*.yaml``); :class:`InterventionPlan` holds the
+interventions it makes on one set. By default a factor takes the value that another image of the set
+has. Values closer to the factual than ``min_change`` are drawn anew, and so are those whose exact
+counterfactual the scene cannot show (a shadow that leaves the picture, which no reader could read).
+Since everything is drawn before the first batch, and nothing depends on the method, neither batch
+size, number of processes nor method changes which image meets which intervention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from diffcf.causal import CausalGraph, Intervention
+from diffcf.io import SettingsError
+
+_ATTEMPTS = 100
+
+Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(factors, values, mask) -> counterfactual factors``, the true model."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How counterfactuals are measured.
+
+    Attributes:
+        factors: names of the factors that are intervened upon; None for all.
+        values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value of
+            the factor's range, or any level.
+        min_change: least distance between the value set and the factual one, in [0, 1] units, for
+            continuous factors. Discrete ones always differ.
+        images: how many images are measured; None for all of the set.
+        steps: length of the sequences of interventions; 0 for none.
+        sequence_images: how many images meet a sequence.
+        cycles: null interventions one upon another, beside the single one; 0 for none.
+        cycle_images: how many images meet the cycles.
+        reverse_images: how many images have every intervention undone.
+        references: measure the reference methods beside (:mod:`diffcf.evaluation.references`).
+        readers: who may read counterfactual images, the first of those at hand being the one the
+            tables show: ``"ruler"`` is the scene's, ``"evaluator"`` the independent network.
+        fid_images: counterfactual and real images for FID, sFID and KID (extra ``[fid]``); 0 for
+            none.
+        lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
+        resamples: of the bootstrap.
+        seed: of all interventions.
+
+    Raises:
+        SettingsError: in one sentence, for a value outside its range.
+    """
+
+    factors: list[str] | None = None
+    values: Literal["marginal", "uniform"] = "marginal"
+    min_change: float = 0.05
+    images: int | None = None
+    steps: int = 5
+    sequence_images: int = 32
+    cycles: int = 10
+    cycle_images: int = 16
+    reverse_images: int = 32
+    references: bool = True
+    readers: tuple[Literal["ruler", "evaluator"], ...] = ("ruler", "evaluator")
+    fid_images: int = 0
+    lpips: bool = False
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "sequence_images", "cycles", "cycle_images", "reverse_images")
+        for name in (*counts, "fid_images", "resamples"):
+            if not _whole(getattr(self, name)) or getattr(self, name) < 0:
+                raise SettingsError(
+                    f"{name} of a protocol must be a whole number and must not be negative, not "
+                    f"{getattr(self, name)!r:.100}."
+                )
+        if not _whole(self.seed):
+            raise SettingsError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
+        if self.images is not None and (not _whole(self.images) or self.images < 1):
+            raise SettingsError("images of a protocol must be at least 1; leave it out for all.")
+        if not isinstance(self.min_change, int | float) or not 0 <= self.min_change < 0.5:
+            raise SettingsError(
+                f"min_change must lie in [0, 0.5), not {self.min_change}: a value farther than "
+                "half the range from the factual one need not exist."
+            )
+        if self.factors is not None and not self.factors:
+            raise SettingsError("factors of a protocol is empty: name some, or leave it out.")
+
+    def intervened(self, graph: CausalGraph) -> tuple[str, ...]:
+        """The factors that are intervened upon; GraphError for an unknown name."""
+        if self.factors is None:
+            return graph.names
+        for name in self.factors:
+            graph.column(name)
+        return tuple(name for name in graph.names if name in self.factors)
+
+
+def _whole(value: object) -> bool:
+    # A YAML file may leave any value null, whatever its type is said to be.
+    return type(value) is int
+
+
+class InterventionPlan:
+    """The interventions of a protocol on ``N`` images.
+
+    Args:
+        graph: the factors.
+        factors: ``[N, K]``, the factual factors of the whole set.
+        protocol: which factors, values, length of sequences and seed.
+        scm: the scene's true counterfactual; None where it is not known.
+        visible: the scene's test of whether factors can be shown; None where all can.
+
+    Attributes:
+        single: per factor name, an intervention on that factor ``[N, K]``.
+        sequence: interventions ``[N, K]``, each on one factor per image that differs from the step
+            before (where the protocol intervenes on more than one).
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        factors: Tensor,
+        protocol: Protocol,
+        scm: Scm | None = None,
+        visible: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.graph, self.factors, self.protocol = graph, factors, protocol
+        self._scm, self._visible = scm, visible
+        self._generator = Generator().manual_seed(protocol.seed)
+        nothing = Intervention.none(factors)
+        columns = torch.tensor([graph.column(name) for name in protocol.intervened(graph)])
+        self.single = {
+            graph.names[column]: self._draw(nothing, torch.full((len(factors),), column))
+            for column in columns.tolist()
+        }
+        # Every image goes through the factors in its own random order, again and again.
+        random = torch.rand(len(factors), len(columns), generator=self._generator)
+        order = columns[random.argsort(dim=1)]
+        self.sequence: list[Intervention] = []
+        held = nothing
+        for step in range(protocol.steps):
+            self.sequence.append(self._draw(held, order[:, step % len(columns)]))
+            held = held.then(self.sequence[-1])
+
+    def _draw(self, held: Intervention, column: Tensor) -> Intervention:
+        """Set factor ``column`` ``[N]`` of each image, given what is already held."""
+        count = len(self.factors)
+        mask = torch.zeros_like(self.factors, dtype=torch.bool)
+        mask[torch.arange(count), column] = True
+        values = torch.zeros_like(self.factors)
+        missing = torch.ones(count, dtype=torch.bool)
+        now = torch.where(mask, self._predicted(held), 0.0)
+        least = torch.where(self.graph.discrete, 1e-6, self.protocol.min_change)[column]
+        for _ in range(_ATTEMPTS):
+            drawn = torch.where(mask, self._values(count), 0.0)
+            shown = (drawn - now).abs().amax(dim=1) >= least
+            if self._visible is not None:
+                shown &= self._visible(self._predicted(held.then(Intervention(drawn, mask))))
+            values = torch.where((missing & shown)[:, None], drawn, values)
+            missing &= ~shown
+            if not missing.any():
+                break
+        # An image that no drawn value suits (rare: its own picture is cut off) keeps its own.
+        return Intervention(torch.where(missing[:, None], now, values), mask)
+
+    def _values(self, count: int) -> Tensor:
+        """Values ``[N, K]`` of all factors, before any is turned down."""
+        if self.protocol.values == "marginal":
+            return self.factors[torch.randint(count, (count,), generator=self._generator)]
+        drawn = torch.rand(count, len(self.graph), generator=self._generator)
+        levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
+        place = (drawn * levels).floor() / (levels - 1)
+        return torch.where(self.graph.discrete, place, drawn).to(self.factors)
+
+    def _predicted(self, held: Intervention) -> Tensor:
+        """Factors ``[N, K]`` under what is held: by the true model, or nothing else moved."""
+        if self._scm is None:
+            return torch.where(held.mask, held.values, self.factors)
+        return self._scm(self.factors, held.values, held.mask)

@@ -1,0 +1,5 @@
+"""Files, formats and the machine: everything that is read is checked, everything that is written is whole."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

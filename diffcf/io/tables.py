@@ -1,0 +1,206 @@
+"""Tables of factors: CSV and Parquet files, read whole and checked, with the row of every value.
+
+Row numbers are those that an editor shows: a CSV's header is row 1. Parquet has no header line, so
+its first row is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import isabs, normpath
+from typing import Any
+
+from diffcf.io.errors import DataError
+
+PARQUET = (".parquet", ".pq")
+TEXT = (".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some columns of a table.
+
+    Attributes:
+        file: where it was read.
+        columns: values by column name, all of length N; text in a CSV, typed in Parquet.
+        rows: the row number of every value, ``[N]``.
+    """
+
+    file: Path
+    columns: dict[str, list[Any]]
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def origin(self, place: int) -> str:
+        """Where the value at ``place`` stands, such as ``factors.csv row 17``."""
+        return f"{self.file.name} row {self.rows[place]}"
+
+    def error(self, place: int, column: str, problem: str) -> DataError:
+        """An error that names file, row, column and then the problem."""
+        return DataError(f"{self.file} row {self.rows[place]}, column '{column}': {problem}")
+
+
+def read_table(file: str | Path, columns: Sequence[str]) -> Table:
+    """The named columns of a CSV or Parquet file; other columns are ignored.
+
+    A CSV is UTF-8 (with or without byte-order mark), its lines end in any way, and its cells are
+    parted by comma, semicolon or tab, whichever its header has most of. Blank lines are skipped.
+
+    Raises:
+        DataError: naming file, row and column, for a file that is missing, empty, damaged or of
+            another kind, for a missing or repeated column, and for rows of unequal length.
+    """
+    file = Path(file)
+    suffix = file.suffix.lower()
+    if suffix not in PARQUET + TEXT:
+        raise DataError(f"Table {file} is neither CSV nor Parquet: save it as .csv or .parquet.")
+    if not file.is_file():
+        raise DataError(f"Table {file} does not exist: check the path.")
+    try:
+        table = _read_parquet(file, columns) if suffix in PARQUET else _read_csv(file, columns)
+    except OSError as error:
+        raise DataError(f"Table {file} cannot be read ({error}): check the file.") from None
+    if not len(table):
+        raise DataError(f"Table {file} has no rows: give one per image.")
+    return table
+
+
+def read_text(file: Path) -> str:
+    """A UTF-8 file, without its byte-order mark and with its line ends as they are.
+
+    Raises:
+        DataError: naming the row that is not UTF-8, or when the file is empty.
+        OSError: when it cannot be read.
+    """
+    data = file.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = len(data[: error.start + 1].decode("latin-1").splitlines())
+        raise DataError(
+            f"Table {file} row {row} is not UTF-8 (byte 0x{error.object[error.start]:02x}): "
+            "save the table as UTF-8."
+        ) from None
+    if not text.strip():
+        raise DataError(f"Table {file} is empty: it needs a header and one row per image.")
+    return text
+
+
+def image_names(table: Table, column: str) -> list[str]:
+    """The file names of a column, each once, all inside the folder that they are relative to.
+
+    Raises:
+        DataError: naming file, row and column, for a name that is empty, absolute, leads out of
+            the folder, or stands in another row too.
+    """
+    first: dict[str, int] = {}
+    for place, value in enumerate(table.columns[column]):
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise table.error(place, column, "the cell is empty: name an image, or drop the row.")
+        name = normpath(text)
+        if isabs(name) or name == ".." or name.startswith("../"):
+            raise table.error(
+                place, column, f"{text!r} lies outside the image folder: name a file inside it."
+            )
+        if name in first:
+            raise table.error(
+                place,
+                column,
+                f"{text!r} is in row {table.rows[first[name]]} already: keep one of the rows.",
+            )
+        first[name] = place
+    return list(first)
+
+
+def _read_csv(file: Path, columns: Sequence[str]) -> Table:
+    text = read_text(file)
+    first = text.lstrip().splitlines()[0]
+    delimiter = max(",;\t", key=first.count)
+    # Strict: an unclosed quote is an error, instead of a cell that swallows the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records = _records(file, reader)
+    header = [name.strip() for name in next(records)[1]]
+    _checked(file, header, columns)
+    uneven = f"cells where the header has {len(header)}: give every row the same cells"
+    return collected(file, header, columns, records, uneven)
+
+
+def collected(
+    file: Path,
+    header: Sequence[str],
+    columns: Sequence[str],
+    records: Iterable[tuple[int, list[str]]],
+    uneven: str,
+) -> Table:
+    """The wanted columns of records, each with its row number and a cell per name of ``header``.
+
+    Raises:
+        DataError: naming file and row, for a record of another length; ``uneven`` ends the
+            sentence.
+    """
+    places = [header.index(name) for name in columns]
+    rows: list[int] = []
+    values: list[list[str]] = [[] for _ in columns]
+    for row, record in records:
+        if len(record) != len(header):
+            raise DataError(f"Table {file} row {row} has {len(record)} {uneven}.")
+        rows.append(row)
+        for column, place in zip(values, places, strict=True):
+            column.append(record[place])
+    return Table(file, dict(zip(columns, values, strict=True)), rows)
+
+
+def _records(file: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Records that are not blank, each with the line on which it begins."""
+    while True:
+        row = reader.line_num + 1
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise DataError(
+                f"Table {file} row {row} is not CSV ({error}): check its quotes."
+            ) from None
+        if record is None:
+            return
+        if any(cell.strip() for cell in record) or len(record) > 1:
+            yield row, record
+
+
+def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
+    try:
+        # Optional, so imported only where it is needed.
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DataError(
+            f"Table {file} is Parquet, which needs pyarrow: run pip install 'diffcf[parquet]', "
+            "or save the table as CSV."
+        ) from None
+    try:
+        _checked(file, parquet.read_schema(file).names, columns)
+        # Not the dataset reader: it would take folder names such as `split=train` for columns.
+        table = parquet.ParquetFile(file).read(columns=list(columns))
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DataError(f"Table {file} is damaged ({reason}): write it again.") from None
+    values = {name: table.column(name).to_pylist() for name in columns}
+    return Table(file, values, list(range(1, table.num_rows + 1)))
+
+
+def _checked(file: Path, header: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
+    """``columns`` themselves; DataError when the header lacks one or repeats a name."""
+    for name in header:
+        if name and header.count(name) > 1:
+            raise DataError(f"Table {file} row 1 has the column '{name}' twice: drop one.")
+    for name in columns:
+        if name not in header:
+            present = ", ".join(filter(None, header))
+            raise DataError(f"Table {file} has no column '{name}': its columns are {present}.")
+    return columns

@@ -1,0 +1,140 @@
+"""Public names of the room; ``__init__.py`` loads them on demand."""
+
+from .base import (
+    CounterfactualModule as CounterfactualModule,
+)
+from .base import (
+    check_share as check_share,
+)
+from .base import (
+    method_of as method_of,
+)
+from .base import (
+    warm_cosine as warm_cosine,
+)
+from .base import (
+    write_weights as write_weights,
+)
+from .checkpoint import (
+    SAMPLING_KEY as SAMPLING_KEY,
+)
+from .checkpoint import (
+    WEIGHTS_SUFFIX as WEIGHTS_SUFFIX,
+)
+from .checkpoint import (
+    TrainedIO as TrainedIO,
+)
+from .checkpoint import (
+    TrainingRecord as TrainingRecord,
+)
+from .checkpoint import (
+    building as building,
+)
+from .checkpoint import (
+    read_checkpoint as read_checkpoint,
+)
+from .checkpoint import (
+    read_trained as read_trained,
+)
+from .checkpoint import (
+    sampling_from_spec as sampling_from_spec,
+)
+from .checkpoint import (
+    sampling_of as sampling_of,
+)
+from .checkpoint import (
+    sampling_to_spec as sampling_to_spec,
+)
+from .diffusion_counterfactuals import (
+    DiffusionCounterfactuals as DiffusionCounterfactuals,
+)
+from .diffusion_counterfactuals import (
+    ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
+)
+from .engine import (
+    Abducted as Abducted,
+)
+from .engine import (
+    CounterfactualEngine as CounterfactualEngine,
+)
+from .engine import (
+    Sampling as Sampling,
+)
+from .interface import (
+    Counterfactual as Counterfactual,
+)
+from .interface import (
+    CounterfactualMethod as CounterfactualMethod,
+)
+from .interface import (
+    World as World,
+)
+from .interface import (
+    check_image as check_image,
+)
+from .interface import (
+    predict_sequence as predict_sequence,
+)
+from .peers.causal_diffae import (
+    CausalDiffAE as CausalDiffAE,
+)
+from .peers.causal_latents import (
+    Gaussian as Gaussian,
+)
+from .peers.causal_latents import (
+    LabelPrior as LabelPrior,
+)
+from .peers.causal_latents import (
+    LatentMechanisms as LatentMechanisms,
+)
+from .peers.causal_vae import (
+    CausalLayers as CausalLayers,
+)
+from .peers.causal_vae import (
+    CausalVAE as CausalVAE,
+)
+from .peers.conditional import (
+    ConditionalDiffusion as ConditionalDiffusion,
+)
+from .peers.diff_scm import (
+    DiffSCM as DiffSCM,
+)
+from .peers.diff_scm import (
+    FactorPredictor as FactorPredictor,
+)
+from .peers.hvae import (
+    ConditionalHVAE as ConditionalHVAE,
+)
+from .peers.hvae import (
+    Explained as Explained,
+)
+from .peers.hvae_dscm import (
+    HierarchicalVAE as HierarchicalVAE,
+)
+from .peers.hvae_dscm import (
+    HVAECounterfactuals as HVAECounterfactuals,
+)
+from .peers.hvae_dscm import (
+    HVAEWorld as HVAEWorld,
+)
+from .peers.latent_method import (
+    LatentMethod as LatentMethod,
+)
+from .peers.latent_method import (
+    LatentModule as LatentModule,
+)
+from .peers.latent_method import (
+    LatentWorld as LatentWorld,
+)
+from .peers.latent_networks import (
+    LatentDecoder as LatentDecoder,
+)
+from .peers.latent_networks import (
+    LatentEncoder as LatentEncoder,
+)
+from .peers.latent_networks import (
+    LatentFeatures as LatentFeatures,
+)
+from .peers.latent_networks import (
+    LatentUNet as LatentUNet,
+)

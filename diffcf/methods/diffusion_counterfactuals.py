@@ -1,0 +1,150 @@
+r"""The LightningModule: generator, projector and NSCM trained together.
+
+.. math::
+    L = w_v\,\mathbb{E}\lVert v - v_\theta(x_t, t, z)\rVert^2
+      - w_z\,\log p(z \mid x_t) - w_s\,\log p(z) + w_g\,(\text{graph penalties})
+
+for the generator, the projector, the causal mechanisms and, when it is learned, the graph. Every
+term is logged by name as ``train/<term>`` and has its weight in YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from diffcf.causal import NSCM, CausalGraph, FactorPosterior
+from diffcf.diffusion import add_noise, drop_factors, leaky_noise, stratified_times, velocity_loss
+from diffcf.methods.base import CounterfactualModule, check_share
+from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.networks import LocalPosteriorProjector, NetworkFactory, RegionMixer, UNet
+
+
+class DiffusionCounterfactuals(CounterfactualModule):
+    """Generator, projector and NSCM over one causal graph.
+
+    Args:
+        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        generator: network class for v: ``(x_t, t, factors, known) -> v``.
+        projector: network class that reads the factors from noisy images.
+        nscm: network class of the structural causal model.
+        mixing: region mixing; None trains on observational images alone.
+        factor_dropout: probability that the generator is not told a factor.
+        all_dropout: probability that it is told none, which keeps it usable unconditionally.
+        leakage: amplitude of other images' ghosts in the generator's noise; see
+            :func:`diffcf.diffusion.process.leaky_noise`.
+        projector_share: part of each batch that the projector is trained on.
+        head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
+            until the projector can tell which region speaks for which factor.
+        projector_learning_rate: of the projector; the others take ``learning_rate``.
+        kwargs: optimisation, see :class:`CounterfactualModule`.
+    """
+
+    reads = True
+    generator: Any
+    projector: Any
+    nscm: Any
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        generator: NetworkFactory = UNet,
+        projector: NetworkFactory = LocalPosteriorProjector,
+        nscm: NetworkFactory = NSCM,
+        mixing: RegionMixer | None = None,
+        factor_dropout: float = 0.05,
+        all_dropout: float = 0.1,
+        leakage: float = 0.5,
+        projector_share: float = 0.5,
+        head_start: float = 0.0,
+        projector_learning_rate: float = 2.5e-3,
+        **kwargs: Any,
+    ) -> None:
+        networks = {"generator": generator, "projector": projector, "nscm": nscm}
+        super().__init__(graph, networks, **kwargs)
+        self.mixing = mixing
+        self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
+        self.leakage, self.projector_share = leakage, projector_share
+        self.head_start = check_share("head_start", head_start)
+        self.projector_learning_rate = projector_learning_rate
+
+    # --- losses ---
+
+    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        """Every loss term by name (scalars), and ``mixed``, the share of composites."""
+        count = max(2, round(self.projector_share * len(image)))
+        terms = {"projector": self._projector_loss(image[:count], factors[:count])}
+        # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
+        terms |= self.nscm.loss(factors)
+        mixed = image.new_zeros(())
+        if self.training and self.progress < self.head_start:
+            terms["generator"] = self._idle()
+        elif self.training and self.mixing is not None:
+            composite = self.mixing.for_generator(image, factors, self.projector)
+            mixed = composite.mixed.float().mean()
+            terms["generator"] = self._generator_loss(composite.image, composite.factors)
+        else:
+            terms["generator"] = self._generator_loss(image, factors)
+        return terms | {"mixed": mixed}
+
+    def _idle(self) -> Tensor:
+        """Nothing, of every parameter of the generator: all take part in every step of DDP."""
+        return 0.0 * torch.stack([p.sum() for p in self.generator.parameters()]).sum()
+
+    def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+        known = drop_factors(factors, self.factor_dropout, self.all_dropout)
+        t, noise = stratified_times(image), leaky_noise(image, self.leakage)
+        return velocity_loss(self.generator, image, noise, t, factors, known)
+
+    def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+        if self.mixing is not None:
+            image, targets = self.mixing.for_projector(image, factors, self.projector)
+        else:
+            targets = self.projector.everywhere(factors, image)
+        saliency = self.projector.saliency(image)
+        # Half of the images clean: that is where the factual is read.
+        t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
+        posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
+        return self.projector.local_loss(posterior, targets, saliency)
+
+    def read(self, image: Tensor) -> Tensor:
+        return self._read(image).mean
+
+    def _read(self, image: Tensor) -> FactorPosterior:
+        return self.projector(image, image.new_zeros(len(image)))
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """What is read, and what the NSCM makes of it; counterfactuals are a callback's work."""
+        image = batch["image"]
+        posterior = self._read(image)
+        factors = self.nscm.refine(posterior.mean, posterior.variance)
+        exogenous = self.nscm.abduct(factors)
+        return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
+
+    def rate_of(self, name: str) -> tuple[float, float]:
+        rate = self.projector_learning_rate if name == "projector" else self.learning_rate
+        return rate, self.head_start if name == "generator" else 0.0
+
+    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
+        return CounterfactualEngine(self.generator, self.projector, self.nscm, sampling)
+
+
+class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
+    """:class:`DiffusionCounterfactuals` whose networks are sharded over the strategy's mesh."""
+
+    def configure_model(self) -> None:
+        if self.device_mesh is None:
+            return
+        for _, network in self.networks():
+            fully_shard(network, mesh=self.device_mesh["data_parallel"])
+        # Parameters are gathered when a module is called; the NSCM is called by other names too.
+        for name in ("loss", "abduct", "predict"):
+            register_fsdp_forward_method(self.nscm, name)
+
+    def _idle(self) -> Tensor:
+        # Unlike DDP, shards do not wait for the gradients of a network that takes no part.
+        return torch.zeros((), device=self.device)

@@ -1,0 +1,130 @@
+"""Baseline: Diff-SCM, an unconditional diffusion model moved by an anti-causal predictor.
+
+Abduction is DDIM inversion by the unconditional generator; an intervention is made by the gradient
+of a predictor of the factors, trained on noisy images, at a fixed scale (``sampling.guidance``, a
+:class:`diffcf.diffusion.guidance.along_gradient.ConstantGuidance`).
+
+Reference:
+    Diffusion Causal Models for Counterfactual Estimation (Sanchez & Tsaftaris, 2022),
+    https://arxiv.org/abs/2202.10166
+
+Deviations: they have one cause, a class, and an image; here the targets of all factors of the
+graph, descendants by our NSCM, guide at once, and continuous factors are predicted as Gaussians
+with a learned variance. The generator is our U-Net without factors, v-prediction, continuous cosine
+schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffcf.causal import NSCM, CausalGraph, Reading
+from diffcf.diffusion import add_noise, stratified_times, velocity_loss
+from diffcf.methods.base import CounterfactualModule
+from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.networks import ImageEncoder, NetworkFactory, UNet
+
+
+class FactorPredictor(nn.Module):
+    """p(factors | image): Gaussian for continuous factors, by its logit for a discrete one.
+
+    Args:
+        graph: gives the factors and their kinds.
+        scale_floor: least standard deviation that it may claim.
+        encoder: arguments of :class:`ImageEncoder` other than ``outputs``.
+    """
+
+    _discrete: Tensor
+
+    def __init__(
+        self, graph: CausalGraph, scale_floor: float = 0.01, encoder: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.graph, self.scale_floor = graph, scale_floor
+        owner = graph.code_owner
+        self.register_buffer("_discrete", graph.discrete[owner], persistent=False)
+        self._categorical = [factor.kind == "categorical" for factor in graph.factors]
+        self.encoder = ImageEncoder(2 * len(owner), **(encoder or {}))
+
+    def forward(self, image: Tensor, t: Tensor | None = None) -> Reading:
+        """Read images ``[B, C, H, W]``, noisy ones at times ``[B]``; None for clean ones."""
+        raw, log_scale = self.encoder(image, t).chunk(2, dim=1)
+        scale = self.scale_floor + F.softplus(log_scale - 1.0)
+        probability = self._probability(raw)
+        bernoulli = (probability * (1 - probability)).clamp_min(1e-6)
+        mean = torch.where(self._discrete, probability, raw + 0.5)
+        return Reading(mean, torch.where(self._discrete, bernoulli, scale.square()))
+
+    def _probability(self, raw: Tensor) -> Tensor:
+        parts = [
+            part.softmax(dim=1) if categorical else part.sigmoid()
+            for part, categorical in zip(
+                raw.split(self.graph.widths, dim=1), self._categorical, strict=True
+            )
+        ]
+        return torch.cat(parts, dim=1)
+
+    def loss(self, reading: Reading, factors: Tensor, trust: float = 0.0) -> Tensor:
+        """Mean negative log-likelihood of factors ``[B, K]``, per entry of their code; scalar.
+
+        ``trust`` is the least standard deviation that a reading is granted, in [0, 1] units.
+        """
+        code = self.graph.encode(factors)
+        variance = reading.variance.clamp_min(trust**2)
+        gauss = 0.5 * ((code - reading.mean).square() / variance + variance.log())
+        p = reading.mean.clamp(1e-6, 1 - 1e-6)
+        entropy = F.binary_cross_entropy(
+            torch.where(self._discrete, p, 0.5), code.clamp(0, 1), reduction="none"
+        )
+        return torch.where(self._discrete, entropy, gauss).mean()
+
+
+class DiffSCM(CounterfactualModule):
+    """Unconditional generator, predictor of noisy images and NSCM.
+
+    Args:
+        graph: the causal graph, or its description.
+        generator: network class for v; it is never told a factor.
+        predictor: network class that reads noisy images, as :class:`FactorPredictor`.
+        nscm: network class of the structural causal model.
+        kwargs: optimisation, see :class:`CounterfactualModule`.
+    """
+
+    reads = True
+    generator: Any
+    predictor: Any
+    nscm: Any
+
+    def __init__(
+        self,
+        graph: CausalGraph | dict[str, Any],
+        generator: NetworkFactory = UNet,
+        predictor: NetworkFactory = FactorPredictor,
+        nscm: NetworkFactory = NSCM,
+        **kwargs: Any,
+    ) -> None:
+        networks = {"generator": generator, "predictor": predictor, "nscm": nscm}
+        super().__init__(graph, networks, **kwargs)
+
+    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        noise, t = torch.randn_like(image), stratified_times(image)
+        # Half of the images clean: that is where the factual is read.
+        read_at = stratified_times(image) * (torch.rand_like(t) < 0.5)
+        reading = self.predictor(add_noise(image, torch.randn_like(image), read_at), read_at)
+        return {
+            "generator": velocity_loss(self.generator, image, noise, t),
+            "predictor": self.predictor.loss(reading, factors),
+            **self.nscm.loss(factors),
+        }
+
+    def read(self, image: Tensor) -> Tensor:
+        return self.predictor(image).mean
+
+    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
+        unconditional = replace(sampling, conditional=False, free=None)
+        return CounterfactualEngine(self.generator, self.predictor, self.nscm, unconditional)

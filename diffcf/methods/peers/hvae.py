@@ -1,0 +1,253 @@
+r"""The network of the HVAE baseline (:mod:`diffcf.methods.peers.hvae_dscm`).
+
+.. math::
+    p(x, z_{1:L} \mid pa) = \mathcal N\bigl(x; \mu(z, pa), \sigma(z, pa)^2\bigr)
+        \prod_i p(z_i \mid z_{<i}), \qquad
+    q(z_{1:L} \mid x, pa) = \prod_i q(z_i \mid z_{<i}, x, pa)
+
+A bottom-up encoder keeps its features at every grid; a top-down decoder takes in one z per grid,
+coarse to fine, each by a residual merge. Two streams run down: one draws, and is told the parents
+at every grid; the other computes the prior from earlier z alone, so that z stays exogenous.
+
+References:
+    High Fidelity Image Counterfactuals with Probabilistic Causal Models (Ribeiro et al., 2023),
+    https://arxiv.org/abs/2306.15764
+    Very Deep VAEs (Child, 2021), https://arxiv.org/abs/2011.10650
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffcf.causal import CausalGraph
+from diffcf.methods.peers.causal_latents import Gaussian, gaussian_kl
+from diffcf.networks import (
+    ConditionEmbedding,
+    FactorFeatures,
+    Level,
+    SpatialBroadcast,
+    append_coordinates,
+    check_sides,
+    zero_init,
+)
+
+LOG_SCALE = 4.0  # bound of |log σ| of every latent's prior and posterior
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What an image is explained by.
+
+    Attributes:
+        latents: z_i ``[B, Z, h_i, w_i]``, coarse to fine.
+        kl: ``[B]``, KL(q || p) over all latents in nats.
+        drawn: p(x | z, pa), ``[B, C, H, W]``.
+    """
+
+    latents: list[Tensor]
+    kl: Tensor
+    drawn: Gaussian
+
+
+class ConditionalHVAE(nn.Module):
+    """Hierarchical VAE of images given their factors, with a prior that knows no factors.
+
+    Args:
+        graph: gives the factors and their kinds.
+        image_channels: of the images.
+        patch: side of the square of pixels folded into channels.
+        channels: width of the decoder at each grid, fine to coarse; the resolution halves between.
+        encoder: likewise of the encoder, which has less to do where the factors say most.
+        blocks: residual blocks per grid, on the way up and again on the way down.
+        latents: channels of z at every grid.
+        prior: width of the stream that computes the prior.
+        condition: width of the conditioning vector.
+        broadcast: hidden width of the :class:`SpatialBroadcast` at every grid.
+        frequencies: Fourier frequencies of factors and places.
+        scale_floor: least standard deviation of a pixel, in the image's units of [-1, 1].
+
+    Raises:
+        ValueError: when ``encoder`` and ``channels`` differ in length.
+    """
+
+    down: Any  # a ModuleList of TopDown
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: list[int] = [64, 96, 128],  # noqa: B006 (jsonargparse reads the default)
+        encoder: list[int] = [32, 64, 96],  # noqa: B006
+        blocks: int = 1,
+        latents: int = 8,
+        prior: int = 32,
+        condition: int = 192,
+        broadcast: int = 96,
+        frequencies: int = 6,
+        scale_floor: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if len(encoder) != len(channels):
+            raise ValueError(
+                f"HVAE 'encoder' needs a width for each of the {len(channels)} grids of "
+                f"'channels', got {list(encoder)}."
+            )
+        self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
+        self.scale_floor, self.prior, self.widest = scale_floor, prior, channels[-1]
+        self.features = FactorFeatures(graph, frequencies)
+        self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
+        folded = image_channels * patch**2
+        self.stem = nn.Conv2d(folded + 2, encoder[0], 3, padding=1)
+        up = [Level(encoder[0], encoder[0], condition, blocks)]
+        up += [Level(a, b, condition, blocks, shrink=True) for a, b in pairwise(encoder)]
+        self.up = nn.ModuleList(up)
+        finer = [*reversed(channels[:-1]), None]
+        self.down = nn.ModuleList(
+            TopDown(
+                width,
+                seen,
+                prior,
+                latents,
+                SpatialBroadcast(self.features.width, broadcast, width, frequencies),
+                Level(width, narrower or width, condition, blocks, grow=narrower is not None),
+            )
+            for width, seen, narrower in zip(channels[::-1], encoder[::-1], finer, strict=True)
+        )
+        self.norm = nn.GroupNorm(8, channels[0])
+        self.head = zero_init(nn.Conv2d(channels[0], 2 * folded, 1))
+
+    def forward(self, image: Tensor, factors: Tensor, sample: bool = True) -> Explained:
+        """Explain images ``[B, C, H, W]`` with factors ``[B, K]``.
+
+        Args:
+            sample: draw z from q, as training does; else its mean, coarse to fine.
+
+        Raises:
+            ValueError: when H or W is not a multiple of ``stride``.
+        """
+        check_sides(image.shape[-2:], self.stride, "The HVAE")
+        features, condition = self._told(factors)
+        seen, latents = self._look(image, condition), []
+        kl = image.new_zeros(len(image))
+
+        def infer(grid: TopDown, h: Tensor, stream: Tensor) -> Tensor:
+            nonlocal kl
+            q, p = grid.posterior(h, seen.pop()), grid.prior(stream)
+            kl = kl + gaussian_kl(q, p).flatten(1).sum(dim=1)
+            latents.append(q.sample() if sample else q.mean)
+            return latents[-1]
+
+        drawn = self._descend(seen[-1].shape[-2:], features, condition, infer)
+        return Explained(latents, kl, drawn)
+
+    def draw(self, latents: list[Tensor], factors: Tensor) -> Gaussian:
+        """p(x | z, pa) of latents as :class:`Explained` has them and factors ``[B, K]``."""
+        rest = iter(latents)
+        return self._descend(latents[0].shape[-2:], *self._told(factors), lambda *_: next(rest))
+
+    def _told(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors' features and the conditioning vector; there is no time, so t is 0."""
+        still = factors.new_zeros(len(factors))
+        features = self.features(still, factors, None)
+        return features, self.embed(still, features)
+
+    def _look(self, image: Tensor, condition: Tensor) -> list[Tensor]:
+        """The encoder's features at every grid, fine to coarse."""
+        p = self.patch
+        h = rearrange(image, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        h, seen = self.stem(append_coordinates(h)), []
+        for level in self.up:
+            h = level(h, condition)
+            seen.append(h)
+        return seen
+
+    def _descend(
+        self,
+        size: tuple[int, ...],
+        features: Tensor,
+        condition: Tensor,
+        choose: Callable[[TopDown, Tensor, Tensor], Tensor],
+    ) -> Gaussian:
+        """Run both streams down from a grid of ``size``; ``choose(grid, h, stream)`` says z."""
+        h = features.new_zeros((len(features), self.widest, *size))
+        stream = features.new_zeros((len(features), self.prior, *size))
+        for grid in self.down:
+            h = h + grid.broadcast(h, features)
+            h, stream = grid(h, stream, choose(grid, h, stream), condition)
+        raw, p = self.head(F.silu(self.norm(h))).float(), self.patch
+        mean, raw = rearrange(raw, "b (s c p q) h w -> s b c (h p) (w q)", s=2, p=p, q=p)
+        # Between the floor and 1: no pixel's likelihood grows without bound, none is given up.
+        return Gaussian(mean, math.log(self.scale_floor) * (1 - raw.sigmoid()))
+
+
+class TopDown(nn.Module):
+    """One grid of the decoder: its latents' prior and posterior, and both streams' next step.
+
+    Args:
+        width, seen, prior: of the drawing, the encoder's features and the prior's stream here.
+        latents: channels of z.
+        broadcast: the factors as a picture of ``width`` channels.
+        level: takes the drawing to the next grid; one that does not grow is the last.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        seen: int,
+        prior: int,
+        latents: int,
+        broadcast: SpatialBroadcast,
+        level: Level,
+    ) -> None:
+        super().__init__()
+        self.broadcast, self.level = broadcast, level
+        self._prior = nn.Sequential(
+            nn.Conv2d(prior + 2, prior, 3, padding=1),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(prior, 2 * latents, 1)),
+        )
+        half = width // 2
+        self._posterior = nn.Sequential(
+            nn.Conv2d(width + seen, half, 1),
+            nn.SiLU(),
+            nn.Conv2d(half, half, 3, padding=1),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(half, 2 * latents, 1)),
+        )
+        self.merge = nn.Conv2d(latents, width, 1)
+        last = isinstance(level.grow, nn.Identity)
+        remember = [nn.Conv2d(prior + latents + 2, prior, 3, padding=1), nn.SiLU()]
+        self.remember = None if last else nn.Sequential(*remember, nn.Upsample(scale_factor=2))
+
+    def prior(self, stream: Tensor) -> Gaussian:
+        """p(z_i | z_<i) from the prior's stream ``[B, P, h, w]``: no factor enters."""
+        return _bounded(self._prior(append_coordinates(stream)))
+
+    def posterior(self, h: Tensor, seen: Tensor) -> Gaussian:
+        """q(z_i | z_<i, x, pa) from the drawing so far and the encoder's features."""
+        return _bounded(self._posterior(torch.cat([h, seen], dim=1)))
+
+    def forward(
+        self, h: Tensor, stream: Tensor, z: Tensor, condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams at the next grid, ``z`` merged into each."""
+        h = self.level(h + self.merge(z), condition)
+        if self.remember is not None:
+            stream = self.remember(append_coordinates(torch.cat([stream, z], dim=1)))
+        return h, stream
+
+
+def _bounded(raw: Tensor) -> Gaussian:
+    """Mean and bounded log σ ``[B, Z, h, w]`` of what a layer says ``[B, 2 Z, h, w]``."""
+    mean, log_scale = raw.float().chunk(2, dim=1)
+    return Gaussian(mean, LOG_SCALE * torch.tanh(log_scale / LOG_SCALE))

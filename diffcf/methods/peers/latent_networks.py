@@ -1,0 +1,154 @@
+"""The networks between images and causal latents (:mod:`diffcf.methods.peers.causal_latents`).
+
+Encoder and decoder are the two halves of the U-Net (:mod:`diffcf.networks.unet`), and the third network
+is that U-Net itself, told latents instead of factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from diffcf.causal import CausalGraph
+from diffcf.methods.peers.causal_latents import Gaussian
+from diffcf.networks import (
+    FourierFeatures,
+    ImageEncoder,
+    Level,
+    SpatialBroadcast,
+    UNet,
+    check_sides,
+)
+
+
+class LatentEncoder(nn.Module):
+    """Images ``[B, C, H, W]`` → the posterior of their exogenous latents ``[B, E, D]``.
+
+    Args:
+        graph: gives the code's columns.
+        dimensions: D, of each column.
+        image_channels, patch, channels, blocks: see :class:`ImageEncoder`.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        dimensions: int = 4,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: list[int] = [64, 96, 128],  # noqa: B006 (jsonargparse reads the default)
+        blocks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.shape = (len(graph.code_owner), 2 * dimensions)
+        outputs = self.shape[0] * self.shape[1]
+        self.encoder = ImageEncoder(outputs, image_channels, patch, channels, blocks)
+
+    def forward(self, image: Tensor) -> Gaussian:
+        mean, log_variance = self.encoder(image).unflatten(1, self.shape).chunk(2, dim=-1)
+        # From a narrow start, so that the decoder hears something; bounded, so that none overflows.
+        return Gaussian(mean, 0.5 * (log_variance - 4).clamp(-14, 2))
+
+
+class LatentFeatures(nn.Module):
+    """Latents ``[B, E, D]`` as sines and cosines ``[B, width]``, in place of factor features.
+
+    Takes what :class:`diffcf.networks.unet.FactorFeatures` takes; without latents all is 0.
+
+    Args:
+        columns: E · D.
+        frequencies: Fourier frequencies of each latent.
+    """
+
+    def __init__(self, columns: int, frequencies: int) -> None:
+        super().__init__()
+        self.fourier = FourierFeatures(frequencies)
+        self.width = columns * self.fourier.width
+
+    def forward(self, t: Tensor, latents: Tensor | None, known: Tensor | None = None) -> Tensor:
+        if latents is None:
+            return t.new_zeros(len(t), self.width)
+        return self.fourier((latents.flatten(1) + 1) / 2).flatten(1)
+
+
+class LatentDecoder(nn.Module):
+    """Latents ``[B, E, D]`` → images, by the levels of the U-Net's upward half.
+
+    Args:
+        graph: gives the code's columns.
+        dimensions: D, of each column.
+        image_channels: of the images.
+        patch: side of the square of pixels folded into channels.
+        channels: width of each level, the finest first.
+        blocks: residual blocks per level.
+        condition: width of the conditioning vector.
+        broadcast: hidden width of the :class:`SpatialBroadcast` of the coarsest and of the finest level.
+        frequencies: Fourier frequencies of latents and places.
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        dimensions: int = 4,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: list[int] = [64, 96, 128],  # noqa: B006 (jsonargparse reads the default)
+        blocks: int = 2,
+        condition: int = 256,
+        broadcast: int = 128,
+        frequencies: int = 4,
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
+        self.features = LatentFeatures(len(graph.code_owner) * dimensions, frequencies)
+        width = self.features.width
+        self.embed = nn.Sequential(
+            nn.Linear(width, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
+        )
+        self.coarse = SpatialBroadcast(width, broadcast, channels[-1], frequencies)
+        self.fine = SpatialBroadcast(width, broadcast, channels[0], frequencies)
+        falling = pairwise(reversed(channels))
+        self.levels = nn.ModuleList(Level(a, b, condition, blocks, grow=True) for a, b in falling)
+        self.finest = Level(channels[0], channels[0], condition, blocks)
+        self.head = nn.Sequential(
+            nn.GroupNorm(8, channels[0]),
+            nn.SiLU(),
+            nn.Conv2d(channels[0], image_channels * patch**2, 1),
+        )
+
+    def forward(self, latents: Tensor, size: Sequence[int]) -> Tensor:
+        """Images ``[B, C, H, W]`` of ``size`` (H, W).
+
+        Raises:
+            ValueError: when H or W is not a multiple of ``stride``.
+        """
+        check_sides(size, self.stride, "The decoder")
+        features = self.features(latents[:, 0, 0], latents)
+        condition, p = self.embed(features), self.patch
+        places = latents.new_zeros(1, 1, size[0] // self.stride, size[1] // self.stride)
+        h = self.coarse(places, features)
+        for level in self.levels:
+            h = level(h, condition)
+        h = self.finest(h + self.fine(h, features), condition)
+        return rearrange(self.head(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
+
+
+class LatentUNet(UNet):
+    """The U-Net that predicts v, conditioned on latents ``[B, E, D]`` where ours has factors.
+
+    Args:
+        graph: gives the code's columns.
+        dimensions: D, of each column.
+        network: further arguments of :class:`UNet`.
+    """
+
+    def __init__(self, graph: CausalGraph, dimensions: int = 4, **network: Any) -> None:
+        self.columns = len(graph.code_owner) * dimensions
+        super().__init__(graph, **network)
+
+    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> Any:
+        return LatentFeatures(self.columns, frequencies)

@@ -1,0 +1,5 @@
+"""The networks: U-Net, causal projector, their blocks, and region mixing."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

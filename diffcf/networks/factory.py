@@ -1,0 +1,61 @@
+"""Networks by name: built from a factory, remembered as plain text.
+
+A checkpoint must say which networks it holds without pickling any code, so every network is
+described by ``{"class_path": ..., "init_args": {...}}`` with primitive values.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from diffcf.causal import CausalGraph
+from diffcf.io import class_at, path_of
+
+NetworkFactory = Callable[[CausalGraph], nn.Module]
+"""A network class (or a partial of one) that still wants the graph; ``class_path`` in YAML."""
+
+NetworkSpec = dict[str, Any]
+
+
+def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
+    """The description of a class or of a partial of one; a description is returned as it is.
+
+    Raises:
+        TypeError: when ``factory`` is neither.
+    """
+    if isinstance(factory, dict):
+        return factory
+    arguments: dict[str, Any] = {}
+    target: Any = factory
+    while isinstance(target, partial):
+        arguments = {**target.keywords, **arguments}
+        # jsonargparse hands over partial(instantiate, instantiator, cls, **arguments).
+        classes = [argument for argument in target.args if inspect.isclass(argument)]
+        target = classes[0] if classes else target.func
+    if not inspect.isclass(target):
+        raise TypeError(f"A network is given by its class or a partial of it, got {factory!r}.")
+    return {"class_path": path_of(target), "init_args": arguments}
+
+
+def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
+    """The network (``nn.Module``) that ``spec`` describes, for ``graph``.
+
+    Raises:
+        ValueError: when the class cannot be found, is no network or does not take these arguments.
+    """
+    path, arguments = str(spec.get("class_path", "")), spec.get("init_args", {})
+    if not isinstance(arguments, dict):
+        raise ValueError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
+    try:
+        network_class = class_at(path, nn.Module)
+    except ValueError as error:
+        raise ValueError(f"Network class {error}: name a network class.") from None
+    try:
+        return network_class(graph, **arguments)
+    except TypeError as error:
+        raise ValueError(f"Network '{path}' does not take these arguments: {error}.") from None

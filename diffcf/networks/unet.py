@@ -1,0 +1,276 @@
+r"""The diffusion generator: a U-Net that predicts the velocity v from a noisy image.
+
+Pixels are folded into channels first (``patch``), so that the costly full-resolution levels do not
+exist; coordinates are appended, so that the network can draw at absolute positions. Conditioning on
+factors is optional, per sample and per factor: a factor that is not ``known`` is as if absent, and
+with none known the network is the unconditional generator of the paper's plain reading.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffcf.causal import CausalGraph
+from diffcf.diffusion import noise_level, signal_level
+from diffcf.networks.blocks import (
+    FourierFeatures,
+    ResBlock,
+    append_coordinates,
+    check_sides,
+    zero_init,
+)
+
+
+class UNet(nn.Module):
+    """v-prediction U-Net with optional factor conditioning.
+
+    Args:
+        graph: gives the factors and their kinds.
+        image_channels: channels of the image.
+        patch: side of the square of pixels folded into channels.
+        channels: width of each level; the resolution halves between levels.
+        blocks: residual blocks per level, on the way down and again on the way up.
+        attention_heads: heads of the self-attention at the lowest level; 0 for none.
+        condition: width of the conditioning vector.
+        broadcast: hidden width of the :class:`SpatialBroadcast` that is added to the first layer.
+        frequencies: Fourier frequencies of t, of every factor and of places.
+        conditional: whether the factors are used at all.
+        data_mean, data_std: of the pixels. What a linear guess with these two numbers knows of v is
+            added at the end, so that the layers need not carry the noise through (Karras et al.
+            2022, https://arxiv.org/abs/2206.00364, section 5, in terms of v).
+    """
+
+    def __init__(
+        self,
+        graph: CausalGraph,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: list[int] = [64, 96, 128],  # noqa: B006 (jsonargparse reads the default)
+        blocks: int = 1,
+        attention_heads: int = 4,
+        condition: int = 256,
+        broadcast: int = 128,
+        frequencies: int = 6,
+        conditional: bool = True,
+        data_mean: float = 0.0,
+        data_std: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.patch, self.conditional = patch, conditional
+        self.data_mean, self.data_std = data_mean, data_std
+        self.stride = patch * 2 ** (len(channels) - 1)
+        self.features = self.condition_features(graph if conditional else None, frequencies)
+        self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
+        folded = image_channels * patch**2
+        self.stem = nn.Conv2d(folded + 2, channels[0], 3, padding=1)
+        self.broadcast = SpatialBroadcast(self.features.width, broadcast, channels[0], frequencies)
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        width = channels[0]
+        for level, wider in enumerate(channels):
+            self.down.append(Level(width, wider, condition, blocks, shrink=level > 0))
+            self.up.insert(0, Level(wider, width, condition, blocks, grow=level > 0))
+            width = wider
+        self.middle = Middle(width, condition, attention_heads)
+        self.head = nn.Sequential(
+            nn.GroupNorm(8, channels[0]),
+            nn.SiLU(),
+            zero_init(nn.Conv2d(channels[0], 2 * folded, 1)),
+        )
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, factors: Tensor | None = None, known: Tensor | None = None
+    ) -> Tensor:
+        """Predict v.
+
+        Args:
+            x_t: noisy images ``[B, C, H, W]``; H and W are multiples of ``stride``.
+            t: ``[B]`` in [0, 1].
+            factors: ``[B, K]`` in [0, 1] units; None for the unconditional generator.
+            known: ``[B, K]`` bool, the factors to heed; None for all.
+
+        Returns:
+            v, shaped like ``x_t``.
+
+        Raises:
+            ValueError: when H or W is not a multiple of ``stride``.
+        """
+        check_sides(x_t.shape[-2:], self.stride, "UNet")
+        signal, noise = signal_level(t), noise_level(t)
+        centred = x_t - signal * self.data_mean
+        spread = ((signal * self.data_std).square() + noise.square()).sqrt()
+        guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
+        rest = self.residual_scale(t) * self._layers(centred / spread, t, factors, known)
+        return guess - noise * self.data_mean + rest
+
+    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> Any:
+        """What makes features of ``(t, factors, known)``; a subclass may condition on others."""
+        return FactorFeatures(graph, frequencies)
+
+    def residual_scale(self, t: Tensor) -> Tensor:
+        """Standard deviation of what the linear guess leaves of v, ``[B, 1, 1, 1]``."""
+        variance = (signal_level(t) * self.data_std).square() + noise_level(t).square()
+        return self.data_std / variance.sqrt()
+
+    def _layers(self, x: Tensor, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
+        features = self.features(t, factors, known)
+        condition = self.embed(t, features)
+        p = self.patch
+        x = rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        h = self.stem(append_coordinates(x)) + self.broadcast(x, features)
+        skips = []
+        for level in self.down:
+            h = level(h, condition)
+            skips.append(h)
+        h = self.middle(h, condition)
+        for level in self.up:
+            h = level(h + skips.pop(), condition)
+        # A gate on the input itself: the few channels in between say what is drawn where, and need
+        # not carry every pixel's noise to the end only to subtract it there.
+        gate, content = self.head(h).chunk(2, dim=1)
+        return rearrange(gate * x + content, "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
+
+
+class Middle(nn.Module):
+    """The lowest level: block, self-attention over all places, block."""
+
+    def __init__(self, channels: int, condition: int, heads: int) -> None:
+        super().__init__()
+        self.before = ResBlock(channels, channels, condition)
+        self.attention = SelfAttention(channels, heads) if heads else nn.Identity()
+        self.after = ResBlock(channels, channels, condition)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        return self.after(self.attention(self.before(h, condition)), condition)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        rows = h.shape[-2]
+        qkv = rearrange(self.qkv(self.norm(h)), "b (s n c) h w -> s b n (h w) c", s=3, n=self.heads)
+        mixed = F.scaled_dot_product_attention(*qkv)
+        return h + self.out(rearrange(mixed, "b n (h w) c -> b (n c) h w", h=rows))
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, halving it before them or doubling it after them."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        condition: int,
+        blocks: int,
+        shrink: bool = False,
+        grow: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shrink = (
+            nn.Conv2d(channels_in, channels_in, 3, stride=2, padding=1) if shrink else nn.Identity()
+        )
+        widths = [channels_in] + [channels_out] * blocks
+        self.blocks = nn.ModuleList(
+            ResBlock(before, after, condition) for before, after in pairwise(widths)
+        )
+        # A convolution at the low resolution, then unfolding: a quarter of the usual order's cost.
+        unfold = [nn.Conv2d(channels_out, 4 * channels_out, 1), nn.PixelShuffle(2)]
+        self.grow = nn.Sequential(*unfold) if grow else nn.Identity()
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        h = self.shrink(h)
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.grow(h)
+
+
+class FactorFeatures(nn.Module):
+    """Factors ``[B, K]`` and ``known`` ``[B, K]`` (bool) → ``[B, width]``; what is unknown is 0.
+
+    Args:
+        graph: gives the factors' kinds; None for a generator that is never told any.
+        frequencies: Fourier frequencies of continuous factors.
+    """
+
+    def __init__(self, graph: CausalGraph | None, frequencies: int) -> None:
+        super().__init__()
+        self.graph = graph
+        self.fourier = FourierFeatures(frequencies)
+        discrete = graph.discrete.tolist() if graph else []
+        self._continuous = [k for k, is_discrete in enumerate(discrete) if not is_discrete]
+        self._discrete = [k for k, is_discrete in enumerate(discrete) if is_discrete]
+        owners = graph.code_owner.tolist() if graph else []
+        self._code = [e for e, k in enumerate(owners) if discrete[k]]
+        self._owner = [owners[e] for e in self._code]
+        self.width = len(self._continuous) * (self.fourier.width + 1)
+        self.width += len(self._code) + len(self._discrete)
+
+    def forward(self, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
+        if factors is None or self.graph is None:
+            return t.new_zeros(len(t), self.width)
+        if known is None:
+            known = torch.ones_like(factors, dtype=torch.bool)
+        # where, not a product: an unknown factor may be NaN.
+        heeded, flag = torch.where(known, factors, 0.0), known.to(factors)
+        waves, told = heeded[:, self._continuous], flag[:, self._continuous, None]
+        features = torch.cat([self.fourier(waves) * told, told], dim=-1).flatten(1)
+        if not self._discrete:
+            return features
+        code = 2 * self.graph.encode(heeded)[:, self._code] - 1
+        return torch.cat([features, code * flag[:, self._owner], flag[:, self._discrete]], dim=-1)
+
+
+class ConditionEmbedding(nn.Module):
+    """t ``[B]`` and factor features → the conditioning vector ``[B, width]`` of every block."""
+
+    def __init__(self, features: int, width: int, frequencies: int) -> None:
+        super().__init__()
+        self.fourier = FourierFeatures(frequencies)
+        self.mlp = nn.Sequential(
+            nn.Linear(self.fourier.width + features, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+        )
+
+    def forward(self, t: Tensor, features: Tensor) -> Tensor:
+        return self.mlp(torch.cat([self.fourier(t), features], dim=-1))
+
+
+class SpatialBroadcast(nn.Module):
+    """Factor features broadcast over the picture: a perceptron of place and factors together.
+
+    Products of sines of a place and sines of a factor are what "draw it there" is made of, so one
+    layer can learn it, where convolutions must first work out where they are.
+
+    Reference:
+        Spatial Broadcast Decoder (Watters et al., 2019), https://arxiv.org/abs/1901.07017
+    """
+
+    def __init__(self, features: int, hidden: int, channels: int, frequencies: int) -> None:
+        super().__init__()
+        self.fourier = FourierFeatures(frequencies)
+        self.place = nn.Linear(2 * self.fourier.width, hidden)
+        self.film = nn.Linear(features, 2 * hidden)
+        self.mlp = nn.Sequential(
+            nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, channels)
+        )
+
+    def forward(self, like: Tensor, features: Tensor) -> Tensor:
+        """``[B, channels, h, w]`` on the grid of ``like`` ``[B, C, h, w]``."""
+        coordinates = append_coordinates(like[:1, :0]).permute(0, 2, 3, 1)
+        place = self.place(self.fourier(coordinates).flatten(3))
+        scale, shift = self.film(features)[:, None, None].chunk(2, dim=-1)
+        return self.mlp(place * (1 + scale) + shift).permute(0, 3, 1, 2)

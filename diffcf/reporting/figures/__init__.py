@@ -1,0 +1,1 @@
+"""Pictures and curves, as matplotlib figures and PNG files."""

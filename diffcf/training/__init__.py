@@ -1,0 +1,5 @@
+"""Training and testing by Lightning: command line, callbacks, W&B."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

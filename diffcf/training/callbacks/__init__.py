@@ -1,0 +1,1 @@
+"""Lightning callbacks: measuring counterfactuals, resuming exactly, budgets, writing answers."""

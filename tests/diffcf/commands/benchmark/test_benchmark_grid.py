@@ -1,0 +1,133 @@
+"""The description of a benchmark: what a cell's config is, broken files, and the files we ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from grids import ROOT, TOY, change, write, write_grid
+
+from diffcf.commands.benchmark.grid import Grid, callback_arguments
+from diffcf.commands.main import main
+from diffcf.io.errors import SettingsError
+
+SHIPPED = ROOT / "experiments/benchmarks"
+GRIDS = ("pendulum", "flow")
+METHODS = sorted(path.stem for path in (SHIPPED / "methods").glob("*.yaml"))
+
+
+def test_a_cell_is_the_union_of_its_parts(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path, toy=TOY | {"sampling": {"steps": 7}})
+    changes = {"model.init_args.clip": 2.0, "sampling.t_max": 0.9, "data.init_args.batch_size": 2}
+    change(grid, seeds=[3, 4], methods={"toy": {"config": "toy.yaml", "set": changes}})
+    one, two = Grid.load(grid).cells(Path("runs"))
+    assert one.settings["model"]["init_args"] == {"learning_rate": 0.01, "clip": 2.0}
+    assert one.settings["data"]["init_args"]["batch_size"] == 2
+    asked = callback_arguments(one.settings, "CounterfactualCallback")
+    assert asked["sampling"] == {"steps": 7, "t_max": 0.9}
+    assert asked["protocol"]["cycles"] == 2, "read in, so that the config can lie anywhere"
+    assert "sampling" not in one.settings and "search" not in one.settings
+    assert (one.settings["seed_everything"], two.settings["seed_everything"]) == (3, 4)
+    assert one.folder == Path("runs/small/toy/3")
+    assert one.results == tmp_path / "results/small/toy/3.json"
+
+
+def _replace(folder: Path, name: str, old: str, new: str) -> None:
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+
+
+BREAKS: dict[str, Any] = {
+    "toy.yaml, which does not exist": lambda f: (f / "toy.yaml").unlink(),
+    "toy.yaml is not YAML": lambda f: (f / "toy.yaml").write_text("model: [\n"),
+    "toy.yaml is not a YAML mapping": lambda f: (f / "toy.yaml").write_text("- model"),
+    "toy.yaml names no class": lambda f: write(f / "toy.yaml", {"model": {}}),
+    "toy.yaml has trainer: a method has": lambda f: write(f / "toy.yaml", TOY | {"trainer": {}}),
+    "search of .*toy.yaml is a list": lambda f: write(f / "toy.yaml", TOY | {"search": {"a": 1}}),
+    "class_path is .*, not a mapping": lambda f: change(
+        f / "grid.yaml", methods={"toy": {"config": "toy.yaml", "set": {"model.class_path.a": 1}}}
+    ),
+    "a path, or has config and set": lambda f: change(f / "grid.yaml", methods={"toy": {"a": 1}}),
+    "seeds of .* is a list": lambda f: change(f / "grid.yaml", seeds=["a"]),
+    "methods of .* is a mapping": lambda f: change(f / "grid.yaml", methods=[]),
+    "cannot be a folder": lambda f: change(f / "grid.yaml", dataset="../up"),
+    "nothing else": lambda f: change(f / "grid.yaml", extra=1),
+    "no callback TrainingBudget": lambda f: _replace(f, "common.yaml", "TrainingBudget", "Other"),
+    "needs dirpath": lambda f: _replace(f, "common.yaml", "dirpath: '{run}'", "dirpath: runs"),
+    "with data, trainer and no model": lambda f: change(f / "common.yaml", model={}),
+    "protocol.yaml, which does not exist": lambda f: (f / "protocol.yaml").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", BREAKS)
+def test_a_broken_description_is_one_clear_error(message: str, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path)
+    BREAKS[message](tmp_path)
+    with pytest.raises(SettingsError, match=message):
+        Grid.load(grid).cells(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "none/0"], "There is no cell none/0; there are toy/0."),
+        (["--search"], "None of these methods lists settings to try: give one a search."),
+        (["--threads", "0"], "--threads must be at least 1, not 0."),
+    ],
+)
+def test_what_does_not_exist_is_one_line(options, message, tmp_path, capsys) -> None:
+    assert main(["benchmark", str(write_grid(tmp_path)), *options]) == 2
+    assert capsys.readouterr().err == f"diffcf: {message}\n"
+
+
+def test_a_missing_grid_is_one_line(tmp_path: Path, capsys) -> None:
+    assert main(["benchmark", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml, which does not exist: check the path." in capsys.readouterr().err
+
+
+# --- the files we ship ---
+
+
+@pytest.mark.parametrize("dataset", GRIDS)
+def test_every_method_meets_the_same_time_data_and_questions(dataset: str) -> None:
+    grid = Grid.load(SHIPPED / f"{dataset}.yaml")
+    preset = yaml.safe_load((ROOT / f"experiments/{dataset}.yaml").read_text())
+    assert grid.common["data"] == preset["data"]
+    assert callback_arguments(grid.common, "TrainingBudget") == {
+        "minutes": 30,
+        "clock": "processor",
+    }
+    protocol = yaml.safe_load((ROOT / "experiments/protocols/benchmark.yaml").read_text())
+    pixels = preset["model"]["init_args"]["generator"]["init_args"]
+    for cell in grid.cells(Path("runs")):
+        asked = callback_arguments(cell.settings, "CounterfactualCallback")
+        assert asked["protocol"] == protocol
+        generator = cell.settings["model"]["init_args"].get("generator", {})
+        if str(generator.get("class_path")).endswith("UNet"):
+            for name in ("data_mean", "data_std"):
+                assert generator["init_args"][name] == pixels[name], f"{cell} {name}"
+
+
+@pytest.mark.parametrize("dataset", GRIDS)
+def test_every_search_holds_the_setting_that_is_shipped(dataset: str) -> None:
+    grid = Grid.load(SHIPPED / f"{dataset}.yaml")
+    for method in grid.methods.values():
+        if method.search:
+            shipped = grid.settings(method, 0)
+            assert any(grid.settings(method, 0, c) == shipped for c in method.search), method.name
+
+
+def test_every_method_is_in_pendulums_grid() -> None:
+    assert set(Grid.load(SHIPPED / "pendulum.yaml").methods) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_config_of_each_method_is_valid(name: str, tmp_path: Path, capsys) -> None:
+    grid = Grid.load(SHIPPED / "pendulum.yaml")
+    config = write(tmp_path / "config.yaml", grid.settings(grid.methods[name], 0))
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert stop.value.code == 0, capsys.readouterr().err

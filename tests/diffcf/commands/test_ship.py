@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import diffcf
+from data_modules.scenes.faces.scene import CartoonFaces
+from data_modules.scenes.pendulum.scene import PendulumScene
+from diffcf.api import WEIGHTS
+from diffcf.commands.main import main
+from diffcf.commands.weights import check
+from diffcf.io.errors import CheckpointError
+
+SHIPPED = sorted(WEIGHTS.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_weights_metrics_and_cards_belong_together(path: Path) -> None:
+    assert path.stat().st_size < 10_000_000
+    check(path)
+    assert main(["weights", "--check", str(path)]) == 0
+
+
+def test_changed_weights_metrics_or_cards_are_found_out(tmp_path: Path) -> None:
+    for file in WEIGHTS.glob("pendulum.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "pendulum.safetensors"
+    check(path)
+    card = path.with_suffix(".md")
+    card.write_text(card.read_text().replace("0.00", "0.01"))
+    with pytest.raises(CheckpointError, match="is not the card"):
+        check(path)
+    record = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(record | {"weights": "0"}))
+    with pytest.raises(CheckpointError, match="not the file that its metrics"):
+        check(path)
+
+
+def test_shipped_pendulum_does_what_its_card_says() -> None:
+    scene = PendulumScene()
+    factors = scene.published_grid()[0].float()
+    factors = factors[scene.visible(factors)][::331][:16]
+    images = scene.render(factors, 64)
+    light = factors[:, 1].flip(0).clamp(0, 1)
+    mask = torch.zeros_like(factors, dtype=torch.bool)
+    mask[:, 1] = True
+    truth = scene.counterfactual(factors, torch.where(mask, light[:, None], 0.0), mask)
+    seen = scene.visible(truth)
+    answer = diffcf.load("pendulum").counterfactual(images, do={"light": light})
+    assert (answer.factors - factors).abs().mean() < 0.01, "it reads the factual"
+    error = (scene.read(answer.image) - truth).abs()[seen].mean()
+    nothing = (factors - truth).abs()[seen].mean()
+    assert error < 0.02 < nothing
+    nothing_done = diffcf.load("pendulum").counterfactual(images, do={})
+    torch.testing.assert_close(nothing_done.image, images, atol=1e-4, rtol=0)
+
+
+def test_shipped_faces_do_what_their_card_says() -> None:
+    scene = CartoonFaces("smile")
+    factors, noise = scene.sample(16, torch.Generator().manual_seed(7))
+    images = scene.render(factors, 64, noise)
+    opposite = 1 - factors[:, 1]
+    answer = diffcf.load("faces").counterfactual(images, do={"Smiling": opposite})
+    read = scene.read(answer.image)
+    assert ((read[:, 1] > 0.5) == (opposite > 0.5)).float().mean() > 0.9
+    assert ((read[:, 0] > 0.5) == (factors[:, 0] > 0.5)).all(), "not an effect of Smiling"
+    exact = scene.render(answer.target, 64, noise)
+    error, nothing = ((exact - x).square().mean() for x in (answer.image, images))
+    assert error < 0.5 * nothing, "it is the same person"
+
+
+def test_a_fresh_process_answers_sixteen_images_soon() -> None:
+    code = (
+        "import time; start = time.perf_counter(); import torch, diffcf\n"
+        "images = torch.rand(16, 3, 64, 64) * 2 - 1\n"
+        "diffcf.load('pendulum').counterfactual(images, do={'light': 0.8})\n"
+        "print(time.perf_counter() - start)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert float(done.stdout) < 30  # 10 on an idle machine; tests run beside others
+
+
+def test_a_checkpoint_and_metrics_of_another_training_are_refused(tmp_path: Path, capsys) -> None:
+    metrics = WEIGHTS / "pendulum.json"
+    assert main(["weights", "--check", str(tmp_path / "none.safetensors")]) == 2
+    assert main(["weights", str(tmp_path / "a.ckpt"), str(metrics), "--out", "x.safetensors"]) == 2
+    assert "does not exist" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from stirring import stir
+from torch import Tensor, nn
+
+from diffcf.diffusion.guidance.classifier_free import ClassifierFree
+from diffcf.diffusion.process import prediction_from_velocity
+from diffcf.methods.engine import Sampling
+from diffcf.methods.peers.conditional import ConditionalDiffusion
+
+
+class Sums(nn.Module):
+    """v is the sum of the factors that are told, 1, 2 and 4 times."""
+
+    def forward(self, x_t: Tensor, t: Tensor, factors: Tensor, known: Tensor) -> Tensor:
+        told = (factors * known * torch.tensor([1.0, 2.0, 4.0])).sum(dim=1)
+        return told.view(-1, 1, 1, 1).expand_as(x_t)
+
+
+X, ONES = torch.randn(2, 1, 4, 4), torch.ones(2, 3)
+REACHED = torch.tensor([[True, False, False], [True, True, False]])
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (ClassifierFree(1.0), [7.0, 7.0]),
+        (ClassifierFree(2.0), [14.0, 14.0]),
+        (ClassifierFree(2.0, kept=1.0), [2 * 1 + 6.0, 2 * 3 + 4.0]),
+        (ClassifierFree(0.0, kept=3.0), [18.0, 12.0]),
+    ],
+)
+def test_groups_are_pressed_by_their_own_weights(
+    rule: ClassifierFree, expected: list[float]
+) -> None:
+    prediction = rule.wrap(Sums(), ONES, REACHED)(X, 0.3)
+    v = torch.tensor(expected).view(2, 1, 1, 1).expand_as(X)
+    whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
+    torch.testing.assert_close(prediction.denoised, whole.denoised)
+    torch.testing.assert_close(prediction.eps, whole.eps)
+
+
+def test_weight_one_is_plain_conditioning(graph, small_batch: dict) -> None:
+    small = {"channels": [8, 16], "condition": 16, "attention_heads": 2}
+    spec = {"class_path": "diffcf.networks.unet.UNet", "init_args": small}
+    model = ConditionalDiffusion(graph, generator=spec).eval()
+    stir(model)
+    image, factors = small_batch["image"], small_batch["factors"]
+    answers = [
+        model.method(Sampling(steps=3, free=free)).abduct(image, factors).predict({"light": 0.8})
+        for free in (None, ClassifierFree(1.0), ClassifierFree(1.7))
+    ]
+    torch.testing.assert_close(answers[0].image, answers[1].image, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(answers[0].image, answers[2].image, atol=1e-4)
+
+
+def test_what_an_intervention_reaches(graph) -> None:
+    reach = graph.reach
+    assert reach.diagonal().all()
+    assert reach[graph.column("light"), graph.column("shadow_length")]
+    assert not reach[graph.column("light"), graph.column("angle")]
+    assert not reach[graph.column("shadow_length"), graph.column("light")]

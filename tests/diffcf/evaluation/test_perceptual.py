@@ -1,0 +1,88 @@
+"""Measures by networks, in the evaluation: with stand-ins, and left out in a line where absent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from data_modules.pendulum import PendulumDataModule
+from data_modules.scenes.pendulum.scene import PendulumScene
+from diffcf.evaluation.evaluate import CounterfactualEvaluation
+from diffcf.evaluation.evaluator.reader import EvaluatorReader
+from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.evaluation.perceptual import Perceptual
+from diffcf.evaluation.protocol import Protocol
+from diffcf.evaluation.references import ExactMethod
+from diffcf.io.errors import UnavailableError
+from diffcf.networks.factory import build_network
+
+QUICK = Protocol(steps=0, cycles=0, reverse_images=0, fid_images=20, resamples=10)
+
+
+class Colours:
+    """A stand-in for Inception: mean colours, and the top row."""
+
+    signature = "colours"
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images.mean(dim=(2, 3)), images[:, 0, 0]
+
+
+@pytest.fixture
+def data() -> PendulumDataModule:
+    data = PendulumDataModule(
+        image_size=32, train_size=64, val_size=4, test_size=8, batch_size=8, eval_batch_size=8
+    )
+    data.setup()
+    return data
+
+
+def _evaluate(data: PendulumDataModule, perceptual: Perceptual) -> dict[str, float]:
+    scene, factors = data.scene, data.factors_of("test")
+    evaluation = CounterfactualEvaluation(data.graph, factors, QUICK, scene, perceptual=perceptual)
+    rows = torch.arange(8)
+    for part in rows.split(3):
+        evaluation.update(ExactMethod(scene), data.images_of("test", part), part)
+    assert ("cld" in evaluation.intervals()) == (perceptual.cld is not None)
+    return evaluation.compute()
+
+
+def test_fid_is_of_the_counterfactuals_of_the_first_images(data: PendulumDataModule) -> None:
+    images = data.images_of("train", torch.arange(32))
+    pool, spatial = Colours().features(images)
+    real = RealStatistics(GaussianStatistics.of(pool), GaussianStatistics.of(spatial), pool)
+    result = _evaluate(data, Perceptual(quality=lambda: GenerationQuality(Colours(), real)))
+    assert result["fid_images"] == 20, "five images, four factors each"
+    assert result["fid"] == pytest.approx(result["exact/fid"], abs=1e-6)
+    assert result["change_everything/fid"] > 2 * result["fid"]
+
+
+def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModule) -> None:
+    spec = {
+        "class_path": "diffcf.networks.projector.LocalPosteriorProjector",
+        "init_args": {"channels": 8},
+    }
+    latents = {
+        "class_path": "diffcf.evaluation.ImageVAE",
+        "init_args": {"image_size": 32, "latents": 4, "channels": 4},
+    }
+    states = [build_network(s, data.graph).state_dict() for s in (spec, latents)]
+    reader = EvaluatorReader(data.graph, spec, states[0], (3, 32, 32), latents=(latents, states[1]))
+    none = Protocol(fid_images=0)
+    result = _evaluate(data, Perceptual.of(none, data, torch.device("cpu"), reader))
+    assert 0.69 < result["cld"] < 1.7 and "cld/light" in result and "do_nothing/cld" in result
+
+
+def test_what_is_not_installed_is_left_out_in_a_line(
+    data: PendulumDataModule, monkeypatch, caplog
+) -> None:
+    def absent() -> None:
+        raise UnavailableError("FID needs the Inception network.")
+
+    monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", absent)
+    with caplog.at_level("INFO"):
+        perceptual = Perceptual.of(Protocol(fid_images=8), data, torch.device("cpu"))
+    assert perceptual.quality is None
+    assert "FID, sFID and KID are left out: FID needs the Inception network." in caplog.text
+    assert isinstance(data.scene, PendulumScene)

@@ -1,0 +1,168 @@
+"""What any method of the benchmark owes: each YAML of experiments/benchmarks/methods, untrained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from stirring import stir
+from torch import Tensor
+
+from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.methods.base import CounterfactualModule, load_method
+from diffcf.methods.engine import Sampling
+from diffcf.methods.interface import predict_sequence
+
+ROOT = Path(__file__).parents[4]
+METHODS = sorted((ROOT / "experiments/benchmarks/methods").glob("*.yaml"))
+SMALL = {
+    ("channels", list): [8, 16],
+    ("channels", int): 8,
+    ("encoder", list): [8, 16],
+}
+MIXED = CausalGraph(
+    [
+        Factor("sun", low=0.0, high=2.0),
+        Factor("male", kind="binary"),
+        Factor("shape", kind="categorical", categories=("ball", "cube", "cone")),
+        Factor("shade", low=-1.0, high=1.0),
+    ],
+    [("sun", "shade"), ("shape", "shade")],
+)
+
+
+def _shrunk(value: Any) -> Any:
+    """The description with small networks: every width it states, by name and kind."""
+    if not isinstance(value, dict):
+        return value
+    small = {key: SMALL[key, type(v)] for key, v in value.items() if (key, type(v)) in SMALL}
+    return {key: _shrunk(v) for key, v in value.items()} | small
+
+
+def _built(path: Path, graph: CausalGraph) -> tuple[CounterfactualModule, Sampling]:
+    stated = yaml.safe_load(path.read_text())
+    model = _shrunk(stated["model"])
+    model["init_args"]["graph"] = graph.to_dict()
+    sampling = stated.get("sampling", {}) | {"steps": 2}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=CounterfactualModule)
+    parser.add_argument("--sampling", type=Sampling)
+    parts = parser.instantiate(parser.parse_object({"model": model, "sampling": sampling}))
+    stir(parts.model)
+    parts.model._trainer = None
+    return parts.model.eval(), parts.sampling
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    factors = torch.rand(6, 4)
+    factors[:, 1] = (factors[:, 1] > 0.5).float()
+    factors[:, 2] = (factors[:, 2] * 3).floor() / 2
+    return torch.rand(6, 3, 32, 32) * 2 - 1, factors
+
+
+each_method = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+
+
+@each_method
+def test_factors_follow_the_graph(path: Path, batch: tuple[Tensor, Tensor]) -> None:
+    model, sampling = _built(path, MIXED)
+    image, factors = batch
+    world = model.method(sampling).abduct(image, factors)
+    assert torch.equal(world.image, image) and torch.equal(world.factors, factors)
+    null = world.predict({})
+    assert null.image.shape == image.shape and null.image.abs().max() <= 1
+    answer = world.predict({"sun": 0.9})
+    assert torch.equal(world.factors_under({"sun": 0.9}), answer.factors), "without drawing too"
+    assert answer.factors.shape == factors.shape and answer.image.isfinite().all()
+    torch.testing.assert_close(answer.factors[:, 0], torch.full((6,), 0.9), atol=0.02, rtol=0)
+    # Neither is caused by the sun.
+    torch.testing.assert_close(answer.factors[:, 1:3], null.factors[:, 1:3])
+
+
+@each_method
+def test_answers_do_not_depend_on_the_rest_of_the_batch(
+    path: Path, batch: tuple[Tensor, Tensor]
+) -> None:
+    model, sampling = _built(path, MIXED)
+    image, factors = batch
+    method = model.method(sampling)
+    torch.manual_seed(0)
+    whole = method.abduct(image, factors).predict({"shape": 0.5}).image
+    torch.manual_seed(0)
+    part = method.abduct(image[:2], factors[:2]).predict({"shape": 0.5}).image
+    torch.testing.assert_close(whole[:2], part, atol=1e-4, rtol=1e-3)
+
+
+@each_method
+def test_interventions_in_turn_add_up(path: Path, batch: tuple[Tensor, Tensor]) -> None:
+    model, sampling = _built(path, MIXED)
+    image, factors = batch
+    world = model.method(sampling).abduct(image, factors)
+    nothing = world.predict({}).intervention
+    steps = [
+        type(nothing)(torch.full_like(factors, 0.25), torch.arange(4).expand(6, 4) == column)
+        for column in (0, 3)
+    ]
+    last = predict_sequence(world, steps)[-1]
+    assert last.intervention.mask[:, [0, 3]].all() and not last.intervention.mask[:, 1:3].any()
+    torch.testing.assert_close(last.factors[:, 3], torch.full((6,), 0.25), atol=0.02, rtol=0)
+
+
+@each_method
+def test_a_checkpoint_answers_as_the_model_that_wrote_it(
+    path: Path, batch: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    model, sampling = _built(path, MIXED)
+    image, factors = batch
+    checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    loaded = load_method(tmp_path / "model.ckpt")
+    assert type(loaded) is type(model)
+    answers = []
+    for either in (model, loaded):
+        torch.manual_seed(0)
+        answers.append(either.method(sampling).abduct(image, factors).predict({"male": 1.0}))
+    torch.testing.assert_close(answers[0].image, answers[1].image)
+    torch.testing.assert_close(answers[0].factors, answers[1].factors)
+
+
+@each_method
+def test_every_network_learns(path: Path, batch: tuple[Tensor, Tensor]) -> None:
+    model, _ = _built(path, MIXED)
+    model.time_spent = 0.9  # late in training everything takes part
+    terms = model.train().losses(*batch)
+    assert all(term.dim() == 0 and term.isfinite() for term in terms.values())
+    sum(term for term in terms.values() if term.requires_grad).backward()
+    for name, network in model.networks():
+        assert any(p.grad is not None and p.grad.any() for p in network.parameters()), name
+
+
+@each_method
+def test_factors_are_read_or_asked_for(path: Path, batch: tuple[Tensor, Tensor]) -> None:
+    model, sampling = _built(path, MIXED)
+    if model.reads:
+        world = model.method(sampling).abduct(batch[0])
+        assert world.factors.shape == batch[1].shape and world.factors.isfinite().all()
+        assert model.read(batch[0]).shape == (6, sum(MIXED.widths))
+    else:
+        with pytest.raises(ValueError, match="reads no factors"):
+            model.method(sampling).abduct(batch[0])
+
+
+@each_method
+def test_each_method_states_the_search_that_chose_its_settings(path: Path) -> None:
+    stated = yaml.safe_load(path.read_text())
+
+    def current(key: str) -> Any:
+        value: Any = stated
+        for part in key.split("."):
+            value = value[part]
+        return value
+
+    assert any(all(current(k) == v for k, v in entry.items()) for entry in stated["search"])

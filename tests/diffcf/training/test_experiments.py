@@ -1,0 +1,119 @@
+"""Every experiment: valid, and fit, test and counterfactuals on small data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from small_runs import ROOT, tiny
+
+from diffcf.commands.ablate import ablation_parser
+from diffcf.commands.faces import write_faces
+from diffcf.commands.main import main
+from diffcf.evaluation.protocol import Protocol
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.methods.engine import Sampling
+from diffcf.training.cli import cli
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """What the experiments on files read: faces in CelebA's layout, a table of your own."""
+    folder = tmp_path_factory.mktemp("folders")
+    write_faces(folder / "faces", 160)
+    own = {"image_size": 32, "train_size": 16, "val_size": 4, "test_size": 6, "batch_size": 8}
+    spec = {"class_path": "data_modules.pendulum.PendulumDataModule", "init_args": own}
+    (folder / "own.yaml").write_text(yaml.safe_dump(spec))
+    assert main(["export", str(folder / "own.yaml"), str(folder / "own")]) == 0
+    return {"faces": folder / "faces", "own": folder / "own"}
+
+
+def small_data(name: str, folders: dict[str, Path]) -> dict[str, Any]:
+    """What a small run needs other than the defaults of small_runs.tiny."""
+    if name == "flow":
+        return {"image_size": 64}
+    if name.startswith("shadow"):
+        return {"train_size": 24}
+    if name.startswith("celeba"):
+        # The cartoon faces' ruler needs 64 pixels.
+        return {"root": str(folders["faces"]), "image_size": 64, "num_workers": 0}
+    if name == "own_data":
+        own = folders["own"]
+        paths = {"images": "images", "table": "factors.csv", "graph": "graph.yaml"}
+        return {key: str(own / file) for key, file in paths.items()}
+    return {}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_config_is_valid(name: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(ROOT / f"experiments/{name}.yaml"), "--print_config"])
+    assert stop.value.code == 0
+    assert "class_path: data_modules." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/trainer").glob("*.yaml")))
+def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
+    command = ["fit", "--config", str(ROOT / "experiments/pendulum.yaml"), "--config", str(path)]
+    if path.stem == "fsdp":
+        command += [
+            "--model.class_path",
+            "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals",
+        ]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for key, value in yaml.safe_load(path.read_text())["trainer"].items():
+        found = printed["trainer"][key]
+        assert found == value or found["class_path"] == value["class_path"], key
+    assert printed["model"]["init_args"]["head_start"] == 0.45, "the experiment's own stays"
+    assert printed["trainer"]["max_steps"] == 5800
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
+def test_each_protocol_is_valid(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--protocol", type=Protocol)
+    parsed = parser.parse_object({"protocol": str(path)})
+    assert isinstance(parser.instantiate_classes(parsed).protocol, Protocol)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/ablations").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_each_ablation_is_valid(path: Path) -> None:
+    parser = ablation_parser()
+    parsed = parser.parse_args(["pendulum", "--config", str(path)])
+    variants = parser.instantiate_classes(parsed).variants
+    assert len(variants) > 1 and all(isinstance(v, Sampling) for v in variants.values())
+    assert str(path.relative_to(ROOT)) in path.read_text(), "it says how to run it"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_experiment_fits_tests_and_answers(
+    name: str, folders: dict[str, Path], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # graphs are named relative to it
+    torch.set_num_threads(1)
+    config = tiny(tmp_path, name, **small_data(name, folders))
+    built = cli(["fit", "--config", config])
+    assert built.model.graph == built.datamodule.graph
+    checkpoint = str(tmp_path / "last.ckpt")
+    assert main(["test", "--config", config, "--ckpt_path", checkpoint]) == 0
+    record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
+    assert record["images"] == 6 and record["metrics"]["psnr/reconstruction"] > 0
+    assert next(tmp_path.rglob("test/grid.png")).stat().st_size > 0
+    model = DiffusionCounterfactuals.load_from_checkpoint(checkpoint)
+    batch = next(iter(built.datamodule.test_dataloader()))
+    first = model.graph.names[0]
+    answer = model.method().abduct(batch["image"]).predict({first: 1.0})  # the last category
+    assert answer.image.shape == batch["image"].shape and torch.isfinite(answer.image).all()
+    assert (answer.factors[:, 0] == 1).all()

@@ -1,0 +1,144 @@
+"""Two gloo processes under Lightning's DDP are worth one with twice the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from small_runs import ROOT, add_callback, tiny
+from torch import Tensor
+
+from data_modules.loading import FactorImages, ShuffledOrder, training_loader
+from diffcf.methods.base import load_method
+
+HERE = Path(__file__).parent
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+
+
+class KeepWeights(Callback):
+    """Every process's weights at the end of training, before they are averaged over steps."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.folder.mkdir(exist_ok=True)
+        name = f"{trainer.world_size}_{trainer.global_rank}_{trainer.global_step}.pt"
+        torch.save(pl_module.state_dict(), self.folder / name)
+
+
+def run(*command: str) -> str:
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    whole = [sys.executable, "-m", "diffcf", *command]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process with batches of 8, and two with batches of 4, three steps each."""
+    folder = tmp_path_factory.mktemp("processes")
+    for name, batch, options in (("one", 8, []), ("two", 4, TWO)):
+        config = tiny(folder / name, batch_size=batch)
+        add_callback(config, "test_processes.KeepWeights", folder=str(folder / "weights"))
+        run("fit", "--config", config, "--trainer.max_steps=3", *options)
+    return folder
+
+
+def weights(folder: Path, name: str) -> dict[str, Tensor]:
+    return torch.load(folder / "weights" / name, weights_only=True)
+
+
+def test_both_processes_hold_the_same_weights_after_every_step(trained: Path) -> None:
+    start = weights(trained, "2_0_1.pt")
+    for step in (1, 2, 3):
+        first, second = (weights(trained, f"2_{rank}_{step}.pt") for rank in (0, 1))
+        for name, value in first.items():
+            torch.testing.assert_close(value, second[name], rtol=0, atol=0, msg=name)
+    assert any(not torch.equal(start[name], value) for name, value in first.items())
+
+
+def test_two_processes_learn_what_one_with_twice_the_batch_learns(trained: Path) -> None:
+    # The NSCM's loss draws no random numbers, so that only who saw which images can differ.
+    one, two = weights(trained, "1_0_3.pt"), weights(trained, "2_0_3.pt")
+    mechanisms = [name for name in one if name.startswith("nscm.")]
+    assert mechanisms
+    for name in mechanisms:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_two_processes_measure_what_one_measures(trained: Path) -> None:
+    config, ckpt = str(trained / "one/config.yaml"), str(trained / "one/last.ckpt")
+    found = []
+    for options in ([], TWO):
+        run("test", "--config", config, "--ckpt_path", ckpt, *options)
+        path = next((trained / "one").rglob("test/metrics.json"))
+        found.append(json.loads(path.read_text())["metrics"])
+        path.unlink()
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        if "seconds" not in key and not key.startswith("cost/"):
+            assert found[1][key] == pytest.approx(value, abs=1e-5), key
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(trained: Path) -> None:
+    config = str(trained / "two/config.yaml")
+    options = ["--ckpt_path", str(trained / "two/last.ckpt"), "--data.init_args.batch_size=8"]
+    run("fit", "--config", config, "--trainer.max_steps=5", *options)
+    assert not (trained / "weights/1_0_4.pt").samefile(trained / "weights/1_0_3.pt")
+    before, after = weights(trained, "2_0_3.pt"), weights(trained, "1_0_5.pt")
+    changed = [n for n, v in before.items() if v.is_floating_point() and not v.equal(after[n])]
+    assert len(changed) > len(before) / 2
+    checkpoint = torch.load(trained / "two/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 5
+
+
+def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
+    path = Path(tiny(tmp_path / "shards", batch_size=4))
+    config = yaml.safe_load(path.read_text())
+    config["model"]["class_path"] = (
+        "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals"
+    )
+    fsdp = yaml.safe_load((ROOT / "experiments/trainer/fsdp.yaml").read_text())["trainer"]
+    fsdp["strategy"]["init_args"]["data_parallel_size"] = 2
+    config["trainer"] |= {"strategy": fsdp["strategy"], "devices": 2, "max_steps": 3}
+    callbacks = config["trainer"]["callbacks"]
+    config["trainer"]["callbacks"] = [c for c in callbacks if "EMA" not in c["class_path"]]
+    path.write_text(yaml.safe_dump(config))
+    run("fit", "--config", str(path))
+    ckpt = str(tmp_path / "shards/last.ckpt")
+    run("test", "--config", str(path), "--ckpt_path", ckpt, "--trainer.strategy=auto",
+        "--trainer.devices=1")  # fmt: skip
+    record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
+    assert record["images"] == 6 and record["provenance"]["training"]["steps"] == 3
+    assert type(load_method(ckpt)).__name__ == "ShardedDiffusionCounterfactuals"
+
+
+# --- who gets which images ---
+
+
+def test_processes_are_dealt_the_order_of_one() -> None:
+    alone = list(ShuffledOrder(21, seed=3))
+    parts = [list(ShuffledOrder(21, seed=3, processes=2, rank=rank)) for rank in (0, 1)]
+    assert [len(part) for part in parts] == [10, 10]
+    assert not set(parts[0]) & set(parts[1])
+    steps = [[*parts[0][k : k + 2], *parts[1][k : k + 2]] for k in range(0, 10, 2)]
+    for k, step in enumerate(steps):
+        assert sorted(step) == sorted(alone[4 * k : 4 * k + 4])
+
+
+def test_the_state_of_a_loader_says_how_many_images_a_step_took() -> None:
+    data = FactorImages(torch.zeros(20, 1, 2, 2), torch.zeros(20, 1), torch.arange(20))
+    loader = training_loader(data, 4, 0, seed=1)
+    assert loader.state_dict() == {"epoch": 0, "images": 4}
+    loader.load_state_dict({"epoch": 2})  # as older checkpoints have it
+    assert loader.sampler.epoch == 2

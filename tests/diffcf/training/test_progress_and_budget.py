@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from small_runs import add_callback, tiny
+
+from diffcf.commands.main import main
+from diffcf.methods.base import load_method, warm_cosine
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.training.callbacks.progress import ProgressBar, TrainingBudget
+from diffcf.training.cli import cli
+
+
+def _by_time(path: str, minutes: float) -> None:
+    config = yaml.safe_load(Path(path).read_text())
+    config["trainer"] |= {"max_steps": -1, "limit_val_batches": 0}
+    Path(path).write_text(yaml.safe_dump(config))
+    add_callback(
+        path,
+        "diffcf.training.callbacks.progress.TrainingBudget",
+        minutes=minutes,
+        clock="processor",
+    )
+
+
+def test_a_budget_ends_training_and_sets_the_pace(tmp_path: Path) -> None:
+    path = tiny(tmp_path)
+    _by_time(path, 0.05)
+    built = cli(["fit", "--config", path])
+    assert built.model.time_spent == 1.0 and built.trainer.global_step > 1
+    # The schedule ends with the time, short of it by one step, however slow the machine: the last
+    # rate was set before that step, and a cosine is below a fiftieth in its last tenth.
+    group = built.trainer.optimizers[0].param_groups[0]
+    assert group["lr"] < 0.02 * group["initial_lr"]
+    record = load_method(tmp_path / "last.ckpt").training_record.as_dict()
+    assert record["processor_seconds"] > 2.9 and record["steps"] == built.trainer.global_step
+
+
+def test_a_resumed_run_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    path = tiny(tmp_path)
+    _by_time(path, 0.05)
+    cli(["fit", "--config", path])
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    state = next(v for k, v in checkpoint["callbacks"].items() if "TrainingBudget" in k)
+    assert state["spent"] >= 3.0
+    again = cli(["fit", "--config", path, "--ckpt_path", str(tmp_path / "last.ckpt")])
+    # Nothing is left: one step at most shows that.
+    assert again.trainer.global_step <= checkpoint["global_step"] + 1
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0])
+def test_a_budget_is_positive(minutes: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        TrainingBudget(minutes)
+
+
+def test_a_budget_knows_its_clocks() -> None:
+    with pytest.raises(ValueError, match="'sun'"):
+        TrainingBudget(1.0, clock="sun")  # type: ignore[arg-type]
+
+
+def test_rates_rise_from_their_start_and_end_at_zero() -> None:
+    assert warm_cosine(0.2, 0.1, start=0.3) == 0.0
+    assert warm_cosine(0.37, 0.1, start=0.3) == pytest.approx(1.0)
+    assert warm_cosine(1.0, 0.1, start=0.3) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 200])
+def test_shares_of_the_training_are_no_counts(share: float, graph) -> None:
+    with pytest.raises(ValueError, match="warmup is a share of the training"):
+        DiffusionCounterfactuals(graph, warmup=share)
+    with pytest.raises(ValueError, match="head_start is a share of the training"):
+        DiffusionCounterfactuals(graph, head_start=share)
+
+
+def test_an_untrained_method_has_made_no_progress(model) -> None:
+    assert model.progress == 0.0
+
+
+def test_the_bar_moves_at_every_test_batch(tmp_path: Path, capsys) -> None:
+    path = tiny(tmp_path)
+    config = yaml.safe_load(Path(path).read_text())
+    config["trainer"]["enable_progress_bar"] = True
+    Path(path).write_text(yaml.safe_dump(config))
+    add_callback(path, "diffcf.training.callbacks.progress.ProgressBar")
+    assert main(["test", "--config", path]) == 0
+    assert "1/2" in capsys.readouterr().out  # of two batches
+
+
+def test_the_bar_is_seldom_drawn_in_training() -> None:
+    assert ProgressBar().train_refresh_rate == 20 and ProgressBar().refresh_rate == 1
+
+
+def test_results_name_the_processor_time(tmp_path: Path) -> None:
+    path = tiny(tmp_path)
+    cli(["fit", "--config", path])
+    assert main(["test", "--config", path, "--ckpt_path", str(tmp_path / "last.ckpt")]) == 0
+    record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
+    assert record["provenance"]["training"]["processor_seconds"] > 0

@@ -1,0 +1,63 @@
+"""Experiments cut down to seconds: two epochs of three steps on a handful of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
+    """A small version of ``experiments/<experiment>.yaml`` that runs in ``folder``; its path.
+
+    ``data`` replaces arguments of the data module.
+    """
+    text = (ROOT / f"experiments/{experiment}.yaml").read_text()
+    config = yaml.safe_load(text.replace(f"runs/{experiment}", str(folder)))
+    config["data"]["init_args"] |= {
+        "image_size": 32,
+        "batch_size": 8,
+        "eval_batch_size": 4,
+        "val_size": 4,
+        "test_size": 6,
+        **data,
+    }
+    model = config["model"]["init_args"]
+    model["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
+    model["projector"]["init_args"] |= {"channels": 8}
+    if model["mixing"]:
+        model["head_start"] = 0.33
+    config["trainer"] |= {
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "max_steps": 6,
+        "limit_train_batches": 3,
+        "val_check_interval": 3,
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+    }
+    for callback in config["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("CounterfactualCallback"):
+            guidance = {"class_path": "diffcf.diffusion.guidance.gauss_newton.GaussNewtonGuidance"}
+            callback["init_args"] |= {
+                "sampling": {"steps": 2, "guidance": guidance},
+                "val_images": 4,
+                "protocol": {"steps": 2, "cycles": 2, "resamples": 20},
+            }
+    config["trainer"]["callbacks"] = [
+        c for c in config["trainer"]["callbacks"] if "ProgressBar" not in c["class_path"]
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def add_callback(path: str, class_path: str, **init_args: Any) -> None:
+    """Add a callback to the config at ``path``."""
+    config = yaml.safe_load(Path(path).read_text())
+    config["trainer"]["callbacks"].append({"class_path": class_path, "init_args": init_args})
+    Path(path).write_text(yaml.safe_dump(config))
