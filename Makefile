@@ -55,6 +55,7 @@ lint: setup ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean: ## Remove runs and caches, keep .venv
 	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache

@@ -1,7 +1,6 @@
-"""What every data module of diffcf does: hold images and factors, split them, hand out batches.
+"""Base of all data modules: images and factors, split into train, val and test, in batches.
 
-A subclass says where images and factors come from (:meth:`FactorImageDataModule.load`); order,
-subsets, loaders and checks are the same for all.
+A subclass only loads images and factors (:meth:`FactorImageDataModule.load`).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Loaded:
             ±1 is an eighth of a grey level) or uint8 in 0…255; a tensor, or a cache file's rows.
         factors: ``[N, K]`` in [0, 1] units.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64, in any order.
-        noise: ``[N, M]``, what the scene's pictures show beyond their factors; None for nothing.
+        noise: ``[N, M]``, what the scene's images depend on beyond their factors; None for nothing.
     """
 
     images: ImageRows
@@ -48,7 +47,7 @@ class FactorImageDataModule(LightningDataModule):
         graph: names, kinds and ranges of the factors, and which causes which.
         scene: the synthetic world that made the images, to measure counterfactuals by; None where
             there is none.
-        batch_size: training batch; the last, incomplete one of an epoch is dropped.
+        batch_size: training batch of each process; an incomplete one at an epoch's end is dropped.
         eval_batch_size: batch of validation, test and prediction.
         seed: chooses subsets and the order of training batches.
         num_workers: loader processes; 0 is fastest where images lie in memory or in a cache.
@@ -105,8 +104,14 @@ class FactorImageDataModule(LightningDataModule):
             )
 
     def kept(self, split: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-        """The rows of each split that its size leaves, ascending."""
-        return {s: _some(split[s], self.sizes[s], generator) for s in reversed(STAGES)}
+        """Rows of each split, ascending: all, or a random subset of the size that was asked for."""
+        kept = {}
+        for stage in reversed(STAGES):
+            rows, size = split[stage], self.sizes[stage]
+            if size is not None and size < len(rows):
+                rows = rows[randperm(len(rows), generator=generator)[:size]]
+            kept[stage] = rows.sort().values
+        return kept
 
     def size_of(self, stage: str) -> int:
         """Images in ``"train"``, ``"val"`` or ``"test"``."""
@@ -197,9 +202,3 @@ def fraction(name: str, value: float) -> float:
     if not 0 < value < 1:
         raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
     return value
-
-
-def _some(rows: Tensor, size: int | None, generator: Generator) -> Tensor:
-    if size is not None and size < len(rows):
-        rows = rows[randperm(len(rows), generator=generator)[:size]]
-    return torch.sort(rows).values

@@ -6,7 +6,6 @@ Nothing is downloaded: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html has the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,15 @@ from torch import Generator, Tensor
 from data_modules.columns import column_split, factor_tensor, number_tensor
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
 from diffcf.causal import CausalGraph, Scene
-from diffcf.io import DataError, GraphError, Table, collected, image_names, read_table, read_text
+from diffcf.io import (
+    DataError,
+    GraphError,
+    Table,
+    image_names,
+    read_table,
+    read_text,
+    select_columns,
+)
 
 IMAGES = "img_align_celeba"
 ATTRIBUTES = "list_attr_celeba"
@@ -30,8 +37,8 @@ class CelebADataModule(StoredImageDataModule):
     """Faces with some of their attributes as the factors of a causal graph, all of them binary.
 
     ``root`` holds the folder ``img_align_celeba`` (which may lie in another of that name, as some
-    archives have it), and ``list_attr_celeba`` and ``list_eval_partition``, each as ``.txt`` of
-    the original or ``.csv``. The attribute table may be cut to part of the images. Where a scene
+    archives have it), and ``list_attr_celeba`` and ``list_eval_partition``, each as the original
+    ``.txt`` or as ``.csv``. The attribute table may be cut to part of the images. Where a scene
     drew them, ``scene_noise.csv`` may have its image noise in columns named like its
     ``noise_names``: exact counterfactual images need it.
 
@@ -59,7 +66,16 @@ class CelebADataModule(StoredImageDataModule):
     ) -> None:
         super().__init__(as_graph(graph), scene, crop=crop, **common)
         self.root = Path(root)
-        self.attributes = _attributes(self.graph, attributes or {})
+        renamed = attributes or {}
+        for name in renamed:
+            self.graph.column(name)  # GraphError for an unknown factor
+        for factor in self.graph.factors:
+            if factor.kind != "binary":
+                raise GraphError(
+                    f"Factor '{factor.name}' is {factor.kind}, but the attributes of CelebA are "
+                    "binary: make its kind 'binary'."
+                )
+        self.attributes = {name: renamed.get(name, name) for name in self.graph.names}
 
     def table(self, generator: Generator) -> ImageTable:
         if self.scene is not None and not self.root.exists():
@@ -67,11 +83,12 @@ class CelebADataModule(StoredImageDataModule):
                 f"Folder {self.root} of drawn faces does not exist: make it by 'diffcf faces "
                 f"{self.root}', or name another."
             )
-        folder, attribute_file, partition_file = standard_files(self.root)
+        folder, attribute_file, partition_file = _standard_files(self.root)
         wanted = {attribute.removeprefix(NOT) for attribute in self.attributes.values()}
-        attributes = read_attributes(attribute_file, sorted(wanted))
+        attributes = _read(attribute_file, sorted(wanted), counted=True)
         names = image_names(attributes, IMAGE)
-        partition = _in_order_of(names, attributes, read_partition(partition_file))
+        partitions = _read(partition_file, ["partition"], counted=False)
+        partition = _in_order_of(names, attributes, partitions)
         split = column_split(partition, "partition", None, generator)
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
@@ -93,25 +110,8 @@ class CelebADataModule(StoredImageDataModule):
         return number_tensor(_in_order_of(names, attributes, table), shown)
 
 
-def _attributes(graph: CausalGraph, renamed: Mapping[str, str]) -> dict[str, str]:
-    """The attribute of every factor, "not " before it where it is negated."""
-    for name in renamed:
-        graph.column(name)
-    for factor in graph.factors:
-        if factor.kind != "binary":
-            raise GraphError(
-                f"Factor '{factor.name}' is {factor.kind}, but the attributes of CelebA are "
-                "binary: make its kind 'binary'."
-            )
-    return {name: renamed.get(name, name) for name in graph.names}
-
-
-def standard_files(root: Path) -> tuple[str, Path, Path]:
-    """Image folder relative to ``root``, attribute table and partition table.
-
-    Raises:
-        DataError: saying what is missing and where to put it.
-    """
+def _standard_files(root: Path) -> tuple[str, Path, Path]:
+    """Image folder relative to ``root``, attribute table and partition table, if all are there."""
     nested = f"{IMAGES}/{IMAGES}"
     folder = nested if (root / nested).is_dir() else IMAGES
     tables, missing = [], []
@@ -132,60 +132,37 @@ def standard_files(root: Path) -> tuple[str, Path, Path]:
     return folder, attributes, partition
 
 
-def read_attributes(file: Path, attributes: list[str]) -> Table:
-    """Columns ``image_id`` and ``attributes``, from the CSV or from the original text file.
+def _read(file: Path, columns: list[str], counted: bool) -> Table:
+    """Columns ``image_id`` and ``columns``, from the CSV or from the original text file.
 
-    The latter has the number of images in its first line, the attributes' names in its second, and
-    then a name and 1 or -1 for each attribute, parted by blanks.
-
-    Raises:
-        DataError: as :func:`diffcf.io.tables.read_table`, and when the number is another.
+    The latter has a line of words per image. If it is ``counted``, it begins with the number of
+    images in its first line and the names of its columns, but for ``image_id``, in its second.
     """
     if file.suffix == ".csv":
-        return read_table(file, [IMAGE, *attributes])
-    lines = _lines(file)
-    _, count = next(lines, (1, []))
-    _, names = next(lines, (2, []))
-    if len(count) != 1 or not count[0].isdecimal() or not names:
-        raise DataError(
-            f"Table {file} row 1 should give the number of images alone, and row 2 the attributes: "
-            "take the original file."
-        )
-    for name in attributes:
-        if name not in names:
-            raise DataError(f"Table {file} has no attribute '{name}': it has {', '.join(names)}.")
-    table = _table(file, [IMAGE, *names], [IMAGE, *attributes], lines)
-    if int(count[0]) != len(table):
+        return read_table(file, [IMAGE, *columns])
+    numbered = enumerate(read_text(file).splitlines(), start=1)
+    lines = ((row, line.split()) for row, line in numbered if line.strip())
+    count, header = [], columns
+    if counted:
+        count, header = next(lines, (1, []))[1], next(lines, (2, []))[1]
+        if len(count) != 1 or not count[0].isdecimal() or not header:
+            raise DataError(
+                f"Table {file} row 1 should give the number of images alone, and row 2 the "
+                "attributes: take the original file."
+            )
+        for name in columns:
+            if name not in header:
+                known = ", ".join(header)
+                raise DataError(f"Table {file} has no attribute '{name}': it has {known}.")
+    uneven = f"words where {len(header) + 1} are due: the file is not whole"
+    table = select_columns(file, [IMAGE, *header], [IMAGE, *columns], lines, uneven)
+    if not len(table):
+        raise DataError(f"Table {file} has no rows: take the original file.")
+    if counted and int(count[0]) != len(table):
         raise DataError(
             f"Table {file} row 1 says {count[0]} images, but {len(table)} rows follow: "
             "the file is not whole."
         )
-    return table
-
-
-def read_partition(file: Path) -> Table:
-    """Columns ``image_id`` and ``partition`` (0 train, 1 val, 2 test)."""
-    columns = [IMAGE, "partition"]
-    if file.suffix == ".csv":
-        return read_table(file, columns)
-    return _table(file, columns, columns, _lines(file))
-
-
-def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Row number and words of every line that is not blank."""
-    for row, line in enumerate(read_text(file).splitlines(), start=1):
-        if line.strip():
-            yield row, line.split()
-
-
-def _table(
-    file: Path, header: list[str], columns: list[str], lines: Iterator[tuple[int, list[str]]]
-) -> Table:
-    """The wanted columns of lines that have a word for each name of ``header``."""
-    uneven = f"words where {len(header)} are due: the file is not whole"
-    table = collected(file, header, columns, lines, uneven)
-    if not len(table):
-        raise DataError(f"Table {file} has no rows: take the original file.")
     return table
 
 

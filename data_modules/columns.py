@@ -1,4 +1,4 @@
-"""Which rows of a table are for training, validation and test: by a column, or at random."""
+"""Columns of a table as tensors: factors, other numbers, and the split of the rows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ from data_modules.base import carve, fraction
 from diffcf.causal import Factor
 from diffcf.io import DataError, Table
 
-STAGE_OF = {
-    "train": "train",
-    "training": "train",
-    "0": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "1": "val",
-    "test": "test",
-    "testing": "test",
-    "2": "test",
+WORDS = {
+    "train": ("train", "training", "0"),
+    "val": ("val", "valid", "validation", "1"),
+    "test": ("test", "testing", "2"),
 }
+"""What a split column may call each stage."""
 
 
 def checked_fractions(val_fraction: float, test_fraction: float) -> tuple[float, float]:
@@ -60,9 +54,10 @@ def column_split(
         DataError: naming file, row and column, for any other word, or when rows for one of the
             three are missing.
     """
-    rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    stage_of = {word: stage for stage, words in WORDS.items() for word in words}
+    rows: dict[str, list[int]] = {stage: [] for stage in WORDS}
     for place, value in enumerate(table.columns[column]):
-        stage = STAGE_OF.get(str(value).strip().lower())
+        stage = stage_of.get(str(value).strip().lower())
         if stage is None:
             raise table.error(
                 place, column, f"{value!r} is no split: use train, val or test, or 0, 1 or 2."
@@ -121,7 +116,7 @@ def number_tensor(table: Table, columns: Sequence[str]) -> Tensor:
 
 
 def _column(table: Table, factor: Factor, name: str) -> Tensor:
-    scale = partial(SCALES[factor.kind], factor)
+    scale = partial(_scaled, factor)
     scaled = [_cell(table, place, name, scale, factor.categories) for place in range(len(table))]
     if factor.kind == "binary":
         _check_one_convention(table, name)
@@ -133,12 +128,12 @@ def _cell(
     place: int,
     name: str,
     parse: Callable[[str], float],
-    full: Sequence[str] = (),
+    categories: Sequence[str] = (),
 ) -> float:
-    """One value; DataError with its place where it is empty, unless ``full`` has that word."""
+    """One value; DataError with its place where it is empty (a category may look like it)."""
     value = table.columns[name][place]
     text = "" if value is None else str(value).strip()
-    if text.lower() in MISSING and text not in full:
+    if text.lower() in MISSING and text not in categories:
         raise table.error(place, name, f"the cell is empty ({value!r}): fill it, or drop the row.")
     try:
         return parse(text)
@@ -156,32 +151,26 @@ def _number(text: str) -> float:
     return value
 
 
-def _continuous(factor: Factor, text: str) -> float:
-    scaled = (_number(text) - factor.low) / (factor.high - factor.low)
+def _scaled(factor: Factor, text: str) -> float:
+    """The value in [0, 1] units."""
+    if factor.kind == "binary":
+        if text.lower() not in YES + NO + MINUS:
+            raise DataError(f"{text!r} is not binary: use 0/1, -1/1, true/false or yes/no.")
+        return float(text.lower() in YES)
+    if factor.kind == "categorical":
+        if text not in factor.categories:
+            known = ", ".join(factor.categories)
+            raise DataError(
+                f"{text!r} is no category: correct it, or add it to the graph, which knows {known}."
+            )
+        return factor.scaled(text)
+    scaled = factor.to_scaled(_number(text))
     if not -SLACK <= scaled <= 1 + SLACK:
         raise DataError(
             f"{text} lies outside the range {factor.low:g} … {factor.high:g}: correct it, or widen "
             "the range in the graph."
         )
     return min(max(scaled, 0.0), 1.0)
-
-
-def _binary(factor: Factor, text: str) -> float:
-    known = text.lower()
-    if known in YES:
-        return 1.0
-    if known in NO or known in MINUS:
-        return 0.0
-    raise DataError(f"{text!r} is not binary: use 0/1, -1/1, true/false or yes/no.")
-
-
-def _categorical(factor: Factor, text: str) -> float:
-    if text not in factor.categories:
-        known = ", ".join(factor.categories)
-        raise DataError(
-            f"{text!r} is no category: correct it, or add it to the graph, which knows {known}."
-        )
-    return factor.scaled(text)
 
 
 def _check_one_convention(table: Table, name: str) -> None:
@@ -192,10 +181,3 @@ def _check_one_convention(table: Table, name: str) -> None:
         raise table.error(
             minus, name, "-1 stands in a column that has 0 too: use 0/1 or -1/1, not both."
         )
-
-
-SCALES: dict[str, Callable[[Factor, str], float]] = {
-    "continuous": _continuous,
-    "binary": _binary,
-    "categorical": _categorical,
-}

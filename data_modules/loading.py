@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+from diffcf.io import from_bytes
 
 Batch = dict[str, Tensor]
 
@@ -40,22 +42,16 @@ class FactorImages(Dataset[Batch]):
         place = torch.as_tensor(items)
         rows = self.index[place]
         image = self.images[rows]
-        # 0…255 to [-1, 1], in place on the batch's own copy.
-        scale = image.dtype == torch.uint8
-        image = image.float().div_(127.5).sub_(1.0) if scale else image.float()
-        return {
-            "image": image,
-            "factors": self.factors[rows].float(),
-            "index": place,
-        }
+        image = from_bytes(image) if image.dtype == torch.uint8 else image.float()
+        return {"image": image, "factors": self.factors[rows].float(), "index": place}
 
 
 class ShuffledOrder(DistributedSampler[int]):
-    """A new order every epoch, a function of seed and epoch alone, dealt out to the processes.
+    """A new order every epoch, a function of seed and epoch alone, shared among the processes.
 
     So a resumed run meets the images that the unbroken run would have met, and P processes with
     batches of B see at every step what one process sees with batches of P · B: the images of an
-    epoch are dealt out like cards, an equal number to each. Lightning tells the epoch through
+    epoch are dealt out like cards, an equal number to each. Lightning sets the epoch through
     :meth:`set_epoch`.
 
     Args:
@@ -73,7 +69,7 @@ class ShuffledOrder(DistributedSampler[int]):
         self._ahead = 0
 
     def go_on(self, epoch: int, skip: int) -> None:
-        """Begin with that epoch, without its first ``skip`` images, whatever epoch is told next.
+        """Begin with that epoch, without its first ``skip`` images, whatever epoch is set next.
 
         Lightning counts an epoch too few in a run that was resumed where an epoch ended.
         """
@@ -105,21 +101,21 @@ class ResumableLoader(DataLoader[Batch]):
     with another number of them.
     """
 
+    sampler: ShuffledOrder
     trainer: Trainer | None = None
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.sampler.epoch, "images": self._images}  # type: ignore[attr-defined]
+        return {"epoch": self.sampler.epoch, "images": self._images}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        order: Any = self.sampler
         images = state.get("images", self._images)
-        epochs, steps = _behind(self.trainer, order.length // images) if self.trainer else (0, 0)
-        order.go_on(state["epoch"] + epochs, images * steps)
+        whole = self.sampler.length // images
+        epochs, steps = _completed(self.trainer, whole) if self.trainer else (0, 0)
+        self.sampler.go_on(state["epoch"] + epochs, images * steps)
 
     @property
     def _images(self) -> int:
-        order: Any = self.sampler
-        return (self.batch_size or 1) * order.num_replicas
+        return (self.batch_size or 1) * self.sampler.num_replicas
 
 
 def training_loader(
@@ -136,10 +132,13 @@ def training_loader(
     shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
     loader = ResumableLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=batch_size,  # by name: Lightning makes loaders anew with other samplers
         sampler=ShuffledOrder(len(dataset), seed, *shared),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=_unchanged,
         drop_last=True,
-        **_common(num_workers),
+        generator=Generator(),
     )
     loader.trainer = trainer
     return loader
@@ -149,34 +148,32 @@ def evaluation_loader(
     dataset: FactorImages, batch_size: int, num_workers: int
 ) -> DataLoader[Batch]:
     """In the order of the set, to its end."""
-    return DataLoader(dataset, batch_size=batch_size, **_common(num_workers))
-
-
-def _common(num_workers: int) -> dict[str, Any]:
-    return {
-        "num_workers": num_workers,
-        "persistent_workers": num_workers > 0,
-        "collate_fn": _as_it_is,
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,  # by name: Lightning makes loaders anew with other samplers
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=_unchanged,
         # Its own generator: starting an epoch draws nothing from the model's random numbers.
-        "generator": Generator(),
-    }
+        generator=Generator(),
+    )
 
 
-def _behind(trainer: Trainer, epoch: int) -> tuple[int, int]:
-    """Epochs (0 or 1) and steps that a resumed run has behind it, of the epoch of its checkpoint.
+def _completed(trainer: Trainer, epoch: int) -> tuple[int, int]:
+    """Epochs (0 or 1) and steps of the checkpoint's epoch that a resumed run has completed.
 
     An epoch has ``epoch`` steps, unless the trainer limits them.
     """
     if not trainer.fit_loop.restarting:
         return 1, 0
-    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    done = int(progress.processed)
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    done = int(progress.processed)  # type: ignore[attr-defined]
     limit = trainer.limit_train_batches
     length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
     # A checkpoint written after the last batch goes on with the next epoch.
     return (1, 0) if done >= length else (0, done)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: object) -> object:
     # FactorImages hands over whole batches: there is nothing to collate.
     return batch

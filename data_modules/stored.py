@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
-from uuid import uuid4
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Generator, Tensor
-from tqdm import tqdm
 
-from data_modules.base import FactorImageDataModule, Loaded
+from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
+from data_modules.image_cache import open_cache
 from diffcf.causal import CausalGraph, Scene
-from diffcf.io import DataError, GraphError, ImageFormat, decode
+from diffcf.io import DataError, GraphError, ImageFormat
 
 
 @dataclass(frozen=True)
@@ -35,8 +27,7 @@ class ImageTable:
         factors: ``[N, K]`` in [0, 1] units.
         origin: where each image is named, such as ``factors.csv row 17``, for error messages.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64.
-        noise: ``[N, M]``, what the scene's pictures show beyond their factors; None where there is
-            no scene, or nobody wrote it down.
+        noise: see :class:`data_modules.base.Loaded`; None where it was not recorded, too.
     """
 
     root: Path
@@ -51,7 +42,7 @@ class StoredImageDataModule(FactorImageDataModule):
     """A data module over image files; a subclass says which, in :meth:`table`.
 
     The images are decoded once, by :meth:`prepare_data` (Lightning calls it in one process of each
-    node) or, in plain Python, by :meth:`setup`; see :mod:`data_modules.stored`. Nodes that
+    node) or, in plain Python, by :meth:`setup`; see :mod:`data_modules.image_cache`. Nodes that
     share a file system would each build the same cache: harmless, but to spare the work set
     ``prepare_data_per_node`` of the module to False.
 
@@ -94,7 +85,7 @@ class StoredImageDataModule(FactorImageDataModule):
 
     @abstractmethod
     def table(self, generator: Generator) -> ImageTable:
-        """Read what there is; DataError where it is wrong. ``generator`` is for random splits."""
+        """The images; DataError where a file is wrong. ``generator`` is for random splits."""
 
     def prepare_data(self) -> None:
         """Check the tables and build the cache, so that mistakes show before training."""
@@ -118,161 +109,77 @@ def as_graph(graph: str | Path | CausalGraph) -> CausalGraph:
     return graph if isinstance(graph, CausalGraph) else CausalGraph.from_yaml(graph)
 
 
-VERSION = 1  # of the decoding and the file: a new one makes every old cache unused
-CHUNK = 256  # images decoded between two writes
-# A build writes every few seconds, so a temporary file this old (in seconds) was left by a crash.
-ABANDONED = 3600.0
+class PublishedImagesDataModule(StoredImageDataModule):
+    """The published CausalVAE images of a scene: PNG folders ``train`` and ``test``.
 
+    Files are named ``a_1_2_3_4.png``, where the numbers are factors cut to whole numbers. Which row
+    of the published grid a file shows is found by cutting the grid's own factors in the same way,
+    so that the factors are exact wherever a name still identifies them. The publishing script
+    writes in the order of the grid; where two renders of one folder share a name, the later has
+    overwritten the earlier. A folder may hold part of the published images.
 
-class CachedImages:
-    """Images in a cache file; indexing reads them.
-
-    Every read maps the file anew and copies its rows, so memory never holds more than a batch
-    (pages of a lasting map would add up to the whole file), worker processes share nothing, and
-    pickling carries the path alone.
+    Warns, once, of what file names and pictures have lost.
 
     Args:
-        file: the cache file.
-        shape: ``(N, C, S, S)``.
+        root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
+        image_size: side of the images in pixels, one that the scene draws; published are 96.
+        val_fraction: part of the training images that is held out, in (0, 1).
+        common: see :class:`StoredImageDataModule`.
     """
 
-    dtype = torch.uint8
+    title: str
+    lost: str
+    scene_class: type[Scene]
 
-    def __init__(self, file: Path, shape: tuple[int, int, int, int]) -> None:
-        self.file, self.shape = file, torch.Size(shape)
+    def __init__(
+        self, root: str | Path, image_size: int = 96, val_fraction: float = 0.1, **common: Any
+    ) -> None:
+        scene = self.scene_class()
+        super().__init__(scene.graph, scene, image_size, None, 3, **common)
+        self.root, self.val_fraction = Path(root), fraction("val_fraction", val_fraction)
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    @abstractmethod
+    def published(self) -> tuple[Tensor, list[str], Tensor]:
+        """Native factors ``[N, K]`` (float64), file names, and which are for test, ``[N]``."""
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """Images ``[B, C, S, S]`` uint8 of the rows ``[B]`` int64; IndexError beyond the last."""
-        return torch.from_numpy(np.load(self.file, mmap_mode="r")[rows.numpy()])
+    def load(self, generator: Generator) -> Loaded:
+        rank_zero_warn(f"{self.title} of {self.root}: {self.lost}")
+        return super().load(generator)
 
+    def table(self, generator: Generator) -> ImageTable:
+        factors, names, is_test = self.published()
+        # A later row takes the place of an earlier one of the same name, as on the disk.
+        row_of = {
+            f"{'test' if test else 'train'}/{name}": row
+            for row, (name, test) in enumerate(zip(names, is_test.tolist(), strict=True))
+        }
+        files = [*self._files("train"), *self._files("test")]
+        for file in files:
+            if file not in row_of:
+                raise DataError(
+                    f"Image {self.root / file} has no name of the published {self.title} images: "
+                    "remove it, or check that train and test are the published folders."
+                )
+        files.sort(key=row_of.__getitem__)
+        rows = torch.tensor([row_of[file] for file in files])
+        tests = is_test[rows]
+        train, val = carve((~tests).nonzero()[:, 0], self.val_fraction, generator)
+        split = {"train": train, "val": val, "test": tests.nonzero()[:, 0]}
+        scaled = self.graph.to_scaled(factors[rows]).float()
+        return ImageTable(self.root, files, scaled, [f"{self.title} folder"] * len(files), split)
 
-def open_cache(
-    root: Path,
-    files: Sequence[str],
-    origin: Sequence[str],
-    form: ImageFormat,
-    folder: Path,
-) -> CachedImages:
-    """The cache of some images, built first (with a progress bar) where there is none.
-
-    Args:
-        root: folder that ``files`` are relative to.
-        files: N image files, in the order of the cache's rows.
-        origin: the table row that names each file, for error messages.
-        form: what to make of every image.
-        folder: where caches lie; made when it is absent.
-
-    Returns:
-        The images, ``[N, C, S, S]``.
-
-    Raises:
-        DataError: naming file and row, for an image that is missing, empty or unreadable, or when
-            the folder cannot be written to.
-    """
-    shape = (len(files), form.channels, form.size, form.size)
-    name = f"images-{form.size}px-{_fingerprint(root, files, origin, form)}.npy"
-    if not _is_whole(folder / name, shape):
-        try:
-            _build(root, files, origin, form, folder / name)
-        except OSError as error:
+    def _files(self, stage: str) -> list[str]:
+        files = [f"{stage}/{path.name}" for path in (self.root / stage).glob("*.png")]
+        least = 2 if stage == "train" else 1
+        if len(files) < least:
             raise DataError(
-                f"The image cache cannot be written to {folder} ({error.strerror or error}): name "
-                "another folder as cache_dir."
-            ) from None
-    return CachedImages(folder / name, shape)
-
-
-def _fingerprint(root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat) -> str:
-    digest = hashlib.sha256(repr((VERSION, astuple(form))).encode())
-    for file, row in zip(files, origin, strict=True):
-        problem = None
-        try:
-            status = os.stat(root / file)
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            missing = isinstance(error, FileNotFoundError)
-            problem = "does not exist" if missing else f"cannot be opened ({error})"
-        else:
-            problem = None if status.st_size else "is empty (0 bytes)"
-        if problem:
-            raise DataError(
-                f"Image {root / file} ({row}) {problem}: put the picture there, or drop its row."
+                f"Folder {self.root / stage} holds {len(files)} PNG files, too few: put the "
+                f"published {self.title} images a_*.png into {self.root}/train and "
+                f"{self.root}/test; they are never downloaded."
             )
-        digest.update(repr((file, status.st_size, status.st_mtime_ns)).encode())
-    return digest.hexdigest()[:20]
+        return files
 
 
-def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the file holds all its images: someone may have copied only part of it."""
-    try:
-        images = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):  # absent, or cut short
-        return False
-    return images.shape == shape and images.dtype == np.uint8
-
-
-def _build(
-    root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat, target: Path
-) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(target.parent)
-    temporary = target.with_name(f"{target.stem}-{uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            _write(stream, root, files, origin, form)
-            # The bytes must reach the disk before the name that vouches for them.
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _write(
-    stream: IO[bytes],
-    root: Path,
-    files: Sequence[str],
-    origin: Sequence[str],
-    form: ImageFormat,
-) -> None:
-    """Header and images. Plain writes: on a full disk they fail, where a map would crash."""
-    shape = (len(files), form.channels, form.size, form.size)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
-    bar = tqdm(total=len(files), desc=f"Image cache, {form.size} px", unit=" images")
-    with bar, warnings.catch_warnings():
-        # Pillow warns of large pictures; `decode` refuses them at its own limit.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for chunk in _decoded(root, files, origin, form):
-            stream.write(chunk.tobytes())
-            bar.update(len(chunk))
-
-
-def _decoded(
-    root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat
-) -> Iterator[np.ndarray]:
-    """All images in order, ``[CHUNK, C, S, S]`` at a time.
-
-    Threads suffice: Pillow decodes and resizes without holding Python's lock.
-    """
-
-    def load(place: int) -> np.ndarray:
-        return decode(root / files[place], form, origin[place])
-
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        for start in range(0, len(files), CHUNK):
-            places = range(start, min(start + CHUNK, len(files)))
-            yield np.stack(list(pool.map(load, places)))
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete temporary files that a killed build left."""
-    for file in folder.glob("images-*px-*.tmp"):
-        try:
-            if time.time() - file.stat().st_mtime > ABANDONED:
-                file.unlink()
-        except OSError:  # another process was faster, or it belongs to someone else
-            continue
+def published_names(numbers: Tensor) -> list[str]:
+    """File names of ``[N, K]`` numbers, which are cut to whole ones."""
+    return [f"a_{'_'.join(map(str, row))}.png" for row in numbers.trunc().long().tolist()]

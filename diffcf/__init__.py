@@ -3,20 +3,6 @@
 ``diffcf.load`` gives a trained model; see :mod:`diffcf.api`.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from diffcf.api import Answer, Model, load, shipped
-
-__all__ = ["Answer", "Model", "load", "shipped"]
-
-
-def __getattr__(name: str) -> Any:
-    # On demand: parts of diffcf are imported without all of it.
-    if name in __all__:
-        from diffcf import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'diffcf' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

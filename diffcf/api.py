@@ -1,10 +1,10 @@
 """Counterfactuals from Python, without a Trainer.
 
 >>> import diffcf
->>> model = diffcf.load("pendulum")                      # doctest: +SKIP
+>>> model = diffcf.load("pendulum")                            # doctest: +SKIP
 >>> answer = model.counterfactual(images, do={"light": 0.8})   # doctest: +SKIP
->>> abducted = model.abduct(images)                      # doctest: +SKIP
->>> abducted.predict(do={"angle": 0.2}).image            # doctest: +SKIP
+>>> abducted = model.abduct(images)                            # doctest: +SKIP
+>>> abducted.predict(do={"angle": 0.2}).image                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, Intervention
+from diffcf.causal import CausalGraph, Do
 from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
 from diffcf.methods import (
     SAMPLING_KEY,
@@ -29,18 +29,15 @@ from diffcf.methods import (
     method_of,
     predict_sequence,
     read_trained,
-    sampling_of,
+    sampling_from_spec,
 )
-
-__all__ = ["AbductedImages", "Answer", "Model", "Units", "load", "shipped", "weights_path"]
-
 
 Units = Literal["scaled", "native"]
 """``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
 
 WEIGHTS = Path(__file__).parent / "weights"
 UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)
-"""For checkpoints that do not say how to draw."""
+"""For checkpoints that do not say how to sample."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Answer:
         image: ``[B, C, H, W]`` in [-1, 1].
         factors: of the factual, ``[B, K]``, in the units that were asked for.
         target: of the counterfactual by the causal model, likewise.
-        exogenous: the causal noise that both share, ``[B, E]``; None for methods without.
+        exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
     """
 
     image: Tensor
@@ -78,30 +75,22 @@ class AbductedImages:
 
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
-        count, device = len(self.world.image), self.world.image.device
-        graph = self.model.graph
-        steps = [
-            Intervention.from_do(_scaled(do, graph, units), graph, count, device) for do in dos
-        ]
-        answers = predict_sequence(self.world, steps)
-        exogenous = getattr(self.world, "exogenous", None)
-        factors = self.model.in_units(self.factors, units)
+        model, world = self.model, self.world
+        steps = [world.intervention(_scaled(do, model.graph, units)) for do in dos]
+        factors = model.in_units(world.factors, units)
         return [
-            Answer(a.image, factors, self.model.in_units(a.factors, units), exogenous)
-            for a in answers
+            Answer(a.image, factors, model.in_units(a.factors, units), world.exogenous)
+            for a in predict_sequence(world, steps)
         ]
 
-    def select(self, rows: Sequence[int]) -> Self:
+    def select(self, rows: Sequence[int]) -> AbductedImages:
         """Some of the images, each as often as it is named: many what-ifs of one at once.
 
         Raises:
             NotImplementedError: for methods that cannot.
         """
-        world: Any = self.world
-        if not hasattr(world, "select"):
-            raise NotImplementedError(f"{type(world).__name__} cannot repeat images: abduct anew.")
         chosen = torch.as_tensor(list(rows), device=self.world.image.device)
-        return type(self)(self.model, world.select(chosen))
+        return AbductedImages(self.model, self.world.select(chosen))
 
 
 class Model:
@@ -114,11 +103,7 @@ class Model:
 
     def __init__(self, module: CounterfactualModule, sampling: Sampling) -> None:
         self.module, self.sampling = module.eval(), sampling
-        self.method = module.method(sampling)
-
-    @property
-    def graph(self) -> CausalGraph:
-        return self.module.graph
+        self.graph, self.method = module.graph, module.method(sampling)
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +130,7 @@ class Model:
     def abduct(
         self, images: Tensor, factors: Tensor | None = None, units: Units = "scaled"
     ) -> AbductedImages:
-        """Infer once what any number of interventions keep.
+        """Infer once what stays the same under any number of interventions.
 
         Args:
             images: ``[B, C, H, W]`` in [-1, 1].
@@ -158,18 +143,13 @@ class Model:
         return AbductedImages(self, self.method.abduct(images.to(self.device), factors))
 
     def counterfactual(
-        self,
-        images: Tensor,
-        do: Do,
-        factors: Tensor | None = None,
-        units: Units = "scaled",
+        self, images: Tensor, do: Do, factors: Tensor | None = None, units: Units = "scaled"
     ) -> Answer:
         """What images would have looked like under ``do``.
 
         Args:
-            images: ``[B, C, H, W]`` in [-1, 1].
+            images, factors: see :meth:`abduct`.
             do: factor name → number, category, or ``[B]`` numbers.
-            factors: ``[B, K]`` where they are observed; None has the model read them.
             units: of ``do``, of ``factors`` and of the answer.
 
         Raises:
@@ -180,19 +160,19 @@ class Model:
         return self.abduct(images, factors, units).predict(do, units)
 
     def image_form(self, size: int | None = None) -> ImageFormat:
-        """What image files become for this model; ``size`` where it is not as in training.
+        """How image files are decoded for this model; ``size`` where it is not as in training.
 
         Raises:
-            DataError: when neither says how large.
+            DataError: when neither the weights nor ``size`` give one.
         """
         shape = self.module.image_shape
         if size is None and shape is None:
             raise DataError("These weights do not say how large their images were: give --size.")
-        channels = shape[0] if shape else 3
-        return ImageFormat(size or int((shape or (3, 0, 0))[-1]), channels=channels)
+        channels, _, side = shape or (3, 0, 0)
+        return ImageFormat(size or side, channels=channels)
 
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
-        """Factors ``[B, K]`` in [0, 1] units as those that are wished."""
+        """Factors ``[B, K]`` in [0, 1] units, converted to ``units``."""
         return self.graph.to_native(factors) if units == "native" else factors
 
 
@@ -204,25 +184,23 @@ def load(
     Args:
         name: one of :func:`shipped`, or a path: ``last.ckpt``, or a ``.safetensors`` file.
         device: where it answers.
-        sampling: how to draw; None as the file says.
+        sampling: how to sample; None as the file says.
 
     Raises:
         CheckpointError: when there is no such file, or it is none of ours.
     """
-    path = weights_path(name)
+    path = WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
     if not path.is_file():
         raise CheckpointError(
             f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
         )
     checkpoint = read_trained(path, device)
     module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
-    told = UNKNOWN if spec is None else sampling_of(spec, path)
-    return Model(module, sampling or told)
-
-
-def weights_path(name: str | Path) -> Path:
-    """The file that :func:`load` reads for ``name``."""
-    return WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
+    try:
+        stored = UNKNOWN if spec is None else sampling_from_spec(spec)
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not say how to draw: {error}") from None
+    return Model(module, sampling or stored)
 
 
 def shipped() -> list[str]:
@@ -242,9 +220,7 @@ def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
         if isinstance(value, str):
             scaled[name] = value
             continue
-        given = (torch.as_tensor(value, dtype=torch.float64) - factor.low) / (
-            factor.high - factor.low
-        )
+        given = factor.to_scaled(torch.as_tensor(value, dtype=torch.float64))
         outside = (given < -1e-6) | (given > 1 + 1e-6)
         if outside.any():
             raise InterventionError(

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals

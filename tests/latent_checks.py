@@ -8,9 +8,11 @@ import torch
 from stirring import stir
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.methods.base import CounterfactualModule, load_method
 from diffcf.methods.engine import Sampling
+from diffcf.methods.peers.causal_latents import LatentModule
 
 SAMPLING = Sampling(steps=3)
 
@@ -32,13 +34,12 @@ def mixed_batch(images: int = 6, size: int = 16) -> tuple[Tensor, Tensor]:
     return torch.rand(images, 3, size, size) * 2 - 1, factors
 
 
-def check_null_intervention(model: CounterfactualModule, image: Tensor, factors: Tensor) -> None:
-    method = model.method(SAMPLING)
-    world = method.abduct(image, factors)
+def check_null_intervention(model: LatentModule, image: Tensor, factors: Tensor) -> None:
+    world = model.method(SAMPLING).abduct(image, factors)
     answer = world.predict({})
     torch.testing.assert_close(world.factors, factors)
     torch.testing.assert_close(answer.factors, factors, rtol=0, atol=0)
-    drawn = method.draw(method.encode(image), world.picture).clamp(-1, 1)
+    drawn = model.draw(model.encode(image), world.stochastic_code, SAMPLING).clamp(-1, 1)
     torch.testing.assert_close(answer.image, drawn, rtol=0, atol=0)
 
 

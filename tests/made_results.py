@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 
 CHAIN = CausalGraph([Factor(name) for name in "abc"], [("a", "b"), ("b", "c")])
 
@@ -35,7 +36,7 @@ def record(dataset: str, method: str, seed: int, acm: float, **metrics: float) -
                     "max_steps": -1,
                     "callbacks": [
                         {
-                            "class_path": "diffcf.training.callbacks.progress.TrainingBudget",
+                            "class_path": "diffcf.training.callbacks.running.TrainingBudget",
                             "init_args": {"minutes": 30.0, "clock": "processor"},
                         }
                     ],

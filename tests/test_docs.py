@@ -13,8 +13,7 @@ import pytest
 import yaml
 from doc_pages import PAGES, ROOT, anchors, blocks, codes, links
 
-from diffcf.commands.tables import all_tables
-from diffcf.reporting.markup import refreshed, text_blocks
+from diffcf.commands.tables import all_tables, refreshed, text_blocks
 from diffcf.reporting.results import find_results
 
 LANGUAGES = {"python", "yaml", "json", "", "bash", "sh", "csv", "bibtex", "text"}

@@ -4,7 +4,7 @@ from .faces.scene import (
 from .flow.scene import (
     FlowScene as FlowScene,
 )
-from .pendulum.scene import (
+from .pendulum import (
     PendulumScene as PendulumScene,
 )
 from .shadow.scene import (

@@ -1,6 +1,7 @@
 """The what-if explorer, ``diffcf app WEIGHTS``: a web page to set factors and see the image change.
 
-:mod:`diffcf.app.session` is what one visitor asks, :mod:`diffcf.app.drawing` answers it and
-:mod:`diffcf.app.gallery` holds the images to ask about: all without a user interface.
-:mod:`diffcf.app.page` is the page, by NiceGUI (extra ``[app]``).
+Without a user interface: :mod:`~diffcf.app.gallery` has the images to ask about,
+:mod:`~diffcf.app.session` what one visitor set, and :mod:`~diffcf.app.inference` the answers. With
+NiceGUI (extra ``[app]``): :mod:`~diffcf.app.view` is the page, made of :mod:`~diffcf.app.elements`,
+and :mod:`~diffcf.app.page` serves it.
 """

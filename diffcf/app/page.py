@@ -1,26 +1,38 @@
-"""What is done on the page: one :class:`Controller` carries it to a session, for every browser tab."""
+"""The explorer's server, with one :class:`Controller` for each browser tab."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from nicegui import ui
+from nicegui import app, ui
 from nicegui.events import UploadEventArguments
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffcf.api import Model
-from diffcf.app.drawer import InferenceThread, LatestOnlyQueue
+from diffcf.app.elements import png
 from diffcf.app.gallery import MAX_BYTES, Subject, uploaded
-from diffcf.app.session import Query, Session
-from diffcf.app.shown import png
+from diffcf.app.inference import (
+    InferenceThread,
+    LatestOnlyQueue,
+    Query,
+    Result,
+    causal_graph,
+    open_worlds,
+)
+from diffcf.app.session import Session
 from diffcf.app.view import View
-from diffcf.app.worlds import Result, causal_graph, open_worlds
-from diffcf.io import FORMATS, ImageFormat
+from diffcf.io import FORMATS, ImageFormat, to_picture
 
 REFUSED = f"That file was refused: upload a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} of at most "
 REFUSED += f"{MAX_BYTES // 10**6} MB."
+OVERHEAD = 100_000
+"""Bytes that a request may have besides an upload."""
 
 
 @dataclass(frozen=True)
@@ -29,95 +41,86 @@ class Explorer:
 
     Attributes:
         name: of the model, for people.
-        model: that answers.
+        model: answers the queries.
         subjects: images to pick from.
-        form: what uploads become.
-        workshop: where networks work.
+        form: size and channels that uploads are converted to.
+        thread: which all networks run on.
     """
 
     name: str
     model: Model
     subjects: list[Subject]
     form: ImageFormat
-    workshop: InferenceThread
-
-    @property
-    def has_exact(self) -> bool:
-        """Whether any image may have exact counterfactuals."""
-        return any(subject.has_exact for subject in self.subjects)
+    thread: InferenceThread = field(default_factory=InferenceThread)
 
 
 class Controller:
-    """One tab: its view, its session, and the drawer between them."""
+    """One tab: passes what a visitor does to the session, and its results to the view."""
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
         self.session: Session | None = None
-        self.drawn: Result | None = None
-        self.drawer = LatestOnlyQueue(explorer.workshop, self._show, self._fail)
+        self.result: Result | None = None  # the one that is shown
+        self.queue = LatestOnlyQueue(explorer.thread, self._show, self._fail)
         model = explorer.model
         about = f"{explorer.name} · {type(model.module).__name__} · {model.device}"
-        images = [(subject.title, subject.image) for subject in explorer.subjects]
-        self.view = View(about, causal_graph(model), images, explorer.has_exact, self)
-        if images:
+        self.view = View(about, causal_graph(model), explorer.subjects, self)
+        if explorer.subjects:
             ui.timer(0, lambda: self.pick(0), once=True)
 
     # --- what a visitor does ---
 
     async def pick(self, place: int) -> None:
-        """One of the images offered."""
+        """Open one of the images offered."""
         await self._open(lambda: self.explorer.subjects[place], place)
 
-    async def uploaded(self, event: UploadEventArguments) -> None:
-        """A file that the browser sent; its name is the visitor's, and goes nowhere."""
+    async def upload(self, event: UploadEventArguments) -> None:
+        """Open a file that the browser sent; its name is not used."""
         self.view.upload.reset()
         content = await event.file.read()
         await self._open(partial(uploaded, content, self.explorer.form), None)
 
-    def refused(self) -> None:
-        """A file that the browser or the server would not take."""
+    def refuse(self) -> None:
+        """Explain that the browser or the server did not accept a file."""
         self.view.upload.reset()
-        self.view.say(REFUSED)
+        self.view.notify(REFUSED)
+
+    def download(self) -> None:
+        """Send the counterfactual, pixel by pixel."""
+        if self.result is not None:
+            content = png(to_picture(self.result.image))
+            ui.download.content(content, "counterfactual.png", "image/png")
+
+    # --- changes of the session ---
 
     async def set(self, name: str, value: float | str) -> None:
-        """A slider was moved, or a value chosen."""
         await self._change(lambda session: session.set(name, value))
 
     async def toggle(self, name: str) -> None:
-        """A pin was pressed."""
         await self._change(lambda session: session.toggle(name))
 
     async def take(self) -> None:
-        """Go on from the counterfactual."""
-        if self.drawn is not None:
-            drawing = self.drawn
-            await self._change(lambda session: session.take(drawing))
+        if (result := self.result) is not None:
+            await self._change(lambda session: session.take(result))
 
     async def undo(self) -> None:
-        """Back by one change."""
         await self._change(Session.undo)
 
     async def restart(self) -> None:
-        """Back to the image itself."""
         await self._change(Session.restart)
 
-    def download(self) -> None:
-        """The counterfactual, pixel by pixel."""
-        if self.drawn is not None:
-            ui.download.content(png(self.drawn.image), "counterfactual.png", "image/png")
-
-    # --- from question to answer ---
+    # --- from query to result ---
 
     async def _open(self, subject: Callable[[], Subject], place: int | None) -> None:
         self._busy(True)
         model = self.explorer.model
         try:
-            worlds = await self.explorer.workshop.run(lambda: open_worlds(model, subject()))
-        except Exception as error:  # whatever a visitor sends, the tab must live on
+            worlds = await self.explorer.thread.run(lambda: open_worlds(model, subject()))
+        except Exception as error:  # whatever a visitor sends, the tab must remain usable
             self._fail(error)
             return
-        self.session, self.drawn = Session(worlds), None
-        self.view.begin(worlds, place)
+        self.session, self.result = Session(worlds), None
+        self.view.show_subject(worlds, place)
         await self._ask(self.session)
 
     async def _change(self, change: Callable[[Session], None]) -> None:
@@ -126,33 +129,92 @@ class Controller:
         try:
             change(self.session)
         except ValueError as error:
-            self.view.say(str(error))
+            self.view.notify(str(error))
         await self._ask(self.session)
 
     async def _ask(self, session: Session) -> None:
-        """Show what the causal model says at once; then the image, when it is drawn."""
-        self.view.place(session)
+        """Show what the causal model predicts at once, and the image when it is generated."""
+        self.view.show_state(session)
         self._busy(True)
-        await self.drawer.ask(session.asked())
+        await self.queue.put(session.query())
 
-    def _show(self, asked: Query, drawing: Result, seconds: float) -> None:
+    def _show(self, query: Query, result: Result, seconds: float) -> None:
         session = self.session
-        if session is None or asked.start is not session.start:
+        if session is None or query.start is not session.start:
             return
-        self.drawn = drawing
-        self.view.show(session.start.subject.image, drawing)
-        if asked.number == session.number:
-            drawn = f"drawn in {seconds:.2f} s" if asked.do is not None else ""
-            reader = "" if asked.start.reader is None else f"read back by {asked.start.reader}"
-            self.view.told = " · ".join(part for part in (drawn, reader) if part)
-            self.view.place(session)
+        self.result = result
+        self.view.show_result(session.start.subject.image, result)
+        if query.version == session.version:
+            generated = f"generated in {seconds:.2f} s" if query.do is not None else ""
+            reader = f"read back by {query.start.reader}" if query.start.reader else ""
+            self.view.summary = " · ".join(part for part in (generated, reader) if part)
+            self.view.show_state(session)
             self._busy(False)
 
     def _busy(self, busy: bool) -> None:
-        self.view.busy(busy, can_take=self.session is not None and bool(self.session.pins))
+        self.view.show_busy(busy, can_take=self.session is not None and bool(self.session.do))
 
     def _fail(self, error: Exception) -> None:
-        if not isinstance(error, ValueError):  # nothing that a visitor can mend
+        if not isinstance(error, ValueError):  # not the visitor's mistake
             traceback.print_exception(error)
         self._busy(False)
-        self.view.say(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        self.view.notify(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+def serve(explorer: Explorer, host: str, port: int, only_here: bool, show: bool) -> None:
+    """Serve the page until Ctrl-C; ``show`` opens a browser.
+
+    ``only_here`` is whether ``host`` is a loopback address, which only this machine reaches.
+    """
+    app.add_middleware(BodyLimit, most=MAX_BYTES + OVERHEAD)
+    if only_here:
+        # Another site's name that resolves to this machine is refused (DNS rebinding).
+        names = ["127.0.0.1", "localhost", host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    started = f"The explorer of {explorer.name}: http://{host}:{port} (Ctrl-C ends it)"
+    app.on_startup(lambda: print(started, flush=True))
+
+    @ui.page("/", title=f"What if? {explorer.name}")
+    def index() -> None:
+        Controller(explorer)
+
+    ui.run(
+        host=host,
+        port=port,
+        show=show,
+        reload=False,
+        dark=None,
+        tailwind=False,
+        reconnect_timeout=30,
+        show_welcome_message=False,
+    )
+
+
+class BodyLimit:
+    """Refuses requests whose body is longer than ``most`` bytes, with status 413.
+
+    A stated length is trusted only where it is too long: else the bytes are counted.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
+        if not stated.isdigit() or int(stated) > self.most:
+            await PlainTextResponse("The upload is too large.", 413)(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.most:
+                raise HTTPException(413, "The upload is too large.")
+            return message
+
+        await self.app(scope, counted, send)

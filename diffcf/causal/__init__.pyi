@@ -6,6 +6,9 @@ from .curves import (
 from .curves import (
     edge_curves as edge_curves,
 )
+from .dag import (
+    Dag as Dag,
+)
 from .equations import (
     StructuralEquations as StructuralEquations,
 )
@@ -14,9 +17,6 @@ from .factor import (
 )
 from .graph import (
     CausalGraph as CausalGraph,
-)
-from .graph import (
-    written as written,
 )
 from .interface import (
     Reader as Reader,
@@ -49,10 +49,13 @@ from .nscm import (
     NSCM as NSCM,
 )
 from .posterior import (
+    CodeDistribution as CodeDistribution,
+)
+from .posterior import (
     FactorPosterior as FactorPosterior,
 )
 from .posterior import (
-    Reading as Reading,
+    LocalPosterior as LocalPosterior,
 )
 from .refinement import (
     CONTAMINATION as CONTAMINATION,

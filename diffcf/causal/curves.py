@@ -1,13 +1,12 @@
-"""What a trained NSCM says of its mechanisms: curves of every edge, and how strong it is.
+"""The mechanisms of a trained NSCM for people: a curve for every edge, and how strong it is.
 
-All of it is asked of the NSCM alone. Its own draws (exogenous noise, decoded) stand for the data
-that it was trained on: the other parents of a curve stand at their median there, or their most
-frequent level, and effects are averaged over them.
+Only the NSCM is needed. Its own samples (exogenous noise, decoded) stand for the training data: the
+other parents of a curve are held at their median (discrete ones at their mode), and effects are
+averaged over the samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,14 +17,14 @@ from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 
-DRAWS = 1024
+SAMPLES = 1024
 POINTS, TRIED = 33, 5  # values of a continuous cause, for its curve and its effect
 BAND = (0.1, 0.5, 0.9)
 
 
 @dataclass(frozen=True)
 class EdgeCurve:
-    """How an effect follows one of its causes, its other causes held where most of the data lie.
+    """How an effect follows one of its causes, with its other causes held.
 
     Attributes:
         cause, effect: factor names.
@@ -48,75 +47,67 @@ class EdgeCurve:
 
 
 @torch.no_grad()
-def edge_curves(nscm: NSCM, draws: int = DRAWS, seed: int = 0) -> list[EdgeCurve]:
+def edge_curves(nscm: NSCM, draws: int = SAMPLES, seed: int = 0) -> list[EdgeCurve]:
     """A curve for every edge, by effect in causal order.
 
     Args:
         nscm: the trained model, in evaluation mode.
-        draws: of its exogenous noise.
-        seed: of the draws.
+        draws: number of samples of its exogenous noise.
+        seed: of the samples.
     """
-    graph = nscm.learned()
-    device = next(nscm.parameters()).device
-    noise = prior_noise(graph, draws, Generator().manual_seed(seed)).to(device)
-    factors = nscm.decode(noise)
-    learned = None if nscm.gates is None else nscm.gates.probabilities()
+    graph, device = nscm.learned(), next(nscm.parameters()).device
+    exogenous = prior_noise(graph, draws, Generator().manual_seed(seed)).to(device)
+    factors = nscm.decode(exogenous)
+    probabilities = None if nscm.gates is None else nscm.gates.probabilities()
     curves = []
     for effect in graph.order:
         for cause in graph.parents(effect):
-            values = levels(graph.factors[graph.column(cause)]).to(device)
-            curves.append(
-                EdgeCurve(
-                    cause,
-                    effect,
-                    values.cpu(),
-                    _response(nscm, graph, factors, noise, (cause, effect), values).cpu(),
-                    *total_effect(nscm, factors, noise, cause, effect),
-                    None
-                    if learned is None
-                    else float(learned[graph.column(effect), graph.column(cause)]),
-                )
-            )
+            i, j = graph.column(effect), graph.column(cause)
+            values = levels(graph.factors[j]).to(device)
+            response = _response(nscm, factors, exogenous, j, i, values)
+            strength, greatest = total_effect(nscm, factors, exogenous, cause, effect)
+            probability = None if probabilities is None else float(probabilities[i, j])
+            curve = (cause, effect, values.cpu(), response.cpu(), strength, greatest, probability)
+            curves.append(EdgeCurve(*curve))
     return curves
 
 
-@torch.no_grad()
 def total_effect(
-    nscm: NSCM, factors: Tensor, noise: Tensor, cause: str, effect: str
+    nscm: NSCM, factors: Tensor, exogenous: Tensor, cause: str, effect: str
 ) -> tuple[float, float]:
     """Mean absolute change of ``effect``, in [0, 1] units, when ``cause`` is set from low to high.
 
-    The noise is held, and what lies between cause and effect follows. A changed category counts as
-    a change of 1. A categorical cause has no low and high: of all its pairs of categories, the one
-    with the greatest change is taken.
+    Exogenous values are held, and factors between cause and effect follow. A changed category
+    counts as a change of 1. A categorical cause has no low and high: of all its pairs of
+    categories, the one with the greatest change is taken.
 
     Args:
         nscm: the trained model.
-        factors: ``[N, K]``, what it draws.
-        noise: ``[N, E]`` of them.
+        factors: ``[N, K]``, samples of it.
+        exogenous: ``[N, E]``, theirs.
         cause, effect: factor names.
 
     Returns:
         From low to high, and the greatest between any two of a few values.
     """
-    graph = nscm.graph
-    column, reached = graph.column(cause), graph.factors[graph.column(effect)]
+    i, j = nscm.graph.column(effect), nscm.graph.column(cause)
+    changed, affected = nscm.graph.factors[j], nscm.graph.factors[i]
     mask = torch.zeros_like(factors, dtype=torch.bool)
-    mask[:, column] = True
-    values = levels(graph.factors[column])
-    if graph.factors[column].kind == "continuous":
+    mask[:, j] = True
+    values = levels(changed)
+    if changed.kind == "continuous":
         values = values[:: (POINTS - 1) // (TRIED - 1)]
-    answers = []
-    for value in values:
-        imposed = torch.full_like(factors, float(value))
-        answers.append(nscm.predict(factors, noise, imposed, mask)[:, graph.column(effect)])
-    changes = {
-        (a, b): float(_change(reached, answers[a], answers[b]).mean())
-        for a, b in combinations(range(len(answers)), 2)
-    }
-    greatest = max(changes.values())
-    ordered = not graph.factors[column].categories
-    return (changes[0, len(answers) - 1] if ordered else greatest), greatest
+    outcomes = [
+        nscm.predict(factors, exogenous, torch.full_like(factors, float(value)), mask)[:, i]
+        for value in values
+    ]
+    changes = []
+    for one, other in combinations(outcomes, 2):
+        change = (one - other).abs()
+        changes.append(float(((change > 1e-6).float() if affected.categories else change).mean()))
+    greatest = max(changes)
+    low_to_high = changes[len(outcomes) - 2]  # the first of all pairs with the last
+    return greatest if changed.categories else low_to_high, greatest
 
 
 def prior_noise(graph: CausalGraph, count: int, generator: Generator) -> Tensor:
@@ -139,36 +130,20 @@ def levels(factor: Factor) -> Tensor:
 
 
 def _response(
-    nscm: NSCM,
-    graph: CausalGraph,
-    factors: Tensor,
-    noise: Tensor,
-    edge: Sequence[str],
-    values: Tensor,
+    nscm: NSCM, factors: Tensor, exogenous: Tensor, cause: int, effect: int, values: Tensor
 ) -> Tensor:
-    """See :class:`EdgeCurve`."""
-    cause, effect = (graph.column(name) for name in edge)
-    middle = torch.where(
-        graph.discrete.to(factors.device), factors.mode(0)[0], factors.median(0)[0]
-    )
+    """``EdgeCurve.response``, from the effect's own mechanism alone."""
+    discrete = nscm.graph.discrete.to(factors.device)
+    middle = torch.where(discrete, factors.mode(0)[0], factors.median(0)[0])
     held = middle.repeat(len(factors), 1).double()
-    rows = []
+    factor, rows = nscm.graph.factors[effect], []
     for value in values:
         held[:, cause] = value
-        # The effect's own mechanism alone: it is asked of nothing but its causes and its noise.
-        answer = nscm.equations.factor(held, noise.double(), nscm.adjacency, effect)
-        rows.append(_summary(graph.factors[effect], answer))
+        outcome = nscm.equations.evaluate(held, exogenous.double(), nscm.adjacency, effect)
+        if factor.kind == "continuous":
+            rows.append(torch.quantile(outcome, outcome.new_tensor(BAND)))
+        else:
+            count = max(factor.width, 2)
+            level = (outcome * (count - 1)).round().long().clamp(0, count - 1)
+            rows.append(torch.bincount(level, minlength=count) / len(outcome))
     return torch.stack(rows)
-
-
-def _summary(factor: Factor, answer: Tensor) -> Tensor:
-    if factor.kind == "continuous":
-        return torch.quantile(answer, answer.new_tensor(BAND))
-    count = max(factor.width, 2)
-    place = (answer * (count - 1)).round().long().clamp(0, count - 1)
-    return torch.bincount(place, minlength=count) / len(answer)
-
-
-def _change(factor: Factor, one: Tensor, other: Tensor) -> Tensor:
-    changed = (one - other).abs()
-    return (changed > 1e-6).to(changed.dtype) if factor.categories else changed

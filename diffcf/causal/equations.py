@@ -7,8 +7,8 @@ Each factor is :math:`z_k = f_k(pa_k, u_k)`, invertible in u where the factor is
 - binary: ``[logit(pa) + u > 0]`` with a logistic u;
 - categorical: ``argmax(logits(pa) + u)`` with Gumbel u, one for each category.
 
-A root has no inputs, hence an unconditional spline or fixed logits. :class:`diffcf.causal.nscm.NSCM` adds
-order, abduction and intervention.
+A root has no inputs, hence an unconditional spline or fixed logits.
+:class:`diffcf.causal.nscm.NSCM` adds order, abduction and intervention.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from diffcf.causal.mechanisms import GroupedMLP, NoiseMap, truncated_gumbels, tr
 
 
 class StructuralEquations(nn.Module):
-    """Mechanisms of K factors, whose code and whose noise have E columns (K without categories).
+    """Mechanisms of K factors, whose code and exogenous values have E columns.
 
     Args:
-        graph: gives the factors and their kinds; its edges are not looked at.
+        graph: gives the factors and their kinds; its edges are not used.
         hidden: widths of the hidden layers of each factor's location (or logit) network; the
             network of scale and spline has one layer of the last width.
         bins: bins of each spline.
         scale_floor: least scale of a continuous mechanism, in [0, 1] units.
-        sees_gates: whether the mechanisms are told which parents they have.
+        sees_gates: whether the mechanisms also get as input which parents they have.
     """
 
     _is_discrete: Tensor
@@ -95,7 +95,8 @@ class StructuralEquations(nn.Module):
                 rows[k] = row
         for k in self._categorical:
             logits = location[k, :, : self.widths[k]].log_softmax(-1)
-            rows[k] = logits.gather(1, self.graph.factors[k].place(factors[:, k])[:, None])[:, 0]
+            category = self.graph.factors[k].category(factors[:, k])
+            rows[k] = logits.gather(1, category[:, None])[:, 0]
         return torch.stack(rows, dim=1)
 
     def _damp(self, gradient: Tensor) -> Tensor:
@@ -107,7 +108,11 @@ class StructuralEquations(nn.Module):
 
     # --- one factor ---
 
-    def noise(
+    def is_continuous(self, k: int) -> bool:
+        """Whether factor k is continuous."""
+        return self._kinds[k] == "continuous"
+
+    def abduct(
         self, factors: Tensor, inputs: Tensor, k: int, generator: torch.Generator | None
     ) -> Tensor:
         """``u_k`` ``[B, width]`` that explains column k: exact for a continuous factor, a draw from
@@ -115,15 +120,15 @@ class StructuralEquations(nn.Module):
         location, z = self.location(inputs[k : k + 1], group=k)[0], factors[:, k]
         if self._kinds[k] == "categorical":
             logits = location[:, : self.widths[k]]
-            return truncated_gumbels(logits, self.graph.factors[k].place(z), generator)
+            return truncated_gumbels(logits, self.graph.factors[k].category(z), generator)
         if self._kinds[k] == "binary":
             return truncated_logistic(location[:, 0], z >= 0.5, generator)[:, None]
         return self._noise_map(inputs, location[:, 0], k).to_noise(z)[:, None]
 
-    def factor(self, factors: Tensor, exogenous: Tensor, gates: Tensor, k: int) -> Tensor:
-        """``f_k``: column k ``[B]`` from its parents' columns and the noise ``[B, E]``."""
+    def evaluate(self, factors: Tensor, exogenous: Tensor, gates: Tensor, k: int) -> Tensor:
+        """``f_k``: column k ``[B]`` from its parents' columns and the exogenous ``[B, E]``."""
         inputs = self.inputs(factors, gates)
-        location = self.location(inputs[k : k + 1], group=k)[0]
+        location: Tensor = self.location(inputs[k : k + 1], group=k)[0]
         u = exogenous[:, self._columns[k]]
         if self._kinds[k] == "categorical":
             chosen = (location[:, : self.widths[k]] + u).argmax(-1)
@@ -131,9 +136,6 @@ class StructuralEquations(nn.Module):
         if self._kinds[k] == "binary":
             return (location[:, 0] + u[:, 0] > 0).to(factors.dtype)
         return self._noise_map(inputs, location[:, 0], k).to_factor(u[:, 0])
-
-    def continuous(self, k: int) -> bool:
-        return self._kinds[k] == "continuous"
 
     def log_density(self, values: Tensor, factors: Tensor, gates: Tensor, k: int) -> Tensor:
         """Log density ``[B, N]`` of ``values`` ``[B, N]`` of a continuous column k, given its

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from diffcf.io import GraphError
+
+if TYPE_CHECKING:  # graphs are read without PyTorch
+    from torch import Tensor
 
 KINDS = ("continuous", "binary", "categorical")
 LONGEST_NAME = 100
 MOST_CATEGORIES = 1000
+Number = TypeVar("Number", float, "Tensor")
 
 
 @dataclass(frozen=True)
 class Factor:
     """One causal factor: ``kind`` is one of :data:`KINDS`; ``[low, high]`` is in native units.
 
-    The native value of a categorical factor is the place of its category in ``categories``, so its
+    The native value of a categorical factor is the index of its category in ``categories``, so its
     range is 0 to their number less one, whatever is given.
     """
 
@@ -46,10 +48,6 @@ class Factor:
                 f"Factor '{self.name}' has kind {self.kind!r:.100}: use one of {', '.join(KINDS)}."
             )
         self._check_range()
-        if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
-            raise GraphError(
-                f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
-            )
         self._check_categories()
 
     def _check_range(self) -> None:
@@ -58,12 +56,15 @@ class Factor:
                 f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
                 "its low end must be below its high end."
             )
-        # As tensors hold them, of single precision.
-        low, high = torch.tensor([self.low, self.high], dtype=torch.float64).float().tolist()
-        if not isfinite(high - low) or not low < high or not isfinite(2 * (high - low)):
+        low, high = array("f", [self.low, self.high])  # rounded to single precision
+        if not low < high or not isfinite(high - low):
             raise GraphError(
                 f"Factor '{self.name}' has the range [{self.low}, {self.high}], which single "
                 "precision cannot hold: take other units."
+            )
+        if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
+            raise GraphError(
+                f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
             )
 
     def _check_categories(self) -> None:
@@ -79,22 +80,20 @@ class Factor:
                 f"got {list(self.categories)}."
             )
 
+    # --- values ---
+
     @property
     def width(self) -> int:
         """Columns of the factor's code: one per category, else one."""
         return len(self.categories) or 1
 
-    def text(self, scaled: float) -> str:
-        """A value in [0, 1] units as people write it: the category's name, or a native number."""
-        native = self.low + scaled * (self.high - self.low)
-        if self.kind == "categorical":
-            return self.categories[min(max(round(native), 0), len(self.categories) - 1)]
-        return f"{native:.0f}" if self.kind == "binary" else f"{native:.2f}"
+    def to_native(self, scaled: Number) -> Number:
+        """[0, 1] units to native units."""
+        return self.low + scaled * (self.high - self.low)
 
-    def place(self, scaled: Tensor) -> Tensor:
-        """The category's place, int64, of values in [0, 1] units: the nearest one."""
-        last = self.width - 1
-        return (scaled * last).round().long().clamp(0, last)
+    def to_scaled(self, native: Number) -> Number:
+        """Native units to [0, 1] units."""
+        return (native - self.low) / (self.high - self.low)
 
     def scaled(self, category: str) -> float:
         """The [0, 1] value of a category; GraphError when there is none of that name."""
@@ -103,32 +102,54 @@ class Factor:
             raise GraphError(f"Factor '{self.name}' has no category {category!r}; it has {known}.")
         return self.categories.index(category) / (len(self.categories) - 1)
 
+    def category(self, scaled: Tensor) -> Tensor:
+        """The index, int64, of the category nearest to each value in [0, 1] units."""
+        return (scaled * (self.width - 1)).round().long().clamp(0, self.width - 1)
 
-def factor_to_spec(factor: Factor) -> dict[str, Any]:
-    if factor.categories:
-        return {"kind": factor.kind, "categories": list(factor.categories)}
-    return {"kind": factor.kind, "range": [float(factor.low), float(factor.high)]}
+    def text(self, scaled: float) -> str:
+        """A value in [0, 1] units for people: the category's name, or a rounded native number."""
+        native = self.to_native(scaled)
+        if self.categories:
+            return self.categories[min(max(round(native), 0), len(self.categories) - 1)]
+        return f"{native:.0f}" if self.kind == "binary" else f"{native:.2f}"
 
+    @property
+    def domain(self) -> str:
+        """All values for people: the names of the categories, "0, 1", or the native range."""
+        if self.kind == "continuous":
+            return f"{self.low:.4g} … {self.high:.4g}"
+        return ", ".join(self.categories) or "0, 1"
 
-def factor_from_spec(name: str, spec: Mapping[str, Any]) -> Factor:
-    if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
-        raise GraphError(
-            f"Factor {name!r:.100} takes only 'kind', 'range' and 'categories', got {spec!r:.200}."
-        )
-    categories = [] if spec.get("categories") is None else spec["categories"]
-    if not isinstance(categories, list | tuple) or len(categories) > MOST_CATEGORIES:
-        raise GraphError(
-            f"Factor {name!r:.100} needs a list of categories, {MOST_CATEGORIES} at most, "
-            f"got {categories!r:.100}."
-        )
-    kind = spec.get("kind", "categorical" if categories else "continuous")
-    bounds = spec.get("range", [0.0, 1.0])
-    try:
-        if not isinstance(bounds, list | tuple):
-            raise TypeError
-        low, high = (float(value) for value in bounds)
-    except (TypeError, ValueError, OverflowError):
-        raise GraphError(
-            f"Factor {name!r:.100} needs a range [low, high], got {bounds!r:.100}."
-        ) from None
-    return Factor(name, kind, low, high, tuple(str(c) for c in categories))
+    # --- description ---
+
+    def to_spec(self) -> dict[str, object]:
+        """Primitive description, without the name; :meth:`from_spec` reads it back."""
+        if self.categories:
+            return {"kind": self.kind, "categories": list(self.categories)}
+        return {"kind": self.kind, "range": [float(self.low), float(self.high)]}
+
+    @classmethod
+    def from_spec(cls, name: str, spec: object) -> Factor:
+        """Read a mapping of ``kind``, ``range`` and ``categories``; all three are optional."""
+        if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
+            raise GraphError(
+                f"Factor {name!r:.100} takes only 'kind', 'range' and 'categories', "
+                f"got {spec!r:.200}."
+            )
+        categories = [] if spec.get("categories") is None else spec["categories"]
+        if not isinstance(categories, list | tuple) or len(categories) > MOST_CATEGORIES:
+            raise GraphError(
+                f"Factor {name!r:.100} needs a list of categories, {MOST_CATEGORIES} at most, "
+                f"got {categories!r:.100}."
+            )
+        bounds = spec.get("range", [0.0, 1.0])
+        try:
+            if not isinstance(bounds, list | tuple):
+                raise TypeError
+            low, high = map(float, bounds)
+        except (TypeError, ValueError, OverflowError):
+            raise GraphError(
+                f"Factor {name!r:.100} needs a range [low, high], got {bounds!r:.100}."
+            ) from None
+        kind = spec.get("kind", "categorical" if categories else "continuous")
+        return cls(name, kind, low, high, tuple(map(str, categories)))

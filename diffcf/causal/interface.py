@@ -1,8 +1,4 @@
-"""What the causal model's actors must do: read images, be a structural model, be a synthetic scene.
-
-A scene offers its true mechanism, its renderer and its analytic read-out, the *ruler*. With these
-three the exact counterfactual image exists, and factors are measured without a network.
-"""
+"""The actors of the causal model, as Protocols: a reader, a structural model, a synthetic scene."""
 
 from __future__ import annotations
 
@@ -20,7 +16,6 @@ class Reader(Protocol):
     @abstractmethod
     def read(self, images: Tensor) -> Tensor:
         """Factors ``[B, K]`` of images ``[B, C, H, W]`` in [-1, 1]; never NaN."""
-        raise NotImplementedError
 
 
 class StructuralModel(Protocol):
@@ -33,37 +28,36 @@ class StructuralModel(Protocol):
 
     def loss(self, factors: Tensor) -> dict[str, Tensor]:
         """Terms to minimise, scalars by name."""
-        ...
 
     def refine(self, code: Tensor, variance: Tensor, contamination: float = ...) -> Tensor:
         """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``."""
-        ...
 
     def abduct(self, factors: Tensor) -> Tensor:
         """Exogenous values that explain the factors."""
-        ...
 
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Counterfactual factors where ``values`` are set as ``mask`` ``[B, K]`` (bool) says."""
-        ...
 
 
 @runtime_checkable
 class Scene(Reader, Protocol):
-    """A synthetic world: true mechanism, renderer and read-out.
+    """A synthetic world: its true mechanisms, its renderer, and its analytic read-out, the *ruler*.
 
-    Factors are ``[B, K]`` in the graph's [0, 1] units and column order.
+    So the exact counterfactual image exists, and factors are measured without a network. Factors
+    are ``[B, K]`` in the graph's [0, 1] units and column order; images are ``[B, 3, H, W]`` in
+    [-1, 1]. Every method is batched and stays on its arguments' device.
 
-    Categorical factors hold the category's place over the last place (:meth:`CausalGraph.encode`).
-    Images are ``[B, 3, H, W]`` in [-1, 1]. Every method is batched and stays on its arguments'
-    device.
+    Attributes:
+        graph: the true causal graph.
+        noise_names: columns of what a picture shows beyond its factors; every counterfactual keeps
+            it.
+        identified: whether factors alone determine every counterfactual. Where they do not (binary
+            factors with random mechanisms), ``counterfactual`` gives the probability of 1.
+        image_sizes: sides that can be drawn.
     """
 
     graph: CausalGraph
-    # What a picture shows beyond its factors, kept by every counterfactual: names of the columns.
     noise_names: tuple[str, ...] = ()
-    # Whether factors alone determine every counterfactual. Where they do not (binary factors with
-    # random mechanisms), `counterfactual` gives the probability of 1.
     identified: bool = True
     image_sizes: tuple[int, ...] = (32, 64, 96, 128)
 

@@ -1,8 +1,7 @@
-"""Interventions: ``do`` as people write it, and as tensors.
+"""Interventions: ``do`` as a mapping from factor name to value, as text, and as tensors.
 
-People write a mapping from factor name to value. Inside, an intervention is a pair of tensors
-``[B, K]``: the values, and which of them are set. Each sample may thus have its own values and even
-its own factors.
+Inside diffcf an intervention is a pair of tensors ``[B, K]``: the values, and which of them are
+set. Each sample may thus have its own values and even its own factors.
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ from diffcf.causal.graph import CausalGraph
 from diffcf.io import InterventionError
 
 Do = Mapping[str, float | str | Tensor]
-"""Factor name → value in [0, 1] units, or a category's name: one, or ``[B]`` numbers."""
+"""Factor name → value in [0, 1] units (one, or ``[B]`` numbers), or a category's name."""
+LONGEST = 1000
+"""Steps of a sweep."""
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """``values`` ``[B, K]`` in [0, 1] units, heeded where ``mask`` ``[B, K]`` (bool) is set."""
+    """``values`` ``[B, K]`` in [0, 1] units, used where ``mask`` ``[B, K]`` (bool) is set."""
 
     values: Tensor
     mask: Tensor
@@ -37,7 +38,9 @@ class Intervention:
         batch: int,
         device: torch.device | None = None,
     ) -> Intervention:
-        """Check ``do`` against the graph and spread it over the batch; tensors stay as they are.
+        """Check ``do`` against the graph and spread it over the batch.
+
+        An :class:`Intervention` is returned as it is.
 
         Raises:
             GraphError: for an unknown factor or category.
@@ -87,16 +90,14 @@ def _check_values(factor: Factor, value: Tensor) -> None:
         )
     if factor.kind == "binary" and not ((value == 0) | (value == 1)).all():
         raise InterventionError(f"do({name}) sets a binary factor: its values are 0 and 1.")
-    if factor.kind == "categorical":
-        place = value * (factor.width - 1)
-        if ((place - place.round()).abs() > 1e-3).any():
-            raise InterventionError(
-                f"do({name}) falls between categories: name one of {', '.join(factor.categories)}."
-            )
+    index = value * (factor.width - 1)
+    if factor.categories and ((index - index.round()).abs() > 1e-3).any():
+        raise InterventionError(
+            f"do({name}) falls between categories: name one of {', '.join(factor.categories)}."
+        )
 
 
-LONGEST = 1000
-"""Steps of a sweep."""
+# --- text ---
 
 
 def parse_do(texts: Sequence[str], graph: CausalGraph) -> Do:
@@ -140,8 +141,8 @@ def parse_sweep(text: str, graph: CausalGraph) -> tuple[str, list[float] | list[
     if count != int(count) or not 2 <= count <= LONGEST:
         raise InterventionError(f"'{text}' takes 2 to {LONGEST} steps, not {parts[2]}.")
     # Weighted ends, since the difference of two large numbers may not be a number.
-    parts_of_way = (k / (int(count) - 1) for k in range(int(count)))
-    return name, [first * (1 - part) + last * part for part in parts_of_way]
+    weights = (k / (int(count) - 1) for k in range(int(count)))
+    return name, [first * (1 - weight) + last * weight for weight in weights]
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -1,9 +1,8 @@
-"""The parts of the structural equations: grouped networks, invertible noise maps, numerics.
+"""The parts of structural equations: grouped networks, invertible noise maps, posterior noise.
 
-Nothing here knows factors. :mod:`diffcf.causal.equations` puts the parts together.
+:mod:`diffcf.causal.equations` puts the parts together.
 
-Reference:
-    Neural Spline Flows, Durkan et al. 2019, https://arxiv.org/abs/1906.04032
+Reference: Neural Spline Flows (Durkan et al., 2019), https://arxiv.org/abs/1906.04032
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ SPLINE_SLOPE = 0.2
 class GroupedMLP(nn.Module):
     """G separate perceptrons of one architecture, evaluated as batched matrix products.
 
-    The activation is ReLU on purpose: structural equations have kinks (clipped lengths, absolute
-    values) that smooth activations round off. On Pendulum's shadow length SiLU stalled at a mean
-    error of .018 where ReLU of the same size reached .001.
+    ReLU, since structural equations have kinks (clipped lengths, absolute values): on Pendulum's
+    shadow length SiLU stalled at a mean error of .018 where ReLU of the same size reached .001.
 
     Args:
         groups: number G of perceptrons.
@@ -70,7 +68,7 @@ class NoiseMap:
 
     def __init__(self, location: Tensor, shape: Tensor, floor: float) -> None:
         bins = shape.shape[-1] // 3
-        scale, widths, heights, slopes = shape.split([1, bins, bins, bins - 1], dim=-1)
+        scale, widths, heights, slopes = torch.split(shape, [1, bins, bins, bins - 1], dim=-1)
         self.location = location
         # softplus(-1) = 0.31, about the spread of a factor in [0, 1]
         self.scale = floor + F.softplus(scale.squeeze(-1) - 1)
@@ -79,15 +77,21 @@ class NoiseMap:
         )
 
     def to_noise(self, z: Tensor) -> Tensor:
-        return self.spline((z - self.location) / self.scale)
+        u: Tensor = self.spline((z - self.location) / self.scale)
+        return u
 
     def to_factor(self, u: Tensor) -> Tensor:
-        return self.location + self.scale * self.spline.inv(u)
+        standardised: Tensor = self.spline.inv(u)
+        return self.location + self.scale * standardised
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of z when u ~ N(0, 1)."""
         u, ladj = self.spline.call_and_ladj((z - self.location) / self.scale)
-        return -0.5 * (u.square() + math.log(2 * math.pi)) + ladj - self.scale.log()
+        standard: Tensor = -0.5 * (u.square() + math.log(2 * math.pi)) + ladj
+        return standard - self.scale.log()
+
+
+# --- numerics ---
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -110,6 +114,8 @@ def with_column(matrix: Tensor, k: int, column: Tensor) -> Tensor:
     return torch.cat([matrix[:, :k], column[:, None], matrix[:, k + 1 :]], dim=1)
 
 
+# --- noise of discrete factors, given what was observed ---
+
 # Abducted noise stays this far from the decision, so that rounding cannot flip it.
 MARGIN = 1e-3
 
@@ -125,11 +131,8 @@ def truncated_logistic(
         generator: source of randomness, on the device of ``logits``.
     """
     sign = torch.where(positive, 1.0, -1.0).to(logits.dtype)
-    uniform = torch.rand(
-        logits.shape, dtype=logits.dtype, device=logits.device, generator=generator
-    ).clamp(1e-12, 1 - 1e-6)
     # By symmetry sample s·u > -s·logit: its tail probability is uniform in (0, σ(s·logit)).
-    log_tail = uniform.log() + F.logsigmoid(sign * logits)
+    log_tail = _uniform(logits, generator).log() + F.logsigmoid(sign * logits)
     above = torch.log1p(-log_tail.exp()) - log_tail
     return sign * above.maximum(MARGIN - sign * logits)
 
@@ -139,22 +142,25 @@ def truncated_gumbels(
 ) -> Tensor:
     r"""Sample Gumbel u ``[..., C]`` given that ``observed`` is the argmax of ``logits + u``.
 
-    Top down (Maddison et al. 2014, https://arxiv.org/abs/1411.0030): the greatest sum
-    is Gumbel with location logsumexp(logits) whichever class attains it; the others are Gumbel, cut
-    off there.
+    Top down (Maddison et al. 2014, https://arxiv.org/abs/1411.0030): the greatest sum is Gumbel
+    with location logsumexp(logits) whichever category attains it; the others are Gumbel, cut off
+    there.
 
     Args:
         logits: ``[..., C]`` log odds of the categories.
         observed: ``[...]`` int64, the observed category.
         generator: source of randomness, on the device of ``logits``.
     """
-    uniform = torch.rand(
-        logits.shape, dtype=logits.dtype, device=logits.device, generator=generator
-    ).clamp(1e-12, 1 - 1e-6)
-    gumbel = -(-uniform.log()).log()
-    place = observed.unsqueeze(-1)
-    top = logits.logsumexp(-1, keepdim=True) + gumbel.gather(-1, place)
+    gumbel = -(-_uniform(logits, generator).log()).log()
+    category = observed.unsqueeze(-1)
+    top = logits.logsumexp(-1, keepdim=True) + gumbel.gather(-1, category)
     # −log(e^−a + e^−b) is a Gumbel of location `logits` cut off at `top`.
     below = -torch.logaddexp(-(logits + gumbel), -top)
-    sums = below.minimum(top - MARGIN).scatter(-1, place, top)
+    sums = below.minimum(top - MARGIN).scatter(-1, category, top)
     return sums - logits
+
+
+def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform noise shaped like ``like``, clear of 0 and 1."""
+    uniform = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+    return uniform.clamp(1e-12, 1 - 1e-6)

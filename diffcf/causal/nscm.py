@@ -1,18 +1,14 @@
 r"""The non-parametric structural causal model: mechanisms, abduction, prediction.
 
-Each factor is :math:`z_i = f_i(pa_i, u_i)`, by the mechanisms of :mod:`diffcf.causal.equations`: splines
-for continuous factors, Gumbel-max for binary and categorical ones. The exogenous values u have one
-column per factor, a categorical factor one for each category: E in all.
+Each factor is :math:`z_i = f_i(pa_i, u_i)`, by the mechanisms of :mod:`diffcf.causal.equations`:
+splines for continuous factors, Gumbel-max for binary and categorical ones. The exogenous values u
+have one column per factor, a categorical factor one for each category: E in all.
 
 References:
-    - Deep Structural Causal Models for Tractable Counterfactual Inference, Pawlowski et al. 2020,
-      https://arxiv.org/abs/2006.06485
-    - Causal Normalizing Flows, Javaloy et al. 2023, https://arxiv.org/abs/2306.05415
-    - Counterfactual Off-Policy Evaluation with Gumbel-Max SCMs, Oberst & Sontag 2019,
-      https://arxiv.org/abs/1905.05824
-    - DAGs with NO TEARS, Zheng et al. 2018, https://arxiv.org/abs/1803.01422
-    - On the Pitfalls of Heteroscedastic Uncertainty Estimation, Seitzer et al. 2022,
-      https://arxiv.org/abs/2203.09168
+    Deep Structural Causal Models (Pawlowski et al., 2020), https://arxiv.org/abs/2006.06485
+    Causal Normalizing Flows (Javaloy et al., 2023), https://arxiv.org/abs/2306.05415
+    Gumbel-Max SCMs (Oberst & Sontag, 2019), https://arxiv.org/abs/1905.05824
+    β-NLL (Seitzer et al., 2022), https://arxiv.org/abs/2203.09168
 """
 
 from __future__ import annotations
@@ -45,13 +41,11 @@ class NSCM(nn.Module):
         bins: bins of each spline.
         scale_floor: least scale of a mechanism, in [0, 1] units. A factor that its parents
             determine ends up at this floor, where exogenous values act additively.
-        learned_graph: learn which factor causes which, ignoring the edges of ``graph``. Training
-            draws edges for every sample; :attr:`adjacency` is what they settle on. Likelihood
-            identifies directions only as far as mechanisms and noise break the symmetry: where
-            factors determine each other, as on Pendulum, cause and effect change places at equal
-            likelihood, so read the result as *a* graph that explains the data. With acyclicity
-            weighted 1 to 3 and sparsity .05 to .1, 2,000 steps end 1 to 2 edges from Pendulum's
-            published graph and 1 to 3 from Flow's; with weaker acyclicity they end in cycles.
+        learned_graph: learn which factor causes which, ignoring the edges of ``graph``. Where
+            factors determine each other, as on Pendulum, both directions are equally likely, so
+            read the result as *a* graph that explains the data. With acyclicity weighted 1 to 3 and
+            sparsity .05 to .1, 2,000 steps end 1 to 2 edges from Pendulum's published graph and 1
+            to 3 from Flow's; with weaker acyclicity they end in cycles.
 
     Raises:
         ValueError: for settings out of range.
@@ -76,13 +70,8 @@ class NSCM(nn.Module):
         if not 0 < scale_floor < 1:
             raise ValueError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
         self.graph = graph
-        self.scale_floor = float(scale_floor)
-        size = len(graph)
-        # a learned graph's mechanisms also see which parents they have
-        self.equations = StructuralEquations(
-            graph, hidden, bins, self.scale_floor, sees_gates=learned_graph
-        )
-        self.gates = EdgeGates(size) if learned_graph else None
+        self.equations = StructuralEquations(graph, hidden, bins, float(scale_floor), learned_graph)
+        self.gates = EdgeGates(len(graph)) if learned_graph else None
         self.register_buffer("_known_adjacency", graph.adjacency, persistent=False)
 
     # --- structure ---
@@ -103,12 +92,22 @@ class NSCM(nn.Module):
         edges = [(names[j], names[i]) for i, j in self.adjacency.nonzero().tolist()]
         return CausalGraph(self.graph.factors, edges)
 
+    def _order(self) -> list[int]:
+        graph = self.learned()
+        return [graph.column(name) for name in graph.order]
+
+    def _gates(self, batch: int) -> Tensor:
+        """A drawn graph for every sample while a graph is learned, else :attr:`adjacency`."""
+        if self.gates is not None and self.training:
+            return self.gates.sample(batch)
+        return self.adjacency
+
     # --- likelihood ---
 
     def log_prob(self, factors: Tensor) -> Tensor:
         """Per-factor ``log p(z_i | pa_i)``, ``[B, K]`` float32: densities or log probabilities.
 
-        With a learned graph, training mode draws a graph and evaluation mode uses the settled one.
+        While a graph is learned, training mode draws a graph for every sample.
         """
         with full_precision(factors):
             z = self._checked(factors).float()
@@ -118,11 +117,11 @@ class NSCM(nn.Module):
     def loss(self, factors: Tensor) -> dict[str, Tensor]:
         """Scalars to minimise: ``nscm`` and, with a learned graph, ``acyclicity``, ``sparsity``.
 
-        ``nscm`` is the mean negative log-likelihood per factor. Only the gradient that continuous
-        locations receive is scaled, by ``scale_floor``: the likelihood weights it by 1/σ², which
-        would dominate a gradient norm shared with other networks. Adam does not notice a constant
-        factor, and of the weightings tried (σ⁻² as here, β-NLL of Seitzer et al. 2022 with β = ½
-        and 1, squared, absolute and Huber error) the likelihood's own fitted Pendulum best.
+        ``nscm`` is the mean negative log-likelihood per factor. The gradient of continuous
+        locations is scaled by ``scale_floor``: the likelihood weights it by 1/σ², which would
+        dominate a gradient norm shared with other networks, and Adam ignores a constant factor. Of
+        the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared, absolute and Huber
+        error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
             z = self._checked(factors).float()
@@ -141,19 +140,23 @@ class NSCM(nn.Module):
     def refine(
         self, code: Tensor, variance: Tensor, contamination: float = CONTAMINATION
     ) -> Tensor:
-        """Factors ``[B, K]`` of a reading, given by its code's mean and variance, ``[B, E]``,
-        weighed against the mechanisms; with a ``contamination`` of 1 just what is read. See
-        :mod:`diffcf.causal.refinement`."""
+        """Factors ``[B, K]`` of an uncertain reading, corrected by the mechanisms.
+
+        Args:
+            code: ``[B, E]``, the reading's mean.
+            variance: ``[B, E]``, of the reading.
+            contamination: δ of :mod:`diffcf.causal.refinement`; 1 takes the reading as it is.
+        """
         factors = self.graph.decode(code)
         if contamination >= 1:
             return factors
         with full_precision(code):
             read = self._checked(factors).to(wide_dtype(factors))
             deviation = variance[:, self.graph.code_first.to(code.device)].to(read).sqrt()
-            found = refine(
+            refined = refine(
                 self.equations, self.adjacency, self._order(), read, deviation, contamination
             )
-            return found.to(result_dtype(factors))
+            return refined.to(result_dtype(factors))
 
     def abduct(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exogenous values ``[B, E]`` that explain ``factors``.
@@ -165,18 +168,18 @@ class NSCM(nn.Module):
             z = self._checked(factors).to(wide_dtype(factors))
             inputs = self.equations.inputs(z, self.adjacency)
             columns = [
-                self.equations.noise(z, inputs, k, generator) for k in range(len(self.graph))
+                self.equations.abduct(z, inputs, k, generator) for k in range(len(self.graph))
             ]
             return torch.cat(columns, dim=1).to(result_dtype(factors))
 
     def decode(self, exogenous: Tensor) -> Tensor:
         """Factors ``[B, K]`` of exogenous values alone: the inverse of :meth:`abduct`."""
         with full_precision(exogenous):
-            u = self._checked_noise(exogenous).to(wide_dtype(exogenous))
+            u = self._checked_exogenous(exogenous).to(wide_dtype(exogenous))
             z = u.new_zeros(len(u), len(self.graph))
             adjacency = self.adjacency
             for k in self._order():
-                z = with_column(z, k, self.equations.factor(z, u, adjacency, k))
+                z = with_column(z, k, self.equations.evaluate(z, u, adjacency, k))
             return z.to(result_dtype(exogenous))
 
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -201,45 +204,37 @@ class NSCM(nn.Module):
                     f"{', '.join(str(list(t.shape)) for t in (factors, values, mask, exogenous))}."
                 )
             z, wide = self._checked(factors), wide_dtype(factors)
-            u = self._checked_noise(exogenous).to(wide)
+            u = self._checked_exogenous(exogenous).to(wide)
             imposed = self._checked(torch.where(mask, values, z), "Imposed value of")
             adjacency = self.adjacency
             result, moved = imposed.to(result_dtype(factors)), mask
             for k in self._order():
                 reached = (moved & adjacency[k]).any(dim=1) & ~mask[:, k]
-                anew = self.equations.factor(result.to(wide), u, adjacency, k).to(result.dtype)
+                anew = self.equations.evaluate(result.to(wide), u, adjacency, k).to(result.dtype)
                 result = with_column(result, k, torch.where(reached, anew, result[:, k]))
                 moved = with_column(moved, k, moved[:, k] | reached)
             return result
 
-    # --- parts ---
-
-    def _gates(self, batch: int) -> Tensor:
-        return (
-            self.gates.sample(batch) if self.gates is not None and self.training else self.adjacency
-        )
-
-    def _order(self) -> list[int]:
-        graph = self.learned()
-        return [graph.column(name) for name in graph.order]
+    # --- checks ---
 
     def _checked(self, factors: Tensor, what: str = "Factor") -> Tensor:
         """``factors`` itself; GraphError unless it is a finite ``[B, K]``."""
-        return self._finite(factors, torch.arange(len(self.graph)), what)
+        return _finite(factors, self.graph.names, what)
 
-    def _checked_noise(self, exogenous: Tensor) -> Tensor:
+    def _checked_exogenous(self, exogenous: Tensor) -> Tensor:
         """``exogenous`` itself; GraphError unless it is a finite ``[B, E]``."""
-        return self._finite(exogenous, self.graph.code_owner, "Exogenous value of")
+        names = [factor.name for factor in self.graph.factors for _ in range(factor.width)]
+        return _finite(exogenous, names, "Exogenous value of")
 
-    def _finite(self, values: Tensor, owner: Tensor, what: str) -> Tensor:
-        names = [self.graph.names[k] for k in owner.tolist()]
-        if values.ndim != 2 or values.shape[1] != len(names):
-            raise GraphError(
-                f"The NSCM needs a tensor [B, {len(names)}], one column for each of "
-                f"{', '.join(names)}, got {list(values.shape)}."
-            )
-        finite = values.isfinite()
-        if not finite.all():
-            worst = int((~finite).any(dim=0).nonzero()[0])
-            raise GraphError(f"{what} '{names[worst]}' is not finite: check where it comes from.")
-        return values
+
+def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise GraphError(
+            f"The NSCM needs a tensor [B, {len(names)}], one column for each of "
+            f"{', '.join(names)}, got {list(values.shape)}."
+        )
+    finite = values.isfinite()
+    if not finite.all():
+        worst = int((~finite).any(dim=0).nonzero()[0])
+        raise GraphError(f"{what} '{names[worst]}' is not finite: check where it comes from.")
+    return values

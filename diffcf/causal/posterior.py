@@ -1,36 +1,111 @@
-"""TODO."""
+"""What a network reads off an image about the factors, as a distribution over their code.
+
+:class:`FactorPosterior` is the result, of the causal projector and of any other predictor;
+:class:`CodeDistribution` makes it from a network's raw outputs and gives its likelihood.
+
+Reference: Estimating the mean and variance of the target distribution (Nix & Weigend, 1994).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffcf.causal.graph import CausalGraph
 
 
 @dataclass(frozen=True)
 class FactorPosterior:
-    """What the projector says: per factor, and per factor and place.
+    """Mean and variance of the factors' code (:meth:`CausalGraph.encode`), ``[B, E]`` each.
 
-    Means and variances are those of the factors' *code* (:meth:`CausalGraph.encode`), E columns: a
-    value in [0, 1] units, the probability of a binary factor, the probabilities of all categories.
-
-    Attributes:
-        mean: ``[B, E]``; :meth:`CausalGraph.decode` makes factors of it.
-        variance: ``[B, E]``, of the mixture of places, so that disagreement counts.
-        attention: ``[B, K, h, w]``, sums to 1 over places.
-        local_mean, local_variance: ``[B, E, h, w]``.
+    The mean is a value in [0, 1] units, the probability of a binary factor, or the probabilities of
+    all categories; :meth:`CausalGraph.decode` turns it into factors.
     """
 
     mean: Tensor
     variance: Tensor
+
+
+@dataclass(frozen=True)
+class LocalPosterior(FactorPosterior):
+    """A mixture over the places of an image, each with its own posterior.
+
+    The variance is the mixture's, so that disagreement between places counts.
+
+    Attributes:
+        attention: the weight of each place, ``[B, K, h, w]``; sums to 1 over places.
+        local_mean, local_variance: of each place, ``[B, E, h, w]``.
+    """
+
     attention: Tensor
     local_mean: Tensor
     local_variance: Tensor
 
 
-class Reading(NamedTuple):
-    """Mean and variance ``[B, E]`` of the factors' code."""
+class CodeDistribution(nn.Module):
+    """Gaussian for continuous factors, Bernoulli for binary, categorical for categorical ones.
 
-    mean: Tensor
-    variance: Tensor
+    It has no parameters. Codes are ``[B, E, ...]`` and factors ``[B, K, ...]``, with any further
+    dimensions, such as places.
+
+    Args:
+        graph: gives the factors and their kinds.
+        scale_floor: least standard deviation of a continuous factor, in [0, 1] units.
+    """
+
+    owner: Tensor
+    discrete: Tensor
+    categorical: Tensor
+
+    def __init__(self, graph: CausalGraph, scale_floor: float) -> None:
+        super().__init__()
+        self.graph, self.scale_floor = graph, scale_floor
+        owner = graph.code_owner
+        self.has_categories = len(owner) > len(graph)
+        self.register_buffer("owner", owner, persistent=False)
+        self.register_buffer("discrete", graph.discrete[owner], persistent=False)
+        self.register_buffer("categorical", graph.categorical[owner], persistent=False)
+
+    def forward(self, raw: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the code from two network outputs; both are ``[B, E, ...]``.
+
+        Outputs of 0 give the middle of the range with a wide scale.
+        """
+        probability = raw.sigmoid()
+        if self.has_categories:
+            parts = [part.softmax(dim=1) for part in torch.split(raw, self.graph.widths, dim=1)]
+            categorical = _columns(self.categorical, raw)
+            probability = torch.where(categorical, torch.cat(parts, dim=1), probability)
+        scale = self.scale_floor + F.softplus(log_scale - 1.0)
+        discrete = _columns(self.discrete, raw)
+        mean = torch.where(discrete, probability, raw + 0.5)
+        bernoulli = (probability * (1 - probability)).clamp_min(1e-6)
+        return mean, torch.where(discrete, bernoulli, scale.square())
+
+    def log_prob(self, mean: Tensor, variance: Tensor, factors: Tensor) -> Tensor:
+        """log p(z_k) ``[B, K, ...]`` of factors, up to a constant for continuous ones."""
+        code = self.graph.encode(factors, dim=1)
+        gauss = -0.5 * ((code - mean).square() / variance + variance.log())
+        p = mean.clamp(1e-6, 1 - 1e-6)
+        hit, miss = code * p.log(), (1 - code) * (1 - p).log()
+        discrete = torch.where(_columns(self.categorical, code), hit, hit + miss)
+        return self.per_factor(torch.where(_columns(self.discrete, code), discrete, gauss))
+
+    def per_factor(self, code: Tensor) -> Tensor:
+        """Sum over each factor's columns, ``[B, E, ...]`` to ``[B, K, ...]``."""
+        if not self.has_categories:
+            return code
+        total = code.new_zeros(len(code), len(self.graph), *code.shape[2:])
+        return total.index_add(1, self.owner, code)
+
+    def per_column(self, factors: Tensor) -> Tensor:
+        """``[B, K, ...]`` repeated for each factor's columns, ``[B, E, ...]``."""
+        return factors[:, self.owner] if self.has_categories else factors
+
+
+def _columns(flags: Tensor, code: Tensor) -> Tensor:
+    """``[E]`` shaped to broadcast over a code ``[B, E, ...]``."""
+    return flags.view(1, -1, *(1,) * (code.dim() - 2))

@@ -1,9 +1,8 @@
-"""Graphs over factors that can be learned: gates on edges, and what makes a graph acyclic.
+"""Learning the graph itself: random gates on edges, and what makes a graph acyclic.
 
 References:
-    - DAGs with NO TEARS, Zheng et al. 2018, https://arxiv.org/abs/1803.01422
-    - Simple Statistical Gradient-Following Algorithms (REINFORCE), Williams 1992,
-      https://doi.org/10.1007/BF00992696
+    DAGs with NO TEARS (Zheng et al., 2018), https://arxiv.org/abs/1803.01422
+    REINFORCE (Williams, 1992), https://doi.org/10.1007/BF00992696
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ ADVANTAGE_CLIP = 5.0
 
 def acyclicity(adjacency: Tensor) -> Tensor:
     """NOTEARS' ``h = tr(exp(A∘A)) - K`` of ``[K, K]`` weights: 0 if and only if A is acyclic."""
-    return torch.linalg.matrix_exp(adjacency.square()).diagonal().sum() - len(adjacency)
+    walks: Tensor = torch.linalg.matrix_exp(adjacency.square())
+    return walks.diagonal().sum() - len(adjacency)
 
 
 def strongest_dag(strength: Tensor, threshold: float = 0.5) -> Tensor:
@@ -27,8 +27,7 @@ def strongest_dag(strength: Tensor, threshold: float = 0.5) -> Tensor:
     So every cycle loses its weakest edge. ``[K, K]`` to ``[K, K]`` bool, ``[i, j]``: j causes i.
     """
     weights = strength.detach().cpu()
-    # reach[i, j]: j is i or an ancestor of i
-    reach = torch.eye(len(weights), dtype=torch.bool)
+    reach = torch.eye(len(weights), dtype=torch.bool)  # [i, j]: j is i or an ancestor of i
     kept = torch.zeros_like(reach)
     for flat in weights.flatten().argsort(descending=True, stable=True).tolist():
         effect, cause = divmod(flat, len(weights))
@@ -61,7 +60,7 @@ class EdgeGates(nn.Module):
     def score(self, gates: Tensor, log_prob: Tensor) -> Tensor:
         """Scalar whose gradient raises the edges under which factors are likelier (REINFORCE).
 
-        Row i of the gates bears on factor i alone, and the batch mean is the baseline: so the
+        Row i of the gates affects factor i alone, and the batch mean is the baseline: so the
         estimate has little variance; straight-through gradients found hardly an edge.
 
         Args:

@@ -1,9 +1,9 @@
 """``diffcf counterfactual WEIGHTS IMAGE… --do light=0.8``: what-if questions from the shell.
 
-Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_2`` … for
-interventions in turn), ``sheet.png`` with factual, counterfactual and difference side by side, and
-``factors.json``. With ``--sweep light=0:1:9`` every image is asked once for each value, and
-``<image>.png`` is a strip.
+Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_2`` … for a sequence
+of interventions), ``sheet.png`` with factual, counterfactual and difference side by side, and
+``factors.json``. With ``--sweep light=0:1:9``, ``<image>.png`` is a strip with the counterfactual
+of every value.
 """
 
 from __future__ import annotations
@@ -11,42 +11,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffcf import diffusion
 from diffcf.api import Answer, Model, Units, load
-from diffcf.causal import parse_do, parse_sweep, written
-from diffcf.diffusion import (
-    ConstantGuidance,
-    GaussNewtonGuidance,
-    Guidance,
-    LineSearchGuidance,
-    NoGuidance,
-    PolyakGuidance,
-    VarianceBalancedGuidance,
-)
+from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
-    ImageFormat,
     InterventionError,
     OutputError,
     decode,
+    from_bytes,
     image_files,
     whole_folder,
     write_json,
 )
 from diffcf.reporting import save_figure, save_image, show
 
-RULES: dict[str, type[Guidance]] = {
-    "none": NoGuidance,
-    "constant": ConstantGuidance,
-    "variance_balanced": VarianceBalancedGuidance,
-    "line_search": LineSearchGuidance,
-    "polyak": PolyakGuidance,
-    "gauss_newton": GaussNewtonGuidance,
+RULES: dict[str, type[diffusion.Guidance]] = {
+    "none": diffusion.NoGuidance,
+    "constant": diffusion.ConstantGuidance,
+    "variance_balanced": diffusion.VarianceBalancedGuidance,
+    "line_search": diffusion.LineSearchGuidance,
+    "polyak": diffusion.PolyakGuidance,
+    "gauss_newton": diffusion.GaussNewtonGuidance,
 }
 SHEET, ROWS = "sheet", 12
 """Name of the picture of all, and how many it shows."""
@@ -66,14 +57,15 @@ def counterfactual(args: Sequence[str]) -> None:
     print(f"{len(files)} images answered: {parsed.out}")
 
 
-def _write(model: Model, files: Mapping[str, Path], parsed: Any, out: Path) -> None:
-    """Pictures and ``factors.json``."""
-    rows: dict[str, Any] = {}
+def _write(model: Model, files: Mapping[str, Path], parsed: Namespace, out: Path) -> None:
+    """Write pictures and ``factors.json``."""
+    rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
     form, names = model.image_form(parsed.size), list(files)
     for start in range(0, len(files), parsed.batch_size):
         some = names[start : start + parsed.batch_size]
-        images = torch.stack([_image(files[name], form) for name in some])
+        pixels = [decode(files[name], form, str(files[name])) for name in some]
+        images = torch.stack([from_bytes(image) for image in pixels])
         rows |= answer(model, some, images, parsed, out)
     record = {
         "weights": str(parsed.weights),
@@ -88,7 +80,7 @@ def _write(model: Model, files: Mapping[str, Path], parsed: Any, out: Path) -> N
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """FileExistsError unless ``out`` may be written: only answers of ours are ever replaced."""
+    """OutputError unless ``out`` may be written: only a folder of this command is replaced."""
     if out.is_symlink() or (out.exists() and not overwrite):
         raise OutputError(f"{out} exists: name another folder, or --overwrite true.")
     if out.exists() and not (out / RECORD).is_file():
@@ -102,13 +94,16 @@ def _parser() -> ArgumentParser:
     parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
     parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
-    parser.add_argument("--then", action="append", type=str, help="The next one in turn.")
+    parser.add_argument("--then", action="append", type=str, help="name=value, set next.")
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
     parser.add_argument(
-        "--doubt", type=float, help="In [0, 1]: 1 has the causal model correct no reading."
+        "--doubt",
+        type=float,
+        help="Probability that a factor does not follow its mechanism; at 1 the factors that are "
+        "read off the image are not corrected by the causal model.",
     )
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
     parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
@@ -118,7 +113,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _model(parsed: Any) -> Model:
+def _model(parsed: Namespace) -> Model:
     model = load(parsed.weights, parsed.device)
     sampling = model.sampling
     if parsed.rule is not None:
@@ -135,17 +130,13 @@ def _model(parsed: Any) -> Model:
     return Model(model.module, sampling)
 
 
-def _image(path: Path, form: ImageFormat) -> Tensor:
-    return torch.from_numpy(decode(path, form, str(path)).copy()).float() / 127.5 - 1
-
-
 def _answer(
-    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
-) -> dict[str, Any]:
-    """Counterfactuals of a batch, interventions in turn; rows for ``factors.json``."""
+    model: Model, names: list[str], images: Tensor, parsed: Namespace, out: Path
+) -> dict[str, object]:
+    """Draw the counterfactuals of a batch, one intervention after another; rows by image."""
     world = model.abduct(images)
-    turns = [parsed.do, *([text] for text in parsed.then or ())]
-    dos = [parse_do(texts, model.graph) for texts in turns]
+    steps = [parsed.do, *([text] for text in parsed.then or ())]
+    dos = [parse_do(texts, model.graph) for texts in steps]
     answers = world.sequence(dos, parsed.units)
     for step, answer in enumerate(answers):
         suffix = f"_{step + 1}" if len(answers) > 1 else ""
@@ -159,27 +150,29 @@ def _answer(
 
 
 def _sweep(
-    model: Model, names: list[str], images: Tensor, parsed: Any, out: Path
-) -> dict[str, Any]:
-    """A strip for each image, one picture for each value."""
+    model: Model, names: list[str], images: Tensor, parsed: Namespace, out: Path
+) -> dict[str, object]:
+    """Draw a strip for each image, one picture for each value; rows by image."""
     factor, values = parse_sweep(parsed.sweep, model.graph)
-    rows = {}
+    dos: list[Do] = [{factor: value} for value in values]
+    rows: dict[str, object] = {}
     for name, image in zip(names, images, strict=True):
         world = model.abduct(image[None])
-        answers = [world.predict({factor: value}, parsed.units) for value in values]
+        answers = [world.predict(do, parsed.units) for do in dos]
         shown = {"factual": image[None]}
-        shown |= {_title({factor: v}): a.image.cpu() for v, a in zip(values, answers, strict=True)}
+        shown |= {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], shown), out / f"{name}.png")
         rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
     return rows
 
 
-def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, Any]]:
-    """What ``factors.json`` says of each image of a batch."""
+def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, object]]:
+    """The entry of each image of a batch in ``factors.json``."""
     graph, last = model.graph, answers[-1]
 
     def rows(factors: Tensor) -> list[list[float | str]]:
-        return written(graph, graph.to_scaled(factors)) if units == "native" else factors.tolist()
+        scaled = units == "scaled"
+        return factors.tolist() if scaled else graph.native_rows(graph.to_scaled(factors))
 
     factual, targets = rows(last.factors), [rows(answer.target) for answer in answers]
     read = rows(model.read(last.image, units)) if model.module.reads else None
@@ -194,7 +187,7 @@ def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, A
     ]
 
 
-def _title(do: Any) -> str:
+def _title(do: Do) -> str:
     pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
     return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
 
@@ -206,9 +199,8 @@ def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(lines, len(columns), squeeze=False)
     for (line, row), name in zip(enumerate(grid), names, strict=False):
-        # A file may be called anything, and dollars would start a formula.
-        shown = name.encode("utf-8", "replace").decode()
-        row[0].set_ylabel(shown, fontsize=6, parse_math=False)
+        label = name.encode("utf-8", "replace").decode()  # a file may have any name
+        row[0].set_ylabel(label, fontsize=6, parse_math=False)
         for axis, (title, images) in zip(row, columns.items(), strict=True):
             show(axis, images[line])
             if line == 0:

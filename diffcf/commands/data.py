@@ -1,14 +1,13 @@
-"""Look before you train: ``diffcf data experiments/flow.yaml``.
+"""Describe a dataset before training on it: ``diffcf data experiments/flow.yaml``.
 
-Prints how many images there are, what the factors are and how they are distributed, and the graph;
-saves a contact sheet with a row per factor: images by rising value, or one for each category.
+Prints how many images there are, the factors with their distributions, and the graph; saves a
+contact sheet with a row per factor: images by rising value, or some of each category.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from diffcf.causal import CausalGraph, Factor
 from diffcf.reporting import save_figure, show
-from diffcf.training import load_data
+from diffcf.training import FactorData, load_data
 
 COLUMNS = 8
 
@@ -35,25 +34,24 @@ def data(args: Sequence[str]) -> None:
     module = load_data(config.config)
     module.prepare_data()
     module.setup()
-    describe(module)
+    print_description(module)
     out = config.out or Path("runs/data") / f"{config.config.stem}.png"
     save_figure(contact_sheet(module), out)
     print(f"The contact sheet is {out}")
 
 
-def describe(module: Any) -> None:
+def print_description(module: FactorData) -> None:
     """Print counts, factors and the graph."""
     graph, console = module.graph, Console()
     counts = ", ".join(f"{module.size_of(stage)} {stage}" for stage in ("train", "val", "test"))
     shape = " × ".join(map(str, module.images_of("train", torch.tensor([0]))[0].shape))
     console.print(f"{type(module).__name__}: {counts} images of {shape}", highlight=False)
-    table = Table(title="Factors, in native units, over the training images")
-    for heading in ("factor", "kind", "range", "values", "causes"):
-        table.add_column(heading)
+    headings = ("factor", "kind", "range", "values", "causes")
+    table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")
     for factor, column in zip(graph.factors, factors.unbind(1), strict=True):
         causes = ", ".join(graph.parents(factor.name)) or "–"
-        table.add_row(factor.name, factor.kind, _range(factor), _values(factor, column), causes)
+        table.add_row(factor.name, factor.kind, factor.domain, _values(factor, column), causes)
     console.print(table)
     console.print(draw_graph(graph), highlight=False)
 
@@ -70,25 +68,19 @@ def draw_graph(graph: CausalGraph) -> str:
     return "\n".join(lines)
 
 
-def _range(factor: Factor) -> str:
-    if factor.kind == "continuous":
-        return f"{factor.low:.4g} … {factor.high:.4g}"
-    return ", ".join(factor.categories) or "0, 1"
-
-
 def _values(factor: Factor, column: Tensor) -> str:
-    """What the images have: extremes, mean and spread, or the share of each category."""
+    """The distribution: extremes, mean and deviation, or the share of each category."""
     if factor.kind == "binary":
         return f"{float(column.mean()):.1%} are 1"
     if factor.kind == "categorical":
-        shares = torch.bincount(factor.place(column), minlength=factor.width) / len(column)
+        shares = torch.bincount(factor.category(column), minlength=factor.width) / len(column)
         return ", ".join(f"{share:.1%}" for share in shares.tolist())
-    native = factor.low + column * (factor.high - factor.low)
+    native = factor.to_native(column)
     low, high = native.aminmax()
     return f"{low:.4g} … {high:.4g}, mean {native.mean():.4g} ± {native.std():.2g}"
 
 
-def contact_sheet(module: Any) -> Figure:
+def contact_sheet(module: FactorData) -> Figure:
     """A row of training images per factor, by rising value or by category, with their values."""
     factors = module.factors_of("train")
     rows = [

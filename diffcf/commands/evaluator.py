@@ -1,8 +1,8 @@
 """``diffcf evaluator --config experiments/evaluators/pendulum.yaml``: train, select, measure, save.
 
 The config has the parts of any experiment (``data``, ``model``, ``trainer``, ``seed_everything``)
-and ``out``, the folder to make: ``evaluator.safetensors`` (see :mod:`diffcf.evaluation.evaluator.reader`),
-``card.json`` and ``card.md`` (see :mod:`diffcf.evaluation.evaluator.card`). Every setting can be given on the
+and ``out``, the folder to make: ``evaluator.safetensors``, and its card of errors as ``card.json``
+and ``card.md`` (see :mod:`diffcf.evaluation.evaluator.reader`). Every setting can be given on the
 command line, as in ``--seed_everything 7 --out runs/evaluators/seed7``.
 """
 
@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
-from diffcf.evaluation import EvaluatorReader, FactorEvaluator, card_markdown, measure_readings
+from diffcf.evaluation import (
+    Card,
+    EvaluationData,
+    EvaluatorReader,
+    FactorEvaluator,
+    measure_readings,
+)
 from diffcf.io import GraphError, OutputError, versions, whole_folder, write_json
+from diffcf.reporting import markdown
 
 
 class EvaluatorCLI(LightningCLI):
@@ -53,7 +60,7 @@ def build(args: Sequence[str]) -> EvaluatorCLI:
     """Parse the arguments and build data, model and trainer; nothing runs yet.
 
     Raises:
-        FileExistsError: when the folder exists; nothing is ever written over.
+        OutputError: when the folder exists; nothing is ever overwritten.
         GraphError: when the data module is not one of ours.
     """
     return EvaluatorCLI(
@@ -72,8 +79,8 @@ def evaluator(args: Sequence[str]) -> None:
     """Command ``diffcf evaluator``; ``--help`` lists the arguments.
 
     Raises:
-        FileExistsError, GraphError: see :func:`build`.
-        FloatingPointError: when training diverges.
+        OutputError, GraphError: see :func:`build`.
+        DivergenceError: when training diverges.
     """
     cli = build(args)
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
@@ -89,14 +96,17 @@ def evaluator(args: Sequence[str]) -> None:
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
     reader.card = _card(reader, model, data, config)
     text = card_markdown(reader.card)
-    _write(reader, text, cli.config.out)
+    with whole_folder(cli.config.out) as unfinished:
+        reader.save(unfinished / "evaluator.safetensors")
+        write_json(reader.card, unfinished / "card.json")
+        (unfinished / "card.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"The evaluator is {cli.config.out / 'evaluator.safetensors'}")
 
 
 def _card(
-    reader: EvaluatorReader, model: FactorEvaluator, data: Any, config: dict[str, Any]
-) -> dict[str, Any]:
+    reader: EvaluatorReader, model: FactorEvaluator, data: EvaluationData, config: object
+) -> Card:
     """Errors and where they come from, all of it plain text and numbers."""
     stages = {"train": "train", "validation": "val", "test": "test"}
     return {
@@ -104,19 +114,42 @@ def _card(
         "image_shape": list(reader.image_shape),
         "images": {name: data.size_of(stage) for name, stage in stages.items()},
         **measure_readings(reader, data),
-        "training": {
-            **model.training_record.as_dict(),
-            "selected_step": model.best_step,
-        },
+        "training": {**model.training_record.as_dict(), "selected_step": model.best_step},
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "versions": versions(),
         "config": config,
     }
 
 
-def _write(reader: EvaluatorReader, text: str, out: Path) -> None:
-    """The folder, whole or not at all."""
-    with whole_folder(out) as unfinished:
-        reader.save(unfinished / "evaluator.safetensors")
-        write_json(reader.card, unfinished / "card.json")
-        (unfinished / "card.md").write_text(text, encoding="utf-8")
+def card_markdown(card: Card) -> str:
+    """The card as people read it: a table of errors, and where they come from."""
+    counterfactual, images, training = card["counterfactual"], card["images"], card["training"]
+    known = isinstance(counterfactual, dict)
+    names = [key.removeprefix("error/") for key in card["test"] if key != "error"]
+    rows = {f"{stage} ({images[stage]} images)": card[stage] for stage in ("validation", "test")}
+    if known:
+        rows |= {f"exact counterfactuals, do({name})": e for name, e in counterfactual.items()}
+    keys = [*(f"error/{name}" for name in names), "error"]
+    cells = [[title, *(f"{errors[key]:.4f}" for key in keys)] for title, errors in rows.items()]
+    lines = [
+        f"# Evaluator of {card['data']}, images of {' × '.join(map(str, card['image_shape']))}",
+        "",
+        "Mean absolute error in parts of each factor's range; of discrete factors the share of",
+        "images that are misread.",
+        "",
+        markdown(["images", *names, "mean"], cells).rstrip(),
+    ]
+    if not known:
+        lines += ["", f"The error on counterfactual images is {counterfactual}."]
+    return "\n".join([*lines, "", *_origin(card, training)]) + "\n"
+
+
+def _origin(card: Card, training: Card) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    return [
+        f"{card['parameters']:,} parameters; {training['steps']} steps in "
+        f"{training['seconds']:.0f} s on {training['device']}, seed {training['seed']};",
+        f"the weights are those of step {training['selected_step']}, the best on validation.",
+        f"Trained on the {card['images']['train']:,} images of the training split and no other.",
+        f"{versions}.",
+    ]

@@ -1,8 +1,8 @@
 """Write a dataset as files anyone can read: ``diffcf export experiments/flow.yaml data/flow``.
 
 The folder has ``images/*.png``, ``factors.csv`` (a row per image, native units, with its split) and
-``graph.yaml``: what :class:`data_modules.factor_table.FactorTableDataModule` reads, and an example
-of what your own data should look like.
+``graph.yaml``: the layout that :class:`data_modules.FactorTableDataModule` reads, and an example of
+what your own data should look like.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import yaml
@@ -21,7 +21,7 @@ from rich.progress import track
 from diffcf.causal import Factor
 from diffcf.io import OutputError, whole_folder
 from diffcf.reporting import save_image
-from diffcf.training import load_data
+from diffcf.training import FactorData, load_data
 
 Split = Literal["train", "val", "test"]
 
@@ -30,7 +30,7 @@ def export(args: Sequence[str]) -> None:
     """Command ``diffcf export``; ``--help`` lists the arguments.
 
     Raises:
-        FileExistsError: when the folder exists; nothing is ever written over.
+        OutputError: when the folder exists; nothing is ever overwritten.
     """
     parser = ArgumentParser(prog="diffcf export", description="Write a dataset as PNG and CSV.")
     parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
@@ -49,8 +49,8 @@ def export(args: Sequence[str]) -> None:
     print(f"{count} images, factors.csv and graph.yaml are in {out}")
 
 
-def _write(module: Any, folder: Path, splits: Sequence[Split], images: int | None) -> int:
-    """Images, table and graph; how many images."""
+def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: int | None) -> int:
+    """Write images, table and graph; returns how many images."""
     graph, count = module.graph, 0
     with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -74,6 +74,6 @@ def _write(module: Any, folder: Path, splits: Sequence[Split], images: int | Non
 def _native(factor: Factor, scaled: float) -> str:
     if factor.kind != "continuous":
         return factor.text(scaled)
-    # float32 must not push the ends of the range over themselves
-    value = factor.low + min(max(scaled, 0.0), 1.0) * (factor.high - factor.low)
+    # Rounding in float32 must not leave the range.
+    value = factor.to_native(min(max(scaled, 0.0), 1.0))
     return repr(min(max(value, factor.low), factor.high))

@@ -1,17 +1,14 @@
 """Write cartoon faces as a folder in CelebA's layout: ``diffcf faces data/faces --count 4000``.
 
-CelebA cannot be had everywhere; this folder goes through the same loading code, and its mechanism
-is known (:mod:`data_modules.scenes.faces.scene`).
+They stand in where CelebA is not at hand: the same code loads them, and their causal mechanisms are
+known (:mod:`data_modules.scenes.faces.scene`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from jsonargparse import ArgumentParser
@@ -20,22 +17,14 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from data_modules.celeba import IMAGE, IMAGES, NOISE
-from data_modules.scenes.faces.picture import ATTRIBUTES, LOOKS, draw_canvas
-from data_modules.scenes.faces.scene import sample_world
-from diffcf.io import DataError
+from data_modules.scenes.faces.picture import APPEARANCE, ATTRIBUTES, draw_canvas
+from data_modules.scenes.faces.scene import sample_faces
+from diffcf.io import DataError, OutputError, whole_folder
 
 VERSION = 2  # of the pictures and the files: a new one makes other folders of the same seed
 MARKER = "cartoon_faces.json"
 # CelebA's names, in its order; its column for beards is their absence.
-COLUMNS = (
-    "Bald",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Smiling",
-    "Young",
-)
+COLUMNS = ["Bald", "Male", "Mouth_Slightly_Open", "Narrow_Eyes", "No_Beard", "Smiling", "Young"]
 QUALITY = 95
 LEAST = 10  # images, for one in each split
 BATCH = 64
@@ -58,14 +47,15 @@ def write_faces(root: str | Path, count: int, seed: int = 0) -> bool:
     """Write ``count`` faces, the first 80% for training, 10% for validation, 10% for test.
 
     Makes ``img_align_celeba/000001.jpg`` and on (178 × 218 pixels), ``list_attr_celeba.txt``,
-    ``list_eval_partition.txt``, ``scene_noise.csv`` (all that the pictures show, so that exact
-    counterfactuals can be drawn) and a marker. The folder appears when it is whole.
+    ``list_eval_partition.txt``, ``scene_noise.csv`` (everything the pictures depend on, so that
+    exact counterfactuals can be drawn) and a marker. The folder appears once it is complete.
 
     Returns:
         False where the same faces were there already, and nothing was done.
 
     Raises:
-        DataError: when the folder holds anything else, cannot be written, or ``count`` is below 10.
+        DataError: when the folder holds anything else, or ``count`` is below 10.
+        OutputError: when the folder cannot be written.
     """
     root = Path(root)
     if count < LEAST:
@@ -73,19 +63,12 @@ def write_faces(root: str | Path, count: int, seed: int = 0) -> bool:
     marker = {"version": VERSION, "count": count, "seed": seed}
     if _is_there(root, marker):
         return False
-    unfinished = root.absolute().parent / f".{root.absolute().name}.{uuid4().hex}.tmp"
     try:
-        _write(unfinished, marker)
-        os.replace(unfinished, root)  # onto nothing, or an empty folder
-    except OSError as error:
-        # Another process may have been faster.
-        if not _is_there(root, marker):
-            raise DataError(
-                f"The faces cannot be written to {root} ({error.strerror or error}): name another "
-                "folder."
-            ) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with whole_folder(root, shared=True) as unfinished:
+            _write(unfinished, marker)
+    except OutputError:
+        if not _is_there(root, marker):  # another process was not faster
+            raise
     return True
 
 
@@ -103,15 +86,15 @@ def _is_there(root: Path, marker: dict[str, int]) -> bool:
             return True
         problem = "has lost some of its images"
     elif isinstance(found, dict):
-        told = ", ".join(f"{name} {value}" for name, value in found.items())
-        problem = f"already holds other faces ({told})"
+        others = ", ".join(f"{name} {value}" for name, value in found.items())
+        problem = f"already holds other faces ({others})"
     raise DataError(f"Folder {root} {problem}: delete it, or name another.")
 
 
 def _write(folder: Path, marker: dict[str, int]) -> None:
     count = marker["count"]
     (folder / IMAGES).mkdir(parents=True)
-    attributes, looks = sample_world(count, Generator().manual_seed(marker["seed"]))
+    attributes, looks = sample_faces(count, Generator().manual_seed(marker["seed"]))
     names = [f"{number:06d}.jpg" for number in range(1, count + 1)]
     with tqdm(total=count, desc="Drawing faces", unit="image") as progress:
         for start in range(0, count, BATCH):
@@ -142,10 +125,13 @@ def _attribute_lines(names: list[str], attributes: Tensor) -> list[str]:
 
 
 def _noise_lines(names: list[str], attributes: Tensor, looks: Tensor) -> list[str]:
-    """A CSV of every attribute (0 or 1) and look: whichever are factors, the others are noise."""
-    shown = zip(names, torch.cat([attributes, looks], 1).tolist(), strict=True)
-    rows = [",".join([name, *(f"{value:.7g}" for value in values)]) for name, values in shown]
-    return [",".join([IMAGE, *ATTRIBUTES, *LOOKS]), *rows]
+    """A CSV of every attribute (0 or 1) and look: those that are no factors are noise."""
+    cells = torch.cat([attributes, looks], 1).tolist()
+    rows = [
+        ",".join([name, *(f"{value:.7g}" for value in values)])
+        for name, values in zip(names, cells, strict=True)
+    ]
+    return [",".join([IMAGE, *ATTRIBUTES, *APPEARANCE]), *rows]
 
 
 def _write_lines(file: Path, lines: list[str]) -> None:

@@ -14,7 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffcf.evaluation import CACHE, GenerationQuality, bias_note, load_inception, real_statistics
-from diffcf.io import DataError, UnusableImage, device_name, opened, versions, write_json
+from diffcf.io import (
+    DataError,
+    UnusableImage,
+    device_name,
+    from_bytes,
+    open_image,
+    versions,
+    write_json,
+)
 
 FORMATS = ("PNG", "JPEG")
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -94,8 +102,8 @@ class FolderImages:
 
 def _read(file: Path) -> Tensor:
     try:
-        with opened(file, FORMATS) as image:
-            pixels = np.array(image.convert("RGB"))
+        with open_image(file, FORMATS) as image:
+            pixels = np.asarray(image.convert("RGB"))
     except UnusableImage as error:
         raise DataError(f"Image {file} {error}.") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1
+    return from_bytes(pixels).permute(2, 0, 1)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffcf.api import load
-from diffcf.causal import NSCM, CausalGraph, EdgeCurve, Factor, edge_curves
+from diffcf.causal import NSCM, CausalGraph, EdgeCurve, edge_curves
 from diffcf.io import GraphError, YamlError, load_yaml, write_text
 from diffcf.reporting import graph_figure, save_figure
 from diffcf.training import load_data
@@ -86,7 +86,7 @@ def _show(found: CausalGraph, curves: Sequence[EdgeCurve], note: str) -> None:
     for name in found.order:
         factor = found.factors[found.column(name)]
         around = (", ".join(n) or "–" for n in (found.parents(name), found.children(name)))
-        table.add_row(name, factor.kind, _range(factor), *around)
+        table.add_row(name, factor.kind, factor.domain, *around)
     console.print(table)
     if note:
         console.print(note, highlight=False)
@@ -130,21 +130,15 @@ def _mechanism(found: CausalGraph, edge: EdgeCurve) -> Table:
     return table
 
 
-def _range(factor: Factor) -> str:
-    if factor.kind == "continuous":
-        return f"{factor.low:.4g} … {factor.high:.4g}"
-    return ", ".join(factor.categories) or "0, 1"
-
-
 def as_dot(found: CausalGraph, curves: Sequence[EdgeCurve] = (), do: Sequence[str] = ()) -> str:
     """The graph in Graphviz' language; edges that ``do`` cuts are dashed."""
-    told = {(edge.cause, edge.effect): edge for edge in curves}
+    by_edge = {(edge.cause, edge.effect): edge for edge in curves}
     lines = ["digraph causes {", "  rankdir=TB; node [shape=box, style=rounded];"]
     lines += [f'  "{name}"{" [penwidth=2]" if name in do else ""};' for name in found.names]
     for cause, effect in found.edges:
         parts = ["style=dashed"] if effect in do else []
-        edge = told.get((cause, effect))
+        edge = by_edge.get((cause, effect))
         parts += [f'label="{edge.strength:.2f}"'] if edge is not None else []
-        told_as = f" [{', '.join(parts)}]" if parts else ""
-        lines.append(f'  "{cause}" -> "{effect}"{told_as};')
+        attributes = f" [{', '.join(parts)}]" if parts else ""
+        lines.append(f'  "{cause}" -> "{effect}"{attributes};')
     return "\n".join([*lines, "}"]) + "\n"

@@ -39,7 +39,7 @@ COMMANDS = {
 }
 """Our own: ``module:function`` in this package, with what they do."""
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-"""Of libraries that write on their own, such as loggers: the disk is full or read-only."""
+"""The disk is full or read-only, as reported by libraries that write on their own (loggers)."""
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -53,46 +53,38 @@ def main(args: Sequence[str] | None = None) -> int:
         if arguments[0] in COMMANDS:
             module, _, name = COMMANDS[arguments[0]][0].partition(":")
             getattr(import_module(f"diffcf.commands.{module}"), name)(arguments[1:])
-        else:
-            _lightning(None if args is None else arguments)
-    except _Terminated:
-        # A SystemExit without a status: a training cut short would count as a whole one.
-        return TERMINATED
+            return 0
+        return _lightning(None if args is None else arguments)
     except (DiffcfError, FileExistsError, FileNotFoundError, PermissionError) as error:
         return _refused(error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         return _refused(error)
-    return 0
 
 
-class _Terminated(Exception):
-    """A training was told to end."""
-
-
-def _lightning(args: Sequence[str] | None) -> None:
+def _lightning(args: list[str] | None) -> int:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from diffcf.training import cli
 
     try:
-        cli(None if args is None else list(args))
+        cli(args)
     except SIGTERMException:
-        raise _Terminated from None
+        # It is a SystemExit without a status: a training cut short would count as a whole one.
+        return TERMINATED
+    return 0
 
 
 def _help() -> str:
-    """What ``diffcf --help`` prints; ``diffcf COMMAND --help`` lists a command's own arguments."""
-    told = LIGHTNING | {name: text for name, (_, text) in COMMANDS.items()}
-    lines = [f"  {name:<16}{text}" for name, text in told.items()]
+    commands = LIGHTNING | {name: text for name, (_, text) in COMMANDS.items()}
     return "\n".join(
         [
             "usage: diffcf COMMAND [ARGUMENTS]",
             "",
             "What would this image have looked like, had X been different?",
             "",
-            *lines,
+            *(f"  {name:<16}{text}" for name, text in commands.items()),
             "",
             "`diffcf COMMAND --help` lists a command's arguments.",
         ]

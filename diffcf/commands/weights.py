@@ -8,18 +8,22 @@ together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
 from jsonargparse import ArgumentParser
+from safetensors import safe_open
 
-from diffcf import diffusion
-from diffcf.api import load
-from diffcf.io import CheckpointError, path_of, write_json, write_text
-from diffcf.methods import CounterfactualModule, Sampling, sampling_from_spec, write_weights
-from diffcf.reporting import markdown, read_record, results_table
+import diffcf
+from diffcf import diffusion, methods  # what is in them on demand: a check needs no PyTorch
+from diffcf.causal import Dag
+from diffcf.io import CheckpointError, present, write_json, write_text
+from diffcf.reporting import Record, markdown, read_record, results_table
+
+if TYPE_CHECKING:
+    from diffcf.methods import Sampling
 
 
 def weights(args: Sequence[str]) -> None:
@@ -39,15 +43,17 @@ def weights(args: Sequence[str]) -> None:
         return
     if parsed.ckpt is None or parsed.metrics is None or parsed.out is None:
         parser.error("name a checkpoint, the metrics of its test and --out; or --check")
+    import torch
+
     record = read_record(parsed.metrics)
-    model = load(parsed.ckpt).module
+    model = diffcf.load(parsed.ckpt).module
     if parsed.image is not None:
         model.image_shape = tuple(parsed.image)
     if model.image_shape is None:
         parser.error("this checkpoint does not say how large its images were: give --image")
     if record["provenance"]["training"] != model.training_record.as_dict():
         raise CheckpointError(f"{parsed.metrics} is of another training than {parsed.ckpt}.")
-    write_weights(model, _sampling(record), parsed.out, torch.float32)
+    methods.write_weights(model, _sampling(record), parsed.out, torch.float32)
     record["weights"] = digest(parsed.out)
     write_json(record, parsed.out.with_suffix(".json"))
     write_text(card(parsed.out), parsed.out.with_suffix(".md"))
@@ -66,16 +72,15 @@ def check(path: Path) -> None:
 
 def card(path: Path) -> str:
     """What people should know of a weights file, from it and from the metrics beside it."""
-    model = load(path)
     metrics = path.with_suffix(".json")
-    origin = read_record(metrics)["provenance"]
+    facts = [[name, text] for name, text in _facts(path, read_record(metrics)).items()]
     return "\n".join(
         [
             f"# Weights: {path.stem}",
             "",
             f"`diffcf.load({path.stem!r})`",
             "",
-            markdown(["", ""], _facts(model.module, model.sampling, origin)),
+            markdown(["", ""], facts),
             "## Tested",
             "",
             results_table([metrics]),
@@ -83,31 +88,26 @@ def card(path: Path) -> str:
     )
 
 
-def _facts(
-    model: CounterfactualModule, sampling: Sampling, origin: Mapping[str, Any]
-) -> list[list[str]]:
-    rule = type(sampling.guidance).__name__ if sampling.guidance is not None else "no guidance"
-    training, shape = origin["training"], model.image_shape
-    count = sum(parameter.numel() for parameter in model.parameters())
-    ranges = [
-        f"{f.name}: {', '.join(f.categories) if f.categories else f'{f.low:.4g} … {f.high:.4g}'}"
-        for f in model.graph.factors
-    ]
+def _facts(path: Path, record: Record) -> dict[str, str]:
+    with safe_open(path, framework="np") as stored:
+        spec = present(json.loads(stored.metadata()["diffcf"]))
+    graph, sampling, training = Dag.from_dict(spec["graph"]), spec["sampling"], spec["training"]
+    rule = (sampling["guidance"] or {"class_path": "no guidance"})["class_path"].rpartition(".")[2]
     minutes, steps, seed = training["seconds"] / 60, training["steps"], training["seed"]
-    trained = f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}"
-    return [
-        ["method", f"`{path_of(type(model))}`"],
-        ["images", " × ".join(map(str, shape or ()))],
-        ["factors", "; ".join(ranges)],
-        ["edges", "; ".join(f"{cause} → {effect}" for cause, effect in model.graph.edges)],
-        ["parameters", f"{count:,}"],
-        ["draws by", f"{sampling.steps} steps, anchored: {sampling.anchored}, {rule}"],
-        ["trained", trained],
-        ["data", f"`{origin['config']['data']['class_path']}`"],
-    ]
+    cost = record.get("cost")  # older tests did not measure it
+    return {
+        "method": f"`{spec['method']}`",
+        "images": " × ".join(map(str, spec["image"])),
+        "factors": "; ".join(f"{factor.name}: {factor.domain}" for factor in graph.factors),
+        "edges": "; ".join(f"{cause} → {effect}" for cause, effect in graph.edges),
+        **({"parameters": f"{cost['parameters']:,}"} if cost else {}),
+        "draws by": f"{sampling['steps']} steps, anchored: {sampling['anchored']}, {rule}",
+        "trained": f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}",
+        "data": f"`{record['provenance']['config']['data']['class_path']}`",
+    }
 
 
-def _sampling(record: Mapping[str, Any]) -> Sampling:
+def _sampling(record: Record) -> Sampling:
     """How the test drew."""
     spec = dict(record["provenance"]["sampling"])
     rule = spec.get("guidance")
@@ -115,7 +115,7 @@ def _sampling(record: Mapping[str, Any]) -> Sampling:
         arguments = {key: value for key, value in rule.items() if key != "rule"}
         path = f"{diffusion.__name__}.{rule['rule']}"
         spec["guidance"] = {"class_path": path, "init_args": arguments}
-    return sampling_from_spec(spec)
+    return methods.sampling_from_spec(spec)
 
 
 def digest(path: Path) -> str:

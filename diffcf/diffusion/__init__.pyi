@@ -1,22 +1,22 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
-from .guidance.along_gradient import (
-    ConstantGuidance as ConstantGuidance,
-)
-from .guidance.along_gradient import (
-    LineSearchGuidance as LineSearchGuidance,
-)
-from .guidance.along_gradient import (
-    PolyakGuidance as PolyakGuidance,
-)
-from .guidance.along_gradient import (
-    VarianceBalancedGuidance as VarianceBalancedGuidance,
-)
 from .guidance.classifier_free import (
     ClassifierFree as ClassifierFree,
 )
-from .guidance.gauss_newton import (
+from .guidance.gradient_rules import (
+    ConstantGuidance as ConstantGuidance,
+)
+from .guidance.gradient_rules import (
     GaussNewtonGuidance as GaussNewtonGuidance,
+)
+from .guidance.gradient_rules import (
+    LineSearchGuidance as LineSearchGuidance,
+)
+from .guidance.gradient_rules import (
+    PolyakGuidance as PolyakGuidance,
+)
+from .guidance.gradient_rules import (
+    VarianceBalancedGuidance as VarianceBalancedGuidance,
 )
 from .guidance.rule import (
     Guidance as Guidance,
@@ -35,12 +35,6 @@ from .guidance.rule import (
 )
 from .guidance.rule import (
     Shift as Shift,
-)
-from .loss import (
-    drop_factors as drop_factors,
-)
-from .loss import (
-    velocity_loss as velocity_loss,
 )
 from .process import (
     Denoiser as Denoiser,
@@ -67,10 +61,16 @@ from .process import (
     prediction_from_velocity as prediction_from_velocity,
 )
 from .process import (
+    random_condition_mask as random_condition_mask,
+)
+from .process import (
     signal_level as signal_level,
 )
 from .process import (
     stratified_times as stratified_times,
+)
+from .process import (
+    velocity_loss as velocity_loss,
 )
 from .sampling import (
     EpsShift as EpsShift,

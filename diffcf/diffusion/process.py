@@ -1,4 +1,4 @@
-r"""The forward process and the three ways to say what the network predicts.
+r"""The forward process, what the network predicts, and its loss.
 
 With cosine signal and noise levels :math:`\sqrt{\bar\alpha_t} = \cos(\pi t / 2)` and
 :math:`\sqrt{1 - \bar\alpha_t} = \sin(\pi t / 2)` for t in [0, 1], a noisy image is
@@ -25,7 +25,7 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says of ``x_t``: both ``[B, C, H, W]``, and consistent with it."""
+    """The clean image and the noise predicted from ``x_t``, ``[B, C, H, W]``; they add up to it."""
 
     denoised: Tensor
     eps: Tensor
@@ -42,20 +42,18 @@ class Generator(Protocol):
         condition_mask: Tensor | None = None,
         /,
     ) -> Tensor:
-        """v ``[B, C, H, W]`` of ``x_t`` at times ``[B]``, given factors ``[B, K]``.
+        """v ``[B, C, H, W]`` of ``x_t`` at times ``[B]``, conditioned on factors ``[B, K]``.
 
         ``condition_mask`` ``[B, K]`` (bool) marks the factors to use; None all of them. Without a
         condition the generator is unconditional.
         """
-        ...
 
     def residual_scale(self, t: Tensor) -> Tensor:
         """Standard deviation ``[B, 1, 1, 1]`` of what is left to learn of v at times ``[B]``."""
-        ...
 
 
 Denoiser = Callable[[Tensor, float], Prediction]
-"""``(x_t [B, C, H, W], time) -> Prediction``; the time is a number, for no device need be asked."""
+"""``(x_t [B, C, H, W], time) -> Prediction``; the time is a number, not a tensor of a device."""
 
 
 def signal_level(t: Tensor) -> Tensor:
@@ -102,17 +100,17 @@ def stratified_times(image: Tensor) -> Tensor:
 
 
 def leaky_noise(image: Tensor, leakage: float) -> Tensor:
-    """Noise as inversion leaves it, rather than as the forward process draws it.
+    """Gaussian noise made more like the noise x_T that inversion abducts.
 
-    For images that their factors determine, the noise x_T that inversion abducts is weaker than
-    Gaussian and holds a ghost of the factual: a faint copy of what sets it apart from other images.
-    A generator that met Gaussian noise only follows that ghost instead of the factors it is given.
-    So half of the samples get weaker noise, and half get the ghost of *another* image on top, which
-    only the factors can tell from the truth. (Our addition.)
+    For images that their factors determine, abducted noise is weaker than Gaussian, and the factual
+    leaks into it: it holds a faint copy of what sets the factual apart from other images. A
+    generator trained on Gaussian noise only follows this copy instead of the factors it is
+    conditioned on. So half of the samples get weaker noise, and half get a faint copy of *another*
+    image added, which contradicts their factors. (Our addition.)
 
     Args:
         image: ``[B, C, H, W]``.
-        leakage: the ghost's largest amplitude; 0 for plain Gaussian noise.
+        leakage: largest amplitude of the copy; 0 for plain Gaussian noise.
 
     Returns:
         Noise like ``image``.
@@ -123,7 +121,36 @@ def leaky_noise(image: Tensor, leakage: float) -> Tensor:
     shape = (len(image), 1, 1, 1)
     strength = torch.rand(shape, device=image.device)
     weaker = torch.rand(shape, device=image.device) < 0.5
-    haunted = torch.rand(shape, device=image.device) < 0.5
+    leaky = torch.rand(shape, device=image.device) < 0.5
     other = image[torch.randperm(len(image), device=image.device)] - image.mean(dim=0)
     amplitude = leakage * torch.rand(shape, device=image.device)
-    return torch.where(weaker, strength, 1.0) * noise + torch.where(haunted, amplitude, 0.0) * other
+    return torch.where(weaker, strength, 1.0) * noise + torch.where(leaky, amplitude, 0.0) * other
+
+
+def random_condition_mask(factors: Tensor, factor_dropout: float, all_dropout: float) -> Tensor:
+    """The factors to condition on in training, ``[B, K]`` bool, of ``factors`` ``[B, K]``.
+
+    Each is left out with probability ``factor_dropout``, and all of them with ``all_dropout``.
+    """
+    mask = torch.rand_like(factors) >= factor_dropout
+    return mask & (torch.rand_like(factors[:, :1]) >= all_dropout)
+
+
+def velocity_loss(
+    generator: Generator, image: Tensor, noise: Tensor, t: Tensor, *condition: Tensor | None
+) -> Tensor:
+    """Mean squared error of the predicted velocity, scalar; the same for our method and its peers.
+
+    It is taken in units of what is left to learn at each t, so that every t counts alike: without
+    that the high noise levels, where the factors decide what is drawn, would weigh a tenth.
+
+    Args:
+        generator: predicts v.
+        image: clean images ``[B, C, H, W]``.
+        noise: like ``image``.
+        t: ``[B]`` in [0, 1].
+        condition: the generator's condition, and its mask.
+    """
+    v = generator(add_noise(image, noise, t), t, *condition)
+    error = (v.float() - velocity(image, noise, t)) / generator.residual_scale(t)
+    return error.square().mean()

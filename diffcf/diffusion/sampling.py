@@ -1,26 +1,26 @@
 r"""Deterministic diffusion paths, as pure functions of a denoiser.
 
-A sampler knows nothing of factors: those are inside the denoiser it is given. With the angle
-:math:`\varphi = \pi t / 2` the probability flow is :math:`dx / d\varphi = v`, and what a denoiser
-says of x_t, if it stood still, would turn x_t about the origin: that is DDIM's step (``order`` 1).
-``order`` 2 adds what the prediction has changed since the step before, to second order in φ.
+A sampler knows nothing of factors: the denoiser is already conditioned on them. With the angle
+:math:`\varphi = \pi t / 2` the probability flow is :math:`dx / d\varphi = v`. If the prediction
+stayed constant, x_t would rotate about the origin: that is DDIM's step (``order`` 1). ``order`` 2
+adds the change of the prediction since the step before, to second order in φ.
 
-Inversion goes the path upwards, from an image to the noise x_T; sampling comes down again. Each way
-is right to its order only, so that the image that comes back is not quite the one that went up.
-An *anchored* inversion keeps what is amiss: at each time the difference between the factual's own
-x_t and the step down to it, told the factual's factors. Added at the same steps of any sampling,
-nothing is amiss for the factual itself, however few the steps, and a counterfactual loses nothing
-of what it shares with it. Where it shares nothing, where another clean image is predicted, a
-correction would only leave a trace of the factual: it fades with the difference. All this costs no
-evaluation: inversion has made the predictions anyway, but for the topmost, and in exchange the
-lowest is left out, where x_t is the image and no noise.
+Inversion follows the path from an image to the noise x_T; sampling comes back. Both are exact to
+their order only, so that the image that comes back is not quite the one that was inverted. An
+*anchored* inversion (direct inversion with residuals) stores this error: at each time, the
+difference between the factual's own x_t and the sampling step that should lead to it. Added at the
+same steps of any sampling, these corrections return the factual itself exactly, however few the
+steps, and a counterfactual keeps exactly what it shares with the factual. Where the counterfactual
+predicts another clean image, a correction would only leave a trace of the factual, so it fades with
+that difference. All this costs no evaluation: inversion has made the predictions already, except
+at the last time; in exchange the first one is left out, where x_t is the image without noise.
 
 References:
     Denoising Diffusion Implicit Models, eq. 12 (Song et al., 2021), https://arxiv.org/abs/2010.02502
     DPM-Solver++, multistep (Lu et al., 2022), https://arxiv.org/abs/2211.01095: the same idea in
     terms of the log signal-to-noise ratio, which is infinite at both of our ends.
     Direct Inversion (Ju et al., 2023), https://arxiv.org/abs/2310.01506: corrects the source's
-    path, at the price of drawing it beside every edit. Keeping its corrections is ours.
+    path, at the price of drawing it beside every edit. Storing its corrections is ours.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from diffcf.diffusion.process import Denoiser, Prediction
 from diffcf.io import SettingsError
 
 EpsShift = Callable[[Tensor, float], Tensor | None]
-"""``(x_t [B, C, H, W], time)`` → the change of ε̃ that is wished there, or None for none."""
+"""``(x_t [B, C, H, W], time)`` → the change of ε̃ there, or None for none."""
 AGREEMENT = 0.1
 """Difference of predicted pixels, in [-1, 1], at which a correction has faded to 1 / e."""
-_Told = tuple[Prediction, float]  # and the time it was told
+_Timed = tuple[Prediction, float]  # a prediction and its time
 
 
 def time_grid(steps: int, t_max: float = 1.0, spacing: float = 1.0) -> tuple[float, ...]:
@@ -61,13 +61,13 @@ def time_grid(steps: int, t_max: float = 1.0, spacing: float = 1.0) -> tuple[flo
 
 @dataclass(frozen=True)
 class Inversion:
-    """Where an inversion led, and what it found amiss.
+    """The end of an inverted path and, if it is anchored, its corrections.
 
     Attributes:
         x_T: ``[B, C, H, W]`` at the last of ``times``.
         times: ascending from 0.
-        corrections: of the step down to each of ``times[:-1]``; none of a path without anchor.
-        denoised: the clean images predicted at each of ``times[1:]``, for which they hold.
+        corrections: of the step down to each of ``times[:-1]``; empty if not anchored.
+        denoised: the clean images predicted at each of ``times[1:]``, to which they belong.
     """
 
     x_T: Tensor
@@ -91,71 +91,71 @@ class Inversion:
 def invert(
     denoiser: Denoiser, x: Tensor, times: Sequence[float], order: int = 1, anchored: bool = False
 ) -> Inversion:
-    """The way from images ``x`` ``[B, C, H, W]`` to the noise from which sampling returns them.
+    """The path from images ``x`` ``[B, C, H, W]`` to the noise from which sampling returns them.
 
-    One evaluation for each step, with an anchor or without: with one, at all ``times`` but the
-    first, else at all but the last.
+    One evaluation for each step: at all ``times`` but the first if ``anchored``, else at all but
+    the last.
     """
-    last = len(times) - 1
-    states, told = deque([x], maxlen=3), deque[_Told](maxlen=3)
+    states, predictions = deque([x], maxlen=3), deque[_Timed](maxlen=3)
     corrections: list[Tensor] = []
     denoised: list[Tensor] = []
     for k, now in enumerate(times if anchored else times[:-1]):
-        clean = anchored and k == 0
-        here = Prediction(x, torch.zeros_like(x)) if clean else denoiser(states[-1], now)
-        told.append((here, now))
-        if anchored and not clean:
-            denoised.append(here.denoised)
+        is_image = anchored and k == 0  # x_t is the image, without noise
+        prediction = Prediction(x, torch.zeros_like(x)) if is_image else denoiser(states[-1], now)
+        predictions.append((prediction, now))
+        if anchored and k > 0:
+            denoised.append(prediction.denoised)
         if anchored and k > 1:  # two steps behind, where the step down has its own step before
-            below = _step(*told[-2], times[k - 2], told[-1] if order > 1 else None)
-            corrections.append(states[0] - below)
-        if k < last:
-            before = told[-2] if order > 1 and k > 0 else None
-            states.append(_step(here, now, times[k + 1], before))
-    if anchored:
-        corrections.append(states[-2] - _step(*told[-1], times[-2], None))
+            before = predictions[-1] if order > 1 else None
+            corrections.append(states[0] - _step(*predictions[-2], times[k - 2], before))
+        if k < len(times) - 1:
+            before = predictions[-2] if order > 1 and k > 0 else None
+            states.append(_step(prediction, now, times[k + 1], before))
+    if not anchored:
+        return Inversion(states[-1], tuple(times))
+    corrections.append(states[-2] - _step(*predictions[-1], times[-2], None))
     return Inversion(states[-1], tuple(times), tuple(corrections), tuple(denoised))
 
 
 def sample(
-    denoiser: Denoiser,
-    start: Inversion,
-    order: int = 1,
-    guide: EpsShift | None = None,
+    denoiser: Denoiser, start: Inversion, order: int = 1, guide: EpsShift | None = None
 ) -> Tensor:
-    """The clean images ``[B, C, H, W]`` at the end of the way down from ``start``."""
+    """The clean images ``[B, C, H, W]`` at the end of the path down from ``start``."""
     x_t, before = start.x_T, None
-    descent = list(enumerate(pairwise(start.times)))
-    for step, (then, now) in reversed(descent):
-        told = denoiser(x_t, now)
+    for step, (then, now) in reversed(list(enumerate(pairwise(start.times)))):
+        prediction = denoiser(x_t, now)
         shift = guide(x_t, now) if guide is not None else None
-        x_t = _step(told, now, then, before)
+        x_t = _step(prediction, now, then, before)
         if shift is not None:
             x_t = x_t + _moved(now, then) * shift
-        x_t = x_t + start.correction(step, told.denoised)
+        x_t = x_t + start.correction(step, prediction.denoised)
         # Guidance is left out of the history: it comes and goes, and is no trend.
-        before = (told, now) if order > 1 else None
+        before = (prediction, now) if order > 1 else None
     return x_t
 
 
-def _step(told: Prediction, now: float, then: float, before: _Told | None) -> Tensor:
-    """x at time ``then``, of what is ``told`` at ``now`` and was told ``before``, at its time."""
+def _step(prediction: Prediction, now: float, then: float, before: _Timed | None) -> Tensor:
+    """x at time ``then``, by the predictions at time ``now`` and, for order 2, at the time before.
+
+    A constant prediction rotates x_t: d²x/dφ² = −x. The rest, u = d²x/dφ² + x, is the rate at which
+    v departs from this rotation, taken from the step before.
+    """
     phi, phi_then = now * math.pi / 2, then * math.pi / 2
-    x = math.cos(phi_then) * told.denoised + math.sin(phi_then) * told.eps
+    x = math.cos(phi_then) * prediction.denoised + math.sin(phi_then) * prediction.eps
     if before is None:
         return x
-    # With d²x/dφ² = −x + u, the turn alone means u = 0; u is how v has left it since.
     last, time = before
-    change = math.cos(phi) * (told.eps - last.eps) - math.sin(phi) * (told.denoised - last.denoised)
+    change = math.cos(phi) * (prediction.eps - last.eps)
+    change = change - math.sin(phi) * (prediction.denoised - last.denoised)
     bend = (1 - math.cos(phi_then - phi)) / math.sin(phi - time * math.pi / 2)
     return x + bend * change
 
 
 def _moved(now: float, then: float) -> float:
-    """How far a unit of ε moves x at ``then``, x at ``now`` held fast.
+    """How far a unit of ε moves x at ``then``, with x at ``now`` fixed.
 
     x_t = √ᾱ x + √(1−ᾱ) ε holds before and after, so the clean image moves against ε. Near t = 1 it
-    would move without bound for nothing: there only ε counts.
+    would move without bound, so its share is limited there.
     """
     phi, phi_then = now * math.pi / 2, then * math.pi / 2
     clean = math.sin(phi) / max(math.cos(phi), 0.05)

@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from itertools import chain
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from diffcf.causal import CausalGraph, Intervention
 from diffcf.io import device_name, work
-from diffcf.methods import CounterfactualMethod
+from diffcf.methods import Method
 
 IMAGES = 32
 """How many images, at most, a test takes to measure cost."""
-TURNS, COUNTED = 3, 4
+RUNS, COUNTED = 3, 4
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Cost:
         parameters: of all networks of the method, those that only training needs included.
         abduction, prediction: images that pass through the method's networks for each
             counterfactual, guidance apart.
-        guidance: images that a reader reads for each counterfactual in order to be differentiated.
+        guidance: images that pass through them with gradients, for each counterfactual.
         abduction_seconds, prediction_seconds: for each counterfactual, of the median of three
-            turns; by the wall on a card, of all threads together on a processor.
+            runs; by the wall on a card, of all threads together on a processor.
         memory: peak in MiB, see :func:`peak_memory`.
         images: how many were answered at once.
         device: the card, or the processor and its threads.
@@ -72,19 +73,19 @@ class Cost:
 
 @torch.no_grad()
 def measure_cost(
-    method: CounterfactualMethod,
+    method: Method,
     networks: Iterable[tuple[str, nn.Module]],
     graph: CausalGraph,
     image: Tensor,
     factors: Tensor,
 ) -> Cost:
-    """Answer the first images once, to warm up and to count, then all three times by the clock.
+    """Predict for the first images once, to warm up and to count, then for all, three times timed.
 
     Random generators are left as they were. In a distributed run every process has to call it:
     networks may be spread over processes.
 
     Args:
-        method: what answers.
+        method: what is measured.
         networks: its networks by name (:meth:`CounterfactualModule.networks`).
         graph: the causal graph.
         image: ``[B, C, H, W]`` in [-1, 1], on the device to measure.
@@ -95,8 +96,8 @@ def measure_cost(
     cards = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(cards):
         abduction, prediction, guidance = _evaluations(method, networks, image, factors, do)
-        turns = [_turn(method, image, factors, do) for _ in range(TURNS)]
-    abduction_seconds, prediction_seconds = sorted(turns, key=sum)[TURNS // 2]
+        runs = [_seconds(method, image, factors, do) for _ in range(RUNS)]
+    abduction_seconds, prediction_seconds = sorted(runs, key=sum)[RUNS // 2]
     return Cost(
         parameters=sum(p.numel() for _, network in networks for p in network.parameters()),
         abduction=abduction,
@@ -112,7 +113,7 @@ def measure_cost(
 
 
 def _evaluations(
-    method: CounterfactualMethod,
+    method: Method,
     networks: Iterable[tuple[str, nn.Module]],
     image: Tensor,
     factors: Tensor,
@@ -142,19 +143,19 @@ def peak_memory(device: torch.device) -> float:
 
 
 class EvaluationCounter:
-    """Counts the images that pass through networks while it is entered.
+    """A context that counts the images that pass through networks.
 
     A call counts as many images as the first four-dimensional tensor among its arguments, or else
-    its results, has rows; calls without one (of causal mechanisms) count nothing. A network that is
-    entered by another method than ``forward`` counts as often as its most used layer. Calls with
-    gradients switched on are guidance: all else is answered without.
+    its results, has rows; calls without one (of causal mechanisms) count nothing. A network of
+    which another method than ``forward`` is called counts as often as its most used layer. Calls
+    with gradients switched on are guidance: all else runs without.
     """
 
     def __init__(self, networks: Iterable[tuple[str, nn.Module]]) -> None:
         self._networks = [network for _, network in networks]
         self._depth: Counter[nn.Module] = Counter()
         self._images: dict[tuple[nn.Module, bool], Counter[nn.Module]] = {}
-        self._hooks: list[Any] = []
+        self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
         for network in self._networks:
@@ -179,26 +180,26 @@ class EvaluationCounter:
         self._images.clear()
         return totals[0], totals[1]
 
-    def _enter(self, network: nn.Module, _: Any) -> None:
+    def _enter(self, network: nn.Module, _: object) -> None:
         self._depth[network] += 1
 
     def _counted(self, network: nn.Module) -> Callable[..., None]:
-        def count(layer: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def count(layer: nn.Module, args: object, kwargs: object, output: object) -> None:
             if layer is network:
                 self._depth[network] -= 1
             if self._depth[network] == 0:  # within a forward, the layers are part of that call
                 calls = self._images.setdefault((network, torch.is_grad_enabled()), Counter())
-                calls[layer] += _pictures(args, kwargs, output)
+                calls[layer] += _images(args, kwargs, output)
 
         return count
 
 
-def _pictures(*values: Any) -> int:
+def _images(*values: object) -> int:
     """Rows of the first four-dimensional tensor in ``values``; 0 where there is none."""
     return next((len(tensor) for tensor in _tensors(values) if tensor.dim() == 4), 0)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _tensors(value: object) -> Iterator[Tensor]:
     """All tensors in nested tuples, mappings and dataclasses, in order."""
     if isinstance(value, Tensor):
         yield value
@@ -217,8 +218,8 @@ def _neighbours(graph: CausalGraph, factors: Tensor) -> Intervention:
     return Intervention(torch.where(mask, factors.roll(1, 0), 0.0), mask)
 
 
-def _turn(
-    method: CounterfactualMethod, image: Tensor, factors: Tensor, do: Intervention
+def _seconds(
+    method: Method, image: Tensor, factors: Tensor, do: Intervention
 ) -> tuple[float, float]:
     """Seconds of abduction and of prediction."""
     started = work(image.device)

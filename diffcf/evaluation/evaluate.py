@@ -2,28 +2,51 @@
 
 For every image: the null intervention and one intervention on each factor; for some of them
 sequences, repeated null interventions and the undoing of each intervention
-(:class:`diffcf.evaluation.protocol.Protocol`). Reference methods (:mod:`diffcf.evaluation.references`) meet the
-same images and interventions, and their scores stand beside: what a perfect method scores, what
-doing nothing scores, and what changing everything scores.
+(:class:`diffcf.evaluation.protocol.EvaluationProtocol`). Reference methods
+(:mod:`diffcf.evaluation.references`) are given the same images and interventions, and their scores
+are reported beside: those of a perfect method, of doing nothing, and of changing everything.
+:class:`ModelReadout` measures what a model reads off clean images, and the graph that it learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple, Self
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Reader, Scene
-from diffcf.evaluation.answers import Answered, FactualBatch, Strength
-from diffcf.evaluation.oracle import Truth
+from diffcf.evaluation.metrics.disentanglement import DCI, IRS
+from diffcf.evaluation.metrics.graph_distance import (
+    edge_f1,
+    learned_adjacency,
+    structural_hamming_distance,
+)
 from diffcf.evaluation.perceptual import Perceptual
-from diffcf.evaluation.protocol import InterventionPlan, Protocol
-from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod
-from diffcf.evaluation.scores import Scores
+from diffcf.evaluation.protocol import EvaluationProtocol, FactualBatch, InterventionPlan
+from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Truth
+from diffcf.evaluation.scores import CounterfactualBatch, Scores
 from diffcf.io import SettingsError
-from diffcf.methods import CounterfactualMethod
+from diffcf.methods import CounterfactualModule, Method
+
+
+class GuidanceStrength(NamedTuple):
+    """λ_t over the images of a batch, at one time of their paths."""
+
+    t: float
+    median: float
+    low: float
+    """The 10% quantile."""
+    high: float
+    """The 90% quantile."""
+
+    @classmethod
+    def of(cls, t: float, strength: Tensor) -> Self:
+        """Of λ_t ``[B]`` at time ``t``."""
+        middle, low, high = (float(strength.float().quantile(q)) for q in (0.5, 0.1, 0.9))
+        return cls(t, middle, low, high)
 
 
 class CounterfactualEvaluation:
@@ -42,6 +65,9 @@ class CounterfactualEvaluation:
         perceptual: FID and LPIPS, as far as they are asked for and at hand.
         device: where metrics accumulate.
 
+    Attributes:
+        traces: per intervened factor, the guidance strengths along the path of the first batch.
+
     Raises:
         SettingsError: when the protocol asks for readers only of which none is at hand.
     """
@@ -50,7 +76,7 @@ class CounterfactualEvaluation:
         self,
         graph: CausalGraph,
         factors: Tensor,
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         scene: Scene | None = None,
         noise: Tensor | None = None,
         evaluator: Reader | None = None,
@@ -71,21 +97,21 @@ class CounterfactualEvaluation:
         self.scores = {
             name: Scores(self.plan, self.truth, prefixed, perceptual, device) for name in names
         }
-        self.traces: dict[str, list[Strength]] = {}
+        self.traces: dict[str, list[GuidanceStrength]] = {}
 
     @torch.no_grad()
-    def update(self, method: CounterfactualMethod, image: Tensor, index: Tensor) -> Answered:
+    def update(self, method: Method, image: Tensor, index: Tensor) -> CounterfactualBatch:
         """Measure a batch ``[B, C, H, W]`` whose rows in the set are ``index`` ``[B]``."""
         index = index.cpu()
         batch = FactualBatch(image, self.plan.factors[index].to(image.device), index)
-        answered = self.scores[""].update(lambda _: method, batch)
+        answers = self.scores[""].update(lambda _: method, batch)
         for name, scores in self.scores.items():
             if name:
-                scores.update(partial(self._reference, name), batch, answered)
-        for name, answer in answered.single.items():
+                scores.update(partial(self._reference, name), batch, answers)
+        for name, answer in answers.single.items():
             if answer.trace and name not in self.traces:
-                self.traces[name] = [Strength.of(t, s) for t, s in answer.trace]
-        return answered
+                self.traces[name] = [GuidanceStrength.of(t, s) for t, s in answer.trace]
+        return answers
 
     def images(self) -> int:
         """How many images were measured; every process has to call it."""
@@ -110,15 +136,13 @@ class CounterfactualEvaluation:
             for key, span in scores.intervals().items()
         }
 
-    # --- parts ---
-
     def _references(self) -> list[str]:
         """The reference methods that can be had: all need targets, two the true counterfactuals."""
         if not self.protocol.references or not self.readers:
             return []
         return ["do_nothing", *(["exact", "change_everything"] if self.truth.certain else [])]
 
-    def _reference(self, name: str, batch: FactualBatch) -> CounterfactualMethod:
+    def _reference(self, name: str, batch: FactualBatch) -> Method:
         if name == "do_nothing":
             return DoNothing(self.graph)
         assert self.truth.scene is not None  # or there would be no exact images
@@ -127,15 +151,12 @@ class CounterfactualEvaluation:
 
 
 def _readers(
-    protocol: Protocol, scene: Scene | None, evaluator: Reader | None
-) -> Mapping[str, Reader]:
+    protocol: EvaluationProtocol, scene: Scene | None, evaluator: Reader | None
+) -> dict[str, Reader]:
     """The readers at hand, in the protocol's order."""
     known: dict[str, Reader | None] = {"ruler": scene, "evaluator": evaluator}
-    found: dict[str, Reader] = {}
-    for name in protocol.readers:
-        reader = known[name]
-        if reader is not None:
-            found[name] = reader
+    asked = ((name, known[name]) for name in protocol.readers)
+    found: dict[str, Reader] = {name: reader for name, reader in asked if reader is not None}
     if not found and set(protocol.readers) != set(known):
         raise SettingsError(
             f"The protocol's only reader, {' and '.join(protocol.readers)}, is not at hand: the "
@@ -146,3 +167,46 @@ def _readers(
 
 def _under(name: str, key: str) -> str:
     return f"{name}/{key}" if name else key
+
+
+class ModelReadout:
+    """DCI and IRS of what a model reads off clean images; distance of a learned graph.
+
+    Nothing is measured of a model that reads nothing and learns no graph.
+    """
+
+    def __init__(self, model: CounterfactualModule) -> None:
+        self.model, self.graph = model, model.graph
+        self.metrics = {"DCI": DCI(self.graph), "IRS": IRS(self.graph)} if model.reads else {}
+        for metric in self.metrics.values():
+            metric.to(model.device)
+
+    @torch.no_grad()
+    def update(self, image: Tensor, factors: Tensor, index: Tensor) -> None:
+        """Read images ``[B, C, H, W]`` of known factors ``[B, K]``."""
+        if not self.metrics:
+            return
+        # One number for each factor: as one-hot columns a category would be spread over codes.
+        code = self.graph.decode(self.model.read(image), hard=False)
+        for metric in self.metrics.values():
+            metric.update(code, factors, index)
+
+    def compute(self) -> dict[str, float]:
+        """Results by name; every process has to call it."""
+        result: dict[str, float] = {}
+        for name, metric in self.metrics.items():
+            try:
+                values = metric.compute()
+            except ValueError as error:
+                # Too few images, or a factor that does not vary in them: a property of the set
+                # that was tested, which must not cost the user the rest of the test.
+                rank_zero_info(f"{name} is left out: {error}")
+                continue
+            result |= {key: float(value) for key, value in values.items()}
+        nscm = getattr(self.model, "nscm", None)
+        learned = learned_adjacency(nscm) if nscm is not None else None
+        if learned is not None:
+            true = self.graph.adjacency
+            result["graph/shd"] = float(structural_hamming_distance(learned.cpu(), true))
+            result["graph/edge_f1"] = edge_f1(learned.cpu(), true)
+        return result

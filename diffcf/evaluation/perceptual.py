@@ -1,34 +1,48 @@
-"""Measures in the features of networks: FID, sFID, KID, LPIPS; CLD in the evaluator's latents.
+"""Measures in the features of networks: which can be had, and what they need of real images.
 
-The weights of the former come with optional packages. Where these are not installed the measures
-are left out, with a line that says what is missing; no other network ever stands in.
+FID, sFID and KID need Inception, LPIPS needs AlexNet; the weights come with optional packages.
+Where these are not installed the measures are left out, with a line that says what is missing; no
+other network ever stands in. CLD is measured in the latents of the independent evaluator.
+
+Statistics of real images (:func:`real_statistics`) are the same for every method, seed and epoch,
+and kept on disk. The name of a file is a hash of the images' bytes and of how they were measured,
+so a file fits or has another name. Its folder may be deleted at any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Generator, Tensor
 from torchmetrics import Metric
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from tqdm import tqdm
 
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.evaluation.metrics.cld import CLD, Latents
-from diffcf.evaluation.metrics.frechet import GenerationQuality
-from diffcf.evaluation.metrics.inception import load_inception
-from diffcf.evaluation.metrics.real_statistics import bias_note, real_statistics
-from diffcf.evaluation.protocol import Protocol
-from diffcf.io import UnavailableError
+from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.evaluation.metrics.inception import FeatureNetwork, load_inception, to_pixels
+from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol
+from diffcf.io import CheckpointError, UnavailableError, read_tensors, write_tensors
 
 BATCH = 128
 # Observed images that CLD compares with, and classes of a continuous factor: hundreds per class.
 OBSERVED, CLASSES = 1000, 5
+BACKBONE = "alexnet-owt-7be5be79.pth"  # of LPIPS, as torchvision names it
+CACHE = Path(".diffcf_cache/fid")
+VERSION = 2  # of the measuring and the file: a new one makes every old cache unused
+SAMPLE = 10_000  # real images whose features are kept for KID
+
+Batches = Callable[[], Iterable[Tensor]]
+"""Called, it gives the set's batches ``[B, C, H, W]`` in [-1, 1], from the first."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,8 @@ class Perceptual:
     @classmethod
     def of(
         cls,
-        protocol: Protocol,
-        data: Any,
+        protocol: EvaluationProtocol,
+        data: EvaluationData,
         device: torch.device,
         evaluator: EvaluatorReader | None = None,
     ) -> Perceptual:
@@ -73,7 +87,7 @@ class Perceptual:
 
 
 def _quality(
-    protocol: Protocol, data: Any, device: torch.device
+    protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
 ) -> Callable[[], GenerationQuality]:
     network = load_inception().to(device)
     rows = _chosen(protocol, data, protocol.fid_images)
@@ -84,7 +98,9 @@ def _quality(
     return lambda: GenerationQuality(network, real).to(device)
 
 
-def _cld(protocol: Protocol, data: Any, evaluator: EvaluatorReader) -> Callable[[], CLD]:
+def _cld(
+    protocol: EvaluationProtocol, data: EvaluationData, evaluator: EvaluatorReader
+) -> Callable[[], CLD]:
     rows = _chosen(protocol, data, OBSERVED)
     means, log_variances = zip(*map(evaluator.latents, _images(data, rows)), strict=True)
     latents = (torch.cat(means), torch.cat(log_variances))
@@ -92,16 +108,13 @@ def _cld(protocol: Protocol, data: Any, evaluator: EvaluatorReader) -> Callable[
     return lambda: CLD(evaluator.graph, latents, factors, CLASSES)
 
 
-def _chosen(protocol: Protocol, data: Any, count: int) -> Tensor:
+def _chosen(protocol: EvaluationProtocol, data: EvaluationData, count: int) -> Tensor:
     order = torch.randperm(data.size_of("train"), generator=Generator().manual_seed(protocol.seed))
     return order[:count]
 
 
-def _images(data: Any, rows: Tensor) -> Iterator[Tensor]:
+def _images(data: EvaluationData, rows: Tensor) -> Iterator[Tensor]:
     return (data.images_of("train", part) for part in rows.split(BATCH))
-
-
-BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def lpips_unavailable() -> str | None:
@@ -129,3 +142,118 @@ def load_lpips() -> LearnedPerceptualImagePatchSimilarity:
     if reason is not None:
         raise UnavailableError(reason)
     return LearnedPerceptualImagePatchSimilarity(net_type="alex")
+
+
+# --- statistics of real images ---
+
+
+def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
+    """A sentence for readers of an FID from few images; None where both sets suffice."""
+    if min(generated, real) > size:
+        return None
+    return (
+        f"FID of {generated:,} generated against {real:,} real images is biased: a covariance in "
+        f"{size:,} dimensions is rank-deficient below {size + 1:,} images. Compare it only between "
+        "equal numbers of images, and prefer KID."
+    )
+
+
+def real_statistics(
+    images: Batches, network: FeatureNetwork, folder: Path = CACHE
+) -> RealStatistics:
+    """What FID, sFID and KID need of real images, read from disk or measured (with a bar) and kept.
+
+    In a distributed run every process calls it with the whole set: the first one measures, the
+    others wait and read.
+
+    Args:
+        images: called twice at most: to hash the images and to measure them.
+        network: turns them into features, on its own device.
+        folder: where the statistics are kept.
+
+    Raises:
+        OutputError: when the folder cannot be written to.
+        ValueError: when there is no image, or one is not as :func:`to_pixels` wants it.
+    """
+    name, count = _fingerprint(images, network.signature)
+    file = folder / f"{name}.safetensors"
+    with _first_process_first():
+        found = _load(file)
+        if found is None:
+            found = _measure(images, count, network)
+            _save(found, file)
+        return found
+
+
+def _fingerprint(images: Batches, signature: str) -> tuple[str, int]:
+    """A hash of the images' bytes and of how they are measured, and how many they are."""
+    digest, count = hashlib.sha256(repr((VERSION, SAMPLE, signature)).encode()), 0
+    for batch in images():
+        for pixels in to_pixels(batch).cpu():  # one by one: batches are no part of the set
+            digest.update(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
+        count += len(batch)
+    if not count:
+        raise ValueError("FID needs real images, but the set is empty.")
+    return digest.hexdigest()[:20], count
+
+
+def _measure(images: Batches, count: int, network: FeatureNetwork) -> RealStatistics:
+    chosen = torch.randperm(count, generator=Generator().manual_seed(0)) < SAMPLE
+    totals: list[GaussianStatistics] = []
+    sample, start = [], 0
+    with tqdm(total=count, desc="FID, real images", unit=" images") as bar:
+        for batch in images():
+            features = [part.cpu() for part in network.features(batch)]
+            totals = totals or [GaussianStatistics.of(part[:0]) for part in features]
+            for total, part in zip(totals, features, strict=True):
+                total.add(part)
+            sample.append(features[0][chosen[start : start + len(batch)]].float())
+            start += len(batch)
+            bar.update(len(batch))
+    return RealStatistics(totals[0], totals[1], torch.cat(sample))
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """The first process goes through alone, then all the others."""
+    together = dist.is_available() and dist.is_initialized()
+    if together and dist.get_rank() > 0:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if together and dist.get_rank() == 0:
+            dist.barrier()
+
+
+def _save(statistics: RealStatistics, file: Path) -> None:
+    tensors = {"sample": statistics.sample}
+    for name, part in (("pool", statistics.pool), ("spatial", statistics.spatial)):
+        tensors |= {f"{name}_total": part.total, f"{name}_outer": part.outer}
+    about = {"count": statistics.pool.count, "sha256": _digest(tensors)}
+    write_tensors(tensors, about, file, shared=True)
+
+
+def _load(file: Path) -> RealStatistics | None:
+    """None where there is no such file, or a damaged one, which a line reports."""
+    if not file.is_file():
+        return None
+    try:
+        tensors, about = read_tensors(file, "statistics")
+        if _digest(tensors) != about["sha256"]:
+            raise ValueError("its bytes have changed")
+        pool, spatial = (
+            GaussianStatistics(about["count"], tensors[f"{name}_total"], tensors[f"{name}_outer"])
+            for name in ("pool", "spatial")
+        )
+        return RealStatistics(pool, spatial, tensors["sample"])
+    except (CheckpointError, KeyError, ValueError) as error:
+        print(f"The statistics in {file} are damaged ({error}): they are measured anew.")
+        return None
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,23 +1,24 @@
-"""What an evaluation asks, of how many images: drawn once for the whole set, from one seed.
+"""What an evaluation asks, of which images: drawn once for the whole set, from one seed.
 
-:class:`Protocol` is data (``experiments/protocols/*.yaml``); :class:`InterventionPlan` holds the
-interventions it makes on one set. By default a factor takes the value that another image of the set
-has. Values closer to the factual than ``min_change`` are drawn anew, and so are those whose exact
-counterfactual the scene cannot show (a shadow that leaves the picture, which no reader could read).
-Since everything is drawn before the first batch, and nothing depends on the method, neither batch
-size, number of processes nor method changes which image meets which intervention.
+:class:`EvaluationProtocol` is data (``experiments/protocols/*.yaml``); :class:`InterventionPlan`
+holds the interventions it makes on one set, and a :class:`FactualBatch` takes its rows of them. By
+default a factor takes the value that another image of the set has. Values closer to the factual
+than ``min_change`` are drawn anew, and so are those whose exact counterfactual the scene cannot
+show (a shadow that leaves the image, which no reader could read). Since everything is drawn
+before the first batch, and nothing depends on the method, neither batch size, number of processes
+nor method changes which intervention is made on which image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from diffcf.causal import CausalGraph, Intervention
+from diffcf.causal import CausalGraph, Intervention, Scene
 from diffcf.io import SettingsError
 
 _ATTEMPTS = 100
@@ -26,8 +27,25 @@ Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(factors, values, mask) -> counterfactual factors``, the true model."""
 
 
+class EvaluationData(Protocol):
+    """What an evaluation uses of a data module, such as ``data_modules.FactorImageDataModule``.
+
+    ``split`` is ``"train"``, ``"val"`` or ``"test"``; ``scene`` and its image noise are None where
+    they are not known.
+    """
+
+    scene: Scene | None
+
+    def val_dataloader(self) -> Iterable[Mapping[str, Tensor]]: ...
+    def test_dataloader(self) -> Iterable[Mapping[str, Tensor]]: ...
+    def size_of(self, split: str, /) -> int: ...
+    def factors_of(self, split: str, /) -> Tensor: ...  # [N, K] in [0, 1]
+    def noise_of(self, split: str, /) -> Tensor | None: ...  # [N, M]
+    def images_of(self, split: str, rows: Tensor, /) -> Tensor: ...  # [B, C, H, W] in [-1, 1]
+
+
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How counterfactuals are measured.
 
     Attributes:
@@ -38,9 +56,9 @@ class Protocol:
             continuous factors. Discrete ones always differ.
         images: how many images are measured; None for all of the set.
         steps: length of the sequences of interventions; 0 for none.
-        sequence_images: how many images meet a sequence.
+        sequence_images: how many images undergo a sequence.
         cycles: null interventions one upon another, beside the single one; 0 for none.
-        cycle_images: how many images meet the cycles.
+        cycle_images: how many images undergo the cycles.
         reverse_images: how many images have every intervention undone.
         references: measure the reference methods beside (:mod:`diffcf.evaluation.references`).
         readers: who may read counterfactual images, the first of those at hand being the one the
@@ -105,6 +123,29 @@ def _whole(value: object) -> bool:
     return type(value) is int
 
 
+@dataclass(frozen=True)
+class FactualBatch:
+    """Images ``[B, C, H, W]``, their factors ``[B, K]`` and their rows in the set, ``[B]``."""
+
+    image: Tensor
+    factors: Tensor
+    index: Tensor
+
+    def where(self, chosen: Tensor) -> FactualBatch:
+        """The images that ``chosen`` ``[B]`` (bool) marks."""
+        return FactualBatch(self.image[chosen], self.factors[chosen], self.index[chosen.cpu()])
+
+    def first(self, count: int) -> Tensor:
+        """``[B]`` bool: which images are among the first ``count`` of the set."""
+        # By row of the set, not by count, so that every process knows its share.
+        return (self.index < count).to(self.image.device)
+
+    def rows(self, intervention: Intervention) -> Intervention:
+        """These images' part of an intervention on the whole set."""
+        values, mask = intervention.values[self.index], intervention.mask[self.index]
+        return Intervention(values.to(self.factors), mask.to(self.factors.device))
+
+
 class InterventionPlan:
     """The interventions of a protocol on ``N`` images.
 
@@ -125,7 +166,7 @@ class InterventionPlan:
         self,
         graph: CausalGraph,
         factors: Tensor,
-        protocol: Protocol,
+        protocol: EvaluationProtocol,
         scm: Scm | None = None,
         visible: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -165,11 +206,11 @@ class InterventionPlan:
             missing &= ~shown
             if not missing.any():
                 break
-        # An image that no drawn value suits (rare: its own picture is cut off) keeps its own.
+        # An image that no drawn value suits (rare: it is cut off itself) keeps its own value.
         return Intervention(torch.where(missing[:, None], now, values), mask)
 
     def _values(self, count: int) -> Tensor:
-        """Values ``[N, K]`` of all factors, before any is turned down."""
+        """Values ``[N, K]`` of all factors, before any is rejected."""
         if self.protocol.values == "marginal":
             return self.factors[torch.randint(count, (count,), generator=self._generator)]
         drawn = torch.rand(count, len(self.graph), generator=self._generator)

@@ -1,4 +1,15 @@
-"""Methods whose faults are known, so that it can be seen which metric finds which fault.
+"""What is right, and methods whose faults are known: the points of reference of an evaluation.
+
+:class:`Truth` knows what a counterfactual is compared with. Where a scene made the images and
+factors alone determine every counterfactual (:attr:`Scene.identified`), the target is the scene's
+true counterfactual and the exact counterfactual image is its render. Where they do not (binary
+factors with random mechanisms), no method can know the exogenous noise, so the target is what the
+method's causal model drew, and the *rates* at which effects follow are compared with the true
+probabilities. The exact image of that target can be drawn all the same, if the image noise is
+known: the same scene or face, with these factors. Without a scene the target is the method's too,
+and no exact image exists.
+
+The reference methods show which metric finds which fault:
 
 =========================  ==================================  ===================================
 method                     right                               wrong
@@ -20,13 +31,57 @@ from math import tau
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, Intervention, Scene
-from diffcf.methods import Counterfactual
+from diffcf.causal import CausalGraph, Intervention, Scene
+from diffcf.methods import Counterfactual, World
 
 # Factors nearer than this, in [0, 1] units, are the same: float32 mechanisms are less exact, and
-# no picture shows it.
+# no image shows it.
 SAME = 1e-5
 GOLDEN = 2.399963  # radians; multiples of the golden angle never meet
+
+
+class Truth:
+    """Targets and exact images of one set.
+
+    Args:
+        scene: the synthetic world; None where the world is not known.
+        noise: ``[N, M]``, the image noise of the whole set; None where the scene has none, or where
+            it is not known, and then there are no exact images.
+
+    Attributes:
+        source: of the targets, ``"scene"`` or ``"model"``.
+        draws: whether the target can be drawn, so that exact images exist.
+        certain: whether these are the true counterfactuals: nothing in them is the method's.
+    """
+
+    def __init__(self, scene: Scene | None, noise: Tensor | None = None) -> None:
+        self.scene, self.noise = scene, noise
+        self.identified = scene is not None and scene.identified
+        self.source = "scene" if self.identified else "model"
+        self.draws = scene is not None and (noise is not None or not scene.noise_names)
+        self.certain = self.identified and self.draws
+
+    def target(self, factors: Tensor, answer: Counterfactual) -> Tensor:
+        """The factors ``[B, K]`` that the counterfactual of ``factors`` should show."""
+        do = answer.intervention
+        if self.scene is None or not self.identified:
+            return answer.factors
+        return self.scene.counterfactual(factors, do.values, do.mask)
+
+    def exact(self, target: Tensor, index: Tensor, image_size: int) -> Tensor:
+        """The exact counterfactual images of rows ``index`` of the set, where :attr:`draws`."""
+        assert self.scene is not None
+        return self.scene.render(target, image_size, self.noise_at(index, target))
+
+    def noise_at(self, index: Tensor, like: Tensor) -> Tensor | None:
+        """The image noise ``[B, M]`` of rows ``index`` of the set, where known."""
+        return None if self.noise is None else self.noise[index].to(like)
+
+    def probability(self, factors: Tensor, do: Intervention) -> Tensor | None:
+        """P(1) ``[B, K]`` of each factor in the counterfactual world, where it is random."""
+        if self.scene is None or self.identified:
+            return None
+        return self.scene.counterfactual(factors, do.values, do.mask)
 
 
 class Reference(ABC):
@@ -48,47 +103,39 @@ class Reference(ABC):
                 f"{name} takes images [B, C, H, W] and factors [B, {len(self.graph)}], got "
                 f"{list(image.shape)} and {list(factors.shape)}."
             )
-        return ReferenceWorld(self, image, factors, image)
+        return ReferenceWorld(self.graph, image, factors, None, self, image)
 
     @abstractmethod
-    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
-        """The factors ``[B, K]`` of ``world`` under ``do``."""
+    def target(self, factors: Tensor, do: Intervention) -> Tensor:
+        """z_cf ``[B, K]`` of factual ``factors`` under ``do``."""
 
     @abstractmethod
-    def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
-        """The counterfactual of ``world`` under ``do``."""
+    def draw(self, world: ReferenceWorld, target: Tensor, do: Intervention) -> Tensor:
+        """The counterfactual images of ``world``, which should show ``target``."""
 
 
 @dataclass(frozen=True)
-class ReferenceWorld:
-    """What a reference knows of a batch.
+class ReferenceWorld(World):
+    """The factual images and factors of a batch; nothing is inferred from them.
 
     Attributes:
         method: which answers.
-        image: ``[B, C, H, W]``, the images last seen.
-        factors: ``[B, K]``, the factual factors.
-        factual: ``[B, C, H, W]``, the images that show them.
+        factual: ``[B, C, H, W]``, the images of the factual factors; ``image`` is the one last
+            abducted.
     """
 
     method: Reference
-    image: Tensor
-    factors: Tensor
     factual: Tensor
 
-    def factors_under(self, do: Do | Intervention) -> Tensor:
-        """z_cf ``[B, K]`` under ``do``, without an image."""
-        return self.method.target(self, self._intervention(do))
+    def target(self, do: Intervention) -> Tensor:
+        return self.method.target(self.factors, do)
 
-    def predict(self, do: Do | Intervention) -> Counterfactual:
-        """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
-        return self.method.answer(self, self._intervention(do))
-
-    def _intervention(self, do: Do | Intervention) -> Intervention:
-        image = self.image
-        return Intervention.from_do(do, self.method.graph, len(image), image.device)
+    def answer(self, do: Intervention) -> Counterfactual:
+        target = self.target(do)
+        return Counterfactual(self.method.draw(self, target, do), target, do)
 
     def reabduct(self, answer: Counterfactual) -> ReferenceWorld:
-        """The same world after ``answer``'s images were seen; what was known stays known."""
+        """The same world with ``answer``'s images in place of the factual ones."""
         return replace(self, image=answer.image)
 
 
@@ -107,13 +154,11 @@ class DoNothing(Reference):
     def __init__(self, graph: CausalGraph) -> None:
         self.graph = graph
 
-    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
-        """What is set, and the factual factors."""
-        return torch.where(do.mask, do.values, world.factors)
+    def target(self, factors: Tensor, do: Intervention) -> Tensor:
+        return torch.where(do.mask, do.values, factors)
 
-    def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
-        """The images last seen."""
-        return Counterfactual(world.image, self.target(world, do), do)
+    def draw(self, world: ReferenceWorld, target: Tensor, do: Intervention) -> Tensor:
+        return world.image
 
 
 class ExactMethod(Reference):
@@ -123,14 +168,14 @@ class ExactMethod(Reference):
 
     Args:
         scene: the synthetic world that made the images.
-        noise: ``[B, M]``, what the batch's pictures show beyond their factors, for scenes that have
+        noise: ``[B, M]``, what the batch's images show beyond their factors, for scenes that have
             such noise; the method is then that batch's.
 
     Raises:
         ValueError: for a scene whose exact counterfactual images do not exist: factors do not
             determine them, or the noise is not known.
 
-    >>> from data_modules.scenes.pendulum.scene import PendulumScene
+    >>> from data_modules.scenes import PendulumScene
     >>> scene, factors = PendulumScene(), torch.tensor([[0.4, 0.5, 0.1, 0.5]])
     >>> world = ExactMethod(scene).abduct(scene.render(factors, 64), factors)
     >>> scene.read(world.predict({"light": 0.7}).image)[:, :2].round(decimals=2)
@@ -161,22 +206,18 @@ class ExactMethod(Reference):
             )
         return super().abduct(image, factors)
 
-    def target(self, world: ReferenceWorld, do: Intervention) -> Tensor:
-        """The scene's own counterfactual factors."""
-        return self.scene.counterfactual(world.factors, do.values, do.mask)
+    def target(self, factors: Tensor, do: Intervention) -> Tensor:
+        return self.scene.counterfactual(factors, do.values, do.mask)
 
-    def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
-        """The scene's render of its counterfactual factors."""
-        target = self.target(world, do)
+    def draw(self, world: ReferenceWorld, target: Tensor, do: Intervention) -> Tensor:
         noise = None if self.noise is None else self.noise.to(target)
         drawn = self.scene.render(target, world.image.shape[-1], noise).to(world.factual)
         same = ((target - world.factors).abs() <= SAME).all(dim=1)
-        image = torch.where(same[:, None, None, None], world.factual, drawn)
-        return Counterfactual(image, target, do)
+        return torch.where(same[:, None, None, None], world.factual, drawn)
 
 
 class ChangeEverything(ExactMethod):
-    """Right factors, and a coloured haze over the whole picture that no one asked for.
+    """Right factors, and a coloured haze over the whole image that no intervention calls for.
 
     The haze is another one for every intervention, the null intervention included, and the same
     one every time: so minimality, composition and reversibility must catch it.
@@ -188,7 +229,7 @@ class ChangeEverything(ExactMethod):
     Raises:
         ValueError: as :class:`ExactMethod`, and for an amplitude out of range.
 
-    >>> from data_modules.scenes.pendulum.scene import PendulumScene
+    >>> from data_modules.scenes import PendulumScene
     >>> scene, factors = PendulumScene(), torch.tensor([[0.4, 0.5, 0.1, 0.5]])
     >>> world = ChangeEverything(scene).abduct(scene.render(factors, 64), factors)
     >>> bool(((world.predict({}).image - world.image).abs().amax(1) > 0.01).all())
@@ -201,10 +242,8 @@ class ChangeEverything(ExactMethod):
             raise ValueError(f"amplitude must lie in (0, 1], not {amplitude}.")
         self.amplitude = amplitude
 
-    def answer(self, world: ReferenceWorld, do: Intervention) -> Counterfactual:
-        """The exact counterfactual, in haze."""
-        exact = super().answer(world, do)
-        return replace(exact, image=self._haze(exact.image, do))
+    def draw(self, world: ReferenceWorld, target: Tensor, do: Intervention) -> Tensor:
+        return self._haze(super().draw(world, target, do), do)
 
     def _haze(self, image: Tensor, do: Intervention) -> Tensor:
         """Images ``[B, C, H, W]`` mixed with a tint, more here and less there; within [-1, 1]."""

@@ -1,33 +1,116 @@
-"""Every measure of one method on one set: what it answers, judged by readers and exact images."""
+"""Every measure of one method on one set of images.
+
+A :class:`FactualBatch` goes to the method, whose counterfactuals make a
+:class:`CounterfactualBatch`; :class:`Scores` asks for them as the plan says, has them read by every
+reader (:class:`ReaderScores`) and compares them with exact images where these can be drawn.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
-from diffcf.causal import Intervention, Reader
-from diffcf.evaluation.answers import Answered, FactualBatch
-from diffcf.evaluation.metrics.acm import CounterfactualRates
-from diffcf.evaluation.metrics.axioms import Composition, Reversibility
+from diffcf.causal import CausalGraph, Intervention, Reader
+from diffcf.evaluation.metrics.acm import ACM, CounterfactualRates
+from diffcf.evaluation.metrics.axioms import Composition, Effectiveness, Reversibility
 from diffcf.evaluation.metrics.fidelity import Fidelity, Minimality, SequenceFidelity
-from diffcf.evaluation.oracle import Truth
+from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.perceptual import Perceptual
-from diffcf.evaluation.protocol import InterventionPlan
-from diffcf.evaluation.readings import Part, ReadingScores
-from diffcf.methods import Counterfactual, CounterfactualMethod, World, predict_sequence
+from diffcf.evaluation.protocol import FactualBatch, InterventionPlan
+from diffcf.evaluation.references import Truth
+from diffcf.methods import Counterfactual, Method, World, predict_sequence
 
-MethodFor = Callable[[FactualBatch], CounterfactualMethod]
-"""The method for a batch: references know the image noise of theirs."""
+T = TypeVar("T")
 
 # ACM of a first step below which its growth over a sequence says nothing.
 _NO_ERROR = 1e-3
 # The image after one null intervention is the reconstruction, and is known by that name.
 _RECONSTRUCTION = {"composition_psnr/1": "psnr/reconstruction"}
+
+
+@dataclass
+class CounterfactualBatch:
+    """A method's counterfactuals of a batch, to measure further and to look at.
+
+    Attributes:
+        factual: the batch.
+        single: per intervened factor, the counterfactual.
+        exact: per intervened factor, the exact counterfactual images; empty where unknown.
+        sequence: the counterfactual of each step, for the first images of the set in the batch.
+        sequence_do: what each step set.
+        sequence_exact: the exact images of each step; empty where unknown.
+    """
+
+    factual: FactualBatch
+    single: dict[str, Counterfactual] = field(default_factory=dict)
+    exact: dict[str, Tensor] = field(default_factory=dict)
+    sequence: list[Counterfactual] = field(default_factory=list)
+    sequence_do: list[Intervention] = field(default_factory=list)
+    sequence_exact: list[Tensor] = field(default_factory=list)
+
+
+MethodFor = Callable[[FactualBatch], Method]
+"""The method for a batch: reference methods are given the image noise of its images."""
+
+
+class ReaderScores:
+    """What one reader reads off counterfactual images: ACM, effectiveness, ACM of sequences.
+
+    The names of its results start with ``prefix``; sequences have ``steps`` steps, 0 for none.
+    """
+
+    def __init__(self, graph: CausalGraph, reader: Reader, prefix: str, steps: int) -> None:
+        self.reader, self.prefix = reader, prefix
+        self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
+        self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
+        self._unchanged: tuple[Tensor, Tensor] | None = None
+
+    def null(self, answer: Counterfactual, batch: FactualBatch) -> None:
+        """Add counterfactuals of the null intervention."""
+        column = torch.zeros(len(batch.index), dtype=torch.long, device=batch.factors.device)
+        self.null_acm.update(self._read(answer, batch), batch.factors, column, 0, batch.index)
+
+    def single(
+        self, answer: Counterfactual, target: Tensor, batch: FactualBatch, column: int
+    ) -> Tensor:
+        """Add counterfactuals in which ``column`` was set; returns what was read, ``[B, K]``."""
+        read = self._read(answer, batch)
+        which = torch.full((len(read),), column, device=read.device)
+        self.acm.update(read, target, which, 0, batch.index)
+        self.effectiveness.update(read, target, column, batch.index)
+        return read
+
+    def step(
+        self, answer: Counterfactual, target: Tensor, which: Tensor, step: int, batch: FactualBatch
+    ) -> None:
+        """Add a step of a sequence, which sets the factors ``which`` ``[B]``."""
+        assert self.steps_acm is not None
+        self.steps_acm.update(self._read(answer, batch), target, which, step, batch.index)
+
+    def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
+        """What ``of`` gives for each metric, by name."""
+        result = {**of(self.acm), **of(self.effectiveness)}
+        null = of(self.null_acm)
+        if "acm" in null:
+            result["acm/null"] = null["acm"]
+        if self.steps_acm is not None:
+            steps = of(self.steps_acm).items()
+            result |= {key: value for key, value in steps if key.startswith("acm/step_")}
+        return {self.prefix + key: value for key, value in result.items()}
+
+    def _read(self, answer: Counterfactual, batch: FactualBatch) -> Tensor:
+        """Factors ``[B, K]`` off the answer; off an unchanged image once only."""
+        if answer.image is not batch.image:
+            return self.reader.read(answer.image)
+        if self._unchanged is None or self._unchanged[0] is not batch.image:
+            self._unchanged = (batch.image, self.reader.read(batch.image))
+        return self._unchanged[1]
 
 
 class Scores:
@@ -53,70 +136,67 @@ class Scores:
         graph, protocol = plan.graph, plan.protocol
         self.steps = protocol.steps if protocol.sequence_images else 0
         self.cycles = protocol.cycles if protocol.cycle_images else 0
-        self.readings = [ReadingScores(graph, r, p, self.steps) for p, r in readers.items()]
+        self.readings = [ReaderScores(graph, r, p, self.steps) for p, r in readers.items()]
         self.composition = Composition((1, self.cycles) if self.cycles > 1 else (1,))
-        self.fidelity = Fidelity(graph) if truth.draws else None
-        self.minimality = Minimality(graph) if truth.draws else None
-        follows = truth.draws and self.steps > 0
-        self.sequence = SequenceFidelity(self.steps) if follows else None
+        drawn = truth.draws
+        self.fidelity = Fidelity(graph) if drawn else None
+        self.minimality = Minimality(graph) if drawn else None
+        self.sequence = SequenceFidelity(self.steps) if drawn and self.steps else None
         self.reversibility = Reversibility(graph) if protocol.reverse_images else None
-        chance = truth.scene is not None and not truth.identified
-        self.rates = CounterfactualRates(graph) if chance and readers else None
-        self.quality = perceptual.quality() if perceptual.quality is not None else None
-        lpips = perceptual.lpips if truth.draws else None
-        self.lpips = lpips() if lpips is not None else None
-        self.cld = perceptual.cld() if perceptual.cld is not None else None
+        random = truth.scene is not None and not truth.identified
+        self.rates = CounterfactualRates(graph) if random and readers else None
+        self.quality = perceptual.quality() if perceptual.quality else None
+        self.lpips = perceptual.lpips() if perceptual.lpips and drawn else None
+        self.cld = perceptual.cld() if perceptual.cld else None
         self.encode = perceptual.encode
         self.seconds = MeanMetric()
-        whole = (self.quality, self.lpips, self.seconds)
-        for metric in (*(part.metric for part in self.parts()), *whole):
-            if metric is not None:
-                metric.to(device)
+        others = (self.fidelity, self.sequence, self.minimality, self.reversibility, self.rates)
+        self.others = [metric for metric in (*others, self.cld) if metric is not None]
+        for holder in (self, *self.readings):
+            for metric in vars(holder).values():
+                if isinstance(metric, Metric):
+                    metric.to(device)
 
     # --- measuring ---
 
     @torch.no_grad()
     def update(
-        self, method: MethodFor, batch: FactualBatch, model: Answered | None = None
-    ) -> Answered:
+        self, method: MethodFor, batch: FactualBatch, model: CounterfactualBatch | None = None
+    ) -> CounterfactualBatch:
         """Ask everything the plan asks of these images; ``method`` is called with every batch.
 
-        Where the true counterfactual is not known, the factors that ``model`` answered are the
-        targets; by default those that the method itself answers.
+        Where the true counterfactual is not known, the factors of ``model``'s counterfactuals are
+        the targets; by default those of the method itself.
         """
-        world, answered = _world(method, batch), Answered(batch)
+        world, answers = _abducted(method, batch), CounterfactualBatch(batch)
         null = world.predict(Intervention.none(batch.factors))
         self.composition.update(null.image, batch.image, 1, batch.index)
         for reading in self.readings:
             reading.null(null, batch)
         for name in self.plan.single:
-            self._single(method, world, answered, name, model)
+            self._single(world, name, answers, model or answers)
+            self._undo(method, batch, name, answers.single[name])
         self._cycles(method, batch)
-        self._sequence(method, world, answered, model)
-        return answered
+        self._sequence(method, world, answers, model or answers)
+        return answers
 
     def _single(
-        self,
-        method: MethodFor,
-        world: World,
-        answered: Answered,
-        name: str,
-        model: Answered | None,
+        self, world: World, name: str, answers: CounterfactualBatch, model: CounterfactualBatch
     ) -> None:
-        batch, column = answered.batch, self.plan.graph.column(name)
+        """Set one factor, and measure the counterfactual."""
+        batch, column = answers.factual, self.plan.graph.column(name)
         do = batch.rows(self.plan.single[name])
         started = time.perf_counter()
-        answer = answered.single[name] = world.predict(do)
+        answer = answers.single[name] = world.predict(do)
         self.seconds.update((time.perf_counter() - started) / len(batch.index), len(batch.index))
-        target = self.truth.target(batch.factors, model.single[name] if model else answer)
-        for reading in self.readings:
-            read = reading.single(answer, target, batch, column)
-            probability = self.truth.probability(batch.factors, do)
-            if self.rates is not None and probability is not None and reading is self.readings[0]:
-                self.rates.update(read, probability, do.values[:, column], column, batch.index)
+        target = self.truth.target(batch.factors, model.single[name])
+        read = [reading.single(answer, target, batch, column) for reading in self.readings]
+        probability = self.truth.probability(batch.factors, do)
+        if self.rates is not None and probability is not None:
+            self.rates.update(read[0], probability, do.values[:, column], column, batch.index)
         if self.fidelity is not None and self.minimality is not None:
             exact = self.truth.exact(target, batch.index, answer.image.shape[-1])
-            answered.exact[name] = exact
+            answers.exact[name] = exact
             self.fidelity.update(answer.image, exact, column, batch.index)
             self.minimality.update(answer.image, batch.image, exact, column, batch.index)
             if self.lpips is not None:
@@ -124,82 +204,68 @@ class Scores:
         if self.cld is not None and self.encode is not None:
             latents = self.encode(answer.image), self.encode(batch.image)
             self.cld.update(*latents, target, batch.factors, column, batch.index)
-        self._sample(answer, batch, column)
-        self._undo(method, batch, column, answer)
-
-    def _sample(self, answer: Counterfactual, batch: FactualBatch, column: int) -> None:
-        """Counterfactual images of the first rows of the set, as many as FID is to be taken of."""
-        factors = len(self.plan.graph)
-        chosen = self._first(batch, -(-self.protocol.fid_images // len(self.plan.single)))
+        # FID is of the counterfactuals of the first images of the set.
+        chosen = batch.first(-(-self.protocol.fid_images // len(self.plan.single)))
         if self.quality is not None and chosen.any():
-            index = batch.index[chosen.cpu()] * factors + column
+            index = batch.index[chosen.cpu()] * len(self.plan.graph) + column
             self.quality.update(answer.image[chosen], index)
 
     def _undo(
-        self, method: MethodFor, batch: FactualBatch, column: int, answer: Counterfactual
+        self, method: MethodFor, batch: FactualBatch, name: str, answer: Counterfactual
     ) -> None:
         """Set the factor back, starting from the counterfactual image alone."""
-        chosen = self._first(batch, self.protocol.reverse_images)
+        chosen = batch.first(self.protocol.reverse_images)
         if self.reversibility is None or not chosen.any():
             return
         few, mask = batch.where(chosen), answer.intervention.mask[chosen]
-        seen = FactualBatch(answer.image[chosen], answer.factors[chosen], few.index)
-        undone = _world(method, seen).predict(
-            Intervention(torch.where(mask, few.factors, 0.0), mask)
-        )
+        changed = FactualBatch(answer.image[chosen], answer.factors[chosen], few.index)
+        back = Intervention(torch.where(mask, few.factors, 0.0), mask)
+        undone = _abducted(method, changed).predict(back)
+        column = self.plan.graph.column(name)
         self.reversibility.update(undone.image, few.image, column, few.index)
 
     def _cycles(self, method: MethodFor, batch: FactualBatch) -> None:
         """Null interventions, each upon the image that the last one left."""
-        chosen = self._first(batch, self.protocol.cycle_images)
+        chosen = batch.first(self.protocol.cycle_images)
         if self.cycles < 2 or not chosen.any():
             return
         few = batch.where(chosen)
         last, nothing = few, Intervention.none(few.factors)
         for _ in range(self.cycles):
-            last = replace(last, image=_world(method, last).predict(nothing).image)
+            last = replace(last, image=_abducted(method, last).predict(nothing).image)
         self.composition.update(last.image, few.image, self.cycles, few.index)
 
     def _sequence(
         self,
         method: MethodFor,
         world: World,
-        answered: Answered,
-        model: Answered | None,
+        answers: CounterfactualBatch,
+        model: CounterfactualBatch,
     ) -> None:
-        chosen = self._first(answered.batch, self.protocol.sequence_images)
+        """Interventions one after another, each step measured."""
+        chosen = answers.factual.first(self.protocol.sequence_images)
         if not self.steps or not chosen.any():
             return
-        few = answered.batch.where(chosen)
+        few = answers.factual.where(chosen)
         if not chosen.all():
-            world = _world(method, few)
-        steps = [few.rows(do) for do in self.plan.sequence]
-        for step, answer in enumerate(predict_sequence(world, steps)):
-            target = self.truth.target(few.factors, model.sequence[step] if model else answer)
-            which = steps[step].mask.float().argmax(dim=1)
+            world = _abducted(method, few)
+        answers.sequence_do = [few.rows(do) for do in self.plan.sequence]
+        answers.sequence = predict_sequence(world, answers.sequence_do)
+        for step, answer in enumerate(answers.sequence):
+            target = self.truth.target(few.factors, model.sequence[step])
+            which = answers.sequence_do[step].mask.float().argmax(dim=1)
             for reading in self.readings:
                 reading.step(answer, target, which, step, few)
-            answered.sequence.append(answer)
-            answered.sequence_do.append(steps[step])
-            if self.truth.draws:
+            if self.sequence is not None:
                 exact = self.truth.exact(target, few.index, answer.image.shape[-1])
-                answered.sequence_exact.append(exact)
-                if self.sequence is not None:
-                    self.sequence.update(answer.image, exact, step, few.index)
-
-    @staticmethod
-    def _first(batch: FactualBatch, count: int) -> Tensor:
-        """``[B]`` bool: which images are among the first ``count`` of the set."""
-        # By row of the set, not by count, so that every process knows its share.
-        return (batch.index < count).to(batch.image.device)
+                answers.sequence_exact.append(exact)
+                self.sequence.update(answer.image, exact, step, few.index)
 
     # --- results; every process has to call them ---
 
     def compute(self) -> dict[str, float]:
         """Numbers by name."""
-        result: dict[str, Tensor] = {}
-        for part in self.parts():
-            result |= part.named(part.metric.compute())
+        result = self._results(lambda metric: metric.compute())
         for prefix in (reading.prefix for reading in self.readings):
             first, last = (f"{prefix}acm/step_{step}" for step in (1, self.steps))
             if self.steps > 1 and result[first] > _NO_ERROR:
@@ -213,25 +279,19 @@ class Scores:
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95% bootstrap intervals over images, of every mean."""
-        result: dict[str, tuple[float, float]] = {}
-        for part in self.parts():
-            result |= part.named(part.metric.intervals(resamples=self.protocol.resamples))
+        return self._results(lambda metric: metric.intervals(resamples=self.protocol.resamples))
+
+    def _results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
+        """What ``of`` gives for each metric that is a mean over images, by name."""
+        result: dict[str, T] = {}
+        for reading in self.readings:
+            result |= reading.results(of)
+        null = of(self.composition).items()
+        result |= {_RECONSTRUCTION.get(key, key): value for key, value in null}
+        for metric in self.others:
+            result |= of(metric)
         return result
 
-    def parts(self) -> list[Part]:
-        """Every metric that is a mean over images."""
-        whole = (
-            self.fidelity,
-            self.sequence,
-            self.minimality,
-            self.reversibility,
-            self.rates,
-            self.cld,
-        )
-        read = [part for reading in self.readings for part in reading.parts()]
-        null = Part(self.composition, lambda key: _RECONSTRUCTION.get(key, key))
-        return [*read, null, *(Part(metric) for metric in whole if metric is not None)]
 
-
-def _world(method: MethodFor, batch: FactualBatch) -> World:
+def _abducted(method: MethodFor, batch: FactualBatch) -> World:
     return method(batch).abduct(batch.image, batch.factors)

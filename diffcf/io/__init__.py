@@ -1,4 +1,4 @@
-"""Files, formats and the machine: everything that is read is checked, everything that is written is whole."""
+"""Files, formats and the machine: what is read is checked, what is written is whole."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Old names: what checkpoints, weights, results and YAML of earlier versions call things.
+"""Old names in checkpoints, weights, results and YAML of earlier versions, and what replaced them.
 
 Everything that reads such a file passes it through :func:`present` (descriptions) and
 :func:`present_tensors` (weights), so that the rest of diffcf knows today's names only.
@@ -16,6 +16,7 @@ MOVED = {
     "data_modules.scenes": "data_modules.scenes",
     "data_modules.shadow_images": "data_modules",
     "diffcf.baselines": "diffcf.methods",
+    "diffcf.baselines.encoder": "diffcf.networks",
     "diffcf.baselines.reference": "diffcf.evaluation",
     "diffcf.callbacks": "diffcf.training",
     "diffcf.classifier_free": "diffcf.diffusion",
@@ -24,38 +25,44 @@ MOVED = {
     "diffcf.counterfactual_module": "diffcf.methods",
     "diffcf.evaluator": "diffcf.evaluation",
     "diffcf.generator": "diffcf.networks",
+    "diffcf.graph": "diffcf.causal",
     "diffcf.guidance": "diffcf.diffusion",
     "diffcf.mixing": "diffcf.networks",
     "diffcf.module": "diffcf.methods",
     "diffcf.nscm": "diffcf.causal",
     "diffcf.projector": "diffcf.networks",
     "diffcf.protocol": "diffcf.evaluation",
+    "diffcf.rectangles": "diffcf.networks",
     "diffcf.sharding": "diffcf.methods",
 }
-"""Where the classes of a module or package went; the longest name that fits counts."""
-RENAMED = {"diffcf.evaluator.latents.LatentEncoder": "diffcf.evaluation.ImageVAE"}
-"""Classes that got another name as well."""
-ARGUMENTS = {
-    "ConditionalHVAE": {"canvas": "broadcast"},
-    "DiffusionCounterfactuals": {"ghost": "leakage"},
-    "LatentDecoder": {"canvas": "broadcast"},
-    "LatentUNet": {"canvas": "broadcast"},
-    "ShardedDiffusionCounterfactuals": {"ghost": "leakage"},
-    "UNet": {"canvas": "broadcast"},
+"""Rooms of the classes that a module or package held; the longest name that fits counts."""
+RENAMED = {
+    "diffcf.evaluator.latents.LatentEncoder": "diffcf.evaluation.ImageVAE",
+    "diffcf.protocol.Protocol": "diffcf.evaluation.EvaluationProtocol",
 }
-"""By class, arguments that got another name."""
+"""Classes that got another name as well."""
+BROADCAST, LEAKAGE = {"canvas": "broadcast"}, {"ghost": "leakage"}
 SAMPLING = {"doubt": "contamination"}
-"""Likewise, of what is described under ``sampling``."""
-TENSORS = {".canvas.": ".broadcast."}
-"""Parts of the names of weights."""
+ARGUMENTS = {
+    "ConditionalHVAE": BROADCAST,
+    "DiffusionCounterfactuals": LEAKAGE,
+    "LatentDecoder": BROADCAST,
+    "LatentUNet": BROADCAST,
+    "Sampling": SAMPLING,
+    "ShardedDiffusionCounterfactuals": LEAKAGE,
+    "UNet": BROADCAST,
+}
+"""Renamed arguments, by class."""
+MEASURES = {"/in_turn": "/sequence"}
+"""Renamed ends of the keys of results."""
 
 
 def present_name(path: str) -> str:
-    """Today's dotted name of a class."""
+    """Today's dotted name of a class; any other text is returned as it is."""
     if path in RENAMED:
         return RENAMED[path]
     module, _, name = path.rpartition(".")
-    while module and name[:1].isupper():
+    while module and name[:1].isupper() and name.isidentifier():
         if module in MOVED:
             return f"{MOVED[module]}.{name}"
         module = module.rpartition(".")[0]
@@ -68,34 +75,32 @@ def present(described: T) -> T:
     >>> present({"class_path": "diffcf.generator.UNet", "init_args": {"canvas": 64}})
     {'class_path': 'diffcf.networks.UNet', 'init_args': {'broadcast': 64}}
     """
+    if isinstance(described, str):
+        return present_name(described)  # type: ignore[return-value]
     if isinstance(described, list):
         return [present(item) for item in described]  # type: ignore[return-value]
     if not isinstance(described, dict):
         return described
-    found = {key: present(value) for key, value in described.items()}
-    path = found.get("class_path")
-    if isinstance(path, str):
-        found["class_path"] = present_name(path)
-        arguments = ARGUMENTS.get(path.rpartition(".")[2], {})
-        found["init_args"] = _renamed(found.get("init_args"), arguments)
-        if found["init_args"] is None:
-            del found["init_args"]
-    if isinstance(found.get("method"), str):
-        found["method"] = present_name(found["method"])
-    if "sampling" in found:
-        found["sampling"] = _renamed(found["sampling"], SAMPLING)
+    found = {_present_key(key): present(value) for key, value in described.items()}
+    name = str(found.get("class_path")).rpartition(".")[2]
+    for key, names in (("init_args", ARGUMENTS.get(name, {})), ("sampling", SAMPLING)):
+        if key in found:
+            found[key] = _renamed(found[key], names)
+    if isinstance(found.get("variants"), dict):  # of an ablation: a sampling each
+        found["variants"] = {k: _renamed(v, SAMPLING) for k, v in found["variants"].items()}
     return found  # type: ignore[return-value]
 
 
 def present_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     """Weights by today's names."""
-    found = {}
-    for name, value in tensors.items():
-        name = str(name)
-        for old, new in TENSORS.items():
-            name = name.replace(old, new)
-        found[name] = value
-    return found
+    return {str(name).replace(".canvas.", ".broadcast."): value for name, value in tensors.items()}
+
+
+def _present_key(key: object) -> object:
+    for old, new in MEASURES.items():
+        if isinstance(key, str) and key.endswith(old):
+            return key.removesuffix(old) + new
+    return key
 
 
 def _renamed(arguments: object, names: Mapping[str, str]) -> object:

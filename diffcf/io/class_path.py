@@ -1,8 +1,8 @@
-"""A class by its dotted name, as YAML, checkpoints and weights files give it.
+"""Classes by dotted name, as YAML, checkpoints and weights files give them.
 
 Importing a module runs it, so a file that came from elsewhere must not choose what is imported. A
-name may lie in diffcf or data_modules, in a module that this program has imported already, or in
-one that the user trusts: ``DIFFCF_TRUST=my_networks diffcf counterfactual last.ckpt …``.
+class may lie in diffcf or data_modules, in a module that this program has imported already, or in
+a package that the user trusts: ``DIFFCF_TRUST=my_networks diffcf counterfactual last.ckpt …``.
 """
 
 from __future__ import annotations
@@ -11,22 +11,24 @@ import importlib
 import inspect
 import os
 import sys
-from typing import Any
+from typing import TypeVar
 
 from diffcf.io.aliases import present_name
 
+T = TypeVar("T")
+
 TRUST = "DIFFCF_TRUST"
-"""Environment variable: packages whose modules may be imported, parted by commas."""
+"""Environment variable: packages whose modules may be imported, separated by commas."""
 
 OWN = ("diffcf", "data_modules")
 
 
-def class_at(path: str, base: type) -> Any:
+def class_at(path: str, base: type[T]) -> type[T]:
     """The class at ``path``, which must be a subclass of ``base``.
 
     Raises:
-        ValueError: when there is no such class, it is another kind of thing, or its module would
-            have to be imported without being trusted.
+        ValueError: when there is no such class, it is another kind of thing, or its module is
+            neither imported nor trusted.
     """
     module, _, name = present_name(path).rpartition(".")
     if not _trusted(module):
@@ -45,11 +47,7 @@ def class_at(path: str, base: type) -> Any:
 
 
 def path_of(kind: type) -> str:
-    """The dotted name under which a class is to be written down.
-
-    Where a package around its module offers it too, that is its public place, and which file of
-    the package it lies in may change: the name is that of the outermost such package.
-    """
+    """The dotted name to write for a class: of the outermost room that offers it, or its file."""
     parts = kind.__module__.split(".")
     for depth in range(1 if parts[0] == "data_modules" else 2, len(parts)):
         package = ".".join(parts[:depth])

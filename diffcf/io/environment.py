@@ -1,4 +1,4 @@
-"""Time on a device, which may still be at work when Python goes on."""
+"""The machine: versions of packages, the device's name, and clocks that wait for the device."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-
-
-def now(device: torch.device) -> float:
-    """Seconds, once the device has done all that it was asked to do."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
-
-
-def work(device: torch.device) -> float:
-    """Seconds of work: this process's on the processor, all threads added; a card's by the wall.
-
-    Unlike wall time it is nearly the same beside other programs.
-    """
-    return time.process_time() if device.type == "cpu" else now(device)
-
 
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
@@ -36,9 +20,23 @@ def device_name(device: torch.device) -> str:
     """The card's name, or the processor's with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        lines = [x for x in cpu_info.read_text().splitlines() if x.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
+    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor() or platform.machine()
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once the device has finished all queued work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def work(device: torch.device) -> float:
+    """Seconds of work: on the processor, of all threads of this process; on a card, wall time.
+
+    Processor time, unlike wall time, is nearly the same beside other programs.
+    """
+    return time.process_time() if device.type == "cpu" else now(device)

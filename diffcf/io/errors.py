@@ -1,4 +1,4 @@
-"""What a user can mend: every error whose message is one sentence for them.
+"""Errors that a user can mend, each with a message of one sentence.
 
 ``diffcf`` prints the sentence of a :class:`DiffcfError` and ends with status 2; anything else is a
 fault of ours and shows its traceback.

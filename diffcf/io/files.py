@@ -1,8 +1,8 @@
 """Files and folders that are written whole or not at all, whatever stops the writer.
 
-What is unfinished lies beside its place, under the same name with ``.part`` at the end, and is
-renamed at the end: a reader finds the old or the new, and a killed writer leaves one ``.part``,
-which the next one replaces.
+What is unfinished lies in the same folder under a name that ends in ``.part``, and is renamed at
+the end, so that a reader finds the old or the new. A killed writer leaves its ``.part``, which the
+next writer replaces or, where several processes may write at once, removes after an hour.
 """
 
 from __future__ import annotations
@@ -10,29 +10,40 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 from diffcf.io.errors import OutputError
 
+ABANDONED = 3600.0
+"""Seconds without a write after which a shared ``.part`` is taken for that of a killed writer."""
+REMEDY = "free some space, or name a place that can be written to"
+
 
 @contextmanager
-def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
+def whole_file(
+    path: Path, durable: bool = True, shared: bool = False, remedy: str = REMEDY
+) -> Iterator[Path]:
     """Where to write what becomes ``path`` when the block ends; nothing is left when it fails.
 
     Args:
         path: the file; missing folders are made.
         durable: wait until the bytes are on the disk, so that a power cut cannot leave the new
             name with nothing behind it.
+        shared: other processes may write the same file at the same time; the last one counts.
+        remedy: end of the error's sentence, what to do when the file cannot be written.
 
     Raises:
         OutputError: when the disk is full, the folder is read-only, or the name is a folder's.
     """
-    unfinished = path.with_name(path.name + ".part")
-    with _told(path):
+    with _output_errors(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if shared:
+            _remove_abandoned(path.parent)
+        unfinished = _unfinished(path, shared)
         try:
             yield unfinished
             if durable:
@@ -45,47 +56,38 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, shared: bool = False) -> Iterator[Path]:
     """An empty folder that becomes ``path`` when the block ends; nothing is left when it fails.
 
-    A folder that is there already is replaced; whether it may be is for the caller to ask.
+    A folder that is there already is replaced; whether it may be is for the caller to check.
+
+    Args:
+        path: the folder.
+        shared: other processes may write the same folder at the same time; the first one counts,
+            and only an empty folder is replaced.
 
     Raises:
-        OutputError: when the disk is full or the place is read-only.
+        OutputError: when the disk is full, the place is read-only, or (shared) it is taken.
     """
     path = Path(os.path.abspath(path))
-    unfinished, old = (path.with_name(path.name + end) for end in (".part", ".old"))
-    with _told(path):
+    unfinished, old = _unfinished(path, shared), path.with_name(path.name + ".old")
+    with _output_errors(path):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             yield unfinished
-            if path.exists():
+            if path.exists() and not shared:
                 shutil.rmtree(old, ignore_errors=True)
                 os.replace(path, old)
             os.replace(unfinished, path)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    shutil.rmtree(old, ignore_errors=True)
+    if not shared:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """The system's errors as a sentence that names the file."""
-    try:
-        yield
-    except (OutputError, FileNotFoundError):
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        raise OutputError(
-            f"{path} cannot be written ({reason}): free some space, or name a place that can be "
-            "written to."
-        ) from error
-
-
-def write_json(record: Mapping[str, Any], path: Path) -> None:
+def write_json(record: Mapping[str, object], path: Path) -> None:
     """Write whole or not at all."""
     write_text(json.dumps(record, indent=2, default=str) + "\n", path)
 
@@ -94,3 +96,27 @@ def write_text(text: str, path: Path) -> None:
     """Write whole or not at all."""
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def _unfinished(path: Path, shared: bool) -> Path:
+    return path.with_name(f"{path.name}.{uuid4().hex}.part" if shared else f"{path.name}.part")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete shared unfinished files that killed writers left."""
+    for file in folder.glob(f"*.{'[0-9a-f]' * 32}.part"):
+        with suppress(OSError):  # another process was faster, or it belongs to someone else
+            if file.is_file() and time.time() - file.stat().st_mtime > ABANDONED:
+                file.unlink()
+
+
+@contextmanager
+def _output_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+    """The system's errors as a sentence that names the file."""
+    try:
+        yield
+    except (OutputError, FileNotFoundError):
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(f"{path} cannot be written ({reason}): {remedy}.") from error

@@ -1,18 +1,16 @@
 """Tables of factors: CSV and Parquet files, read whole and checked, with the row of every value.
 
-Row numbers are those that an editor shows: a CSV's header is row 1. Parquet has no header line, so
-its first row is row 1.
+Row numbers are those that an editor shows: 1 for the header of a CSV, or for Parquet's first row.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import isabs, normpath
-from typing import Any
 
 from diffcf.io.errors import DataError
 
@@ -31,8 +29,8 @@ class Table:
     """
 
     file: Path
-    columns: dict[str, list[Any]]
-    rows: list[int]
+    columns: Mapping[str, Sequence[object]]
+    rows: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,7 +48,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
     """The named columns of a CSV or Parquet file; other columns are ignored.
 
     A CSV is UTF-8 (with or without byte-order mark), its lines end in any way, and its cells are
-    parted by comma, semicolon or tab, whichever its header has most of. Blank lines are skipped.
+    separated by comma, semicolon or tab, whichever its header has most of. Blank lines are skipped.
 
     Raises:
         DataError: naming file, row and column, for a file that is missing, empty, damaged or of
@@ -72,7 +70,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
 
 
 def read_text(file: Path) -> str:
-    """A UTF-8 file, without its byte-order mark and with its line ends as they are.
+    """A UTF-8 file, without its byte-order mark and with its line ends.
 
     Raises:
         DataError: naming the row that is not UTF-8, or when the file is empty.
@@ -102,37 +100,30 @@ def image_names(table: Table, column: str) -> list[str]:
     first: dict[str, int] = {}
     for place, value in enumerate(table.columns[column]):
         text = "" if value is None else str(value).strip()
-        if not text:
-            raise table.error(place, column, "the cell is empty: name an image, or drop the row.")
         name = normpath(text)
-        if isabs(name) or name == ".." or name.startswith("../"):
-            raise table.error(
-                place, column, f"{text!r} lies outside the image folder: name a file inside it."
-            )
-        if name in first:
-            raise table.error(
-                place,
-                column,
-                f"{text!r} is in row {table.rows[first[name]]} already: keep one of the rows.",
-            )
-        first[name] = place
+        if not text:
+            problem = "the cell is empty: name an image, or drop the row."
+        elif isabs(name) or name == ".." or name.startswith("../"):
+            problem = f"{text!r} lies outside the image folder: name a file inside it."
+        elif name in first:
+            problem = f"{text!r} is in row {table.rows[first[name]]} already: keep one of the rows."
+        else:
+            first[name] = place
+            continue
+        raise table.error(place, column, problem)
     return list(first)
 
 
 def _read_csv(file: Path, columns: Sequence[str]) -> Table:
     text = read_text(file)
-    first = text.lstrip().splitlines()[0]
-    delimiter = max(",;\t", key=first.count)
-    # Strict: an unclosed quote is an error, instead of a cell that swallows the rest of the file.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records = _records(file, reader)
+    records = _records(file, text)
     header = [name.strip() for name in next(records)[1]]
-    _checked(file, header, columns)
+    _check_header(file, header, columns)
     uneven = f"cells where the header has {len(header)}: give every row the same cells"
-    return collected(file, header, columns, records, uneven)
+    return select_columns(file, header, columns, records, uneven)
 
 
-def collected(
+def select_columns(
     file: Path,
     header: Sequence[str],
     columns: Sequence[str],
@@ -142,8 +133,7 @@ def collected(
     """The wanted columns of records, each with its row number and a cell per name of ``header``.
 
     Raises:
-        DataError: naming file and row, for a record of another length; ``uneven`` ends the
-            sentence.
+        DataError: for a record of another length, naming file and row; ends with ``uneven``.
     """
     places = [header.index(name) for name in columns]
     rows: list[int] = []
@@ -157,20 +147,20 @@ def collected(
     return Table(file, dict(zip(columns, values, strict=True)), rows)
 
 
-def _records(file: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Records that are not blank, each with the line on which it begins."""
-    while True:
-        row = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise DataError(
-                f"Table {file} row {row} is not CSV ({error}): check its quotes."
-            ) from None
-        if record is None:
-            return
-        if any(cell.strip() for cell in record) or len(record) > 1:
-            yield row, record
+    first = text.lstrip().splitlines()[0]
+    delimiter = max(",;\t", key=first.count)
+    # Strict: an unclosed quote is an error, instead of a cell that swallows the rest of the file.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    row = 1
+    try:
+        for record in reader:
+            if any(cell.strip() for cell in record) or len(record) > 1:
+                yield row, record
+            row = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"Table {file} row {row} is not CSV ({error}): check its quotes.") from None
 
 
 def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
@@ -184,7 +174,7 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
             "or save the table as CSV."
         ) from None
     try:
-        _checked(file, parquet.read_schema(file).names, columns)
+        _check_header(file, parquet.read_schema(file).names, columns)
         # Not the dataset reader: it would take folder names such as `split=train` for columns.
         table = parquet.ParquetFile(file).read(columns=list(columns))
     except pyarrow.ArrowException as error:
@@ -194,8 +184,8 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
     return Table(file, values, list(range(1, table.num_rows + 1)))
 
 
-def _checked(file: Path, header: Sequence[str], columns: Sequence[str]) -> Sequence[str]:
-    """``columns`` themselves; DataError when the header lacks one or repeats a name."""
+def _check_header(file: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """DataError when the header lacks one of ``columns`` or has a name twice."""
     for name in header:
         if name and header.count(name) > 1:
             raise DataError(f"Table {file} row 1 has the column '{name}' twice: drop one.")
@@ -203,4 +193,3 @@ def _checked(file: Path, header: Sequence[str], columns: Sequence[str]) -> Seque
         if name not in header:
             present = ", ".join(filter(None, header))
             raise DataError(f"Table {file} has no column '{name}': its columns are {present}.")
-    return columns

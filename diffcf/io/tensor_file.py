@@ -15,23 +15,31 @@ from diffcf.io.aliases import present, present_tensors
 from diffcf.io.errors import CheckpointError
 from diffcf.io.files import whole_file
 
+SPEC_KEY = "diffcf"
+"""The key of a file's description, in checkpoints too."""
 
-def write_tensors(tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
-    """Write whole or not at all; ``about`` is anything that JSON holds."""
+
+def write_tensors(
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, object],
+    path: Path,
+    shared: bool = False,
+) -> None:
+    """Write whole or not at all, see :func:`whole_file`; ``about`` is anything that JSON holds."""
     held = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    with whole_file(path) as unfinished:
+    with whole_file(path, shared=shared) as unfinished:
         unfinished.write_bytes(save(held, {SPEC_KEY: json.dumps(about)}))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`write_tensors` wrote.
+    """Tensors and description that :func:`write_tensors` wrote, in present names.
 
     Args:
-        path: of the file.
+        path: the file.
         what: it should hold, for messages.
 
     Raises:
-        CheckpointError: when it is missing, no safetensors file, or says nothing of itself.
+        CheckpointError: when it is missing, no safetensors file, or has no description.
     """
     if not path.is_file():
         raise CheckpointError(f"{what.capitalize()} {path} does not exist: check the path.")
@@ -50,7 +58,3 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, An
     if not isinstance(about, dict):
         raise CheckpointError(f"{path} holds no {what} of diffcf: it describes none.")
     return present_tensors(tensors), about
-
-
-SPEC_KEY = "diffcf"
-"""Where a checkpoint keeps its description."""

@@ -1,8 +1,8 @@
-"""Checkpoint files, looked at before anything in them is unpickled.
+"""Checkpoints that anyone may have made: checked before unpickling, built in bounded memory.
 
 A checkpoint is a zip archive of a pickle and of the bytes of tensors. With ``weights_only=True``,
-torch.load runs no code of the pickle, but it unfolds what is compressed, and the pickle may still
-call the few functions that allocate memory by number. Ours are stored as they are and call none.
+torch.load runs no code of the pickle, but it decompresses what is compressed, and the pickle may
+still call the few functions that allocate memory by number. Ours are uncompressed and call none.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -49,21 +47,19 @@ def check_archive(path: Path) -> None:
 
 
 def _allocators(pickled: bytes) -> list[str]:
-    """What the pickle names of the things that make memory out of a number."""
-    named = {
-        str(argument)
-        for opcode, argument, _ in pickletools.genops(pickled)
-        if opcode.name in ("GLOBAL", "INST")
-    }
+    """Globals of the pickle that allocate memory by number."""
+    operations = pickletools.genops(pickled)
+    named = {str(given) for code, given, _ in operations if code.name in ("GLOBAL", "INST")}
     return sorted(name for name in named if name.endswith((" bytearray", "Tensor")))
 
 
-class AllocationLimit(TorchDispatchMode):
-    """Within it, making tensors of more than ``limit`` bytes in all raises MemoryError.
+class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside it, creating more than ``limit`` bytes of tensors in all raises MemoryError.
 
-    A description of a few bytes can ask for a network of any size. Memory is counted where tensors
-    are made out of nothing; views and results of computations are not.
+    A description of a few bytes can ask for a network of any size. Only tensors that are created
+    from no other tensor are counted, not views and results of computations.
 
+    >>> import torch
     >>> with AllocationLimit(1000):
     ...     torch.zeros(10**12)
     Traceback (most recent call last):
@@ -71,35 +67,32 @@ class AllocationLimit(TorchDispatchMode):
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit, self.used = limit, 0
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., object],
         types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         given = (*args, *(kwargs or {}).values())
-        made = not any(isinstance(argument, Tensor) for argument in given)
-        # Before anything is made: a single call may fill all memory.
+        refusal = MemoryError(f"more than {self.limit} bytes of tensors")
+        # Before the call: a single one may fill all memory.
         if max(map(_elements, given), default=0) > self.limit:
-            self._refuse()
+            raise refusal
         result = func(*args, **(kwargs or {}))
-        if made and isinstance(result, Tensor):
+        if isinstance(result, Tensor) and not any(isinstance(x, Tensor) for x in given):
             self.used += result.nbytes
             if self.used > self.limit:
-                self._refuse()
+                raise refusal
         return result
 
-    def _refuse(self) -> None:
-        raise MemoryError(f"more than {self.limit} bytes of tensors")
 
-
-def _elements(argument: Any) -> int:
+def _elements(argument: object) -> int:
     """Elements of a shape; 0 for other arguments."""
-    shaped = isinstance(argument, list | tuple | torch.Size) and bool(argument)
-    if not shaped or not all(type(side) is int for side in argument):
+    if not isinstance(argument, list | tuple) or not argument:
         return 0
-    return prod(abs(side) for side in argument)
+    sides = [abs(side) for side in argument if type(side) is int]
+    return prod(sides) if len(sides) == len(argument) else 0

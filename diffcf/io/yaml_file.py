@@ -1,12 +1,13 @@
-"""YAML files that anyone may have written: small, not deep, no key twice, no laughing anchors.
+"""YAML files that anyone may have written: small, not deep, no key twice, no exploding anchors.
 
-PyYAML's safe loader makes plain values only, but it nests its calls as deep as the text does, takes
-the last of two equal keys without a word, and lets a few lines of anchors stand for a billion
-values. Events are cheap, so a text is looked through before it is loaded.
+PyYAML's safe loader makes plain values only, but it recurses as deep as the text nests, takes the
+last of two equal keys without a word, and lets a few lines of anchors stand for a billion values.
+So the nodes of a text, which share what an anchor stands for, are composed within limits first.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ class YamlError(ValueError):
     """The text is no YAML, or more than a description needs; the message is part of a sentence."""
 
 
-def load_yaml(path: Path, load: Callable[[str], Any] = yaml.safe_load) -> Any:
-    """What a file holds.
+def load_yaml(path: Path, load: Callable[[str], object] = yaml.safe_load) -> Any:
+    """The values of a file, in present names.
 
     Args:
         path: the file, in UTF-8.
@@ -42,7 +43,7 @@ def load_yaml(path: Path, load: Callable[[str], Any] = yaml.safe_load) -> Any:
         raise YamlError(f"it has more than {MAX_BYTES // 1024} KiB")
     try:
         text = data.decode("utf-8")
-        _look_through(text)
+        _BoundedLoader(text).get_single_node()
         return present(load(text))
     except YamlError:
         raise
@@ -50,64 +51,39 @@ def load_yaml(path: Path, load: Callable[[str], Any] = yaml.safe_load) -> Any:
         raise YamlError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _look_through(text: str) -> None:
-    """YamlError for a text that is too much, or has a key twice."""
-    look = _Look()
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        look.at(event)
-
-
-class _Look:
-    """What has been seen of a text so far.
+class _BoundedLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Composes the nodes of a text; YamlError as soon as it exceeds a limit or has a key twice.
 
     Attributes:
-        open: for every mapping or list that has begun: its anchor, how many values were before it,
-            and for a mapping its keys so far (else None) and whether a key comes next.
-        anchored: values that stand behind each finished anchor.
+        depth: how many nodes the present one lies in.
+        values: so far, those behind an anchor counted at every use.
+        anchored: how many values each finished anchor stands for.
     """
 
-    def __init__(self) -> None:
-        self.values = 0
-        self.open: list[list[Any]] = []
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth, self.values = 0, 0
         self.anchored: dict[str, int] = {}
 
-    def at(self, event: yaml.Event) -> None:
-        if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self.anchored:
-                raise YamlError(f"*{event.anchor} stands for itself, or for nothing")
-            self._count(self.anchored[event.anchor])
-            self._in_mapping(None)
-        elif isinstance(event, yaml.ScalarEvent):
-            if len(event.value) > MAX_LETTERS:
-                raise YamlError(f"a value has more than {MAX_LETTERS} letters")
-            self._count(1)
-            self._in_mapping(event.value)
-            if event.anchor:
-                self.anchored[event.anchor] = 1
-        elif isinstance(event, yaml.CollectionStartEvent):
-            if len(self.open) == MAX_DEPTH:
-                raise YamlError(f"it is nested more than {MAX_DEPTH} deep")
-            self._in_mapping(None)
-            keys: set[str] | None = set() if isinstance(event, yaml.MappingStartEvent) else None
-            self.open.append([event.anchor, self.values, keys, True])
-            self._count(1)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before, _, _ = self.open.pop()
-            if anchor:
-                self.anchored[anchor] = self.values - before
-
-    def _count(self, more: int) -> None:
-        self.values += more
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event, before = self.peek_event(), self.values
+        if isinstance(event, yaml.AliasEvent) and event.anchor not in self.anchored:
+            raise YamlError(f"*{event.anchor} stands for itself, or for nothing")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
+            raise YamlError(f"a value has more than {MAX_LETTERS} letters")
+        if isinstance(event, yaml.CollectionStartEvent) and self.depth == MAX_DEPTH:
+            raise YamlError(f"it is nested more than {MAX_DEPTH} deep")
+        self.values += self.anchored[event.anchor] if isinstance(event, yaml.AliasEvent) else 1
         if self.values > MAX_VALUES:
             raise YamlError(f"it stands for more than {MAX_VALUES} values")
-
-    def _in_mapping(self, key: str | None) -> None:
-        """A key or a value has come, in whatever is open; ``key`` is its text, if it has any."""
-        if not self.open or self.open[-1][2] is None:
-            return
-        frame = self.open[-1]
-        if frame[3] and key is not None:
-            if key in frame[2]:
-                raise YamlError(f"it has the key '{key:.100}' twice in one place")
-            frame[2].add(key)
-        frame[3] = not frame[3]
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if event.anchor:
+            self.anchored.setdefault(event.anchor, self.values - before)
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            for key, times in keys.items():
+                if times > 1:
+                    raise YamlError(f"it has the key '{key:.100}' twice in one place")
+        return node

@@ -7,6 +7,9 @@ from .base import (
     check_share as check_share,
 )
 from .base import (
+    load_method as load_method,
+)
+from .base import (
     method_of as method_of,
 )
 from .base import (
@@ -40,9 +43,6 @@ from .checkpoint import (
     sampling_from_spec as sampling_from_spec,
 )
 from .checkpoint import (
-    sampling_of as sampling_of,
-)
-from .checkpoint import (
     sampling_to_spec as sampling_to_spec,
 )
 from .diffusion_counterfactuals import (
@@ -64,7 +64,7 @@ from .interface import (
     Counterfactual as Counterfactual,
 )
 from .interface import (
-    CounterfactualMethod as CounterfactualMethod,
+    Method as Method,
 )
 from .interface import (
     World as World,
@@ -79,13 +79,19 @@ from .peers.causal_diffae import (
     CausalDiffAE as CausalDiffAE,
 )
 from .peers.causal_latents import (
-    Gaussian as Gaussian,
-)
-from .peers.causal_latents import (
     LabelPrior as LabelPrior,
 )
 from .peers.causal_latents import (
     LatentMechanisms as LatentMechanisms,
+)
+from .peers.causal_latents import (
+    LatentMethod as LatentMethod,
+)
+from .peers.causal_latents import (
+    LatentModule as LatentModule,
+)
+from .peers.causal_latents import (
+    LatentWorld as LatentWorld,
 )
 from .peers.causal_vae import (
     CausalLayers as CausalLayers,
@@ -112,19 +118,10 @@ from .peers.hvae_dscm import (
     HierarchicalVAE as HierarchicalVAE,
 )
 from .peers.hvae_dscm import (
-    HVAECounterfactuals as HVAECounterfactuals,
-)
-from .peers.hvae_dscm import (
     HVAEWorld as HVAEWorld,
 )
-from .peers.latent_method import (
-    LatentMethod as LatentMethod,
-)
-from .peers.latent_method import (
-    LatentModule as LatentModule,
-)
-from .peers.latent_method import (
-    LatentWorld as LatentWorld,
+from .peers.latent_networks import (
+    Gaussian as Gaussian,
 )
 from .peers.latent_networks import (
     LatentDecoder as LatentDecoder,

@@ -1,18 +1,19 @@
 """What every trained method is: a LightningModule of networks over one causal graph.
 
-Ours (:mod:`diffcf.methods.diffusion_counterfactuals`) and its peers (:mod:`diffcf.baselines`) state their networks, their
-losses and how they answer; optimisation, schedules, logging and checkpoints are the same for all,
-so that a comparison compares methods.
+Ours (:mod:`diffcf.methods.diffusion_counterfactuals`) and its peers (:mod:`diffcf.methods.peers`)
+define their networks, their losses and how they answer; optimisation, schedules, logging and
+checkpoints are the same for all, so that a comparison compares methods. The functions at the end
+restore a trained method from its file, and write one.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,18 +21,23 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import SPEC_KEY, CheckpointError, DivergenceError, path_of, write_tensors
+from diffcf.io import SPEC_KEY, CheckpointError, DivergenceError, class_at, path_of, write_tensors
 from diffcf.methods.checkpoint import (
     SAMPLING,
+    Spec,
     TrainingRecord,
+    building,
     read_trained,
-    restored,
     sampling_to_spec,
     spec_of,
 )
 from diffcf.methods.engine import Sampling
-from diffcf.methods.interface import NO_READER, CounterfactualMethod
+from diffcf.methods.interface import NO_READER, Method
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+
+GraphOrSpec = CausalGraph | Spec
+"""A causal graph, or its description (:meth:`CausalGraph.to_dict`)."""
+LARGEST_SIDE = 8192  # of an image in a description, in pixels
 
 
 class CounterfactualModule(LightningModule, ABC):
@@ -45,8 +51,8 @@ class CounterfactualModule(LightningModule, ABC):
         networks: network classes, partials of them or descriptions, by name.
         settings: further constructor arguments (text and numbers) without which a checkpoint would
             answer otherwise than the model that wrote it.
-        learning_rate: of all networks, by AdamW; :meth:`rate_of` may set one apart.
-        weight_decay: likewise.
+        learning_rate: of AdamW; :meth:`rate_of` may give a network its own.
+        weight_decay: of AdamW.
         warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
         clip: gradient norm allowed to each network; they are clipped apart, so that a steep
             likelihood in one does not hold up the others.
@@ -59,13 +65,13 @@ class CounterfactualModule(LightningModule, ABC):
         FloatingPointError: when a loss term is not finite, with the step and the term named.
     """
 
-    reads = False
+    reads = False  # whether the method reads factors off images
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: GraphOrSpec,
         networks: Mapping[str, NetworkFactory | NetworkSpec],
-        settings: Mapping[str, Any] | None = None,
+        settings: Spec | None = None,
         learning_rate: float = 1.5e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.035,
@@ -84,23 +90,20 @@ class CounterfactualModule(LightningModule, ABC):
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
-        self.data_spec: dict[str, Any] | None = None  # class_path, init_args of their data module
+        self.data_spec: Spec | None = None  # class_path, init_args of their data module
 
-    # --- what a method states ---
+    # --- what a method defines ---
 
     @abstractmethod
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """Every loss term by name (scalars); those without gradient are logged only."""
 
     @abstractmethod
-    def method(self, sampling: Sampling = Sampling()) -> CounterfactualMethod:  # noqa: B008
-        """Answers with these networks; ``sampling`` is for those that draw by diffusion."""
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
+        """Answers with these networks; ``sampling`` is for those that sample by diffusion."""
 
     def read(self, image: Tensor) -> Tensor:
-        """The factors' code ``[B, E]`` that the method itself reads off clean images.
-
-        Only where ``reads`` says that it does.
-        """
+        """The factors' code ``[B, E]`` that the method reads off clean images, if it does."""
         raise NotImplementedError(NO_READER)
 
     def rate_of(self, name: str) -> tuple[float, float]:
@@ -144,7 +147,7 @@ class CounterfactualModule(LightningModule, ABC):
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Nothing of its own: callbacks measure."""
 
-    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Any:
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor] | None:
         """Nothing of its own: callbacks draw."""
 
     def networks(self) -> Iterator[tuple[str, nn.Module]]:
@@ -152,14 +155,11 @@ class CounterfactualModule(LightningModule, ABC):
         return ((name, getattr(self, name)) for name in self.spec)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups: list[dict[str, Any]] = []
-        schedules: list[Callable[[int], float]] = []
-        for name, network in self.networks():
-            rate, start = self.rate_of(name)
-            groups.append({"params": network.parameters(), "lr": rate})
-            schedules.append(partial(self._rate, start))
+        networks = [(network, *self.rate_of(name)) for name, network in self.networks()]
+        groups = [{"params": network.parameters(), "lr": rate} for network, rate, _ in networks]
         optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
+        rates: list[Callable[[int], float]] = [partial(self._rate, start) for *_, start in networks]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -177,12 +177,12 @@ class CounterfactualModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         self.training_record.start()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Spec) -> None:
         self.training_record.update(self.global_step, self.device)
         checkpoint[SPEC_KEY] = self.spec_record()
 
-    def spec_record(self) -> dict[str, Any]:
-        """What this is, as plain text; :func:`diffcf.methods.checkpoint.restored` makes it anew."""
+    def spec_record(self) -> Spec:
+        """A description in plain text and numbers, from which :func:`method_of` restores this."""
         return {
             "method": path_of(type(self)),
             "graph": self.graph.to_dict(),
@@ -193,7 +193,7 @@ class CounterfactualModule(LightningModule, ABC):
             "training": self.training_record.as_dict(),
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Spec) -> None:
         spec = spec_of(checkpoint)
         graph = CausalGraph.from_dict(spec["graph"])
         if graph != self.graph:
@@ -207,36 +207,57 @@ class CounterfactualModule(LightningModule, ABC):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu"
     ) -> Self:
-        """The model of a checkpoint, with its (EMA) weights, in evaluation mode.
-
-        Raises:
-            CheckpointError: when the file is missing, unreadable, not one of ours, or of another
-                method.
-        """
+        """As :func:`load_method`; CheckpointError also for the checkpoint of another method."""
         model = load_method(checkpoint_path, map_location)
         if not isinstance(model, cls):
             raise CheckpointError(
                 f"Checkpoint {checkpoint_path} holds a {type(model).__name__}, not a "
-                f"{cls.__name__}: load it as what it is (diffcf.load_method)."
+                f"{cls.__name__}: load it with diffcf.methods.load_method."
             )
         return model
 
 
 def load_method(path: str | Path, map_location: str | torch.device = "cpu") -> CounterfactualModule:
-    """The trained method of a checkpoint or weights file, whichever it is, in evaluation mode.
-
-    Raises:
-        CheckpointError: when the file is missing, unreadable or not one of ours.
-    """
+    """The trained method of a checkpoint or weights file, or CheckpointError."""
     return method_of(read_trained(path, map_location), path, map_location)
 
 
 def method_of(
-    checkpoint: Mapping[str, Any], path: str | Path, map_location: str | torch.device = "cpu"
+    checkpoint: Mapping[str, object], path: str | Path, map_location: str | torch.device = "cpu"
 ) -> CounterfactualModule:
-    """The trained method of a checkpoint that was read already; ``path`` is for messages."""
+    """The trained method of a checkpoint that was read already; ``path`` is for messages.
+
+    Raises:
+        CheckpointError: when there is no such method, it does not take this description, asks for
+            far more memory than its weights take, or has other weights.
+    """
     spec, weights = spec_of(checkpoint, str(path)), checkpoint.get("state_dict")
-    return restored(spec, path, weights, CounterfactualModule).to(map_location).eval()
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{path} holds no weights.")
+    try:
+        name = str(spec.get("method", "diffcf.methods.DiffusionCounterfactuals"))
+        method = class_at(name, CounterfactualModule)  # type: ignore[type-abstract]
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} names a method that is not here: {error}. Install what it comes from."
+        ) from None
+    with building(path, "a method", weights):
+        model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
+        model.training_record = TrainingRecord(spec.get("training"))
+        if spec.get("image") is not None:
+            model.image_shape = _image_shape(spec["image"])
+        model.data_spec = spec.get("data")
+        model.load_state_dict(weights)
+    return model.to(map_location).eval()
+
+
+def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
+    shape = tuple(n for n in described if type(n) is int and 1 <= n <= LARGEST_SIDE)
+    if len(shape) != 3 or list(shape) != list(described):
+        raise ValueError(
+            f"images are of [C, H, W], up to {LARGEST_SIDE} each, not {described!r:.100}"
+        )
+    return shape
 
 
 def check_share(name: str, share: float) -> float:
@@ -264,12 +285,9 @@ def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
 
 
 def write_weights(
-    model: CounterfactualModule,
-    sampling: Sampling,
-    path: Path,
-    dtype: torch.dtype = torch.float16,
+    model: CounterfactualModule, sampling: Sampling, path: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write whole or not at all; floating weights are kept as ``dtype``."""
+    """Write a weights file, whole or not at all; floating weights are kept as ``dtype``."""
     tensors = {
         name: value.to(dtype) if value.is_floating_point() else value
         for name, value in model.state_dict().items()

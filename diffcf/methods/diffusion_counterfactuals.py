@@ -5,7 +5,8 @@ r"""The LightningModule: generator, projector and NSCM trained together.
       - w_z\,\log p(z \mid x_t) - w_s\,\log p(z) + w_g\,(\text{graph penalties})
 
 for the generator, the projector, the causal mechanisms and, when it is learned, the graph. Every
-term is logged by name as ``train/<term>`` and has its weight in YAML.
+term is logged by name as ``train/<term>`` and has its weight in YAML. Counterfactuals are made by
+:class:`diffcf.methods.engine.CounterfactualEngine`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,24 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from diffcf.causal import NSCM, CausalGraph, FactorPosterior
-from diffcf.diffusion import add_noise, drop_factors, leaky_noise, stratified_times, velocity_loss
-from diffcf.methods.base import CounterfactualModule, check_share
+from diffcf.causal import NSCM, LocalPosterior, StructuralModel
+from diffcf.diffusion import (
+    Generator,
+    add_noise,
+    leaky_noise,
+    random_condition_mask,
+    stratified_times,
+    velocity_loss,
+)
+from diffcf.methods.base import CounterfactualModule, GraphOrSpec, check_share
 from diffcf.methods.engine import CounterfactualEngine, Sampling
-from diffcf.networks import LocalPosteriorProjector, NetworkFactory, RegionMixer, UNet
+from diffcf.networks import (
+    LocalPosteriorProjector,
+    LocalProjector,
+    NetworkFactory,
+    RegionMixer,
+    UNet,
+)
 
 
 class DiffusionCounterfactuals(CounterfactualModule):
@@ -29,29 +43,31 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     Args:
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
-        generator: network class for v: ``(x_t, t, factors, known) -> v``.
-        projector: network class that reads the factors from noisy images.
+        generator: network class for v, a :class:`diffcf.diffusion.Generator`.
+        projector: network class that reads the factors from noisy images, a
+            :class:`diffcf.networks.LocalProjector`.
         nscm: network class of the structural causal model.
         mixing: region mixing; None trains on observational images alone.
-        factor_dropout: probability that the generator is not told a factor.
-        all_dropout: probability that it is told none, which keeps it usable unconditionally.
-        leakage: amplitude of other images' ghosts in the generator's noise; see
+        factor_dropout: probability that the generator is not conditioned on a factor.
+        all_dropout: probability that it is conditioned on none, so that it also works
+            unconditionally.
+        leakage: largest amplitude at which other images leak into the generator's noise; see
             :func:`diffcf.diffusion.process.leaky_noise`.
         projector_share: part of each batch that the projector is trained on.
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
-            until the projector can tell which region speaks for which factor.
+            until the projector has learned where each factor is read.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
         kwargs: optimisation, see :class:`CounterfactualModule`.
     """
 
     reads = True
-    generator: Any
-    projector: Any
-    nscm: Any
+    generator: Generator
+    projector: LocalProjector
+    nscm: StructuralModel
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: GraphOrSpec,
         generator: NetworkFactory = UNet,
         projector: NetworkFactory = LocalPosteriorProjector,
         nscm: NetworkFactory = NSCM,
@@ -92,13 +108,14 @@ class DiffusionCounterfactuals(CounterfactualModule):
         return terms | {"mixed": mixed}
 
     def _idle(self) -> Tensor:
-        """Nothing, of every parameter of the generator: all take part in every step of DDP."""
-        return 0.0 * torch.stack([p.sum() for p in self.generator.parameters()]).sum()
+        """0, as a function of every generator parameter, since DDP wants a gradient of each."""
+        parameters = self.get_submodule("generator").parameters()
+        return 0.0 * torch.stack([p.sum() for p in parameters]).sum()
 
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
-        known = drop_factors(factors, self.factor_dropout, self.all_dropout)
+        condition_mask = random_condition_mask(factors, self.factor_dropout, self.all_dropout)
         t, noise = stratified_times(image), leaky_noise(image, self.leakage)
-        return velocity_loss(self.generator, image, noise, t, factors, known)
+        return velocity_loss(self.generator, image, noise, t, factors, condition_mask)
 
     def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         if self.mixing is not None:
@@ -114,11 +131,11 @@ class DiffusionCounterfactuals(CounterfactualModule):
     def read(self, image: Tensor) -> Tensor:
         return self._read(image).mean
 
-    def _read(self, image: Tensor) -> FactorPosterior:
+    def _read(self, image: Tensor) -> LocalPosterior:
         return self.projector(image, image.new_zeros(len(image)))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """What is read, and what the NSCM makes of it; counterfactuals are a callback's work."""
+        """The refined reading and its exogenous noise; counterfactuals are a callback's work."""
         image = batch["image"]
         posterior = self._read(image)
         factors = self.nscm.refine(posterior.mean, posterior.variance)
@@ -143,7 +160,7 @@ class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
             fully_shard(network, mesh=self.device_mesh["data_parallel"])
         # Parameters are gathered when a module is called; the NSCM is called by other names too.
         for name in ("loss", "abduct", "predict"):
-            register_fsdp_forward_method(self.nscm, name)
+            register_fsdp_forward_method(self.get_submodule("nscm"), name)
 
     def _idle(self) -> Tensor:
         # Unlike DDP, shards do not wait for the gradients of a network that takes no part.

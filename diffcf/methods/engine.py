@@ -1,14 +1,15 @@
 r"""The counterfactual engine: abduct, act, predict.
 
 >>> engine = CounterfactualEngine(generator, projector, nscm)           # doctest: +SKIP
->>> abducted = engine.abduct(images)                                    # doctest: +SKIP
->>> abducted.predict({"light": 0.8}).image                              # doctest: +SKIP
+>>> world = engine.abduct(images)                                       # doctest: +SKIP
+>>> world.predict({"light": 0.8}).image                                 # doctest: +SKIP
 
-1. *Abduct*: read the factors, unless they are given, and have the causal model correct them; infer
-   its exogenous noise u = s⁻¹(z), and the noisy image x_T from which the generator would draw this
-   very image.
-2. *Act and predict*: z_cf = s(u; do), the factors had the intervention been made.
-3. Draw from x_T again, with the generator conditioned on z_cf, guidance toward it, or both.
+1. *Abduct*: read the factors z off the image, unless they are given, and refine the reading by the
+   causal model; infer the exogenous noise u = s⁻¹(z), and by DDIM inversion the noise x_T from
+   which the generator draws this image.
+2. *Act*: z_cf = s(u; do), the factors had the intervention been made.
+3. *Predict*: sample from x_T again, with the generator conditioned on z_cf, guided toward it, or
+   both.
 
 One abduction serves any number of interventions.
 
@@ -20,50 +21,51 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Do, Intervention
+from diffcf.causal import CONTAMINATION, Intervention, StructuralModel
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
+    Generator,
     Guidance,
     Inversion,
     NoGuidance,
     Prediction,
+    Projector,
     denoiser_of,
     invert,
     sample,
     time_grid,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.interface import NO_READER, Counterfactual, check_image
+from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a counterfactual image is drawn; nothing of it belongs to the trained model.
+    """How a counterfactual image is sampled; none of it belongs to the trained model.
 
     Attributes:
         guidance: the rule for λ_t; None for none.
         steps: evaluations of the generator, for inversion and for sampling each.
-        t_max: depth of the inversion, in (0, 1]; below 1 less of the image is drawn anew.
-        conditional: whether the generator is given the factors; without them it is the paper's
-            unconditional generator and guidance alone has to move the image.
-        free: guidance by the generator's own conditioning; None for plain conditioning. Inversion
-            always goes by plain conditioning: it has to find the noise of this very image.
-        mechanisms: whether effects follow their causes; without them only what is set changes, as
-            in image editing without a causal model (for ablation).
-        anchored: whether what inversion finds amiss of the factual's path is put right on the
-            counterfactual's too (:mod:`diffcf.diffusion.sampling`).
+        t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
+        conditional: whether the generator is conditioned on the factors; without, it is the paper's
+            unconditional generator, and guidance alone has to change the image.
+        free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
+            conditioning: it has to find the noise of the factual image.
+        mechanisms: whether effects follow their causes; without, only what is set changes, as in
+            image editing without a causal model (for ablation).
+        anchored: whether the errors of inversion, found along the factual's path, are corrected on
+            the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
         order: of the solver, 1 (DDIM) or 2.
         spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
-        contamination: probability that a factor does not follow its mechanism, in [0, 1]; where factors are
-            read off an image, it says how far the causal model may correct the reading
-            (:mod:`diffcf.causal.refinement`). 1 takes what is read.
+        contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
+            factors are read off an image, it says how far the causal model may correct the reading
+            (:mod:`diffcf.causal.refinement`). 1 leaves the reading as it is.
 
     Raises:
         SettingsError: for settings out of range, or that exclude each other.
@@ -90,71 +92,27 @@ class Sampling:
             )
         if self.anchored and self.free is not None:
             raise SettingsError(
-                "An anchor holds for the denoiser that inverted the image, which free guidance "
-                "leaves: set anchored to false."
+                "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
+                "guidance another one: set anchored to false."
             )
 
 
-@dataclass(frozen=True)
-class Abducted:
-    """What stays the same across worlds.
-
-    Attributes:
-        engine: what abducted it.
-        image: ``[B, C, H, W]``, the factual.
-        factors: ``[B, K]``, the factual's.
-        exogenous: the causal noise, ``[B, E]``.
-        path: from the factual to x_T.
-        factual_bias: by time, what the projector's reading of the factual's x_t was off, ``[B, E]``.
-    """
-
-    engine: CounterfactualEngine
-    image: Tensor
-    factors: Tensor
-    exogenous: Tensor
-    path: Inversion
-    factual_bias: Mapping[float, Tensor]
-
-    def factors_under(self, do: Do | Intervention) -> Tensor:
-        """z_cf ``[B, K]`` under ``do``, without an image."""
-        return self.engine.target(self, self.engine.intervention(do, self.image))
-
-    def predict(self, do: Do | Intervention) -> Counterfactual:
-        """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
-        return self.engine.predict(self, self.engine.intervention(do, self.image))
-
-    def reabduct(self, answer: Counterfactual) -> Abducted:
-        """The same world, with its causal noise, but x_T abducted from ``answer``'s image."""
-        found = self.engine.invert(answer.image, answer.factors)
-        return Abducted(self.engine, answer.image, self.factors, self.exogenous, *found)
-
-    def select(self, rows: Tensor) -> Abducted:
-        """The worlds ``rows`` (long ``[N]``) of the batch, each as often as it is named.
-
-        One abduction so serves many what-ifs at once:
-        ``abducted.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``.
-        """
-        factual_bias = {time: off[rows] for time, off in self.factual_bias.items()}
-        parts = (self.image[rows], self.factors[rows], self.exogenous[rows])
-        return Abducted(self.engine, *parts, self.path.select(rows), factual_bias)
-
-
 class CounterfactualEngine:
-    """Answers interventions with a trained generator, projector and NSCM.
+    """Answers interventions with a trained generator, projector and structural causal model.
 
     Args:
-        generator: ``(x_t, t, factors) -> v``.
-        projector: ``(x_t, t) -> posterior`` with ``mean`` and ``variance`` ``[B, E]`` of the code;
-            None where factors are always given and nothing guides.
-        nscm: with ``abduct``, ``predict`` and ``graph``.
+        generator: predicts the velocity v of noisy images.
+        projector: reads the factors' code off noisy images; None where factors are always given
+            and nothing guides.
+        nscm: the structural causal model.
         sampling: how images are drawn.
     """
 
     def __init__(
         self,
-        generator: nn.Module,
-        projector: nn.Module | None,
-        nscm: Any,
+        generator: Generator,
+        projector: Projector | None,
+        nscm: StructuralModel,
         sampling: Sampling = Sampling(),
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
@@ -163,7 +121,7 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def abduct(self, image: Tensor, factors: Tensor | None = None) -> Abducted:
-        """Infer what stays the same in every world.
+        """Infer what stays the same under any intervention.
 
         Args:
             image: ``[B, C, H, W]`` in [-1, 1].
@@ -174,6 +132,7 @@ class CounterfactualEngine:
                 is no projector to read factors.
         """
         check_image(image)
+        # Abduct
         if factors is None:
             if self.projector is None:
                 raise ValueError(NO_READER)
@@ -181,14 +140,18 @@ class CounterfactualEngine:
             contamination = self.sampling.contamination
             factors = self.nscm.refine(posterior.mean, posterior.variance, contamination)
         exogenous = self.nscm.abduct(factors)
-        return Abducted(self, image, factors, exogenous, *self.invert(image, factors))
+        path, factual_bias = self.invert(image, factors)
+        return Abducted(self.nscm.graph, image, factors, exogenous, self, path, factual_bias)
 
     @torch.no_grad()
     def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:
-        """The path from images to the noise x_T from which the generator, told ``factors``, draws
-        them, and what the projector misreads on it, by time."""
-        denoiser, sampling = self._denoiser(factors), self.sampling
-        code, factual_bias = self.nscm.graph.encode(factors), {}
+        """The path from images to x_T, conditioned on ``factors``, and the factual bias along it.
+
+        See :class:`Abducted` for the latter.
+        """
+        denoiser, sampling = self.denoiser(factors), self.sampling
+        code = self.nscm.graph.encode(factors)
+        factual_bias: dict[float, Tensor] = {}
 
         def observed(x_t: Tensor, time: float) -> Prediction:
             if sampling.anchored and self.projector is not None and self.guidance.covers(time):
@@ -199,36 +162,69 @@ class CounterfactualEngine:
         times = time_grid(sampling.steps, sampling.t_max, sampling.spacing)
         return invert(observed, image, times, sampling.order, sampling.anchored), factual_bias
 
-    @torch.no_grad()
-    def predict(self, abducted: Abducted, intervention: Intervention) -> Counterfactual:
-        """Act and predict, for an :class:`Abducted` batch."""
-        target, guide = self.target(abducted, intervention), None
-        if self.projector is not None:
-            code = self.nscm.graph.encode(target)
-            guide = self.guidance.bind(self.projector, code, abducted.factual_bias)
-        denoiser = self._denoiser(target, intervention.mask)
-        image = sample(denoiser, abducted.path, self.sampling.order, guide)
-        trace = guide.trace if guide is not None else []
-        return Counterfactual(image.clamp(-1, 1), target, intervention, trace)
+    def denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
+        """The denoiser conditioned on ``factors`` ``[B, K]``.
 
-    @torch.no_grad()
-    def target(self, abducted: Abducted, intervention: Intervention) -> Tensor:
-        """The factors z_cf ``[B, K]`` that the counterfactual should show."""
-        values, mask = intervention.values, intervention.mask
-        if not self.sampling.mechanisms:
-            return torch.where(mask, values, abducted.factors)
-        return self.nscm.predict(abducted.factors, abducted.exogenous, values, mask)
-
-    def intervention(self, do: Do | Intervention, image: Tensor) -> Intervention:
-        """``do`` as tensors for this batch of images."""
-        return Intervention.from_do(do, self.nscm.graph, len(image), image.device)
-
-    def _denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
-        """The denoiser told ``factors``; pressed, if free guidance says so, where a ``mask`` ``[B,
-        K]`` of set factors is given."""
+        Classifier-free guidance, if there is any, applies where a ``mask`` ``[B, K]`` (bool) of set
+        factors is given.
+        """
         free = self.sampling.free
         if mask is not None and free is not None and self.sampling.conditional:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors) > 0
             return free.wrap(self.generator, factors, reached)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: self.generator(x_t, t, condition))
+
+
+@dataclass(frozen=True)
+class Abducted(World):
+    """What :meth:`CounterfactualEngine.abduct` inferred from images.
+
+    Attributes:
+        exogenous: the causal noise u, ``[B, E]``.
+        engine: what abducted it.
+        path: from the factual to x_T.
+        factual_bias: by time, the error of the projector's reading of the factual's own x_t against
+            the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
+            reading, and so asks for a change of factors only. Empty unless sampling is anchored.
+    """
+
+    exogenous: Tensor
+    engine: CounterfactualEngine
+    path: Inversion
+    factual_bias: Mapping[float, Tensor]
+
+    def target(self, do: Intervention) -> Tensor:
+        # Act
+        if not self.engine.sampling.mechanisms:
+            return torch.where(do.mask, do.values, self.factors)
+        return self.engine.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
+
+    def answer(self, do: Intervention) -> Counterfactual:
+        engine, target, guide = self.engine, self.target(do), None
+        # Predict
+        if engine.projector is not None:
+            code = self.graph.encode(target)
+            guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
+        denoiser = engine.denoiser(target, do.mask)
+        image = sample(denoiser, self.path, engine.sampling.order, guide)
+        trace = guide.trace if guide is not None else []
+        return Counterfactual(image.clamp(-1, 1), target, do, trace)
+
+    def reabduct(self, answer: Counterfactual) -> Abducted:
+        path, factual_bias = self.engine.invert(answer.image, answer.factors)
+        return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
+
+    def select(self, rows: Tensor) -> Abducted:
+        """The worlds ``rows`` (long ``[N]``) of the batch: many what-ifs of one image at once.
+
+        ``world.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``
+        """
+        return replace(
+            self,
+            image=self.image[rows],
+            factors=self.factors[rows],
+            exogenous=self.exogenous[rows],
+            path=self.path.select(rows),
+            factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
+        )

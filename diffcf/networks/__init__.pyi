@@ -4,6 +4,12 @@ from .blocks import (
     FourierFeatures as FourierFeatures,
 )
 from .blocks import (
+    ImageEncoder as ImageEncoder,
+)
+from .blocks import (
+    Level as Level,
+)
+from .blocks import (
     ResBlock as ResBlock,
 )
 from .blocks import (
@@ -14,9 +20,6 @@ from .blocks import (
 )
 from .blocks import (
     zero_init as zero_init,
-)
-from .encoder import (
-    ImageEncoder as ImageEncoder,
 )
 from .factory import (
     NetworkFactory as NetworkFactory,
@@ -33,6 +36,9 @@ from .factory import (
 from .projector import (
     LocalPosteriorProjector as LocalPosteriorProjector,
 )
+from .projector import (
+    LocalProjector as LocalProjector,
+)
 from .region_mixing import (
     Composite as Composite,
 )
@@ -47,9 +53,6 @@ from .unet import (
 )
 from .unet import (
     FactorFeatures as FactorFeatures,
-)
-from .unet import (
-    Level as Level,
 )
 from .unet import (
     SpatialBroadcast as SpatialBroadcast,

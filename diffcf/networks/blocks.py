@@ -1,12 +1,16 @@
-"""The bricks that the generator and the projector share."""
+"""What the networks are built of: Fourier features, residual blocks, and an encoder of images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+GRID = 4  # places a side that an image's vector is read off
 
 
 class FourierFeatures(nn.Module):
@@ -54,8 +58,89 @@ class ResBlock(nn.Module):
         return self.skip(h) + self.conv2(self.act(out))
 
 
+class Level(nn.Module):
+    """Residual blocks at one resolution, halving it before them or doubling it after them."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        condition: int,
+        blocks: int,
+        shrink: bool = False,
+        grow: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shrink = (
+            nn.Conv2d(channels_in, channels_in, 3, stride=2, padding=1) if shrink else nn.Identity()
+        )
+        widths = [channels_in] + [channels_out] * blocks
+        self.blocks = nn.ModuleList(
+            ResBlock(before, after, condition) for before, after in pairwise(widths)
+        )
+        # A convolution at the low resolution, then unfolding: a quarter of the usual order's cost.
+        unfold = [nn.Conv2d(channels_out, 4 * channels_out, 1), nn.PixelShuffle(2)]
+        self.grow = nn.Sequential(*unfold) if grow else nn.Identity()
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        h = self.shrink(h)
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.grow(h)
+
+
+class ImageEncoder(nn.Module):
+    """Images ``[B, C, H, W]``, noisy ones with their times, → vectors ``[B, outputs]``.
+
+    Args:
+        outputs: width of the vector.
+        image_channels: of the images.
+        patch: side of the square of pixels folded into channels.
+        channels: width of each level; the resolution halves between levels.
+        blocks: residual blocks per level.
+        condition: width of the embedding of t.
+        frequencies: Fourier frequencies of t.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        image_channels: int = 3,
+        patch: int = 4,
+        channels: list[int] = [64, 96, 128],  # noqa: B006 (jsonargparse reads the default)
+        blocks: int = 1,
+        condition: int = 64,
+        frequencies: int = 4,
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
+        fourier = FourierFeatures(frequencies)
+        self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
+        self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels[0], 3, padding=1)
+        levels = [Level(channels[0], channels[0], condition, blocks)]
+        levels += [Level(a, b, condition, blocks, shrink=True) for a, b in pairwise(channels)]
+        self.levels = nn.ModuleList(levels)
+        self.norm = nn.GroupNorm(8, channels[-1])
+        self.head = nn.Linear(channels[-1] * GRID**2, outputs)
+
+    def forward(self, image: Tensor, t: Tensor | None = None) -> Tensor:
+        """``t`` ``[B]`` in [0, 1]; None for clean images.
+
+        Raises:
+            ValueError: when H or W is not a multiple of ``stride``.
+        """
+        check_sides(image.shape[-2:], self.stride, "The encoder")
+        h = self.stem(append_coordinates(F.pixel_unshuffle(image, self.patch)))
+        condition = self.embed(image.new_zeros(len(image)) if t is None else t)
+        for level in self.levels:
+            h = level(h, condition)
+        # A fixed grid: where things are stays readable, whatever the size of the image.
+        h = F.adaptive_avg_pool2d(F.silu(self.norm(h)), GRID)
+        return self.head(torch.flatten(h, 1)).float()
+
+
 def append_coordinates(x: Tensor) -> Tensor:
-    """Add two channels that tell each pixel its column and row in [-1, 1]."""
+    """Add two channels: the column and row of each pixel in [-1, 1]."""
     b, _, h, w = x.shape
     rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1)
     columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w)

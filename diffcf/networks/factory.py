@@ -1,4 +1,4 @@
-"""Networks by name: built from a factory, remembered as plain text.
+"""Networks by name: built from a factory, recorded as primitive values.
 
 A checkpoint must say which networks it holds without pickling any code, so every network is
 described by ``{"class_path": ..., "init_args": {...}}`` with primitive values.
@@ -17,7 +17,7 @@ from diffcf.causal import CausalGraph
 from diffcf.io import class_at, path_of
 
 NetworkFactory = Callable[[CausalGraph], nn.Module]
-"""A network class (or a partial of one) that still wants the graph; ``class_path`` in YAML."""
+"""A network class, or a partial of one that lacks the graph only; ``class_path`` in YAML."""
 
 NetworkSpec = dict[str, Any]
 
@@ -30,20 +30,19 @@ def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
     """
     if isinstance(factory, dict):
         return factory
-    arguments: dict[str, Any] = {}
-    target: Any = factory
+    arguments: dict[str, object] = {}
+    target: object = factory
     while isinstance(target, partial):
         arguments = {**target.keywords, **arguments}
         # jsonargparse hands over partial(instantiate, instantiator, cls, **arguments).
-        classes = [argument for argument in target.args if inspect.isclass(argument)]
-        target = classes[0] if classes else target.func
+        target = next(filter(inspect.isclass, target.args), target.func)
     if not inspect.isclass(target):
         raise TypeError(f"A network is given by its class or a partial of it, got {factory!r}.")
     return {"class_path": path_of(target), "init_args": arguments}
 
 
 def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
-    """The network (``nn.Module``) that ``spec`` describes, for ``graph``.
+    """The network (an ``nn.Module``; callers know its Protocol) that ``spec`` describes.
 
     Raises:
         ValueError: when the class cannot be found, is no network or does not take these arguments.

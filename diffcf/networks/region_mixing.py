@@ -1,22 +1,23 @@
-r"""Region mixing: composites of two training images, and what they are labelled.
+r"""Region mixing: composites of two training images, and their labels.
 
 In observational data the shadow is a function of pendulum and sun, so nothing in the data
 contradicts a network that reads, or draws, the shadow from them. Composites do: a region of one
 image pasted into another shows factor combinations that observation never shows.
 
-Cuts are all straight ones and some random rectangles, chosen by what they bring over and by how
-little texture lies along their seam (the energy of Avidan & Shamir, 2007): they run between
-objects, not through them, where a spliced object would look whole and be mislabelled.
+Candidate cuts are all straight ones and some random rectangles. They are chosen by which factors
+they transfer and by how little texture lies along their seam (the energy of Avidan & Shamir, 2007):
+they run between objects, not through them, where a spliced object would look whole and be
+mislabelled.
 
-- What a cut brings over is told by the projector's attention, which says where either image states
-  a factor. A wish is drawn, a random contrast between factors, and the cut that meets it best is
-  taken; so the factors that are easily parted do not crowd out those that are not.
-- For the projector every place of a composite answers for the image that supplied it. While its
-  attention is still learning it would cut by its own prejudice, so half of its composites ignore
-  it: they bring over a share f of all texture, f drawn evenly from [0, 1].
-- For the generator a composite needs a right label for *every* factor: exactly one of the two
-  statements must have come into the composite, and the projector, reading the composite, must not
-  contradict it. Otherwise (two suns, no sun, a shadow cut in two) the image itself is used.
+- The projector's attention says where each of the two images shows a factor, hence which factors a
+  cut transfers. A random contrast between factors is drawn, and the cut that fits it best is taken;
+  so factors that are easily separated do not crowd out those that are not.
+- For the projector, every place of a composite is labelled by the image that supplied it. While
+  attention is still learning, cuts chosen by it would confirm its errors, so half of these
+  composites ignore it: they transfer a share f of all texture, f uniform in [0, 1].
+- For the generator, a composite needs a right label for *every* factor: it must show each factor
+  from exactly one of its two images, and the projector, reading the composite, must not contradict
+  the label. Otherwise (two suns, no sun, a shadow cut in two) the image itself is used.
 
 Only observational images and their labels enter. Our reconstruction; region mixing after CutMix
 (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
@@ -24,11 +25,13 @@ Only observational images and their labels enter. Our reconstruction; region mix
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from diffcf.networks.projector import LocalProjector
 
 STILL = 0.02  # standard deviation over a batch below which a pixel is the same in all images
 
@@ -47,11 +50,11 @@ class RegionMixer(nn.Module):
     Args:
         fraction: share of the projector's batch that is mixed, and of the generator's that is
             tried.
-        cuts: random rectangles among which, beside all halves, each composite's cut is chosen.
-        seam_cost: how much the share of texture that lies on the seam counts.
+        cuts: random rectangles that are candidates, beside all straight cuts.
+        seam_cost: weight of the share of texture that lies on the seam.
         seam_limit: the share above which a cut is not good enough for the generator.
-        remainder: attention that may be lost from the source that speaks for a factor, and left
-            of the other, for a composite to train the generator.
+        remainder: attention to a factor that a composite for the generator may lose from the image
+            that supplies it, and keep of the other.
         tolerance: how far, in [0, 1] units and beyond its own standard deviation, the reading of
             a composite may be from the label.
     """
@@ -71,16 +74,16 @@ class RegionMixer(nn.Module):
         self.remainder, self.tolerance = remainder, tolerance
 
     def for_projector(
-        self, image: Tensor, factors: Tensor, projector: nn.Module
+        self, image: Tensor, factors: Tensor, projector: LocalProjector
     ) -> tuple[Tensor, Tensor]:
         """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``."""
         other = torch.randperm(len(image), device=image.device)
         cuts, share, seam = self._cuts(image, other)
         attention = _attention(projector, image)
-        ours, theirs = _shown(attention, other, cuts)
-        unguided = torch.rand_like(share[:, :1]) < 0.5
+        ours, theirs = _kept_attention(attention, other, cuts)
+        by_texture = torch.rand_like(share[:, :1]) < 0.5
         missed = (share - torch.rand_like(share[:, :1])).abs()
-        cost = torch.where(unguided, missed, _unmet(theirs - ours)) + self.seam_cost * seam
+        cost = torch.where(by_texture, missed, _misfit(theirs - ours)) + self.seam_cost * seam
         region = cuts.pick(cost.argmin(dim=1)).region()
         tried = torch.zeros(len(image), dtype=torch.bool, device=image.device)
         tried[self._tried(len(image), image.device)] = True
@@ -88,16 +91,18 @@ class RegionMixer(nn.Module):
         mixed = torch.where(region[:, None], image[other], image)
         grid = (attention.shape[-2], attention.shape[-1])
         inside = F.adaptive_avg_pool2d(region[:, None].float(), grid) > 0.5
-        own, partner = factors[:, :, None, None], factors[other][:, :, None, None]
-        return mixed, torch.where(inside, partner, own)
+        labels = factors[:, :, None, None]
+        return mixed, torch.where(inside, labels[other], labels)
 
-    def for_generator(self, image: Tensor, factors: Tensor, projector: nn.Module) -> Composite:
+    def for_generator(self, image: Tensor, factors: Tensor, projector: LocalProjector) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
         other = torch.randperm(len(image), device=image.device)
         cuts, _, seam = self._cuts(image, other)
-        from_other, decided = self._decided(*_shown(_attention(projector, image), other, cuts))
+        from_other, decided = self._decided(
+            *_kept_attention(_attention(projector, image), other, cuts)
+        )
         decided &= seam < self.seam_limit
-        cost = _unmet(2.0 * from_other - 1.0) + self.seam_cost * seam
+        cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
         region = cuts.pick(best).region()
         rows = self._tried(len(image), image.device)
@@ -113,7 +118,7 @@ class RegionMixer(nn.Module):
         mixed[rows] = kept
         return Composite(image, factors, mixed)
 
-    def _agrees(self, projector: Any, image: Tensor, labels: Tensor) -> Tensor:
+    def _agrees(self, projector: LocalProjector, image: Tensor, labels: Tensor) -> Tensor:
         """``[B]`` bool: the reading of the composite does not contradict any label."""
         with torch.no_grad():
             reading = projector(image, image.new_zeros(len(image)))
@@ -128,54 +133,54 @@ class RegionMixer(nn.Module):
         size = (int(image.shape[-2]), int(image.shape[-1]))
         cuts = Rectangles.random((len(image), self.cuts), size, image.device)
         cuts = cuts.join(Rectangles.halves(len(image), size, image.device))
-        # What all images share (walls, a frame) says nothing, and a seam through it is none.
+        # What all images share (walls, a frame) is no texture, and no seam.
         texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         return cuts, sum_within(texture, cuts) / total, sum_along(texture, cuts) / total
 
     def _tried(self, count: int, device: torch.device) -> Tensor:
-        """Which of ``count`` images are mixed: the share ``fraction`` of them, at random.
+        """The images out of ``count`` to be mixed: the share ``fraction`` of them, at random.
 
-        As many in every batch: sizes that change would have the host wait for a card to tell them,
-        and would leave gaps in the heap of a CPU.
+        As many in every batch: a size that varies would have the host wait for the device, and
+        fragment the memory of a CPU.
         """
         return torch.randperm(count, device=device)[: round(self.fraction * count)]
 
     def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        """Under each cut: does the partner speak for a factor, ``[B, K, N]``; is it decided?
+        """Which factors each cut takes from the other image, ``[B, K, N]``; is it decided?
 
-        Decided, ``[B, N]``, are cuts under which the place where one image states a factor is in
-        the composite, and the place where the other image states it is not, for every factor; and
-        each image speaks for at least one.
+        Decided, ``[B, N]``, are cuts under which, for every factor, the place where one image shows
+        it is in the composite and the place where the other shows it is not; and each image
+        supplies at least one factor.
         """
         own = (ours > 1 - self.remainder) & (theirs < self.remainder)
         partner = (theirs > 1 - self.remainder) & (ours < self.remainder)
         return partner, (own | partner).all(dim=1) & own.any(dim=1) & partner.any(dim=1)
 
 
-def _attention(projector: nn.Module, image: Tensor) -> Tensor:
+def _attention(projector: LocalProjector, image: Tensor) -> Tensor:
     """Where the projector reads each factor of clean images, ``[B, K, h, w]``."""
     with torch.no_grad():
         return projector(image, image.new_zeros(len(image))).attention
 
 
-def _shown(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
-    """Attention of both images that each cut leaves in the composite, ``[B, K, N]`` each."""
+def _kept_attention(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
+    """Attention to each image that each cut keeps in the composite, ``[B, K, N]`` each."""
     patch = cuts.size[0] // attention.shape[-2]
     pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
     return 1 - sum_within(pixels, cuts), sum_within(pixels[other], cuts)
 
 
-def _unmet(taken: Tensor) -> Tensor:
-    """How far each cut falls short of a random wish, ``[B, N]``.
+def _misfit(taken: Tensor) -> Tensor:
+    """How far each cut falls short of a random contrast between factors, ``[B, N]``.
 
-    ``taken`` ``[B, K, N]`` is 1 where a factor comes from the partner, -1 where it stays. The wish
-    is a contrast, summing to 0 over factors, so that bringing over all, or nothing, is no answer.
+    ``taken`` ``[B, K, N]`` is 1 where a factor comes from the other image, -1 where it stays. The
+    contrast sums to 0 over factors, so that transferring all, or nothing, never fits.
     """
-    wish = torch.randn_like(taken[:, :, :1])
-    wish = F.normalize(wish - wish.mean(dim=1, keepdim=True), dim=1)
-    return -(wish * taken).sum(dim=1)
+    contrast = torch.randn_like(taken[:, :, :1])
+    contrast = F.normalize(contrast - contrast.mean(dim=1, keepdim=True), dim=1)
+    return -(contrast * taken).sum(dim=1)
 
 
 def _texture(image: Tensor) -> Tensor:
@@ -183,6 +188,9 @@ def _texture(image: Tensor) -> Tensor:
     down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).abs()
     right = F.pad(image.diff(dim=-1), (0, 1)).abs()
     return (down + right).mean(dim=1)
+
+
+# --- rectangles ---
 
 
 class Rectangles(NamedTuple):
@@ -246,16 +254,17 @@ def sum_within(values: Tensor, cuts: Rectangles) -> Tensor:
 
 def sum_along(values: Tensor, cuts: Rectangles) -> Tensor:
     """Sum of ``values`` ``[B, H, W]`` on both sides of every rectangle's edge, ``[B, N]``."""
-    horizontal, vertical = _edge_sums(values), _edge_sums(values.mT)
-    rows = [
-        _at(horizontal, row, cuts.right) - _at(horizontal, row, cuts.left)
-        for row in (cuts.top, cuts.bottom)
-    ]
-    columns = [
-        _at(vertical, column, cuts.bottom) - _at(vertical, column, cuts.top)
-        for column in (cuts.left, cuts.right)
-    ]
-    return rows[0] + rows[1] + columns[0] + columns[1]
+
+    def along(table: Tensor, line: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        return _at(table, line, end) - _at(table, line, start)
+
+    rows, columns = _edge_sums(values), _edge_sums(values.mT)
+    return (
+        along(rows, cuts.top, cuts.left, cuts.right)
+        + along(rows, cuts.bottom, cuts.left, cuts.right)
+        + along(columns, cuts.left, cuts.top, cuts.bottom)
+        + along(columns, cuts.right, cuts.top, cuts.bottom)
+    )
 
 
 def _edge_sums(values: Tensor) -> Tensor:

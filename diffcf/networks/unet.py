@@ -2,14 +2,14 @@ r"""The diffusion generator: a U-Net that predicts the velocity v from a noisy i
 
 Pixels are folded into channels first (``patch``), so that the costly full-resolution levels do not
 exist; coordinates are appended, so that the network can draw at absolute positions. Conditioning on
-factors is optional, per sample and per factor: a factor that is not ``known`` is as if absent, and
-with none known the network is the unconditional generator of the paper's plain reading.
+factors is optional, per sample and per factor: a factor that the condition mask leaves out has no
+influence, and with all left out the network is the unconditional generator of the paper's plain
+reading.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -20,6 +20,7 @@ from diffcf.causal import CausalGraph
 from diffcf.diffusion import noise_level, signal_level
 from diffcf.networks.blocks import (
     FourierFeatures,
+    Level,
     ResBlock,
     append_coordinates,
     check_sides,
@@ -41,8 +42,8 @@ class UNet(nn.Module):
         broadcast: hidden width of the :class:`SpatialBroadcast` that is added to the first layer.
         frequencies: Fourier frequencies of t, of every factor and of places.
         conditional: whether the factors are used at all.
-        data_mean, data_std: of the pixels. What a linear guess with these two numbers knows of v is
-            added at the end, so that the layers need not carry the noise through (Karras et al.
+        data_mean, data_std: of the pixels. The best linear prediction of v from these two numbers
+            is added at the end, so that the layers need not carry the noise through (Karras et al.
             2022, https://arxiv.org/abs/2206.00364, section 5, in terms of v).
     """
 
@@ -85,7 +86,11 @@ class UNet(nn.Module):
         )
 
     def forward(
-        self, x_t: Tensor, t: Tensor, factors: Tensor | None = None, known: Tensor | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        factors: Tensor | None = None,
+        condition_mask: Tensor | None = None,
     ) -> Tensor:
         """Predict v.
 
@@ -93,7 +98,7 @@ class UNet(nn.Module):
             x_t: noisy images ``[B, C, H, W]``; H and W are multiples of ``stride``.
             t: ``[B]`` in [0, 1].
             factors: ``[B, K]`` in [0, 1] units; None for the unconditional generator.
-            known: ``[B, K]`` bool, the factors to heed; None for all.
+            condition_mask: ``[B, K]`` bool, the factors to condition on; None for all.
 
         Returns:
             v, shaped like ``x_t``.
@@ -106,11 +111,12 @@ class UNet(nn.Module):
         centred = x_t - signal * self.data_mean
         spread = ((signal * self.data_std).square() + noise.square()).sqrt()
         guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
-        rest = self.residual_scale(t) * self._layers(centred / spread, t, factors, known)
+        features = self.features(t, factors, condition_mask)
+        rest = self.residual_scale(t) * self._layers(centred / spread, t, features)
         return guess - noise * self.data_mean + rest
 
-    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> Any:
-        """What makes features of ``(t, factors, known)``; a subclass may condition on others."""
+    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> ConditionFeatures:
+        """The features' network; a subclass may condition on other things than factors."""
         return FactorFeatures(graph, frequencies)
 
     def residual_scale(self, t: Tensor) -> Tensor:
@@ -118,11 +124,9 @@ class UNet(nn.Module):
         variance = (signal_level(t) * self.data_std).square() + noise_level(t).square()
         return self.data_std / variance.sqrt()
 
-    def _layers(self, x: Tensor, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
-        features = self.features(t, factors, known)
+    def _layers(self, x: Tensor, t: Tensor, features: Tensor) -> Tensor:
         condition = self.embed(t, features)
-        p = self.patch
-        x = rearrange(x, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
+        x = F.pixel_unshuffle(x, self.patch)
         h = self.stem(append_coordinates(x)) + self.broadcast(x, features)
         skips = []
         for level in self.down:
@@ -131,10 +135,10 @@ class UNet(nn.Module):
         h = self.middle(h, condition)
         for level in self.up:
             h = level(h + skips.pop(), condition)
-        # A gate on the input itself: the few channels in between say what is drawn where, and need
-        # not carry every pixel's noise to the end only to subtract it there.
+        # A gate on the input itself, so that the few channels in between need not carry every
+        # pixel's noise to the end only to subtract it there.
         gate, content = self.head(h).chunk(2, dim=1)
-        return rearrange(gate * x + content, "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
+        return F.pixel_shuffle(gate * x + content, self.patch)
 
 
 class Middle(nn.Module):
@@ -165,42 +169,21 @@ class SelfAttention(nn.Module):
         return h + self.out(rearrange(mixed, "b n (h w) c -> b (n c) h w", h=rows))
 
 
-class Level(nn.Module):
-    """Residual blocks at one resolution, halving it before them or doubling it after them."""
+class ConditionFeatures(Protocol):
+    """Makes features ``[B, width]`` of ``(t, condition, condition_mask)``; 0 without condition."""
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        condition: int,
-        blocks: int,
-        shrink: bool = False,
-        grow: bool = False,
-    ) -> None:
-        super().__init__()
-        self.shrink = (
-            nn.Conv2d(channels_in, channels_in, 3, stride=2, padding=1) if shrink else nn.Identity()
-        )
-        widths = [channels_in] + [channels_out] * blocks
-        self.blocks = nn.ModuleList(
-            ResBlock(before, after, condition) for before, after in pairwise(widths)
-        )
-        # A convolution at the low resolution, then unfolding: a quarter of the usual order's cost.
-        unfold = [nn.Conv2d(channels_out, 4 * channels_out, 1), nn.PixelShuffle(2)]
-        self.grow = nn.Sequential(*unfold) if grow else nn.Identity()
+    width: int
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        h = self.shrink(h)
-        for block in self.blocks:
-            h = block(h, condition)
-        return self.grow(h)
+    def __call__(
+        self, t: Tensor, condition: Tensor | None, condition_mask: Tensor | None, /
+    ) -> Tensor: ...
 
 
 class FactorFeatures(nn.Module):
-    """Factors ``[B, K]`` and ``known`` ``[B, K]`` (bool) → ``[B, width]``; what is unknown is 0.
+    """Factors ``[B, K]`` and condition mask ``[B, K]`` (bool) → ``[B, width]``; 0 where masked out.
 
     Args:
-        graph: gives the factors' kinds; None for a generator that is never told any.
+        graph: gives the factors' kinds; None for an unconditional generator.
         frequencies: Fourier frequencies of continuous factors.
     """
 
@@ -217,18 +200,19 @@ class FactorFeatures(nn.Module):
         self.width = len(self._continuous) * (self.fourier.width + 1)
         self.width += len(self._code) + len(self._discrete)
 
-    def forward(self, t: Tensor, factors: Tensor | None, known: Tensor | None) -> Tensor:
+    def forward(self, t: Tensor, factors: Tensor | None, condition_mask: Tensor | None) -> Tensor:
         if factors is None or self.graph is None:
             return t.new_zeros(len(t), self.width)
-        if known is None:
-            known = torch.ones_like(factors, dtype=torch.bool)
-        # where, not a product: an unknown factor may be NaN.
-        heeded, flag = torch.where(known, factors, 0.0), known.to(factors)
-        waves, told = heeded[:, self._continuous], flag[:, self._continuous, None]
-        features = torch.cat([self.fourier(waves) * told, told], dim=-1).flatten(1)
+        if condition_mask is None:
+            condition_mask = torch.ones_like(factors, dtype=torch.bool)
+        # where, not a product: a factor that is masked out may be NaN.
+        given, flag = torch.where(condition_mask, factors, 0.0), condition_mask.to(factors)
+        is_given = flag[:, self._continuous, None]
+        waves = self.fourier(given[:, self._continuous]) * is_given
+        features = torch.cat([waves, is_given], dim=-1).flatten(1)
         if not self._discrete:
             return features
-        code = 2 * self.graph.encode(heeded)[:, self._code] - 1
+        code = 2 * self.graph.encode(given)[:, self._code] - 1
         return torch.cat([features, code * flag[:, self._owner], flag[:, self._discrete]], dim=-1)
 
 
@@ -252,8 +236,8 @@ class ConditionEmbedding(nn.Module):
 class SpatialBroadcast(nn.Module):
     """Factor features broadcast over the picture: a perceptron of place and factors together.
 
-    Products of sines of a place and sines of a factor are what "draw it there" is made of, so one
-    layer can learn it, where convolutions must first work out where they are.
+    Products of sines of a place and of a factor express "draw it there", so one layer can learn it,
+    where convolutions must first work out where they are.
 
     Reference:
         Spatial Broadcast Decoder (Watters et al., 2019), https://arxiv.org/abs/1901.07017

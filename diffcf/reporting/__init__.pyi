@@ -15,80 +15,59 @@ from .comparison import (
 from .comparison import (
     nothing_score as nothing_score,
 )
-from .content import (
-    Cell as Cell,
-)
-from .content import (
-    Column as Column,
-)
-from .content import (
-    Row as Row,
-)
-from .content import (
-    Table as Table,
-)
-from .content import (
-    as_markdown as as_markdown,
-)
-from .figures.curves import (
-    dose_response as dose_response,
-)
-from .figures.curves import (
+from .cost import (
     quality_cost as quality_cost,
 )
-from .figures.dag import (
-    DagLayout as DagLayout,
-)
-from .figures.dag import (
-    Point as Point,
-)
-from .figures.dag import (
-    curve as curve,
-)
-from .figures.dag import (
-    layered as layered,
-)
-from .figures.graph import (
-    graph_figure as graph_figure,
-)
-from .figures.pictures import (
-    log_picture as log_picture,
-)
-from .figures.pictures import (
+from .cost import (
     save_figure as save_figure,
 )
-from .figures.pictures import (
-    save_image as save_image,
+from .graph import (
+    graph_figure as graph_figure,
 )
-from .figures.pictures import (
-    show as show,
+from .layout import (
+    DagLayout as DagLayout,
 )
-from .markup import (
-    as_latex as as_latex,
+from .layout import (
+    Point as Point,
 )
-from .markup import (
-    refreshed as refreshed,
+from .layout import (
+    curve as curve,
 )
-from .markup import (
-    text_blocks as text_blocks,
-)
-from .measures import (
-    cost as cost,
+from .layout import (
+    layered as layered,
 )
 from .measures import (
-    parts as parts,
+    Column as Column,
 )
 from .measures import (
-    sequence as sequence,
+    Place as Place,
 )
-from .page import (
+from .measures import (
+    Statistic as Statistic,
+)
+from .measures import (
+    columns as columns,
+)
+from .measures import (
+    long_table as long_table,
+)
+from .measures import (
+    statistics as statistics,
+)
+from .pictures import (
     figures_of as figures_of,
 )
-from .page import (
-    write_page as write_page,
+from .pictures import (
+    log_picture as log_picture,
+)
+from .pictures import (
+    save_image as save_image,
+)
+from .pictures import (
+    show as show,
 )
 from .results import (
-    Method as Method,
+    MethodResults as MethodResults,
 )
 from .results import (
     Record as Record,
@@ -100,14 +79,29 @@ from .results import (
     read_record as read_record,
 )
 from .single import (
-    markdown as markdown,
+    ablation_markdown as ablation_markdown,
 )
 from .single import (
     print_table as print_table,
 )
 from .single import (
-    references as references,
+    results_table as results_table,
 )
 from .single import (
-    results_table as results_table,
+    summary_table as summary_table,
+)
+from .single import (
+    write_page as write_page,
+)
+from .tables import (
+    ComparisonTable as ComparisonTable,
+)
+from .tables import (
+    as_latex as as_latex,
+)
+from .tables import (
+    as_markdown as as_markdown,
+)
+from .tables import (
+    markdown as markdown,
 )

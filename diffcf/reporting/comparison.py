@@ -1,150 +1,207 @@
-"""Tables across methods on one dataset: quality, parts, sequences, components, cost, rules."""
+"""Tables across methods on one dataset: quality, parts, sequences, components, cost, ablations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
-from diffcf.io import ResultsError
-from diffcf.reporting import measures as columns
-from diffcf.reporting.content import Column, Row, Table, compared, metric
+import pandas as pd
+
+from diffcf.reporting.measures import (
+    REFERENCES,
+    Column,
+    Statistic,
+    columns,
+    long_table,
+    select,
+    statistics,
+    step,
+)
 from diffcf.reporting.results import (
     ABLATION,
-    Method,
+    MethodResults,
     Record,
-    first_problem,
+    budget_of,
     read_json,
     sampling_text,
 )
-from diffcf.reporting.single import references
+from diffcf.reporting.tables import Cell, ComparisonTable, Row
 
 _LEAST = 1e-12
+_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 ABLATIONS = {
     "ablation": "rules for λt",
     "without": "our method without its components, after training with all of them",
 }
 """What ``<dataset>/<name>.json``, copied from an ``ablation.json``, compares."""
-_COLUMNS = (
-    Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
-    Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
-    Column("PSNR roots", metric("psnr/roots"), ".1f", "higher"),
-    Column("PSNR leaves", metric("psnr/leaves"), ".1f", "higher"),
-    Column("reconstruction", metric("psnr/reconstruction"), ".1f", "higher"),
-    Column("time / none", metric("time_ratio"), ".2f"),
+_QUALITY = columns(
+    "ACM roots", "ACM intermediate", "ACM leaves", "PSNR exact", "FID", "sFID",
+    "PSNR reconstruction", "composition", "minimality",
+)  # fmt: skip
+_PARTS = columns("set, a root", "set, a leaf", "effects", "the others")
+_COST = columns(
+    "parameters (M)", "training (min)", "of processor (min)", "s / counterfactual", "evaluations",
+    "of guidance", "memory (MiB)",
+)  # fmt: skip
+_ABLATED = columns(
+    "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "time / none"
 )
 
 
-def comparison_tables(dataset: str, methods: Sequence[Method]) -> list[Table]:
+def comparison_tables(dataset: str, methods: Sequence[MethodResults]) -> list[ComparisonTable]:
     """Every table of one dataset that its results fill.
 
     Methods whose name starts with ``ours_`` are variants of ours: they stand in the table of its
     components, and do not compete with the peers.
     """
-    known = _references(methods)
-    nothing = [reference for reference in known if reference.name == "do_nothing"]
+    numbers = long_table(methods)
     ours = [method for method in methods if method.name.startswith("ours")]
-    methods = [method for method in methods if not method.name.startswith("ours_")] or methods
+    peers = [method for method in methods if not method.name.startswith("ours_")] or methods
+    steps = sorted(select(numbers, "acm", intervention="sequence")["step"].unique())
+    sequence = [*map(step, steps), *columns("last / first")] if steps else []
+    parts = "ACM by what a factor has to do with the one set"
+    components = ours if len(ours) > 1 else []
     kinds = {
-        "main": ("quality of counterfactuals", columns.quality()),
-        "parts": ("ACM by what a factor has to do with the one set", columns.parts()),
-        "sequence": (
-            "ACM after each step of a sequence",
-            columns.sequence(list(_records(methods))),
-        ),
+        "main": ("quality of counterfactuals", _QUALITY, peers, REFERENCES),
+        "parts": (parts, _PARTS, peers, REFERENCES),
+        "sequence": ("ACM after each step of a sequence", sequence, peers, REFERENCES),
+        "components": ("components of our method", _QUALITY, components, ["do_nothing"]),
     }
     tables = [
-        compared(name, f"{dataset}: {what}", read, methods, known, _notes(methods))
-        for name, (what, read) in kinds.items()
+        compared(name, f"{dataset}: {what}", shown, numbers, rows, beside, _notes(rows))
+        for name, (what, shown, rows, beside) in kinds.items()
+        if rows
     ]
-    tables = [table for table in tables if len(table.headings) > 1]
-    if len(ours) > 1:
-        caption = f"{dataset}: components of our method"
-        tables.append(
-            compared("components", caption, columns.quality(), ours, nothing, _notes(ours))
-        )
-    if any("cost/seconds" in record["metrics"] for record in _records(methods)):
-        caption = f"{dataset}: what the methods cost"
-        tables.append(
-            compared("cost", caption, columns.cost(), methods, notes=_cost_notes(methods))
-        )
-    return tables
+    if len(select(numbers, "cost/seconds")):
+        caption, notes = f"{dataset}: what the methods cost", _cost_notes(peers)
+        tables.append(compared("cost", caption, _COST, numbers, peers, notes=notes))
+    return [table for table in tables if len(table.headings) > 2]
 
 
-def ablation_table(dataset: str, path: Path) -> Table:
+def ablation_table(dataset: str, path: Path) -> ComparisonTable:
     """The ways to sample that ``diffcf ablate`` compared; :data:`ABLATIONS` says of which files.
 
     Raises:
         ResultsError: for a file that is something else.
     """
-    record = read_json(path, "run `diffcf ablate` first")
-    if problem := first_problem(record, ABLATION):
-        raise ResultsError(f"{path} was not written by `diffcf ablate`: {problem}.")
-    variants = [Method(name, name, ({"metrics": row},)) for name, row in record["rows"].items()]
-    nothing = [variant for variant in variants if variant.name == "do nothing"]
-    ruled = [variant for variant in variants if variant.name != "do nothing"]
+    record = read_json(path, ABLATION, "diffcf ablate")
+    variants = [
+        MethodResults(name, name, ({"metrics": row},))
+        for name, row in record["rows"].items()
+        if name != "do nothing"  # as all variants have it beside them
+    ]
     origin = record["provenance"]
     held_out = "validation" if origin.get("split") == "val" else "held-out"
     note = (
         f"{origin['images']} {held_out} images, one training, {origin['device']}; best in bold. "
         "Time is that of drawing, over that of drawing without guidance."
     )
-    caption = f"{dataset}: {ABLATIONS[path.stem]}"
-    table = compared(path.stem, caption, _COLUMNS, ruled, nothing, [note])
-    rows = tuple(Row(row.title, row.cells, None, row.reference) for row in table.rows)
-    return Table(table.name, caption, ("variant", *table.headings[1:]), rows, table.notes)
+    caption, numbers = f"{dataset}: {ABLATIONS[path.stem]}", long_table(variants)
+    table = compared(path.stem, caption, _ABLATED, numbers, variants, ["do_nothing"], [note])
+    # All have one seed.
+    rows = tuple(row._replace(cells=row.cells[:-1]) for row in table.rows)
+    return replace(table, headings=("variant", *table.headings[1:-1]), rows=rows)
 
 
-def cost_points(methods: Sequence[Method]) -> dict[str, list[tuple[float, float]]]:
+def compared(
+    name: str,
+    caption: str,
+    shown: Sequence[Column],
+    numbers: pd.DataFrame,
+    methods: Sequence[MethodResults],
+    references: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> ComparisonTable:
+    """A row for each method and reference; the last column counts seeds.
+
+    Args:
+        name: of the table's file.
+        caption: without a full stop.
+        shown: the columns; those that no method fills are left out.
+        numbers: of :func:`long_table`; it may hold other methods as well.
+        methods: a row each.
+        references: a row each, if measured; they are the same in all records, so the first counts.
+        notes: to go below.
+    """
+    names = [method.name for method in methods]
+    first = numbers[numbers["method"].isin(names[:1]) & (numbers["seed"] == 0)]
+    found, known = statistics(numbers, shown, "method"), statistics(first, shown, "reference")
+    best = {
+        c: _best(c, means)
+        for c in shown
+        if (means := [found[n, c.heading].text() for n in names if (n, c.heading) in found])
+    }
+    rows = []
+    for method in methods:
+        seeds = len(method.records)
+        cells = [_cell(found.get((method.name, c.heading)), seeds, top) for c, top in best.items()]
+        rows.append(Row(method.title, (*cells, Cell(str(seeds)))))
+    for reference in references:
+        if (first["reference"] == reference).any():
+            cells = [_cell(known.get((reference, column.heading))) for column in best]
+            rows.append(Row(reference.replace("_", " "), (*cells, Cell()), reference=True))
+    headings = ("method", *(c.heading + _ARROWS[c.better] for c in best), "n")
+    return ComparisonTable(name, caption, headings, tuple(rows), tuple(notes))
+
+
+def _best(column: Column, means: Sequence[str]) -> str | None:
+    """The best mean as it is shown, so that what differs behind the last digit is a tie."""
+    if column.better is None or len(means) < 2:  # one alone is not best of anything
+        return None
+    return (min if column.better == "lower" else max)(means, key=float)
+
+
+def _cell(found: Statistic | None, seeds: int = 1, best: str | None = None) -> Cell:
+    """Mean, standard deviation over seeds, and how many seeds where they are not the row's."""
+    if found is None:
+        return Cell()
+    spread = f" ± {found.text(found.deviation)}" if found.seeds > 1 else ""
+    count = f" (n = {found.seeds})" if found.seeds < seeds else ""
+    return Cell(f"{found.text()}{spread}{count}", found.text() == best)
+
+
+# --- quality against cost ---
+
+
+def cost_points(methods: Sequence[MethodResults]) -> dict[str, list[tuple[float, float]]]:
     """By method, (seconds per counterfactual, mean ACM of roots and leaves) of each seed.
 
     Those that a logarithmic axis cannot show are left out.
     """
-    points: dict[str, list[tuple[float, float]]] = {}
-    for method in methods:
-        for record in method.records:
-            seconds, acm = record["metrics"].get("cost/seconds"), _both(record)
-            if seconds and acm and min(seconds, acm) > _LEAST:
-                points.setdefault(method.title, []).append((seconds, acm))
-    return points
+    numbers = long_table(methods)
+    seconds = select(numbers, "cost/seconds").set_index(["method", "seed"])["value"]
+    points = pd.DataFrame({"seconds": seconds, "acm": _roots_and_leaves(numbers)}).dropna()
+    points = points[(points > _LEAST).all(axis=1)]
+    return {
+        method.title: list(points.loc[method.name].itertuples(index=False, name=None))
+        for method in methods
+        if method.name in points.index
+    }
 
 
-def nothing_score(methods: Sequence[Method]) -> float | None:
+def nothing_score(methods: Sequence[MethodResults]) -> float | None:
     """Mean ACM of roots and leaves of doing nothing."""
-    known = [reference for reference in _references(methods) if reference.name == "do_nothing"]
-    return _both(known[0].records[0]) if known else None
+    scores = _roots_and_leaves(long_table(methods[:1]), "do_nothing")
+    return float(scores.iloc[0]) if len(scores) else None
 
 
-# --- references and notes ---
+def _roots_and_leaves(numbers: pd.DataFrame, reference: str = "") -> pd.Series:
+    """Their mean ACM by method and seed, where both are known."""
+    acm = select(numbers, "acm", reference=reference, factor="")
+    acm = acm[acm["intervention"].isin(["roots", "leaves"])]
+    found = acm.groupby(["method", "seed"])["value"].agg(["mean", "size"])
+    return found["mean"][found["size"] == 2]
 
 
-def _both(record: Record) -> float | None:
-    values = [record["metrics"].get(f"acm/{name}") for name in ("roots", "leaves")]
-    known = [value for value in values if value is not None]
-    return mean(known) if len(known) == len(values) else None
+# --- notes ---
 
 
-def _records(methods: Iterable[Method]) -> Iterator[Record]:
+def _records(methods: Iterable[MethodResults]) -> Iterator[Record]:
     return (record for method in methods for record in method.records)
 
 
-def _references(methods: Sequence[Method]) -> list[Method]:
-    """The reference methods as the first record has them: they are the same in all."""
-    first = methods[0].records[0]
-    return [
-        Method(name, name.replace("_", " "), (_under(first, f"{name}/"),))
-        for name in references(first["metrics"])
-    ]
-
-
-def _under(record: Record, prefix: str) -> dict[str, Any]:
-    metrics: Mapping[str, float] = record["metrics"]
-    own = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
-    return {**record, "metrics": own}
-
-
-def _notes(methods: Sequence[Method]) -> list[str]:
+def _notes(methods: Sequence[MethodResults]) -> list[str]:
     """What was measured, on what, and with which budget."""
     records = list(_records(methods))
     first = (record["readers"][0] for record in records if record.get("readers"))
@@ -153,7 +210,7 @@ def _notes(methods: Sequence[Method]) -> list[str]:
     return [f"{records[0]['images']} held-out images{read}; {_shown(methods)}.", _origin(records)]
 
 
-def _shown(methods: Sequence[Method]) -> str:
+def _shown(methods: Sequence[MethodResults]) -> str:
     """What a cell holds."""
     several = any(len(method.records) > 1 for method in methods)
     seeds = "mean ± standard deviation over n seeds" if several else "one seed"
@@ -170,21 +227,19 @@ def _origin(records: Sequence[Record]) -> str:
         f"budget {budgets}" if budgets and trained else "",
         f"tested on {tested}",
     ]
-    return "; ".join(part for part in parts if part) + "."
+    return "; ".join(filter(None, parts)) + "."
 
 
 def _budget(record: Record) -> str | None:
     """The training budget that the record's config names."""
     trainer = (record["provenance"].get("config") or {}).get("trainer") or {}
-    for callback in trainer.get("callbacks") or []:
-        if callback["class_path"].rpartition(".")[2] == "TrainingBudget":
-            settings = callback["init_args"]
-            return f"{settings['minutes']:g} {settings['clock']} minutes"
+    for settings in filter(None, map(budget_of, trainer.get("callbacks") or [])):
+        return f"{settings['minutes']:g} {settings['clock']} minutes"
     steps = trainer.get("max_steps")
     return f"{steps} steps" if steps and steps > 0 else None
 
 
-def _cost_notes(methods: Sequence[Method]) -> list[str]:
+def _cost_notes(methods: Sequence[MethodResults]) -> list[str]:
     drawn = [
         f"{method.title}, {text}"
         for method in methods

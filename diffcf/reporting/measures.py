@@ -1,116 +1,259 @@
-"""The columns of tables that compare methods: what is read off a record."""
+"""Results as one long table, a row for every number, and the columns that tables show of it.
+
+Names of numbers in ``metrics.json``, such as ``do_nothing/acm/light``, are read here and nowhere
+else (:func:`parsed`).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from itertools import product
-from statistics import mean
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal, NamedTuple
 
-from diffcf.causal import CausalGraph
-from diffcf.reporting.content import Column, metric
-from diffcf.reporting.results import Record
+import pandas as pd
 
-_STEP = re.compile(r"acm/step_[0-9]{1,6}")
+from diffcf.causal import Dag
+from diffcf.reporting.results import MethodResults, Record
+
+REFERENCES = ("exact", "do_nothing", "change_everything")
+"""Reference methods, which are measured beside the method that is tested."""
+_OF_WHOLE = {"cost", "dci", "graph"}  # what stands behind them is no factor that was set
+_STEP = re.compile(r"(?:step_)?([1-9][0-9]{0,5})")
 
 
-def quality() -> list[Column]:
-    """How good counterfactuals are, in all."""
-    return [
-        Column("ACM roots", metric("acm/roots"), ".4f", "lower"),
-        Column("ACM intermediate", _intermediate, ".4f", "lower"),
-        Column("ACM leaves", metric("acm/leaves"), ".4f", "lower"),
-        Column("PSNR exact", metric("psnr"), ".1f", "higher"),
-        Column("FID", metric("fid"), ".1f", "lower"),
-        Column("sFID", metric("sfid"), ".1f", "lower"),
-        Column("PSNR reconstruction", metric("psnr/reconstruction"), ".1f", "higher"),
-        Column("composition", metric("composition/1"), ".4f", "lower"),
-        Column("minimality", metric("minimality"), ".5f", "lower"),
+class Place(NamedTuple):
+    """What a number of ``metrics.json`` is about.
+
+    Attributes:
+        reference: the reference method that was measured; empty for the tested method itself.
+        reader: who read the factors; empty for the first reader at hand.
+        measure: such as ``acm`` or ``cost/seconds``.
+        intervention: the factor that was set; ``roots`` or ``leaves``, ``null``, ``sequence``;
+            empty for the mean over all factors, and where nothing is set.
+        factor: the factor that was read; empty for all.
+        step: of a sequence, or the number of cycles; 0 where there is none.
+    """
+
+    reference: str = ""
+    reader: str = ""
+    measure: str = ""
+    intervention: str = ""
+    factor: str = ""
+    step: int = 0
+
+
+def parsed(key: str) -> Place:
+    """The place of a number by its name in ``metrics.json``.
+
+    >>> tuple(parsed("do_nothing/evaluator/acm/light/shadow"))
+    ('do_nothing', 'evaluator', 'acm', 'light', 'shadow', 0)
+    >>> tuple(parsed("acm/step_3")), tuple(parsed("composition/10"))
+    (('', '', 'acm', 'sequence', '', 3), ('', '', 'composition', '', '', 10))
+    >>> tuple(parsed("cost/seconds/abduction"))
+    ('', '', 'cost/seconds/abduction', '', '', 0)
+    """
+    parts = key.split("/")
+    reference = parts.pop(0) if parts[0] in REFERENCES and len(parts) > 1 else ""
+    reader = parts.pop(0) if parts[0] == "evaluator" and len(parts) > 1 else ""
+    measure, *rest = parts
+    intervention, factor, step = rest[0] if rest else "", "/".join(rest[1:]), 0
+    if measure in _OF_WHOLE:
+        measure, intervention, factor = "/".join(parts), "", ""
+    elif intervention == "step_growth":
+        measure, intervention = f"{measure}_growth", "sequence"
+    elif intervention == "reconstruction":
+        intervention = "null"
+    elif match := _STEP.fullmatch(intervention):
+        intervention, step = "sequence" if "step" in intervention else "", int(match[1])
+    return Place(reference, reader, measure, intervention, factor, step)
+
+
+def long_table(methods: Sequence[MethodResults]) -> pd.DataFrame:
+    """Every number of every record.
+
+    Beside the fields of :class:`Place`, columns are ``method`` (its name), ``dataset``, ``seed``
+    (the record's place among those of the method), ``value``, and ``low`` and ``high``, the ends of
+    the 95% interval over images, if known. Rows are added for the training's seconds
+    (``training/seconds``) and for means of ACM over interventions and factors by their places in
+    the graph: ``intermediate``, ``set root``, ``set leaf``, ``effects``, ``others``.
+    """
+    rows = [
+        (method.name, (record.get("benchmark") or {}).get("dataset", ""), seed, *row)
+        for method in methods
+        for seed, record in enumerate(method.records)
+        for row in _rows(record)
     ]
+    values = ["value", "low", "high"]
+    names = ["method", "dataset", "seed", *Place._fields, *values]
+    # Not strings of pandas: names in a file may hold what no encoding can write.
+    table = pd.DataFrame(rows, columns=names, dtype=object)
+    return table.astype({"seed": int, "step": int} | dict.fromkeys(values, float))
 
 
-def parts() -> list[Column]:
-    """Of what the error consists: how far the factor that is set is from the value it was set to,
-    how far its effects are from what it causes, and how far the other factors are moved."""
-    return [
-        Column(
-            "set, a root", _over(lambda graph, i, k: i == k and i in graph.roots), ".4f", "lower"
-        ),
-        Column(
-            "set, a leaf", _over(lambda graph, i, k: i == k and i in graph.leaves), ".4f", "lower"
-        ),
-        Column("effects", _over(lambda graph, i, k: k in graph.descendants(i)), ".4f", "lower"),
-        Column(
-            "the others",
-            _over(lambda graph, i, k: k != i and k not in graph.descendants(i)),
-            ".4f",
-            "lower",
-        ),
-    ]
+def _rows(record: Record) -> Iterator[tuple[object, ...]]:
+    """Place, value, and ends of its interval."""
+    origin, spans = record.get("provenance") or {}, record.get("intervals") or {}
+    graph = Dag.from_dict(origin["graph"]) if origin.get("graph") else None
+    grouped: dict[Place, list[float]] = {}
+    for key, value in record["metrics"].items():
+        place = parsed(key)
+        yield *place, value, *spans.get(key, (None, None))
+        if graph and place.measure == "acm" and (group := _group(graph, place)):
+            mean = place._replace(intervention=group, factor="")
+            grouped.setdefault(mean, []).append(value)
+    for place, values in grouped.items():
+        yield *place, fmean(values), None, None
+    for key in ("seconds", "processor_seconds"):
+        if (value := origin.get("training", {}).get(key)) is not None:
+            yield *Place(measure=f"training/{key}"), value, None, None
 
 
-def _over(chosen: Callable[[CausalGraph, str, str], bool]) -> Callable[[Record], float | None]:
-    """Mean error over the chosen pairs of a factor that was set and one that is read."""
-
-    def read(record: Record) -> float | None:
-        graph, metrics = _graph(record), record["metrics"]
-        pairs = product(graph.names, graph.names) if graph else ()
-        keys = [f"acm/{i}/{k}" for i, k in pairs if graph and chosen(graph, i, k)]
-        values = [metrics[key] for key in keys if key in metrics]
-        return mean(values) if values else None
-
-    return read
-
-
-def sequence(records: Sequence[Record]) -> list[Column]:
-    """ACM by step; growth has no better: who errs much from the start grows little."""
-    keys = {key for record in records for key in record["metrics"]}
-    steps = sorted(int(k.removeprefix("acm/step_")) for k in keys if _is_step(k))
-    columns = [Column(f"step {n}", metric(f"acm/step_{n}"), ".4f", "lower") for n in steps]
-    growth = Column("last / first", metric("acm/step_growth"), ".2f")
-    return [*columns, growth] if columns else []
-
-
-def _is_step(key: str) -> bool:
-    return _STEP.fullmatch(key) is not None
-
-
-def cost() -> list[Column]:
-    """What a method takes."""
-    return [
-        Column("parameters (M)", _scaled(metric("cost/parameters"), 1e-6), ".2f"),
-        Column("training (min)", _scaled(_trained("seconds"), 1 / 60), ".1f"),
-        Column("of processor (min)", _scaled(_trained("processor_seconds"), 1 / 60), ".1f"),
-        Column("s / counterfactual", metric("cost/seconds"), ".4f", "lower"),
-        Column("evaluations", metric("cost/evaluations"), ".4g", "lower"),
-        Column("of guidance", metric("cost/evaluations/guidance"), ".4g"),
-        Column("memory (MiB)", metric("cost/memory"), ".0f", "lower"),
-    ]
-
-
-def _trained(key: str) -> Callable[[Record], float | None]:
-    return lambda record: record["provenance"]["training"].get(key)
-
-
-def _scaled(read: Callable[[Record], float | None], factor: float) -> Callable[..., float | None]:
-    def scaled(record: Record) -> float | None:
-        value = read(record)
-        return None if value is None else value * factor
-
-    return scaled
-
-
-def _intermediate(record: Record) -> float | None:
-    """Mean ACM over the factors that are neither root nor leaf."""
-    graph = _graph(record)
-    if graph is None:
+def _group(graph: Dag, place: Place) -> str | None:
+    """How the factor that was read is related to the one that was set."""
+    cause, read = place.intervention, place.factor
+    if cause not in graph.names or (read and read not in graph.names):
         return None
-    inner = set(graph.names) - set(graph.roots) - set(graph.leaves)
-    values = [v for n in sorted(inner) if (v := record["metrics"].get(f"acm/{n}")) is not None]
-    return mean(values) if values else None
+    if not read:
+        return None if cause in (*graph.roots, *graph.leaves) else "intermediate"
+    if cause == read:
+        return "set root" if cause in graph.roots else "set leaf" if cause in graph.leaves else None
+    return "effects" if read in graph.descendants(cause) else "others"
 
 
-def _graph(record: Record) -> CausalGraph | None:
-    """None for records of old."""
-    described = record["provenance"].get("graph")
-    return CausalGraph.from_dict(described) if described else None
+# --- columns ---
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of a table shows.
+
+    Attributes:
+        heading: without the arrow that says which way is good.
+        measure, intervention, reference, step: of :class:`Place`; tables with a row for each
+            intervention or reference take those from the row.
+        spec: format of its numbers.
+        better: which way is good; None where neither is, and nothing is set in bold.
+        scale: values are multiplied by it.
+    """
+
+    heading: str
+    measure: str
+    intervention: str = ""
+    spec: str = ".4f"
+    better: Literal["lower", "higher"] | None = None
+    reference: str = ""
+    step: int = 0
+    scale: float = 1.0
+
+
+_COLUMNS = (
+    Column("ACM roots", "acm", "roots", better="lower"),
+    Column("ACM intermediate", "acm", "intermediate", better="lower"),
+    Column("ACM leaves", "acm", "leaves", better="lower"),
+    Column("do nothing, roots", "acm", "roots", reference="do_nothing"),
+    Column("do nothing, leaves", "acm", "leaves", reference="do_nothing"),
+    Column("set, a root", "acm", "set root", better="lower"),
+    Column("set, a leaf", "acm", "set leaf", better="lower"),
+    Column("effects", "acm", "effects", better="lower"),
+    Column("the others", "acm", "others", better="lower"),
+    Column("last / first", "acm_growth", "sequence", ".2f"),
+    Column("PSNR roots", "psnr", "roots", ".1f", "higher"),
+    Column("PSNR leaves", "psnr", "leaves", ".1f", "higher"),
+    Column("PSNR exact", "psnr", "", ".1f", "higher"),
+    Column("PSNR reconstruction", "psnr", "null", ".1f", "higher"),
+    Column("reconstruction", "psnr", "null", ".1f", "higher"),
+    Column("SSIM", "ssim"),
+    Column("FID", "fid", "", ".1f", "lower"),
+    Column("sFID", "sfid", "", ".1f", "lower"),
+    Column("CLD", "cld", "", ".3f"),
+    Column("composition", "composition", better="lower", step=1),
+    Column("composition 1", "composition", step=1),
+    Column("composition 10", "composition", step=10),
+    Column("reversibility", "reversibility"),
+    Column("minimality", "minimality", "", ".5f", "lower"),
+    Column("rate error", "rate_error", "", ".3f"),
+    # Of a table with a row for each intervention.
+    Column("ACM", "acm"),
+    Column("do nothing", "acm", reference="do_nothing"),
+    Column("reads as set", "accuracy", "", ".3f"),
+    Column("PSNR to the exact counterfactual (dB)", "psnr", "", ".1f"),
+    # What a method takes.
+    Column("parameters (M)", "cost/parameters", "", ".2f", scale=1e-6),
+    Column("training (min)", "training/seconds", "", ".1f", scale=1 / 60),
+    Column("of processor (min)", "training/processor_seconds", "", ".1f", scale=1 / 60),
+    Column("s / counterfactual", "cost/seconds", better="lower"),
+    Column("evaluations", "cost/evaluations", "", ".4g", "lower"),
+    Column("of guidance", "cost/evaluations/guidance", "", ".4g"),
+    Column("memory (MiB)", "cost/memory", "", ".0f", "lower"),
+    Column("time / none", "time_ratio", "", ".2f"),
+    Column("ACM in turn", "acm", "in_turn", better="lower"),
+    Column("PSNR in turn", "psnr", "in_turn", ".1f", "higher"),
+)
+
+
+def columns(*headings: str) -> list[Column]:
+    """Columns by their headings."""
+    known = {column.heading: column for column in _COLUMNS}
+    return [known[heading] for heading in headings]
+
+
+def step(number: int) -> Column:
+    """ACM after so many interventions of a sequence."""
+    return Column(f"step {number}", "acm", "sequence", better="lower", step=number)
+
+
+class Statistic(NamedTuple):
+    """What a cell of a table shows, over the seeds.
+
+    Attributes:
+        spec: format.
+        mean, deviation, least, greatest: over seeds.
+        seeds: how many measured it.
+        low, high: the first seed's interval over images; NaN where it is not known.
+    """
+
+    spec: str
+    mean: float
+    deviation: float
+    least: float
+    greatest: float
+    seeds: int
+    low: float
+    high: float
+
+    def text(self, value: float | None = None) -> str:
+        """A value, the mean by default, in the column's format."""
+        return format(self.mean if value is None else value, self.spec)
+
+
+def statistics(
+    table: pd.DataFrame, shown: Sequence[Column], by: str
+) -> dict[tuple[str, str], Statistic]:
+    """By row and heading, what the columns show of a long table.
+
+    Args:
+        table: of :func:`long_table`.
+        shown: the columns.
+        by: what stands in the rows: ``method``, ``reference`` or ``intervention``.
+    """
+    fields = [name for name in ("reference", "measure", "intervention", "step") if name != by]
+    wanted = {("", "", *(getattr(column, name) for name in fields)): column for column in shown}
+    places = zip(*(table[name] for name in ("reader", "factor", *fields)), strict=True)
+    rows = table[[by, "value", "low", "high"]].assign(column=[*map(wanted.get, places)])
+    rows = rows.dropna(subset="column")
+    rows["value"] *= [column.scale for column in rows["column"]]
+    groups = rows.groupby([by, "column"], sort=False)
+    found = groups["value"].agg(["mean", "std", "min", "max", "size"])
+    found = found.join(groups[["low", "high"]].first())
+    return {
+        (name, column.heading): Statistic(column.spec, *values)
+        for (name, column), *values in found.itertuples()
+    }
+
+
+def select(table: pd.DataFrame, measure: str, **place: str) -> pd.DataFrame:
+    """The rows of one measure by the first reader; of the tested method by default."""
+    wanted = {"reference": "", "reader": "", "measure": measure, **place}
+    return table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]

@@ -7,20 +7,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import Dag
 from diffcf.io import GraphError, ResultsError, present
 
-Record = Mapping[str, Any]
-"""What one ``metrics.json`` holds."""
+Record: TypeAlias = Mapping[str, Any]
+"""What one ``metrics.json`` holds; :data:`RECORD` is its shape."""
 
-# Parts of a protocol that decide neither which images nor which interventions are met.
+# Parts of a protocol that decide neither which images nor which interventions are tested.
 _FREE = {"readers", "references", "fid_images", "lpips", "resamples"}
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodResults:
     """The results of one method on one dataset.
 
     Attributes:
@@ -34,33 +34,34 @@ class Method:
     records: tuple[Record, ...]
 
 
-def find_results(folder: Path) -> dict[str, list[Method]]:
+def find_results(folder: Path) -> dict[str, list[MethodResults]]:
     """Methods by dataset, of ``<folder>/<dataset>/<method>/<seed>.json``; ours come first.
 
     Raises:
         ResultsError: when there are none; for a file that is not ours or lies in another's place;
-            and when methods met different images or interventions.
+            and when methods were tested on different images or interventions.
     """
-    found: dict[str, dict[str, list[Path]]] = {}
-    for path in folder.glob("*/*/*.json"):
-        if re.fullmatch(r"[0-9]+", path.stem):
-            found.setdefault(path.parts[-3], {}).setdefault(path.parts[-2], []).append(path)
-    if not found:
+    paths = [path for path in folder.glob("*/*/*.json") if re.fullmatch(r"[0-9]+", path.stem)]
+    if not paths:
         raise ResultsError(f"There are no results in {folder}: run `diffcf benchmark` first.")
-    datasets: dict[str, list[Method]] = {}
-    for dataset, methods in sorted(found.items()):
-        datasets[dataset] = [_method(name, methods[name]) for name in sorted(methods, key=_rank)]
-        _check_questions([record for method in datasets[dataset] for record in method.records])
-    return datasets
+    found: dict[str, dict[str, list[Record]]] = {}
+    for path in sorted(paths, key=_rank):
+        dataset, method = path.parts[-3:-1]
+        found.setdefault(dataset, {}).setdefault(method, []).append(_placed(path))
+    for methods in found.values():
+        _check_questions([record for records in methods.values() for record in records])
+    return {
+        dataset: [
+            MethodResults(name, display_name(records[0]), tuple(records))
+            for name, records in methods.items()
+        ]
+        for dataset, methods in found.items()
+    }
 
 
-def _rank(name: str) -> tuple[bool, str]:
-    return not name.startswith("ours"), name
-
-
-def _method(name: str, paths: Sequence[Path]) -> Method:
-    records = tuple(_placed(path) for path in sorted(paths, key=lambda path: int(path.stem)))
-    return Method(name, display_name(records[0]), records)
+def _rank(path: Path) -> tuple[str, bool, str, int]:
+    dataset, method = path.parts[-3:-1]
+    return dataset, not method.startswith("ours"), method, int(path.stem)
 
 
 def _placed(path: Path) -> Record:
@@ -95,7 +96,7 @@ def _check_questions(records: Sequence[Record]) -> None:
             )
 
 
-def _questions(record: Record) -> dict[str, Any]:
+def _questions(record: Record) -> dict[str, object]:
     protocol = record.get("protocol") or {}
     asked = {key: value for key, value in protocol.items() if key not in _FREE}
     return asked | {"images": record["images"]}
@@ -103,21 +104,25 @@ def _questions(record: Record) -> dict[str, Any]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """What ``diffcf test`` wrote; ResultsError for a file that is missing or something else."""
-    record = read_json(path, "run `diffcf test` first")
-    if problem := first_problem(record, RECORD):
-        raise ResultsError(f"{path} was not written by `diffcf test`: {problem}.")
-    return record
+    return read_json(path, RECORD, "diffcf test")
 
 
-def read_json(path: Path, remedy: str) -> Any:
-    """A JSON file; ResultsError when it is missing, with the remedy, or no JSON."""
+def read_json(path: Path, shape: Shape, command: str) -> dict[str, Any]:
+    """What ``command`` wrote, of that shape.
+
+    Raises:
+        ResultsError: for a file that is missing, no JSON, or of another shape.
+    """
     if not path.is_file():
-        raise ResultsError(f"Results file {path} does not exist: {remedy}.")
+        raise ResultsError(f"Results file {path} does not exist: run `{command}` first.")
     try:
-        return present(json.loads(path.read_text(encoding="utf-8")))
+        record = present(json.loads(path.read_text(encoding="utf-8")))
     # ValueError: no JSON, no UTF-8, or a number of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"Results file {path} is not JSON: {error}.") from None
+    if problem := first_problem(record, shape):
+        raise ResultsError(f"{path} was not written by `{command}`: {problem}.")
+    return record
 
 
 def display_name(record: Record) -> str:
@@ -125,18 +130,15 @@ def display_name(record: Record) -> str:
     block = record.get("benchmark")
     if block:
         return block.get("title") or block["method"].replace("_", " ")
-    method = (
-        record["provenance"].get("method")
-        or "diffcf.methods.diffusion_counterfactuals.DiffusionCounterfactuals"
-    )
-    name = method.rpartition(".")[2]
+    path = record["provenance"].get("method") or "DiffusionCounterfactuals"  # not in older records
+    name = path.rpartition(".")[2]
     return "ours" if name == "DiffusionCounterfactuals" else name
 
 
 def sampling_text(record: Record) -> str | None:
     """Guidance and steps, as in "no guidance, 30 steps"; None for a method that takes no steps.
 
-    Whoever takes steps evaluates a network at each of them; an autoencoder does so twice in all.
+    A method that takes steps evaluates a network at each of them; an autoencoder does so twice.
     """
     origin, sampling = record["provenance"], record["provenance"]["sampling"]
     steps, evaluations = sampling["steps"], record["metrics"].get("cost/evaluations", 0)
@@ -147,128 +149,107 @@ def sampling_text(record: Record) -> str | None:
     return f"{' and '.join(named) or 'no guidance'}, {steps} steps"
 
 
-Shape = Any
-"""A check ``value -> problem or None``; ``{key: shape}``, where a key that ends in ``?`` may be
-missing or null; or ``[shape]``, a list of such things."""
+# --- the shape of a record ---
 
-_LARGEST = 1e15
-_LONGEST = 1000
+Check: TypeAlias = Callable[[object], str | None]
+"""``value -> problem``, None where there is none."""
+Shape: TypeAlias = "Check | Mapping[str, Shape] | list[Shape]"
+"""A check; ``[shape]``, a list of such things; ``{"*": shape}``, a mapping to such things; or
+``{key: shape}``, where a key that ends in ``?`` may be missing or null."""
 
 
-def first_problem(value: Any, shape: Shape, place: str = "it") -> str | None:
+def first_problem(value: object, shape: Shape, place: str = "") -> str | None:
     """What is wrong, as in "images is no whole number"; None when all is as ``shape`` says."""
-    if isinstance(shape, dict):
-        return _of_mapping(value, shape, place)
+    if callable(shape):
+        problem = shape(value)
+        return problem and f"{place} {problem}"
+    parts: list[tuple[object, Shape, str]] = []
     if isinstance(shape, list):
         if not isinstance(value, list):
-            return f"{place} is no list"
-        named = ((entry, f"{place}[{number}]") for number, entry in enumerate(value))
-        return _first(first_problem(entry, shape[0], name) for entry, name in named)
-    wrong = shape(value)
-    return None if wrong is None else f"{place} {wrong}"
+            return f"{place or 'it'} is no list"
+        parts = [(item, shape[0], f"{place}[{number}]") for number, item in enumerate(value)]
+    elif not isinstance(value, dict):
+        return f"{place or 'it'} is no mapping"
+    elif "*" in shape:
+        named = value.items()
+        parts = [(item, shape["*"], f"{place} holds '{name:.100}', which") for name, item in named]
+    else:
+        for key, part in shape.items():
+            name, optional = key.removesuffix("?"), key.endswith("?")
+            if name in value and not (optional and value[name] is None):
+                parts.append((value[name], part, f"{place}.{name}".lstrip(".")))
+            elif not optional:
+                return f"{place or 'it'} lacks {name}"
+    return next(filter(None, (first_problem(*part) for part in parts)), None)
 
 
-def _of_mapping(value: Any, shape: dict[str, Shape], place: str) -> str | None:
-    if not isinstance(value, dict):
-        return f"{place} is no mapping"
-    for key, part in shape.items():
-        name, inside = key.removesuffix("?"), place if place != "it" else ""
-        if name not in value or (key.endswith("?") and value[name] is None):
-            if not key.endswith("?"):
-                return f"{place} lacks {name}"
-            continue
-        if wrong := first_problem(value[name], part, f"{inside}.{name}".lstrip(".")):
-            return wrong
-    return None
+def _check(passes: Callable[[object], bool], problem: str) -> Check:
+    return lambda value: None if passes(value) else problem
 
 
-def _first(problems: Any) -> str | None:
-    return next((problem for problem in problems if problem), None)
+def _is_number(value: object) -> bool:
+    # Neither NaN nor what formats and floats cannot hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
-# --- checks ---
+def _is_interval(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(end is None or _is_number(end) for end in value)
 
 
-def _number(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "is no number"
-    return None if abs(value) < _LARGEST else "is not finite, or far too large"
-
-
-def _count(value: Any) -> str | None:
-    whole = type(value) is int and 0 <= value < _LARGEST
-    return None if whole else "is no whole number"
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and len(value) < _LONGEST else "is no short text"
-
-
-def _mapping(value: Any) -> str | None:
-    return None if isinstance(value, dict) else "is no mapping"
-
-
-def _each(shape: Shape) -> Callable[[Any], str | None]:
-    """A mapping of anything to things of one shape."""
-
-    def check(value: Any) -> str | None:
-        if not isinstance(value, dict):
-            return "is no mapping"
-        named = ((name, first_problem(entry, shape, "")) for name, entry in value.items())
-        return _first(f"holds '{name:.100}', which{wrong}" for name, wrong in named if wrong)
-
-    return check
-
-
-def _filled(shape: Shape) -> Callable[[Any], str | None]:
-    """An empty mapping, or one of this shape."""
-
-    def check(value: Any) -> str | None:
-        return None if value == {} else first_problem(value, shape, "is not whole:")
-
-    return check
-
-
-def _graph(value: Any) -> str | None:
+def _graph(value: object) -> str | None:
     try:
-        CausalGraph.from_dict(value)
+        Dag.from_dict(value)
     except GraphError as error:
         return f"is no graph ({error})"
     return None
 
 
-def _callback(value: Any) -> str | None:
-    problem = first_problem(value, {"class_path": _text, "init_args?": _mapping}, "is none:")
-    if problem or not value["class_path"].endswith(".TrainingBudget"):
+def _training(value: object) -> str | None:
+    shape: Shape = {"seconds": _NUMBER, "processor_seconds?": _NUMBER, "device": _TEXT}
+    return None if value == {} else first_problem(value, shape, "is not whole: it")
+
+
+def _callback(value: object) -> str | None:
+    problem = first_problem(value, {"class_path": _TEXT, "init_args?": {}}, "is none: it")
+    if problem or not isinstance(value, dict) or budget_of(value) is None:
         return problem
-    return first_problem(value, {"init_args": {"minutes": _number, "clock": _text}}, "is none:")
+    return first_problem(value, {"init_args": {"minutes": _NUMBER, "clock": _TEXT}}, "is none: it")
 
 
-_RULE = {"rule": _text}
-_TRAINER = {"callbacks?": [_callback], "max_steps?": _number}
-_TRAINING = {"seconds": _number, "processor_seconds?": _number, "device": _text}
-_SAMPLING = {"steps": _number, "guidance?": _RULE, "free?": _RULE}
+def budget_of(callback: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The arguments of a TrainingBudget; None for another callback."""
+    budget = callback["class_path"].rpartition(".")[2] == "TrainingBudget"
+    return callback.get("init_args", {}) if budget else None
 
-RECORD: dict[str, Shape] = {
-    "metrics": _each(_number),
-    "images": _count,
-    "readers?": [_text],
-    "protocol?": _mapping,
-    "cost?": {"images": _count},
+
+_NUMBER = _check(_is_number, "is no finite number, or far too large")
+_COUNT = _check(lambda n: _is_number(n) and isinstance(n, int) and n >= 0, "is no whole number")
+_TEXT = _check(lambda text: isinstance(text, str) and len(text) < 1000, "is no short text")
+_RULE: Shape = {"rule": _TEXT}
+
+RECORD: Shape = {
+    "metrics": {"*": _NUMBER},
+    "intervals?": {"*": _check(_is_interval, "is no interval")},
+    "images": _COUNT,
+    "readers?": [_TEXT],
+    "protocol?": {},
+    "cost?": {"images": _COUNT},
     "provenance": {
-        "method?": _text,
+        "method?": _TEXT,
         "graph?": _graph,
-        "device?": _text,
-        "training": _filled(_TRAINING),
-        "sampling": _SAMPLING,
-        "config?": {"trainer?": _TRAINER},
+        "device?": _TEXT,
+        "training": _training,
+        "sampling": {"steps": _NUMBER, "guidance?": _RULE, "free?": _RULE},
+        "config?": {"trainer?": {"callbacks?": [_callback], "max_steps?": _NUMBER}},
     },
-    "benchmark?": {"dataset": _text, "method": _text, "seed": _count, "title?": _text},
+    "benchmark?": {"dataset": _TEXT, "method": _TEXT, "seed": _COUNT, "title?": _TEXT},
 }
 """Of ``diffcf test`` and ``diffcf benchmark``."""
 
-ABLATION: dict[str, Shape] = {
-    "rows": _each(_each(_number)),
-    "provenance": {"images": _count, "device": _text, "split?": _text},
+ABLATION: Shape = {
+    "rows": {"*": {"*": _NUMBER}},
+    "provenance": {"images": _COUNT, "device": _TEXT, "split?": _TEXT},
 }
 """Of ``diffcf ablate``."""

@@ -1,12 +1,11 @@
-"""LightningCLI over any data module that offers a ``graph``.
+"""The command line of ``diffcf fit | validate | test | predict``: LightningCLI, extended.
 
-The graph is handed to the model, so that it is stated once.
+The graph is taken from the data module and linked to the model, so that a config states it once.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -17,13 +16,12 @@ from yaml import YAMLError
 from diffcf.causal import CausalGraph
 from diffcf.io import CheckpointError, present
 from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read_checkpoint
-from diffcf.training.provenance import run_config
-from diffcf.training.tracking import WandbRecorder, settle, start_runs
+from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
 
 _load_yaml = get_loader("yaml")
 
 
-def _load_present(text: str) -> Any:
+def _load_present(text: str) -> object:
     return present(_load_yaml(text))
 
 
@@ -32,7 +30,7 @@ set_loader("yaml", _load_present, (YAMLError,))
 
 
 class DiffcfCLI(LightningCLI):
-    """LightningCLI that gives the data's graph to the model."""
+    """LightningCLI that links the data's graph to the model, and sets up W&B and checkpoints."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
@@ -44,55 +42,53 @@ class DiffcfCLI(LightningCLI):
         parser.add_lightning_class_args(WandbRecorder, "wandb")
 
     def _parse_ckpt_path(self) -> None:
-        """Refuse what is no checkpoint of ours in one sentence.
+        """Refuse a ``--ckpt_path`` that cannot be continued from, or is not ours.
 
-        Lightning's own would take hyper-parameters, class names among them, from the checkpoint
-        over what the config says; ours describes itself elsewhere and decides nothing here.
+        Replaces Lightning's own, which would let hyper-parameters in the checkpoint, class names
+        among them, override the config.
         """
-        path = self._checkpoint()
-        if path and Path(path).suffix == WEIGHTS_SUFFIX and self.config.subcommand == "fit":
-            raise CheckpointError(
-                f"{path} holds weights and no state of a training: name a checkpoint to go on from."
-            )
-        if path and Path(path).suffix != WEIGHTS_SUFFIX and Path(path).is_file():
-            checkpoint = read_checkpoint(path)
-            if "pytorch-lightning_version" not in checkpoint:
+        command = self.config.get("subcommand")
+        path = self.config[command].get("ckpt_path") if command else None
+        if not path:
+            return
+        if Path(path).suffix == WEIGHTS_SUFFIX:
+            if command == "fit":
                 raise CheckpointError(
-                    f"{path} holds no state of a training: name a checkpoint that `diffcf fit` "
-                    "wrote."
+                    f"{path} holds weights and no state of a training: name a checkpoint to go on "
+                    "from."
                 )
-
-    def _checkpoint(self) -> str | None:
-        """The path given as ``--ckpt_path``."""
-        named = self.config.get("subcommand") and self.config[self.config.subcommand]
-        return named.get("ckpt_path") if named else None
+        elif Path(path).is_file() and "pytorch-lightning_version" not in read_checkpoint(path):
+            raise CheckpointError(
+                f"{path} holds no state of a training: name a checkpoint that `diffcf fit` wrote."
+            )
 
     def before_instantiate_classes(self) -> None:
-        settle(self.config if self.subcommand is None else self.config[self.subcommand])
+        config = self.config if self.subcommand is None else self.config[self.subcommand]
+        choose_folders(config)
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
-        if self.subcommand is not None and self.config[self.subcommand].weights_only is None:
-            self.config[self.subcommand].weights_only = True
+        if self.subcommand is not None and config.weights_only is None:
+            config.weights_only = True
         if self.subcommand == "test":
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
-            self.config.test.verbose = False
+            config.verbose = False
 
     def start(self) -> None:
-        """Before data are prepared: what W&B lacks is said at once."""
+        """Start W&B before data are prepared, so that a missing key is reported at once."""
         start_runs(self.trainer)
-        # A strategy's own way, that of sharded checkpoints say, is left alone.
+        # A strategy's own checkpoint writer, for sharded checkpoints for example, is kept.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = TrainedIO()
 
     before_validate = before_test = before_predict = start
 
     def before_fit(self) -> None:
-        """Hands the description of the data to the model, whose checkpoints say it."""
+        """Give the model the description of its data, which its checkpoints keep."""
         self.start()
         self.model.data_spec = (run_config(self.trainer) or {}).get("data", self.model.data_spec)
 
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
-    """Parse and, unless ``run`` is off, run."""
+    """Parse ``args`` (default: the shell's) and run the subcommand, unless ``run`` is false."""
     return DiffcfCLI(
         CounterfactualModule,
         LightningDataModule,

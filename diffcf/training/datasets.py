@@ -1,22 +1,44 @@
-"""The data module that a YAML file, or what a checkpoint says of its data, describes."""
+"""Data modules from their description: a YAML file, or what a checkpoint records of its data."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from diffcf.causal import CausalGraph
+from diffcf.evaluation import EvaluationData
 from diffcf.io import DataError, GraphError, YamlError, load_yaml
 
+Batch = dict[str, Tensor]
 
-def load_data(path: Path) -> Any:
-    """The data module that a YAML file describes.
+
+@runtime_checkable
+class FactorData(EvaluationData, Protocol):
+    """What is used of a data module such as :class:`data_modules.base.FactorImageDataModule`."""
+
+    graph: CausalGraph
+    batch_size: int
+    sizes: dict[str, int | None]
+
+    def prepare_data(self) -> None: ...
+    def setup(self, stage: str | None = None) -> None: ...
+    def train_dataloader(self) -> DataLoader[Batch]: ...
+    def val_dataloader(self) -> DataLoader[Batch]: ...
+    def test_dataloader(self) -> DataLoader[Batch]: ...
+
+
+def load_data(path: Path) -> FactorData:
+    """The data module that a YAML file describes, alone or under ``data``.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        GraphError: when the file describes no data module of ours, with the reason.
+        DataError: when there is no such file.
+        GraphError: when the file describes no data module with factors, with the reason.
     """
     if not path.is_file():
         raise DataError(f"Config {path} does not exist: name the YAML of a dataset.")
@@ -24,17 +46,16 @@ def load_data(path: Path) -> Any:
         spec = load_yaml(path)
     except YamlError as error:
         raise GraphError(f"Config {path} is not valid YAML: {error}.") from None
-    spec = spec.get("data", spec) if isinstance(spec, dict) else spec
-    return make_data(spec, f"Config {path}")
+    return make_data(spec.get("data", spec) if isinstance(spec, dict) else spec, f"Config {path}")
 
 
-def make_data(spec: Any, origin: str) -> Any:
+def make_data(spec: object, origin: str) -> FactorData:
     """The data module of a description, ``{"class_path", "init_args"}``.
 
     Raises:
-        GraphError: when it describes no data module of ours; ``origin`` says where it stands.
+        GraphError: when it describes no data module with factors; ``origin`` names its source.
     """
-    if not isinstance(spec, dict) or "class_path" not in spec:
+    if not isinstance(spec, Mapping) or "class_path" not in spec:
         raise GraphError(f"{origin} has no data module: give 'data' with a class_path.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=LightningDataModule)
@@ -42,7 +63,7 @@ def make_data(spec: Any, origin: str) -> Any:
         module = parser.instantiate_classes(parser.parse_object({"data": spec})).data
     except ArgumentError as error:
         raise GraphError(f"{origin} does not describe a data module: {error}") from None
-    if not hasattr(module, "factors_of"):
+    if not isinstance(module, FactorData):
         raise GraphError(
             f"{type(module).__name__} offers no factors: build it on "
             "data_modules.base.FactorImageDataModule."

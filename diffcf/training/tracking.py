@@ -1,4 +1,9 @@
-"""Where a W&B run writes: beside its checkpoint, and in a sweep each run in a folder of its own."""
+"""What is kept of a run: its config and provenance, and what goes to Weights & Biases.
+
+For W&B these are the folder and project of a run (:func:`choose_folders`), its start
+(:func:`start_runs`), its config and checkpoint (:class:`WandbRecorder`), and tables of
+counterfactuals (:func:`log_answers`, :func:`log_strengths`). Other loggers are passed over.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +15,87 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from diffcf.causal import CausalGraph
-from diffcf.evaluation import Answered, CounterfactualEvaluation, Strength
-from diffcf.io import UnavailableError, class_at
-from diffcf.training.callbacks.resuming import LastCheckpoint
-from diffcf.training.provenance import run_config
+from diffcf.evaluation import CounterfactualBatch, CounterfactualEvaluation, GuidanceStrength
+from diffcf.io import UnavailableError, class_at, device_name, path_of, to_picture, versions
+from diffcf.methods import CounterfactualModule, Sampling
+from diffcf.training.callbacks.running import LastCheckpoint
 
 PROJECT = "diffcf"
 """Where runs go unless the logger or WANDB_PROJECT says otherwise."""
 
 _HERE = "."  # WandbLogger's default folder
 _FOLDER = "logs"  # what the experiments call the folder of their CSV files
+_REMEDY = "log in with `wandb login`, or set WANDB_MODE=offline to keep the run on this machine."
+_TABLE_IMAGES = 8  # factual images of a table; each comes once for every factor that was set
 
 
-def settle(config: Namespace) -> None:
-    """Give a run that logs to W&B its folder and project, in a LightningCLI config that was parsed.
+# --- provenance ---
+
+
+def run_config(trainer: Trainer) -> dict[str, Any] | None:
+    """The config of the command line as plain text and numbers; None for runs from Python."""
+    for callback in _callbacks(trainer):
+        if isinstance(callback, SaveConfigCallback):
+            return yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
+    return None
+
+
+def provenance(
+    trainer: Trainer, model: CounterfactualModule, sampling: Sampling, seconds: float
+) -> dict[str, object]:
+    """Where a measurement comes from: method, graph, seed, training, versions, device, config."""
+    return {
+        "method": path_of(type(model)),
+        "graph": model.graph.to_dict(),
+        "seed": os.environ.get("PL_GLOBAL_SEED"),
+        "device": device_name(model.device),
+        "precision": trainer.precision,
+        "evaluation_seconds": round(seconds, 1),
+        "training": model.training_record.as_dict(),
+        "sampling": sampling_record(sampling),
+        "versions": versions(),
+        "config": run_config(trainer),
+    }
+
+
+def sampling_record(sampling: Sampling) -> dict[str, object]:
+    """Settings of sampling as plain text and numbers; guidance rules by name and arguments."""
+    rules = {"guidance": sampling.guidance, "free": sampling.free}
+    return vars(sampling) | {
+        name: None if rule is None else {"rule": type(rule).__name__, **vars(rule)}
+        for name, rule in rules.items()
+    }
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined]
+
+
+# --- folder, project and start of a W&B run ---
+
+
+def choose_folders(config: Namespace) -> None:
+    """Set folder and project of a run that logs to W&B, in the parsed config of LightningCLI.
 
     The folder is ``trainer.default_root_dir`` unless the logger names another ``save_dir``. In a
     sweep it is ``<default_root_dir>/sweeps/<sweep>/<run>``, and checkpoints that would go to
     ``default_root_dir`` go there as well: the runs of a sweep share their config.
     """
     trainer = config.trainer
-    loggers = [part.init_args for part in _parts(trainer.logger) if _is_wandb(part)]
+    loggers = [
+        part.init_args
+        for part in _parts(trainer.logger)
+        if issubclass(class_at(part.class_path, object), WandbLogger)
+    ]
     if not loggers:
         return
     root = trainer.default_root_dir or _HERE
@@ -59,67 +115,62 @@ def settle(config: Namespace) -> None:
             arguments.dirpath = folder
 
 
-def _is_wandb(logger: Namespace) -> bool:
-    return issubclass(class_at(logger.class_path, Logger), WandbLogger)
-
-
-def _parts(value: Any) -> list[Namespace]:
+def _parts(value: object) -> list[Namespace]:
     """The objects described in one place of the config."""
     listed = value if isinstance(value, list) else [value]
     return [part for part in listed if isinstance(part, Namespace)]
-
-
-REMEDY = "log in with `wandb login`, or set WANDB_MODE=offline to keep the run on this machine."
-
-
-def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
-    """The trainer's W&B loggers; mostly none."""
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 def start_runs(trainer: Trainer) -> None:
     """Start the runs of all W&B loggers now, on the first process.
 
     Lightning would start them after the data are prepared, and W&B would ask for a key on the
-    terminal: a job over night would wait for an answer until the morning.
+    terminal, where a job without a user waits forever.
 
     Raises:
         UnavailableError: in one sentence, when there is no key or no server.
     """
-    for logger in wandb_loggers(trainer):
-        # Its reports of its own errors go over the network as well, even of offline runs. This has
-        # to be said before wandb is imported.
+    for logger in _wandb(trainer.loggers):
+        # W&B reports its own errors over the network, even those of offline runs. The variable has
+        # to be set before wandb is imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb.errors
 
         if logger.save_dir is not None:
-            # W&B takes the system's temporary folder where its own is missing.
+            # W&B would use the system's temporary folder where its own is missing.
             Path(logger.save_dir).mkdir(parents=True, exist_ok=True)
         try:
-            with _nobody_at_the_terminal():
+            with _empty_stdin():
                 _ = logger.experiment
         except (wandb.errors.Error, ValueError) as error:
             raise UnavailableError(_sentence(error)) from None
 
 
+def _wandb(loggers: Iterable[Logger]) -> list[WandbLogger]:
+    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+
+
 def _sentence(error: Exception) -> str:
     lines = (line.strip() for line in str(error).splitlines())
-    said = " ".join(line for line in lines if line and "further information" not in line)
-    if "API key configured" in said:
-        return f"Weights & Biases has no key on this machine: {REMEDY}"
-    return f"Weights & Biases does not start ({said.rstrip('.')}): {REMEDY}"
+    reason = " ".join(line for line in lines if line and "further information" not in line)
+    if "API key configured" in reason:
+        return f"Weights & Biases has no key on this machine: {_REMEDY}"
+    return f"Weights & Biases does not start ({reason.rstrip('.')}): {_REMEDY}"
 
 
 @contextmanager
-def _nobody_at_the_terminal() -> Iterator[None]:
-    """An input that is at its end: W&B asks only those who can answer."""
+def _empty_stdin() -> Iterator[None]:
+    """No terminal to ask on: W&B then raises an error instead of prompting."""
     terminal = sys.stdin
-    with open(os.devnull, encoding="utf-8") as nobody:
-        sys.stdin = nobody
+    with open(os.devnull, encoding="utf-8") as empty:
+        sys.stdin = empty
         try:
             yield
         finally:
             sys.stdin = terminal
+
+
+# --- config and checkpoint ---
 
 
 class WandbRecorder(Callback):
@@ -139,37 +190,37 @@ class WandbRecorder(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for logger in wandb_loggers(trainer):
-            run = logger.experiment
-            # What is there already stays: a sweep locks what it sets, and a run that is gone on
-            # with keeps the config of its training.
+        for logger in _wandb(trainer.loggers):
+            recorded = logger.experiment.config
+            # What is there already stays: a sweep locks what it sets, and a resumed run keeps the
+            # config of its training.
             config = _by_class(run_config(trainer) or {})
-            run.config.update({k: v for k, v in config.items() if k not in run.config})
+            recorded.update({k: v for k, v in config.items() if k not in recorded})
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        written = [callback for callback in callbacks if isinstance(callback, LastCheckpoint)]
+        written = [part for part in _callbacks(trainer) if isinstance(part, LastCheckpoint)]
         if self.checkpoint and written:
-            for logger in wandb_loggers(trainer):
-                _log_checkpoint(logger.experiment, written[0], trainer)
+            for logger in _wandb(trainer.loggers):
+                _log_checkpoint(logger, written[0].file, trainer)
 
 
-def _log_checkpoint(run: Any, last: LastCheckpoint, trainer: Trainer) -> None:
+def _log_checkpoint(logger: WandbLogger, checkpoint: Path, trainer: Trainer) -> None:
     import wandb
 
-    artifact = wandb.Artifact(f"model-{run.id}", "model", metadata={"step": trainer.global_step})
+    run, metadata = logger.experiment, {"step": trainer.global_step}
+    artifact = wandb.Artifact(f"model-{run.id}", "model", metadata=metadata)
     # A copy, since the file is written over when training goes on.
-    if last.file.is_dir():
-        artifact.add_dir(str(last.file), last.file.name)
+    if checkpoint.is_dir():
+        artifact.add_dir(str(checkpoint), checkpoint.name)
     else:
-        artifact.add_file(str(last.file))
+        artifact.add_file(str(checkpoint))
     with artifact.new_file("config.yaml") as file:
         yaml.safe_dump(run_config(trainer), file, sort_keys=False)
     run.log_artifact(artifact)
 
 
-def _by_class(config: Mapping[str, Any]) -> dict[str, Any]:
+def _by_class(config: Mapping[str, Any]) -> dict[str, object]:
     """The config with its list of callbacks as a mapping by class: W&B sorts by keys, not lists."""
     trainer = dict(config.get("trainer") or {})
     count: Counter[str] = Counter()
@@ -181,64 +232,61 @@ def _by_class(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "trainer": trainer | {"callbacks": named}} if trainer else dict(config)
 
 
-IMAGES = 8
-"""Factual images of a table; each comes once for every factor that was set."""
+# --- tables of counterfactuals ---
 
 
 def log_answers(
     loggers: Iterable[Logger],
     key: str,
     evaluation: CounterfactualEvaluation,
-    answered: Answered,
+    answered: CounterfactualBatch,
     step: int,
 ) -> None:
-    """A table with a row per image and factor set; other loggers than W&B's are passed over.
+    """Log a table with a row per image and factor set.
 
     Columns: ``row`` of the set, ``set`` (the factor) and ``do``; the images ``factual``,
     ``counterfactual`` and, where there is one, ``exact``; per factor what the counterfactual should
     show (``target``) and what the first reader reads off it (``read``), in native units; ``acm``,
     the mean absolute difference of the two in [0, 1] units.
     """
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            rows = _rows(evaluation, answered)
-            data = [list(row.values()) for row in rows]
-            logger.log_table(key, columns=list(rows[0]), data=data, step=step)
+    for logger in _wandb(loggers):
+        rows = _rows(evaluation, answered)
+        data = [list(row.values()) for row in rows]
+        logger.log_table(key, columns=list(rows[0]), data=data, step=step)
 
 
 def log_strengths(
-    loggers: Iterable[Logger],
-    key: str,
-    traces: Mapping[str, Sequence[Strength]],
-    step: int,
+    loggers: Iterable[Logger], key: str, traces: Mapping[str, Sequence[GuidanceStrength]], step: int
 ) -> None:
-    """λt (median over the images of a batch) against t, a line per factor set, for W&B."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger) and traces:
-            import wandb
+    """Log λt (median over the images of a batch) against t, a line per factor set."""
+    for logger in _wandb(loggers) if traces else []:
+        import wandb
 
-            data = [[f"do({name})", s.t, s.median] for name, trace in traces.items() for s in trace]
-            table = wandb.Table(columns=["set", "t", "lambda_t"], data=data)
-            chart: Any = wandb.plot.line(table, "t", "lambda_t", stroke="set", title="λt")
-            logger.log_metrics({key: chart}, step)
+        data = [[f"do({name})", s.t, s.median] for name, trace in traces.items() for s in trace]
+        table = wandb.Table(columns=["set", "t", "lambda_t"], data=data)
+        chart: Any = wandb.plot.line(table, "t", "lambda_t", stroke="set", title="λt")
+        logger.log_metrics({key: chart}, step)
 
 
-def _rows(evaluation: CounterfactualEvaluation, answered: Answered) -> list[dict[str, Any]]:
-    """Rows by column."""
-    graph, batch = evaluation.graph, answered.batch
+def _rows(
+    evaluation: CounterfactualEvaluation, answered: CounterfactualBatch
+) -> list[dict[str, object]]:
+    import wandb
+
+    graph, batch = evaluation.graph, answered.factual
     reader = next(iter(evaluation.readers.values()), None)
     rows = []
     for name, answer in answered.single.items():
         target = evaluation.truth.target(batch.factors, answer)
-        read = None if reader is None else reader.read(answer.image[:IMAGES])
+        read = None if reader is None else reader.read(answer.image[:_TABLE_IMAGES])
         values = answer.intervention.values[:, graph.column(name)].tolist()
         factor = graph.factors[graph.column(name)]
-        for place, row in enumerate(batch.index[:IMAGES].tolist()):
-            shown = {"factual": batch.image[place], "counterfactual": answer.image[place]}
+        for place, row in enumerate(batch.index[:_TABLE_IMAGES].tolist()):
+            images = {"factual": batch.image[place], "counterfactual": answer.image[place]}
             if name in answered.exact:
-                shown["exact"] = answered.exact[name][place]
+                images["exact"] = answered.exact[name][place]
             cells = {"row": row, "set": name, "do": f"do({name} = {factor.text(values[place])})"}
-            cells |= {title: _picture(image) for title, image in shown.items()}
+            cells |= {title: wandb.Image(to_picture(image)) for title, image in images.items()}
             cells |= _native("target", graph, target[place])
             if read is not None:
                 cells |= _native("read", graph, read[place])
@@ -249,18 +297,5 @@ def _rows(evaluation: CounterfactualEvaluation, answered: Answered) -> list[dict
 
 def _native(prefix: str, graph: CausalGraph, factors: Tensor) -> dict[str, float | str]:
     """A column per factor of one row ``[K]``: categories by name, other values as numbers."""
-    native = graph.to_native(factors)
-    return {
-        f"{prefix} {factor.name}": factor.text(scaled) if factor.categories else value
-        for factor, scaled, value in zip(
-            graph.factors, factors.tolist(), native.tolist(), strict=True
-        )
-    }
-
-
-def _picture(image: Tensor) -> Any:
-    """An image ``[C, H, W]`` in [-1, 1] for a cell."""
-    import wandb
-
-    pixels = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
-    return wandb.Image(pixels.cpu().numpy())
+    names = (f"{prefix} {name}" for name in graph.names)
+    return dict(zip(names, graph.native_rows(factors[None])[0], strict=True))

@@ -9,7 +9,8 @@ import yaml
 from PIL import Image
 
 from data_modules.celeba import CelebADataModule
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.io.errors import DataError, GraphError
 from diffcf.training.datasets import load_data
 

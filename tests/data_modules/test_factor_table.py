@@ -12,9 +12,10 @@ import yaml
 from PIL import Image
 
 from data_modules.factor_table import FactorTableDataModule
-from data_modules.scenes.pendulum.scene import PendulumScene
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.io.errors import DataError, GraphError
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.io.errors import DataError, GraphError, OutputError
 from diffcf.training.datasets import load_data
 
 GRAPH = {
@@ -249,7 +250,7 @@ def test_two_rows_are_too_few(folder: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_names_cache_dir(folder: Path) -> None:
     (folder / "images" / ".diffcf_cache").write_text("in the way")
-    with pytest.raises(DataError, match="cache_dir"):
+    with pytest.raises(OutputError, match="cache_dir"):
         prepared(folder)
 
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data_modules.image_cache import CachedImages, open_cache
 from data_modules.loading import FactorImages, evaluation_loader, training_loader
-from data_modules.stored import ABANDONED, CachedImages, open_cache
-from diffcf.io.decoding import ImageFormat
-from diffcf.io.errors import DataError
+from diffcf.io.errors import DataError, OutputError
+from diffcf.io.files import ABANDONED
+from diffcf.io.images import ImageFormat
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -143,7 +144,7 @@ def test_what_a_killed_build_left_is_removed_when_it_is_old(folder: Path) -> Non
     (folder / "cache").mkdir()
     old, fresh, other = (
         folder / "cache" / name
-        for name in ("images-8px-ab-1.tmp", "images-8px-ab-2.tmp", "images-of-mine.tmp")
+        for name in (f"x.npy.{'0a' * 16}.part", f"x.npy.{'1b' * 16}.part", "images-of-mine.part")
     )
     for file in (old, fresh, other):
         file.write_bytes(b"half")
@@ -157,7 +158,7 @@ def test_what_a_killed_build_left_is_removed_when_it_is_old(folder: Path) -> Non
 BUILD = """
 import sys, torch
 from pathlib import Path
-from data_modules.decoding import ImageFormat
+from diffcf.io.images import ImageFormat
 from data_modules.image_cache import open_cache
 root = Path(sys.argv[1])
 files = [f"{place}.png" for place in range(5)]
@@ -227,5 +228,5 @@ def test_a_name_with_a_zero_byte_is_an_error_of_its_row(folder: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to_names_the_remedy(folder: Path) -> None:
     (folder / "cache").write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="name another folder as cache_dir"):
+    with pytest.raises(OutputError, match="name another folder as cache_dir"):
         opened(folder)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from data_modules.pendulum import PendulumDataModule
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.graph import CausalGraph
 
 

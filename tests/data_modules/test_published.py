@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_modules.published import PublishedFlowDataModule, PublishedPendulumDataModule
+from data_modules.flow import PublishedFlowDataModule
+from data_modules.pendulum import PublishedPendulumDataModule
+from data_modules.scenes import PendulumScene, pendulum
 from data_modules.scenes.flow import scene as flow
-from data_modules.scenes.pendulum import scene as pendulum
 from diffcf.io.errors import DataError
 
 # The first and the last are names that users of the published folder quote in their own code.
@@ -38,7 +39,7 @@ def put(root: Path, file: str, image: Tensor | None = None) -> None:
 
 
 def test_pendulum_factors_come_from_the_names(tmp_path: Path) -> None:
-    grid, is_test = pendulum.published_grid(), pendulum.published_test_mask()
+    grid, is_test = pendulum.published_grid(), PendulumScene().published_grid()[1]
     scene = PublishedPendulumDataModule(tmp_path).scene
     rows = torch.arange(100, 7308, 97)
     images = scene.render(scene.graph.to_scaled(grid[rows]).float(), 96)

@@ -6,9 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.published_shadow import PublishedPointlightDataModule, PublishedSunlightDataModule
 from data_modules.scenes.shadow.scene import PointlightScene, SunlightScene
-from data_modules.shadow import PointlightDataModule, SunlightDataModule
+from data_modules.shadow import (
+    PointlightDataModule,
+    PublishedPointlightDataModule,
+    PublishedSunlightDataModule,
+    SunlightDataModule,
+)
 from diffcf.io.errors import DataError
 
 SMALL = {"image_size": 32, "batch_size": 8, "train_size": 40, "val_size": 9, "test_size": 11}

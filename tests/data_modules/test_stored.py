@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
 from diffcf.io.errors import DataError, GraphError
 
@@ -58,7 +58,7 @@ def test_prepare_data_builds_and_setup_opens(
 ) -> None:
     module.prepare_data()
     assert not module._split
-    monkeypatch.setattr("data_modules.stored._build", None)
+    monkeypatch.setattr("data_modules.image_cache._write", None)
     module.setup()
     module.setup("test")
     assert module.tables_read == 2

@@ -1,86 +1,96 @@
-"""The ruler: read a cartoon face by comparing it with what the painter would have painted.
+"""The ruler: read a cartoon face by comparing it with templates that the renderer painted.
 
-The face is looked at in four places: forehead, eyes, mouth, jaw. There, every combination of the
-attributes that show is painted in many positions, sharp and blurred. How likely the image is under
-each painting needs no guess of its colours (see :mod:`data_modules.scenes.faces.readout`).
-Of the positions the best counts, place by place; the places' evidence adds up in one table of all
-attributes and tones of hair, since brows, hair and beard have the same; and the table's margins are
-the probabilities of the attributes. Nothing is trained.
+The face is compared in four regions: forehead, eyes, mouth, jaw. For each of them, every
+combination of the attributes that show there is painted in many positions, sharp and blurred. The
+likelihood of the image under each template is that of a normal distribution, which integrates over
+the free colours, so these are never guessed. Of the positions the most likely counts, region by
+region; the regions' log-likelihoods add up in one table of all attributes and tones of hair, since
+brows, hair and beard share their tone; and the table's margins are the probabilities of the
+attributes. Nothing is trained.
 
-Images are read at 64 pixels; larger ones are averaged down first, and so are the paintings.
+Images are read at 64 pixels; larger ones are averaged down first, and so are the templates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from data_modules.scenes.faces.easel import FREE, RAMPS, free_colours
-from data_modules.scenes.faces.picture import ATTRIBUTES, CANVAS, CENTRE, CROP, LOOKS, draw_shares
-from data_modules.scenes.unmixing import checked_square, displayed
+from data_modules.scenes.faces.painting import FREE, RAMPS, free_colours
+from data_modules.scenes.faces.picture import (
+    APPEARANCE,
+    ATTRIBUTES,
+    CANVAS,
+    CENTRE,
+    CROP,
+    draw_shares,
+    typical,
+)
+from data_modules.scenes.unmixing import cached, displayed, read_in_chunks
 
 SIZE = 64
 CHUNK = 128  # images read at once, to bound the memory
-BLUR, REACH = 1.2, 4  # standard deviation and reach of the blurred paintings, in pixels
+BLUR, REACH = 1.2, 4  # standard deviation and reach of the blurred templates, in pixels
+# Standard deviation of a pixel from its template: more than any noise, because neighbouring pixels
+# err together where a face is not quite one of ours.
+NOISE = 0.1
+SPREAD = {"skin": 0.2, "hair": 0.04, "background": 0.15, "clothes": 0.3}
+TONES = 10  # of either age
+HAIR = FREE.index("hair")
+
+Box = tuple[float, float, float, float]  # left, right, top, bottom in face units, on a typical face
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where to look, and for what.
+class Region:
+    """A part of the face, and what is read from it.
 
     Attributes:
-        shows: the attributes that change this place, in the order of ATTRIBUTES.
-        box: left, right, top, bottom in face units, on a typical face.
+        attributes: those that change this region, in the order of ATTRIBUTES.
+        box: the region.
+        positions: values of the appearance that moves it; templates have every combination.
         hole: a box in it that is left out, since other attributes show there.
-        grid: values of the looks that move this place.
     """
 
-    shows: tuple[str, ...]
-    box: tuple[float, float, float, float]
-    grid: dict[str, tuple[float, ...]]
-    hole: tuple[float, float, float, float] | None = None
+    attributes: tuple[str, ...]
+    box: Box
+    positions: dict[str, Tensor]
+    hole: Box | None = None
 
 
-PLACES = (
-    Place(
+def _steps(reach: float, step: float) -> Tensor:
+    """From −``reach`` to ``reach``."""
+    return torch.arange(-reach, reach + step / 2, step)
+
+
+REGIONS = (
+    Region(
         ("Male", "Young", "Bald"),
         (-28, 28, -66, -18),
-        {"shift_x": (-3.0, 0.0, 3.0), "shift_y": (-4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5)},
+        {"shift_x": _steps(3, 3), "shift_y": _steps(4.5, 1.5)},
     ),
-    Place(
+    Region(
         ("Narrow_Eyes",),
         (-31, 31, -22, 10),
-        {
-            "shift_x": (-4.0, -2.0, 0.0, 2.0, 4.0),
-            "shift_y": (-4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5),
-            "eye_distance": (-1.5, 0.0, 1.5),
-        },
+        {"shift_x": _steps(4, 2), "shift_y": _steps(4.5, 1.5), "eye_distance": _steps(1.5, 1.5)},
     ),
-    Place(
+    Region(
         ("Smiling", "Mouth_Slightly_Open", "Beard"),
         (-23, 23, 18, 44),
-        {
-            "shift_x": (-4.0, -2.0, 0.0, 2.0, 4.0),
-            "shift_y": (-6.0, -4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5, 6.0),
-        },
+        {"shift_x": _steps(4, 2), "shift_y": _steps(6, 1.5)},
     ),
-    Place(
+    Region(
         ("Male", "Beard"),
         (-74, 74, 4, 66),
-        {
-            "shift_x": (-3.0, 0.0, 3.0),
-            "shift_y": (-3.5, -1.75, 0.0, 1.75, 3.5),
-            "size": (0.97, 1.03),
-        },
+        {"shift_x": _steps(3, 3), "shift_y": _steps(3.5, 1.75), "size": torch.tensor([0.97, 1.03])},
         hole=(-25, 25, 4, 46),
     ),
 )
-TYPICAL = {"Young": 1.0}  # what is painted where a place does not show it; others 0
 
 
 def read_faces(images: Tensor) -> Tensor:
@@ -89,28 +99,27 @@ def read_faces(images: Tensor) -> Tensor:
     Raises:
         ValueError: when the images are not square RGB of at least 64 pixels.
     """
-    checked_square(images)
-    if images.shape[2] < SIZE:
-        raise ValueError(f"Cannot read images of {images.shape[2]} pixels: give {SIZE} or more.")
-    return torch.cat([_read_chunk(chunk) for chunk in images.split(CHUNK)])
+    return read_in_chunks(_read_chunk, images, CHUNK)
 
 
 def _read_chunk(images: Tensor) -> Tensor:
+    if images.shape[2] < SIZE:
+        raise ValueError(f"Cannot read images of {images.shape[2]} pixels: give {SIZE} or more.")
     seen = _reduced((displayed(images) + 1) / 2).flatten(2)
     device = str(images.device)
-    table = _ages().to(device)
-    for number, place in enumerate(PLACES):
-        pixels = _pixels(place).to(device)
-        fit = log_likelihood(seen[:, :, pixels], _paintings(number, images.shape[2], device))
-        evidence = fit.unflatten(1, (2 ** len(place.shows), -1)).amax(2)
-        table = table + evidence.unflatten(1, [1 + (name in place.shows) for name in ATTRIBUTES])
+    table = _age_of_hair().to(device)
+    for number, region in enumerate(REGIONS):
+        pixels = _pixels(region).to(device)
+        templates = _templates(number, images.shape[2], device)
+        fit = log_likelihood(seen[:, :, pixels], templates)
+        best = fit.unflatten(1, (2 ** len(region.attributes), -1)).amax(2)
+        table = table + best.unflatten(1, [1 + (n in region.attributes) for n in ATTRIBUTES])
     chance = table.flatten(1).softmax(1).view(table.shape).sum(-1)
-    return torch.stack(
-        [chance.select(k + 1, 1).flatten(1).sum(1) for k in range(len(ATTRIBUTES))], 1
-    ).clamp(0, 1)
+    marginals = [chance.select(k + 1, 1).flatten(1).sum(1) for k in range(len(ATTRIBUTES))]
+    return torch.stack(marginals, 1).clamp(0, 1)
 
 
-def _ages() -> Tensor:
+def _age_of_hair() -> Tensor:
     """Log of whether a tone of hair suits Young, as a table ``[1, 2, ..., 2, T]`` of 0 and −∞."""
     young = hair_tones()[1]
     suits = torch.stack([~young, young])
@@ -118,45 +127,39 @@ def _ages() -> Tensor:
     return suits.float().log().view(1, *shape, -1)
 
 
-@lru_cache(maxsize=32)
-def _paintings(number: int, image_size: int, device: str) -> Paintings:
-    """All paintings of a place: case by case, and in every case position by position."""
-    place = PLACES[number]
-    # Cached tensors must serve autograd too, wherever the first read happened.
-    with torch.inference_mode(False), torch.no_grad():
-        sharp = _reduced(draw_shares(*_grid(place), image_size))
-        both = torch.stack([sharp, _blurred(sharp)], 1).flatten(0, 1)
-        return prepared(both.flatten(2)[:, :, _pixels(place)], hair_tones()[0]).to(device)
+@cached
+def _templates(number: int, image_size: int, device: str) -> Templates:
+    """All templates of a region: attributes slowest, then positions, then sharp and blurred."""
+    region = REGIONS[number]
+    sharp = _reduced(draw_shares(*_grid(region), image_size))
+    both = torch.stack([sharp, _blurred(sharp)], 1).flatten(0, 1)
+    return prepare_templates(both.flatten(2)[:, :, _pixels(region)], hair_tones()[0]).to(device)
 
 
-def _grid(place: Place) -> tuple[Tensor, Tensor]:
-    """Attributes ``[M, 7]`` and looks ``[M, 9]`` of every painting, case by case."""
-    cases = torch.tensor(list(product((0.0, 1.0), repeat=len(place.shows))))
-    typical = torch.tensor([look.typical for look in LOOKS.values()])
-    grid = torch.cartesian_prod(*(torch.tensor(values) for values in place.grid.values()))
-    looks = typical.repeat(len(grid), 1)
-    for name, values in zip(place.grid, grid.unbind(1), strict=True):
-        looks[:, list(LOOKS).index(name)] = values
-    attributes = torch.tensor([TYPICAL.get(name, 0.0) for name in ATTRIBUTES])
-    attributes = attributes.repeat(len(cases), 1)
-    for name, values in zip(place.shows, cases.unbind(1), strict=True):
-        attributes[:, ATTRIBUTES.index(name)] = values
-    return attributes.repeat_interleave(len(grid), 0), looks.repeat(len(cases), 1)
+def _grid(region: Region) -> tuple[Tensor, Tensor]:
+    """Attributes ``[M, 7]`` and appearance ``[M, 9]`` of a region's templates."""
+    cases = torch.tensor(list(product((0.0, 1.0), repeat=len(region.attributes))))
+    positions = torch.cartesian_prod(*region.positions.values())
+    appearance = typical(APPEARANCE).repeat(len(positions), 1)
+    appearance[:, [list(APPEARANCE).index(name) for name in region.positions]] = positions
+    attributes = typical(ATTRIBUTES).repeat(len(cases), 1)
+    attributes[:, [ATTRIBUTES.index(name) for name in region.attributes]] = cases
+    return attributes.repeat_interleave(len(positions), 0), appearance.repeat(len(cases), 1)
 
 
-def _pixels(place: Place) -> Tensor:
-    """Flat numbers of the pixels whose centres lie in the place."""
+def _pixels(region: Region) -> Tensor:
+    """Flat indices of the pixels whose centres lie in the region."""
     steps = (torch.arange(SIZE) + 0.5) * CROP / SIZE
     top, left = ((side - CROP) // 2 for side in CANVAS)
     y, x = (top + steps - CENTRE[1])[:, None], (left + steps - CENTRE[0])[None]
 
-    def within(box: tuple[float, float, float, float]) -> Tensor:
+    def within(box: Box) -> Tensor:
         left, right, top, bottom = box
         return (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
 
-    chosen = within(place.box)
-    if place.hole is not None:
-        chosen &= ~within(place.hole)
+    chosen = within(region.box)
+    if region.hole is not None:
+        chosen &= ~within(region.hole)
     return chosen.flatten().nonzero()[:, 0]
 
 
@@ -173,37 +176,31 @@ def _blurred(images: Tensor) -> Tensor:
     return conv2d(conv2d(padded, weights), weights.mT).view(images.shape)
 
 
-# Standard deviation of a pixel from its painting: more than any noise, because neighbouring pixels
-# err together where a face is not quite one of ours.
-NOISE = 0.1
-SPREAD = {"skin": 0.2, "hair": 0.04, "background": 0.15, "clothes": 0.3}
-TONES = 10  # of either age
-HAIR = FREE.index("hair")
+# --- likelihood ---
 
 
-@dataclass(frozen=True)
-class Paintings:
-    """M paintings of P pixels under each of T tones of hair, ready to be compared with images.
+class Templates(NamedTuple):
+    """M templates of P pixels under each of T tones of hair, ready to be compared with images.
 
     Attributes:
         axes: ``[M, 4, P]``; what free colours explain is half the squared projection on these.
         offset: ``[M, 3, 4]``, projection of the expected image without hair.
         mean: ``[M, 3, P]``, this image, over σ².
-        strand: ``[M, P]``, what hair adds to an image's likelihood, per unit of its colour.
+        hair: ``[M, P]``, gradient of the log-likelihood by the colour of hair, by pixel.
         tones: ``[T, 3]``, colours of hair.
-        level: ``[M, T]``, what is the same for all images.
+        constant: ``[M, T]``, the log-likelihood's part that is the same for all images.
     """
 
     axes: Tensor
     offset: Tensor
     mean: Tensor
-    strand: Tensor
+    hair: Tensor
     tones: Tensor
-    level: Tensor
+    constant: Tensor
 
-    def to(self, device: str) -> Paintings:
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Paintings(**{name: value.float().to(device) for name, value in parts.items()})
+    def to(self, device: str) -> Templates:
+        """The same as float32 on ``device``."""
+        return Templates(*(part.float().to(device) for part in self))
 
 
 def hair_tones() -> tuple[Tensor, Tensor]:
@@ -213,8 +210,8 @@ def hair_tones() -> tuple[Tensor, Tensor]:
     return free_colours(steps[:, None].expand(-1, len(FREE)), young.float())[:, HAIR], young
 
 
-def prepared(shares: Tensor, tones: Tensor) -> Paintings:
-    """Paintings of shares ``[M, 7, P]`` (four free colours, then the fixed one) and hair ``tones``
+def prepare_templates(shares: Tensor, tones: Tensor) -> Templates:
+    """Templates of shares ``[M, 7, P]`` (four free colours, then the fixed one) and hair ``tones``
     ``[T, 3]``.
 
     In each channel the covariance is W S Wᵀ + σ², for free colours of variances S; by Woodbury its
@@ -229,21 +226,21 @@ def prepared(shares: Tensor, tones: Tensor) -> Paintings:
     root = torch.linalg.cholesky(free @ free.mT + (NOISE / spread).square().diag())
     axes = torch.linalg.solve_triangular(root, free, upper=False) / NOISE
     offset = torch.einsum("mcp,mkp->mck", mean, axes)
-    # The expected image is mean + tone · hair, and its likelihood quadratic in the tone.
+    # The expected image is mean + tone · hair, and its log-likelihood quadratic in the tone.
     hair = free[:, HAIR]
     along = torch.einsum("mp,mkp->mk", hair, axes)
-    strand = hair / NOISE**2 - torch.einsum("mk,mkp->mp", along, axes)
-    bend = hair.square().sum(1) / NOISE**2 - along.square().sum(1)
-    level = -torch.einsum("tc,mcp,mp->mt", tones, mean, strand)
-    level -= bend[:, None] * tones.square().sum(1) / 2
-    size = root.diagonal(dim1=1, dim2=2).log().sum(1)
-    level -= (mean.square().sum((1, 2)) / (2 * NOISE**2) + 3 * size)[:, None]
-    return Paintings(axes, offset, mean / NOISE**2, strand, tones, level)
+    gradient = hair / NOISE**2 - torch.einsum("mk,mkp->mp", along, axes)
+    curvature = hair.square().sum(1) / NOISE**2 - along.square().sum(1)
+    constant = -torch.einsum("tc,mcp,mp->mt", tones, mean, gradient)
+    constant -= curvature[:, None] * tones.square().sum(1) / 2
+    log_determinant = root.diagonal(dim1=1, dim2=2).log().sum(1)
+    constant -= (mean.square().sum((1, 2)) / (2 * NOISE**2) + 3 * log_determinant)[:, None]
+    return Templates(axes, offset, mean / NOISE**2, gradient, tones, constant)
 
 
-def log_likelihood(seen: Tensor, paintings: Paintings) -> Tensor:
+def log_likelihood(seen: Tensor, templates: Templates) -> Tensor:
     """``[B, M, T]`` of images ``[B, 3, P]`` in [0, 1], up to a term of the image alone."""
-    along = torch.einsum("bcp,mkp->bmck", seen, paintings.axes) - paintings.offset
-    score = torch.einsum("bcp,mcp->bm", seen, paintings.mean) + along.square().sum((2, 3)) / 2
-    slope = torch.einsum("bcp,mp->bmc", seen, paintings.strand)
-    return slope @ paintings.tones.T + (score[:, :, None] + paintings.level)
+    along = torch.einsum("bcp,mkp->bmck", seen, templates.axes) - templates.offset
+    score = torch.einsum("bcp,mcp->bm", seen, templates.mean) + along.square().sum((2, 3)) / 2
+    slope = torch.einsum("bcp,mp->bmc", seen, templates.hair)
+    return slope @ templates.tones.T + (score[:, :, None] + templates.constant)

@@ -1,6 +1,6 @@
 r"""Cartoon faces: a stand-in for CelebA whose mechanism is known.
 
-One world has seven binary attributes. Each is z = [logit(parents) + u > 0] with a standard logistic
+There are seven binary attributes. Each is z = [logit(parents) + u > 0] with a standard logistic
 u of its own, so P(z = 1) = sigmoid(logit):
 
     Male, Young, Smiling   1/2 each
@@ -13,8 +13,8 @@ The coefficients are ours, chosen to resemble CelebA's frequencies; they are not
 effect is the child of roots alone: there are no chains, so a counterfactual needs no more than the
 logit of each child before and after.
 
-A graph shows some of the attributes as factors; the others are noise of the image, which
-counterfactuals keep, beside colours, position and proportions.
+A graph has some of the attributes as factors; the others are noise of the image, which
+counterfactuals keep, beside the appearance: colours, position and proportions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from data_modules.scenes.faces.picture import ATTRIBUTES, LOOKS, draw_faces
+from data_modules.scenes.faces.picture import APPEARANCE, ATTRIBUTES, draw_faces, typical
 from data_modules.scenes.faces.readout import read_faces
 from diffcf.causal import CausalGraph, Factor, Scene
 
@@ -40,22 +40,18 @@ GRAPHS: dict[str, tuple[str, ...]] = {
     "smile": ("Male", "Smiling", "Narrow_Eyes", "Mouth_Slightly_Open"),
     "beard": ("Young", "Male", "Bald", "Beard"),
 }
-# What `render` draws of attributes that it is not told; others 0.
-TYPICAL = {"Young": 1.0}
 
 
-def sample_world(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """All attributes ``[count, 7]`` (0 or 1) and looks ``[count, 9]`` of faces drawn at random."""
+def sample_faces(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """All attributes ``[count, 7]`` (0 or 1) and appearance ``[count, 9]`` of random faces."""
     uniform = torch.rand(count, len(ATTRIBUTES), generator=generator)
-    drawn: dict[str, Tensor] = {}
+    sampled: dict[str, Tensor] = {}
     for name in sorted(ATTRIBUTES, key=MECHANISMS.__contains__):  # roots first
         u = uniform[:, ATTRIBUTES.index(name)].logit()
-        drawn[name] = (_logit(name, drawn, u) + u > 0).float()
-    low, high = (
-        torch.tensor([getattr(look, end) for look in LOOKS.values()]) for end in ("low", "high")
-    )
-    looks = low + (high - low) * torch.rand(count, len(LOOKS), generator=generator)
-    return torch.stack([drawn[name] for name in ATTRIBUTES], 1), looks
+        sampled[name] = (_logit(name, sampled, u) + u > 0).float()
+    low, high = torch.tensor([(q.low, q.high) for q in APPEARANCE.values()]).T
+    appearance = low + (high - low) * torch.rand(count, len(APPEARANCE), generator=generator)
+    return torch.stack([sampled[name] for name in ATTRIBUTES], 1), appearance
 
 
 def _logit(name: str, values: dict[str, Tensor], like: Tensor) -> Tensor:
@@ -76,7 +72,7 @@ class CartoonFaces(Scene):
 
     ``noise_names`` are the attributes outside the graph (0 or 1), then tones of skin, hair,
     background and clothes in [0, 1], shift and proportions in pixels of the 178 × 218 canvas, and
-    size as a factor; :data:`data_modules.scenes.faces.picture.LOOKS` has their ranges.
+    size as a factor; :data:`data_modules.scenes.faces.picture.APPEARANCE` has their ranges.
 
     Raises:
         ValueError: for another graph.
@@ -95,43 +91,45 @@ class CartoonFaces(Scene):
         ]
         self.graph = CausalGraph([Factor(name, "binary") for name in names], edges)
         self.hidden = tuple(name for name in ATTRIBUTES if name not in names)
-        self.noise_names = (*self.hidden, *LOOKS)
+        self.noise_names = (*self.hidden, *APPEARANCE)
 
     def sample(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Factors ``[count, 4]`` (0 or 1) and noise ``[count, 12]`` of faces drawn at random."""
-        attributes, looks = sample_world(count, generator)
+        attributes, appearance = sample_faces(count, generator)
         factors = attributes[:, [ATTRIBUTES.index(name) for name in self.graph.names]]
         hidden = attributes[:, [ATTRIBUTES.index(name) for name in self.hidden]]
-        return factors, torch.cat([hidden, looks], 1)
+        return factors, torch.cat([hidden, appearance], 1)
 
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """The probability ``[B, K]`` that each factor is 1 in the counterfactual world.
+        """The probability ``[B, K]`` that each factor is 1 in the counterfactual.
 
-        Intervened factors equal ``values``, and whatever no changed cause acts on equals the
-        factual. Of another child, z = 1 says u > −logit, and z = 0 the contrary; u keeps, and so
+        Intervened factors equal ``values``, and factors none of whose causes changed equal the
+        factual ones. Of the others, z = 1 means u > −logit, and z = 0 the contrary; u is kept, so
         P(1 | z = 1) = min(1, p' / p) and P(1 | z = 0) = max(0, (p' − p) / (1 − p)), for the
         probabilities p before and p' after. Factual values of ½ and more count as 1.
         """
+        names = self.graph.names
         acted = torch.where(mask, values, factors)
-        before = dict(zip(self.graph.names, factors.unbind(1), strict=True))
-        after = dict(zip(self.graph.names, acted.unbind(1), strict=True))
-        for name in self.graph.names:
-            if name not in MECHANISMS:
-                continue
+        before = dict(zip(names, factors.unbind(1), strict=True))
+        after = dict(zip(names, acted.unbind(1), strict=True))
+        for name in filter(MECHANISMS.__contains__, names):
             value, is_set = before[name], mask[:, self.graph.column(name)]
             old, new = _logit(name, before, value), _logit(name, after, value)
             p, q = old.sigmoid(), new.sigmoid()
             likely = torch.where(value >= 0.5, q / p, (q - p) / (1 - p)).clamp(0, 1)
             after[name] = torch.where(is_set | (old == new), after[name], likely)
-        return torch.stack([after[name] for name in self.graph.names], 1)
+        return torch.stack([after[name] for name in names], 1)
 
     def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
-        """See :meth:`Scene.render`: what CelebADataModule makes of the file of this face, but for
-        JPEG. Without ``noise`` the face is young, shaven and in the middle, its colours typical."""
+        """See :meth:`Scene.render`; ``image_size`` is 64, 96 or 128, else ValueError.
+
+        The picture equals what CelebADataModule loads for this face, up to JPEG. Without ``noise``
+        the face is young, shaven and in the middle, its colours typical.
+        """
         size = self.checked_size(image_size)
         factors = factors.float()
         if noise is None:
-            noise = self._typical().to(factors.device).expand(len(factors), -1)
+            noise = typical(self.noise_names).expand(len(factors), -1)
         noise = noise.to(factors)
         known = dict(zip(self.graph.names, factors.unbind(1), strict=True))
         known |= dict(zip(self.hidden, noise[:, : len(self.hidden)].unbind(1), strict=True))
@@ -146,7 +144,3 @@ class CartoonFaces(Scene):
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: always, as all attributes show in all combinations."""
         return torch.ones(len(factors), dtype=torch.bool, device=factors.device)
-
-    def _typical(self) -> Tensor:
-        hidden = [TYPICAL.get(name, 0.0) for name in self.hidden]
-        return torch.tensor([*hidden, *(look.typical for look in LOOKS.values())])

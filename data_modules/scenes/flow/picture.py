@@ -4,6 +4,16 @@ Follows the script that made the published images, CausalVAE's ``causal_data/flo
 al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch figure. As with the pendulum,
 patches named by colour alone have a 1 pt outline, artists are clipped to the axes box, and strokes
 are *not* snapped to whole pixels. Lines lie over patches: jet and ground cover cup, water and ball.
+
+The ruler measures the four factors where only two colours can be, so each pixel is a mixture of
+these two:
+
+- ball: the area of firebrick in the water, inverted by a monotone calibration because the ground
+  covers a little of it;
+- height: the sky blue between the walls and above the tallest ball, summed along y;
+- hole and flow: first guesses (where the right wall lacks black; where each row's sky blue right of
+  the wall lies), then a least-squares fit of hole height and jet's reach, by Gauss-Newton steps
+  against the renderer itself. On true renders that fit ends at the truth.
 """
 
 from __future__ import annotations
@@ -11,13 +21,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_modules.scenes.drawing import (
-    Frame,
-    draw_in_chunks,
-    ellipse_coverage,
-    half_plane_coverage,
-    paint,
-    rectangle_coverage,
+from data_modules.scenes.drawing import Frame, draw_in_chunks
+from data_modules.scenes.unmixing import (
+    THRESHOLD,
+    cached,
+    displayed,
+    interpolated,
+    read_in_chunks,
+    share,
+    strong_parts,
 )
 
 COLOURS = {
@@ -44,22 +56,13 @@ def flow_frame(image_size: int) -> Frame:
 
 def draw_flow(native: Tensor, image_size: int) -> Tensor:
     """Draw ball radius, water height, hole height, jet's reach ``[B, 4]``, all in the picture's
-    units, as float32 ``[B, 3, S, S]`` in [-1, 1].
-
-    Raises:
-        ValueError: for an unknown ``image_size``, or factors that are not finite.
-    """
-    return draw_in_chunks(paint_flow, native, flow_frame(image_size))
+    units, as float32 ``[B, 3, S, S]`` in [-1, 1]. ValueError for another ``image_size``, or factors
+    that are not finite."""
+    return draw_in_chunks(_paint_flow, native, flow_frame(image_size))
 
 
-def paint_flow(native: Tensor, frame: Frame) -> Tensor:
-    """As :func:`draw_flow`, as a canvas in [0, 1] with row 0 at the *bottom*."""
-    size = frame.image_size
-    canvas = torch.ones(len(native), 3, size, size, device=native.device)
-    left, right, bottom, top = frame.box
-    columns = torch.arange(left, right, device=native.device, dtype=native.dtype)
-    rows = torch.arange(bottom, top, device=native.device, dtype=native.dtype)
-    window = canvas[:, :, bottom:top, left:right]
+def _paint_flow(canvas: Tensor, native: Tensor, frame: Frame) -> None:
+    window = frame.window(canvas, (0, frame.image_size), (0, frame.image_size))
     ball, height, deep, reach = native.unbind(1)
     x, y, outline = frame.x, frame.y, OUTLINE_POINTS / 2 * frame.point
     stroke = STROKE_POINTS * frame.point
@@ -69,90 +72,147 @@ def paint_flow(native: Tensor, frame: Frame) -> Tensor:
 
     sides = (flat(x(CUP[0]) - outline), flat(x(CUP[1]) + outline))
     surface = y(WATER_BASE + height) + outline
-    water = rectangle_coverage(*sides, flat(y(0.0) - outline), surface, columns, rows)
-    paint(window, water, COLOURS["lightskyblue"])
+    water = window.rectangle(*sides, flat(y(0.0) - outline), surface)
+    window.paint(water, COLOURS["lightskyblue"])
     zero, rim = flat(0.0), flat(RIM)
     for wall, low, high in ((CUP[0], zero, rim), (CUP[1], zero, deep), (CUP[1], deep + GAP, rim)):
-        across = (flat(x(wall) - stroke / 2), flat(x(wall) + stroke / 2))
-        paint(window, rectangle_coverage(*across, y(low), y(high), columns, rows), COLOURS["black"])
+        left, right = flat(x(wall) - stroke / 2), flat(x(wall) + stroke / 2)
+        window.paint(window.rectangle(left, right, y(low), y(high)), COLOURS["black"])
     radii = (ball * frame.unit_x + outline, ball * frame.unit_y + outline)
-    disc = ellipse_coverage(flat(x(BALL_X)), y(ball + BALL_BASE), *radii, columns, rows)
-    paint(window, disc, COLOURS["firebrick"])
+    disc = window.ellipse(flat(x(BALL_X)), y(ball + BALL_BASE), *radii)
+    window.paint(disc, COLOURS["firebrick"])
     _paint_jet(canvas, frame, deep, reach, stroke)
-    ends = (flat(float(left)), flat(float(right)))
+    left, right = (flat(float(side)) for side in frame.box[:2])
     low, high = flat(y(GROUND) - stroke / 2), flat(y(GROUND) + stroke / 2)
-    paint(window, rectangle_coverage(*ends, low, high, columns, rows), COLOURS["black"])
-    return canvas
+    window.paint(window.rectangle(left, right, low, high), COLOURS["black"])
 
 
 def _paint_jet(canvas: Tensor, frame: Frame, deep: Tensor, reach: Tensor, stroke: float) -> None:
-    """The jet, in the part of the canvas where it can be."""
-    left, right = frame.pixels(frame.x(CUP[1]) - stroke, frame.image_size, "x")
-    bottom, top = frame.pixels(0.0, float(frame.y(deep.max())) + stroke, "y")
-    columns = torch.arange(left, right, device=canvas.device, dtype=canvas.dtype)
-    rows = torch.arange(bottom, top, device=canvas.device, dtype=canvas.dtype)
-    start = (torch.full_like(deep, frame.x(CUP[1])), frame.y(deep))
-    extent = (reach * frame.unit_x, (deep - JET_END) * frame.unit_y)
+    wall, hole = frame.x(CUP[1]), frame.y(deep)
+    across, down = (wall - stroke, frame.image_size), (0.0, float(hole.max()) + stroke)
+    window = frame.window(canvas, across, down)
     # A jet of no extent has no direction; a hundredth of a pixel is one.
-    across, drop = (side.clamp(min=0.01) for side in extent)
-    jet = jet_coverage(start, across, drop, stroke, columns, rows)
-    paint(canvas[:, :, bottom:top, left:right], jet, COLOURS["lightskyblue"])
+    width = (reach * frame.unit_x).clamp(min=0.01)
+    drop = ((deep - JET_END) * frame.unit_y).clamp(min=0.01)
+    jet = window.parabola((torch.full_like(deep, wall), hole), width, drop, stroke)
+    window.paint(jet, COLOURS["lightskyblue"])
 
 
-NEWTON_STEPS = 5
-POINTS = 50  # numpy's linspace, with which the published script samples the heights
+# --- ruler ---
+
+CALIBRATION_POINTS = 513
+BALL_RANGE = (0.05, 1.35)
+BALL_SPAN, BALL_TOP = 1.6, 3.5  # how far to its sides, and to which height, the ball can reach
+HOLE_RANGE = (1.0, 5.5)  # heights at which the ruler looks for the hole
+REACH_RANGE = (0.3, 9.0)
+FIT_STEPS = 8
+DIFFERENCE = 0.02  # of the fit's finite differences, in the picture's units
+STRIDE = 0.4  # longest step of the fit, a pixel at 64 pixels
 
 
-def jet_coverage(
-    start: tuple[Tensor, Tensor],
-    reach: Tensor,
-    drop: Tensor,
-    width: float,
-    columns: Tensor,
-    rows: Tensor,
-) -> Tensor:
-    """Coverage of a stroke from ``start`` along x = reach √(y / drop), ``drop`` pixels down.
-
-    In the units of the parabola, u = √v with v the height fallen, the polyline has its corners at
-    evenly spaced v. Every pixel belongs to the segment nearest to it, whose exact half-planes are
-    drawn, so only the pixels at corners are approximate. Both ends project by half the width.
-
-    Args:
-        start: x, y of the jet's start, in pixels, ``[B]`` each.
-        reach, drop: horizontal and vertical extent in pixels, ``[B]``, positive.
-        width: of the stroke, in pixels.
-        columns, rows: pixels, see :mod:`data_modules.scenes.drawing`.
-    """
-    reach, drop = reach[:, None, None], drop[:, None, None]
-    right = (columns + 0.5 - start[0][:, None])[:, None, :]
-    fallen = (start[1][:, None] - rows - 0.5)[:, :, None]
-    last = POINTS - 2
-    first = (_nearest(right, fallen, reach, drop).square() * (last + 1)).floor().clamp(max=last)
-    v, next_v = first / (last + 1), (first + 1) / (last + 1)
-    # Along the segment, in pixels to the right and down.
-    along_x, along_y = (next_v.sqrt() - v.sqrt()) * reach, drop / (last + 1)
-    length = torch.hypot(along_x, along_y)
-    along_x, along_y = along_x / length, along_y / length
-    dx, dy = right - v.sqrt() * reach, fallen - v * drop
-    aside, forward = dx * along_y - dy * along_x, dx * along_x + dy * along_y
-    strip = half_plane_coverage(aside + width / 2, along_y, along_x)
-    strip = strip - half_plane_coverage(aside - width / 2, along_y, along_x)
-    begin = torch.where(first == 0, forward + width / 2, 1.0)
-    beyond = torch.where(first == last, forward - length - width / 2, -1.0)
-    caps = half_plane_coverage(begin, along_x, along_y)
-    return strip * (caps - half_plane_coverage(beyond, along_x, along_y))
+def read_flow(images: Tensor) -> Tensor:
+    """Ball radius, water height, hole height and jet's reach in the picture's units, float32
+    ``[B, 4]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where there is nothing to measure.
+    ValueError unless the images are square, RGB, of a drawn size."""
+    return read_in_chunks(_read_chunk, images)
 
 
-def _nearest(right: Tensor, fallen: Tensor, reach: Tensor, drop: Tensor) -> Tensor:
-    """The u in [0, 1] of the parabola's nearest point, by Newton's method.
+def _read_chunk(images: Tensor) -> Tensor:
+    frame = flow_frame(images.shape[-1])
+    # Row 0 at the bottom, like the frame.
+    shown = displayed(images).flip(2)
+    area = _ball_area(shown, frame)
+    ball = interpolated(*_ball_calibration(frame.image_size), area)
+    height, water_found = _read_height(shown, frame)
+    deep, hole_found = _guess_hole(shown, frame)
+    reach, jet_found = _guess_reach(shown, deep, frame)
+    jet_found &= hole_found
+    guess = torch.stack([ball, height, deep, reach], dim=1)
+    native = torch.where(jet_found[:, None], _fit_jet(shown, guess, frame), guess)
+    found = torch.stack([area > 0, water_found, hole_found, jet_found], dim=1)
+    return torch.where(found, native, torch.nan)
 
-    The squared distance has its least value between the points straight beside and straight above
-    the pixel; from the larger u of the two Newton's steps on its (convex) derivative do not
-    overshoot.
-    """
-    u = torch.maximum(right / reach, (fallen / drop).clamp(min=0).sqrt()).clamp(0, 1)
-    for _ in range(NEWTON_STEPS):
-        slope = reach * (reach * u - right) + 2 * drop * u * (drop * u.square() - fallen)
-        curvature = reach.square() + 2 * drop * (3 * drop * u.square() - fallen)
-        u = (u - slope / curvature.clamp(min=1e-6)).clamp(0, 1)
-    return u
+
+def _ball_area(shown: Tensor, frame: Frame) -> Tensor:
+    """Firebrick in the water above the ground, in pixels."""
+    across = (frame.x(BALL_X - BALL_SPAN), frame.x(BALL_X + BALL_SPAN))
+    window = frame.window(shown, across, (frame.y(GROUND) + frame.point + 1, frame.y(BALL_TOP)))
+    red = share(window.pixels, COLOURS["firebrick"], COLOURS["lightskyblue"])
+    return strong_parts(red).sum((1, 2))
+
+
+@cached
+def _ball_calibration(image_size: int) -> tuple[Tensor, Tensor]:
+    """Area of the drawn ball and its radius, both ``[N]``, by ascending area."""
+    balls = torch.linspace(*BALL_RANGE, CALIBRATION_POINTS)
+    native = torch.stack([balls, *torch.full((3, len(balls)), 3.0)], dim=1)
+    areas = _ball_area(draw_flow(native, image_size).flip(2), flow_frame(image_size))
+    # The area must rise strictly for an inverse.
+    rising = areas > torch.cat([areas.new_tensor([-1.0]), areas.cummax(0).values[:-1]])
+    return areas[rising], balls[rising]
+
+
+def _read_height(shown: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Height of the water ``[B]``, and whether there is any."""
+    margin = 2 * frame.point + 1
+    across = (frame.x(CUP[0]) + margin, frame.x(CUP[1]) - margin)
+    window = frame.window(shown, across, (frame.y(BALL_TOP), frame.image_size))
+    profile = share(window.pixels, COLOURS["lightskyblue"], COLOURS["white"]).mean(2)
+    total = strong_parts(profile).sum(1)
+    surface = window.rows[0] + total - frame.point / 2  # without the outline
+    return (surface - frame.y(0.0)) / frame.unit_y - WATER_BASE, total > 0
+
+
+def _guess_hole(shown: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Where the right wall lacks black: about the hole's lower edge, as the jet covers as much of
+    the wall below it as the hole leaves out above."""
+    wall, half = frame.x(CUP[1]), frame.point
+    low, high = map(frame.y, HOLE_RANGE)
+    window = frame.window(shown, (wall - half, wall + half), (low, high - 1))
+    # Of all colours only black has no blue, so its channel separates it from water and white.
+    dark = (1 - window.pixels[:, 2]) / 2
+    lacking = 1 - dark.sum(2) / (2 * half)
+    kept = lacking.clamp(min=0) * (lacking > THRESHOLD)
+    y = (kept * (window.rows + 0.5)).sum(1) / kept.sum(1).clamp(min=1e-6)
+    return ((y - frame.y(0.0)) / frame.unit_y).clamp(*HOLE_RANGE), (kept > 0).any(1)
+
+
+def _guess_reach(shown: Tensor, deep: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Least squares of x = reach √fallen over the sky blue right of the wall."""
+    low, high = map(frame.y, HOLE_RANGE)
+    wall = frame.x(CUP[1])
+    window = frame.window(shown, (wall + 2 * frame.point, frame.image_size), (low, high - 1))
+    blue = share(window.pixels, COLOURS["lightskyblue"], COLOURS["white"])
+    weight = blue.clamp(min=0) * (blue > THRESHOLD)
+    x = (window.columns + 0.5 - wall) / frame.unit_x
+    y = (window.rows + 0.5 - frame.y(0.0)) / frame.unit_y
+    fallen = ((deep[:, None] - y) / (deep[:, None] - JET_END)).clamp(min=0).sqrt()
+    across = torch.einsum("bhw,w,bh->b", weight, x, fallen)
+    along = torch.einsum("bhw,bh,bh->b", weight, fallen, fallen)
+    reach = across / along.clamp(min=1e-6)
+    return reach.clamp(*REACH_RANGE), along > 1e-3
+
+
+def _fit_jet(shown: Tensor, guess: Tensor, frame: Frame) -> Tensor:
+    """Gauss-Newton on hole height and reach, ``guess`` ``[B, 4]`` with both made better."""
+    across = (frame.x(CUP[1]) - 2 * frame.point, frame.image_size)
+    down = (frame.y(JET_END), frame.y(HOLE_RANGE[1]) + frame.point)
+
+    def part(images: Tensor) -> Tensor:
+        return frame.window(images, across, down).pixels.flatten(1)
+
+    def rendered(native: Tensor) -> Tensor:
+        return part(draw_flow(native, frame.image_size).flip(2))
+
+    native, lower, upper = guess, *guess.new_tensor([HOLE_RANGE, REACH_RANGE]).T
+    steps = DIFFERENCE * torch.eye(4, device=guess.device)[2:]
+    for _ in range(FIT_STEPS):
+        now = rendered(native)
+        slopes = [(rendered(native + step) - now) / DIFFERENCE for step in steps]
+        jacobian = torch.stack(slopes, dim=2)
+        residual = (part(shown) - now)[..., None]
+        gram = jacobian.mT @ jacobian + 1e-3 * torch.eye(2, device=shown.device)
+        step = torch.linalg.solve(gram, jacobian.mT @ residual)[..., 0].clamp(-STRIDE, STRIDE)
+        better = (native[:, 2:] + step).clamp(lower, upper)
+        native = torch.cat([native[:, :2], better], dim=1)
+    return native

@@ -16,13 +16,12 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from data_modules.scenes.flow.picture import JET_END, draw_flow
-from data_modules.scenes.flow.readout import read_flow
+from data_modules.scenes.flow.picture import JET_END, draw_flow, read_flow
 from diffcf.causal import CausalGraph, Factor, Scene
 
 NAMES = ("ball_size", "water_height", "hole", "water_flow")
 GRAVITY = 0.98
-LEAST_NOISE = 0.01  # e of two pictures in three, and what `render` draws when it is not told
+LEAST_NOISE = 0.01  # e of two pictures in three, and what `render` draws without `noise`
 
 
 def true_flow(height: Tensor, hole: Tensor) -> Tensor:
@@ -30,8 +29,8 @@ def true_flow(height: Tensor, hole: Tensor) -> Tensor:
     return (2 * GRAVITY * height * (hole / 3 - JET_END)).clamp(min=0).sqrt()
 
 
-def reach_of(flow: Tensor, noise: Tensor | float) -> Tensor:
-    """How far the jet of a label is drawn to reach under jet noise e."""
+def jet_reach(flow: Tensor, noise: Tensor | float) -> Tensor:
+    """How far, in the picture's units, the jet of native ``flow`` reaches under jet noise e."""
     return flow * ((GRAVITY + torch.as_tensor(noise)) / GRAVITY).sqrt()
 
 
@@ -44,11 +43,6 @@ def published_grid() -> Tensor:
     ball = radius / 30
     height = ball**3 + raw / 10
     return torch.stack([ball, height, hole, true_flow(height, hole)], dim=1)
-
-
-def published_test_mask() -> Tensor:
-    """``[8100]`` bool: every fifth published image, 1,620 of them, is for test."""
-    return torch.arange(8100) % 5 == 4
 
 
 @lru_cache(maxsize=1)
@@ -74,10 +68,12 @@ class FlowScene(Scene):
         self.graph = _graph()
 
     def published_grid(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled factors ``[8100, 4]``, the ``[8100]`` test mask and jet noise e ``[8100, 1]``."""
+        """Scaled factors ``[8100, 4]`` of the published images, the ``[8100]`` bool test mask
+        (every fifth image, 1,620 of them), and jet noise e ``[8100, 1]`` drawn from ``seed``."""
         normal = torch.randn(8100, 1, generator=Generator().manual_seed(seed))
         noise = LEAST_NOISE * normal.abs().clamp(min=1)
-        return self.graph.to_scaled(published_grid()).float(), published_test_mask(), noise
+        is_test = torch.arange(8100) % 5 == 4
+        return self.graph.to_scaled(published_grid()).float(), is_test, noise
 
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """See :meth:`Scene.counterfactual`."""
@@ -98,18 +94,17 @@ class FlowScene(Scene):
         """See :meth:`Scene.render`; ``image_size`` is 64, 96 or 128, else ValueError."""
         ball, height, hole, flow = self.graph.to_native(factors.float()).unbind(1)
         e = LEAST_NOISE if noise is None else noise[:, 0].to(flow)
-        picture = torch.stack([ball, height, hole / 3, reach_of(flow, e)], dim=1)
+        picture = torch.stack([ball, height, hole / 3, jet_reach(flow, e)], dim=1)
         return draw_flow(picture, self.checked_size(image_size))
 
     def read(self, images: Tensor) -> Tensor:
-        """See :meth:`Scene.read`. The jet's noise cannot be told from flow, so its least value is
-        assumed: flows of pictures with more read up to 1% too large, .0007 of range on average."""
+        """See :meth:`Scene.read`. Jet noise and flow look the same, so the least noise is assumed:
+        flows of pictures with more read up to 1% too large, .0007 of range on average."""
         self.checked_size(images.shape[-1])
-        picture, found = read_flow(images)
-        ball, height, deep, reach = picture.unbind(1)
-        flow = reach / reach_of(torch.ones_like(reach), LEAST_NOISE)
+        ball, height, deep, reach = read_flow(images).unbind(1)
+        flow = reach / jet_reach(torch.ones_like(reach), LEAST_NOISE)
         native = torch.stack([ball, height, 3 * deep, flow], dim=1)
-        return torch.where(found, self.graph.to_scaled(native), torch.zeros_like(native))
+        return self.graph.to_scaled(native).nan_to_num(nan=0.0)
 
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: every factor within the published range, give or take 1e-4."""

@@ -1,16 +1,25 @@
-"""Reading the floor of a Shadow picture: its colour, and the lamp's spot on it."""
+"""Reading the floor of a Shadow picture: its colour, the lamp's spot on it, and the shadow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from math import pi, sqrt
 
 import torch
 from torch import Tensor
 
+from data_modules.scenes.shadow.geometry import (
+    POLYHEDRA,
+    SPHERE,
+    Light,
+    cylinder_shadow,
+    footprint_area,
+    hull_area,
+    outline,
+    sphere_shadow,
+)
 from data_modules.scenes.shadow.picture import LIGHT_COLOURS, PALE, floor_levels
-from data_modules.scenes.shadow.rays import Light, camera_for
-from data_modules.scenes.shadow.shapes import enlargement, footprint_area, hull_area
+from data_modules.scenes.unmixing import cached
 
 TINTS = torch.tensor(list(LIGHT_COLOURS.values()))
 FLOORLIKE = 0.06  # excess of saturation below which a pixel may be floor
@@ -27,18 +36,17 @@ class Floor:
     """How the floor of ``[B]`` pictures would look without body and shadow.
 
     Attributes:
-        colour, pool: places of the colours of floor and spot, ``[B]`` int64.
+        colour, spot_colour: indices of the colours of floor and spot, ``[B]`` int64.
         spot: position of the spot, ``[B]``.
-        level: brightness in full light, ``[B, P]``; ``dark`` in the shadow.
-        tint: colour ``[B, 3, P]``, or ``[B, 3, 1]`` where all pixels share it.
+        level: brightness in full light, ``[B, P]``.
+        tint: colour ``[B, 3, P]``.
         found: whether there is a floor, ``[B]``.
     """
 
     colour: Tensor
-    pool: Tensor
+    spot_colour: Tensor
     spot: Tensor
     level: Tensor
-    dark: float
     tint: Tensor
     found: Tensor
 
@@ -48,16 +56,14 @@ def saturation(pixels: Tensor) -> Tensor:
     return pixels.amax(1) - pixels.amin(1) / PALE
 
 
-@lru_cache(maxsize=12)
+@cached
 def floor_centres(image_size: int, light: Light) -> tuple[Tensor, Tensor]:
     """Floor points ``[P, 2]`` at the centres of all pixels, and each pixel's area of floor."""
-    camera = camera_for(light)
-    with torch.inference_mode(False), torch.no_grad():
-        around = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
-        points = camera.on_floor(camera.rays(image_size, around)).view(-1, 5, 2)
-        one, other = points[:, 2] - points[:, 0], points[:, 3] - points[:, 1]
-        area = (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).abs() / 2
-        return points[:, 4].contiguous(), area
+    around = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])
+    points = light.camera.on_floor(light.camera.rays(image_size, around)).view(-1, 5, 2)
+    one, other = points[:, 2] - points[:, 0], points[:, 3] - points[:, 1]
+    area = (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).abs() / 2
+    return points[:, 4].contiguous(), area
 
 
 def read_floor(pixels: Tensor, image_size: int, light: Light) -> Floor:
@@ -68,72 +74,79 @@ def read_floor(pixels: Tensor, image_size: int, light: Light) -> Floor:
     aside = pixels.square().sum(1, keepdim=True) - along.square()
     votes = torch.exp(-aside / (2 * COLOUR_NOISE**2)) * may_be[:, None]
     most, colour = votes.sum(2).max(1)
-    found = most >= 1
+    spot, spot_colour = torch.zeros(len(pixels), device=pixels.device), colour
+    if light.is_point:
+        spot, spot_colour = _read_spot(pixels, may_be, colour, image_size, light)
     centres = floor_centres(image_size, light)[0].to(pixels)
-    if not light.is_point:
-        spot = torch.zeros(len(pixels), device=pixels.device)
-        level, _, dark = floor_levels(centres, spot, light)
-        return Floor(colour, colour, spot, level, dark, tints[colour][..., None], found)
-    spot, pool = _find_spot(pixels, may_be, colour, image_size, light)
-    some = slice(None, None, EVERY)  # enough pixels to fit one number
-    few, may_few = pixels[..., some], may_be[:, some]
-    for _ in range(STEPS):
-        here, ahead = (_lit(centres[some], colour, pool, at, light) for at in (spot, spot + STEP))
-        error, slope = few - here, (ahead - here) / STEP
-        use = may_few & (error.square().sum(1) < OUTLIER)
-        slope = slope * use[:, None]
-        step = (error * slope).sum((1, 2)) / slope.square().sum((1, 2)).clamp(min=1e-3)
-        spot = (spot + step.clamp(-0.5, 0.5)).clamp(-2, 10)
-    level, share, dark = floor_levels(centres, spot, light)
-    floor, glow = tints[colour][..., None], tints[pool][..., None]
-    tint = floor + share[:, None] * (glow - floor)
-    return Floor(colour, pool, spot, level, dark, tint, found)
+    level, share = floor_levels(centres, spot, light)
+    return Floor(colour, spot_colour, spot, level, _tint(colour, spot_colour, share), most >= 1)
 
 
-def _lit(centres: Tensor, colour: Tensor, pool: Tensor, spot: Tensor, light: Light) -> Tensor:
+def _tint(colour: Tensor, spot_colour: Tensor, share: Tensor) -> Tensor:
+    """Colour of the floor ``[B, 3, P]``, of which the spot has a ``share`` ``[B, P]``."""
+    tints = TINTS.to(share)
+    floor, glow = tints[colour][..., None], tints[spot_colour][..., None]
+    return floor + share[:, None] * (glow - floor)
+
+
+def _lit(
+    centres: Tensor, colour: Tensor, spot_colour: Tensor, spot: Tensor, light: Light
+) -> Tensor:
     """The empty floor ``[B, 3, P]``."""
-    tints = TINTS.to(centres)
-    level, share, _ = floor_levels(centres, spot, light)
-    floor, glow = tints[colour][..., None], tints[pool][..., None]
-    return level[:, None] * (floor + share[:, None] * (glow - floor))
+    level, share = floor_levels(centres, spot, light)
+    return level[:, None] * _tint(colour, spot_colour, share)
 
 
-def _find_spot(
+def _read_spot(
     pixels: Tensor, may_be: Tensor, colour: Tensor, image_size: int, light: Light
 ) -> tuple[Tensor, Tensor]:
-    """The best of some places and all colours of the spot, on a few pixels."""
+    """Position of the spot and index of its colour, ``[B]`` each: the best of some positions and
+    all colours on a few pixels, then Gauss-Newton steps on the position."""
     chosen, table = _coarse_floors(image_size, light)
     chosen = chosen.to(pixels.device)
-    some, mask = pixels[:, :, chosen], may_be[:, chosen].float()
+    few, mask = pixels[:, :, chosen], may_be[:, chosen].float()
     candidates = table.to(pixels)[colour]  # [B, spots * colours, 3, P']
-    error = (candidates - some[:, None]).square().sum(2).clamp(max=OUTLIER)
+    error = (candidates - few[:, None]).square().sum(2).clamp(max=OUTLIER)
     best = (error @ mask[..., None])[..., 0].argmin(1)
-    return SPOTS.to(pixels)[best // len(TINTS)], best % len(TINTS)
+    spot, spot_colour = SPOTS.to(pixels)[best // len(TINTS)], best % len(TINTS)
+    some = slice(None, None, EVERY)  # enough pixels to fit one number
+    few, mask = pixels[..., some], may_be[:, some]
+    centres = floor_centres(image_size, light)[0].to(pixels)[some]
+    for _ in range(STEPS):
+        here, ahead = (_lit(centres, colour, spot_colour, at, light) for at in (spot, spot + STEP))
+        error, slope = few - here, (ahead - here) / STEP
+        slope = slope * (mask & (error.square().sum(1) < OUTLIER))[:, None]
+        step = (error * slope).sum((1, 2)) / slope.square().sum((1, 2)).clamp(min=1e-3)
+        spot = (spot + step.clamp(-0.5, 0.5)).clamp(-2, 10)
+    return spot, spot_colour
 
 
-@lru_cache(maxsize=6)
+@cached
 def _coarse_floors(image_size: int, light: Light) -> tuple[Tensor, Tensor]:
     """Some pixels, and empty floors there: ``[floor colours, spots * spot colours, 3, P']``."""
-    with torch.inference_mode(False), torch.no_grad():
-        cells = ((torch.arange(COARSE) + 0.5) * image_size / COARSE).long()
-        chosen = (cells[:, None] * image_size + cells).flatten()
-        centres = floor_centres(image_size, light)[0][chosen]
-        count = len(TINTS)
-        floor, spot, pool = torch.cartesian_prod(
-            torch.arange(count), torch.arange(len(SPOTS)), torch.arange(count)
-        ).unbind(1)
-        lit = _lit(centres, floor, pool, SPOTS[spot], light)
-        return chosen, lit.view(count, -1, 3, len(chosen))
+    cells = ((torch.arange(COARSE) + 0.5) * image_size / COARSE).long()
+    chosen = (cells[:, None] * image_size + cells).flatten()
+    centres = floor_centres(image_size, light)[0][chosen]
+    count = len(TINTS)
+    floor, spot, spot_colour = torch.cartesian_prod(
+        torch.arange(count), torch.arange(len(SPOTS)), torch.arange(count)
+    ).unbind(1)
+    lit = _lit(centres, floor, spot_colour, SPOTS[spot], light)
+    return chosen, lit.view(count, -1, 3, len(chosen))
 
 
-FITS, UMBRA_STEP = 2, 0.02
-HIDDEN = 0.02  # coverage from which a pixel says nothing about the floor
+# --- shadow ---
+
+FITS, SHADOW_STEP = 2, 0.02
+HIDDEN = 0.02  # coverage by the body from which a pixel is not used for the floor
 NATURAL_FIT = 0.01  # how much worse, in squared levels, a natural shadow may fit
 NATURAL_COUNT = 2.0  # pixels by which a natural shadow may be wrong more than the best
+ROUND_NORMALS = 64
+NEVER = 1e3  # the enlargement where no finite one is enough
 
 
 @dataclass(frozen=True)
-class Umbra:
+class ShadowEvidence:
     """What is known of ``[B]`` shadows in ``[B, S * S]`` pixels before they are read.
 
     Attributes:
@@ -153,38 +166,40 @@ class Umbra:
     contrast: Tensor
 
 
-def read_umbra(
-    seen: Umbra, light: Light, floor: Tensor, pixel_area: Tensor
+def read_shadow(
+    seen: ShadowEvidence, light: Light, floor: Tensor, pixel_area: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Shadow area and light position ``[B]``; ``floor`` ``[P, 2]``, ``pixel_area`` ``[P]``."""
     area, position = torch.empty_like(seen.size), torch.empty_like(seen.size)
-    for place in seen.shape.unique().tolist():
-        rows = (seen.shape == place).nonzero()[:, 0]
-        parts = {name: value[rows] for name, value in vars(seen).items()}
-        scale, position[rows] = _fit(place, Umbra(**parts), light, floor, pixel_area)
-        shape, size = parts["shape"], parts["size"]
-        whole = scale.square() * hull_area(shape, size, position[rows], light)
-        area[rows] = (whole - footprint_area(shape, size)).clamp(min=0)
+    for index in seen.shape.unique().tolist():
+        rows = (seen.shape == index).nonzero()[:, 0]
+        some = ShadowEvidence(**{name: value[rows] for name, value in vars(seen).items()})
+        scale, position[rows] = _fit(index, some, light, floor, pixel_area)
+        whole = scale.square() * hull_area(some.shape, some.size, position[rows], light)
+        area[rows] = (whole - footprint_area(some.shape, some.size)).clamp(min=0)
     return area, position
 
 
 def _fit(
-    shape: int, seen: Umbra, light: Light, floor: Tensor, pixel_area: Tensor
+    shape: int, seen: ShadowEvidence, light: Light, floor: Tensor, pixel_area: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Enlargement of the natural shadow and light position, ``[B]`` each, by Gauss-Newton steps
+    on both from the best enlargement at the body's light position."""
     size, start = seen.size, seen.position
     free = (1 - seen.cover) * (seen.cover < HIDDEN)
     shaded = seen.shaded.clamp(-0.5, 1.5) * (seen.cover < HIDDEN)
-    needed = enlargement(shape, size, start, light, floor)
+    needed = _enlargement(shape, size, start, light, floor)
     scale, natural_count = _count(needed, free, shaded, pixel_area)
     position = start
     for fit in range(FITS):
-        here = enlargement(shape, size, position, light, floor) if fit else needed
-        ahead = enlargement(shape, size, position + UMBRA_STEP, light, floor)
+        here = _enlargement(shape, size, position, light, floor) if fit else needed
+        ahead = _enlargement(shape, size, position + SHADOW_STEP, light, floor)
         width = _width(here)
         share = (scale[:, None] - here) / width + 0.5
         edge = ((share > 0) & (share < 1)) * free * seen.contrast / width
         error = (shaded - free * share.clamp(0, 1)) * seen.contrast
-        by_position = edge * (here - ahead) / UMBRA_STEP
+        by_position = edge * (here - ahead) / SHADOW_STEP
+        # Normal equations: k is the position, s the scale.
         kk = seen.stiffness + by_position.square().sum(1) + 1e-6
         ks, ss = (by_position * edge).sum(1), edge.square().sum(1) + 1e-6
         to_k = (by_position * error).sum(1) + seen.stiffness * (start - position)
@@ -222,3 +237,39 @@ def _width(needed: Tensor) -> Tensor:
     grid = needed.view(-1, side, side)
     down, across = torch.gradient(grid, dim=(1, 2))
     return (down.abs() + across.abs()).flatten(1).clamp(min=1e-4)
+
+
+def _enlargement(shape: int, size: Tensor, position: Tensor, light: Light, floor: Tensor) -> Tensor:
+    """The least enlargement ``[B, R]`` of ``[B]`` shadows that holds points ``[R, 2]``."""
+    normals, support = _half_planes(shape, size, position, light)
+    # A shadow whose rim passes through the origin never grows beyond it.
+    scaled = normals / support.clamp(min=1e-4)[..., None]
+    needed = torch.zeros(len(size), len(floor), device=floor.device)
+    for part in scaled.split(8, dim=1):
+        torch.maximum(needed, (part @ floor.T).amax(1), out=needed)
+    return needed.clamp(max=NEVER)
+
+
+def _half_planes(shape: int, size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor]:
+    """Unit normals ``[B, D, 2]`` (zero where an edge projects to a point), support ``[B, D]``."""
+    if shape in POLYHEDRA:
+        shadow = light.project(outline(shape, size), position)
+        faces = POLYHEDRA[shape].faces
+        start, end = torch.stack([faces.flatten(), faces.roll(-1, 1).flatten()]).to(size.device)
+        start, end = start[start < end], end[start < end]  # every edge once
+        along = shadow[:, end] - shadow[:, start]
+        across = torch.stack([along[..., 1], -along[..., 0]], -1)
+        across = across / across.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        normals = torch.cat([across, -across], 1)
+        return normals, (normals @ shadow.mT).amax(-1)
+    angle = torch.arange(ROUND_NORMALS, device=size.device) * (2 * pi / ROUND_NORMALS)
+    normals = torch.stack([angle.cos(), angle.sin()], -1)
+    diagonal, across = normals.sum(1), (normals[:, 0] - normals[:, 1]) / sqrt(2)
+    if shape == SPHERE:
+        centre, major, minor = (part[:, None] for part in sphere_shadow(size, position, light))
+        reach = ((major * diagonal / sqrt(2)).square() + (minor * across).square()).sqrt()
+        support = centre * diagonal + reach
+    else:
+        centre, wide = (part[:, None] for part in cylinder_shadow(size, position, light))
+        support = torch.maximum(size[:, None].expand(-1, ROUND_NORMALS), centre * diagonal + wide)
+    return normals.expand(len(size), -1, -1), support

@@ -1,20 +1,19 @@
 """The ruler of the Shadow scenes: measure every factor of a picture by undoing how it was drawn.
 
-1. Floor: the tint that most of the floor has; under a lamp also place and colour of the spot, by
-   fitting the floor's known pattern of light (:mod:`.shadow_floor`).
+1. Floor: the tint that most of the floor has; under a lamp also position and colour of the spot,
+   by fitting the floor's known pattern of light (:func:`.floor.read_floor`).
 2. Body colour: the one of 42 products (object × light) whose direction in RGB fits the pixels that
    are too saturated for any floor.
 3. Each pixel is un-mixed into floor and body. The body's map is compared with templates of every
-   shape, size and light position (:mod:`.shadow_templates`); least squares between the templates
-   gives size and position.
-4. What the floor lacks is shadow. The enlargement of the natural shadow about the origin
-   (:mod:`.shadow_gauge`) is found at which it covers as much of the visible floor.
+   shape, size and light position; least squares between the templates gives size and position.
+4. What the floor lacks is shadow. The enlargement of the natural shadow about the origin is found
+   at which it covers as much of the visible floor (:func:`.floor.read_shadow`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,16 +21,20 @@ from torch.nn.functional import avg_pool2d
 
 from data_modules.scenes.shadow.floor import (
     TINTS,
-    Umbra,
+    ShadowEvidence,
     floor_centres,
     read_floor,
-    read_umbra,
+    read_shadow,
     saturation,
 )
-from data_modules.scenes.shadow.picture import OBJECT_COLOURS, body_maps
-from data_modules.scenes.shadow.rays import Light
-from data_modules.scenes.shadow.shapes import SHAPES
-from data_modules.scenes.unmixing import checked_square, displayed
+from data_modules.scenes.shadow.geometry import SHAPES, Light
+from data_modules.scenes.shadow.picture import (
+    OBJECT_COLOURS,
+    SHADOW_LEVEL,
+    bodies_at_once,
+    cast_body,
+)
+from data_modules.scenes.unmixing import cached, displayed, read_in_chunks
 
 CHUNK_PIXELS = 2**18  # read at once: 64 images at 64 pixels, which stay in the cache
 # Large pictures are averaged over squares of pixels before they are read.
@@ -39,53 +42,49 @@ AVERAGED = {32: 1, 64: 1, 96: 2, 128: 2, 256: 4}
 BODY_PIXELS, BODY_NOISE = 96, 0.04
 FAINT, FEWEST = 0.02, 3  # saturation that only a body has, and in how many pixels
 RIVALS, FITS = 3, 4  # shapes that are fitted, and steps of each fit
-
-NOTHING = float("nan")
+SIZE_STEP, POSITION_STEP = 0.05, 1.0
+SIZES = tuple(0.3 + SIZE_STEP * step for step in range(29))
+POSITIONS = tuple(-1.0 + POSITION_STEP * step for step in range(11))
 BODY_COLOURS = (torch.tensor(list(OBJECT_COLOURS.values()))[:, None] * TINTS).view(-1, 3)
 
 
 def read_native(images: Tensor, light: Light) -> Tensor:
-    """Measure ``[B, 3, S, S]`` images in [-1, 1]: native factors, float32 ``[B, 7 or 9]``.
+    """Native factors, float32 ``[B, 7 or 9]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where
+    there is no body, or no floor, to measure. ValueError unless the images are square, RGB, of a
+    drawn size."""
+    chunk = max(CHUNK_PIXELS // max(images.shape[-1], 1) ** 2, 1)
+    return read_in_chunks(partial(_read_chunk, light=light), images, chunk)
 
-    NaN where there is no body, or no floor, to measure.
 
-    Raises:
-        ValueError: when the images are not square RGB of a size that the scene draws.
-    """
-    checked_square(images)
+def _read_chunk(images: Tensor, light: Light) -> Tensor:
     if images.shape[-1] not in AVERAGED:
         sizes = ", ".join(map(str, AVERAGED))
         raise ValueError(f"Cannot read images of {images.shape[-1]} pixels: use one of {sizes}.")
     if not len(images):
         return images.new_zeros(0, 9 if light.is_point else 7, dtype=torch.float32)
-    chunk = max(CHUNK_PIXELS // images.shape[-1] ** 2, 1)
-    return torch.cat([_read_chunk(part, light) for part in images.split(chunk)])
-
-
-def _read_chunk(images: Tensor, light: Light) -> Tensor:
     shown = avg_pool2d((displayed(images) + 1) / 2, AVERAGED[images.shape[-1]])
     image_size, pixels = shown.shape[-1], shown.flatten(2)
     floor = read_floor(pixels, image_size, light)
     colour, found = _read_colour(pixels)
     floor_part, body_part = _unmix(pixels, floor.tint, BODY_COLOURS.to(pixels)[colour])
     body_part = body_part.view(-1, image_size, image_size)
-    shape, size, position, stiffness, cover = _read_body(body_part, bodies(image_size, light))
-    contrast = floor.level - floor.dark
+    shape, size, position, stiffness, cover = _read_body(body_part, _bodies(image_size, light))
+    contrast = floor.level - SHADOW_LEVEL
     shaded = (floor.level * (1 - cover) - floor_part) / contrast
-    known = Umbra(shape, size, position, stiffness, shaded, cover, contrast)
+    seen = ShadowEvidence(shape, size, position, stiffness, shaded, cover, contrast)
     centres, pixel_area = (part.to(pixels) for part in floor_centres(image_size, light))
-    area, position = read_umbra(known, light, centres, pixel_area)
-    object_colour, light_colour = colour // len(TINTS), colour % len(TINTS)
-    body = [
-        (column, found) for column in (shape, object_colour, size, position, light_colour, area)
+    area, position = read_shadow(seen, light, centres, pixel_area)
+    body = (shape, colour // len(TINTS), size, position, colour % len(TINTS), area)
+    ground = (floor.colour, floor.spot, floor.spot_colour)[: 3 if light.is_point else 1]
+    parts = [
+        torch.stack(columns, 1).where(measured[:, None], torch.nan)
+        for columns, measured in ((body, found), (ground, floor.found))
     ]
-    ground = [floor.colour, floor.spot, floor.pool][: 3 if light.is_point else 1]
-    columns = [*body, *((column, floor.found) for column in ground)]
-    return torch.stack([torch.where(seen, value, NOTHING) for value, seen in columns], 1)
+    return torch.cat(parts, dim=1)
 
 
 def _read_colour(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of the body's colour in BODY_COLOURS ``[B]``, and whether there is any body."""
+    """Index of the body's colour in BODY_COLOURS ``[B]``, and whether there is any body."""
     excess, where = saturation(pixels).topk(BODY_PIXELS, dim=1)
     best = pixels.gather(2, where[:, None].expand(-1, 3, -1))
     colours = BODY_COLOURS.to(pixels)
@@ -98,7 +97,7 @@ def _read_colour(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unmix(pixels: Tensor, floor: Tensor, body: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares weights ``[B, P]`` of floor ``[B, 3, P or 1]`` and body ``[B, 3]`` colours."""
+    """Least-squares weights ``[B, P]`` of floor ``[B, 3, P]`` and body ``[B, 3]`` colours."""
     body = body[..., None]
     ff, fb, bb = (floor * floor).sum(1), (floor * body).sum(1), (body * body).sum(1)
     fp, bp = (floor * pixels).sum(1), (body * pixels).sum(1)
@@ -118,16 +117,17 @@ def _read_body(body: Tensor, known: Bodies) -> tuple[Tensor, Tensor, Tensor, Ten
     nearest = distance.view(len(seen), len(table), -1).min(2)
     rivals = nearest.values.topk(RIVALS, dim=1, largest=False).indices
     fits = [_fit_body(seen, table, shape, nearest.indices) for shape in rivals.unbind(1)]
-    places, errors, stiffnesses = (torch.stack(part, 1) for part in zip(*fits, strict=True))
+    indices, errors, stiffnesses = (torch.stack(part, 1) for part in zip(*fits, strict=True))
     best = errors.argmin(1, keepdim=True)
     shape, stiffness = rivals.gather(1, best)[:, 0], stiffnesses.gather(1, best)[:, 0]
-    at = places.gather(1, best[..., None].expand(-1, -1, 2))[:, 0]
+    by_size, by_position = indices.gather(1, best[..., None].expand(-1, -1, 2))[:, 0].unbind(1)
+    covers = known.cover.to(seen)
+    low = by_size.long().clamp(max=covers.shape[1] - 2)
+    mixed = torch.lerp(covers[shape, low], covers[shape, low + 1], (by_size - low)[:, None])
     cover = torch.zeros_like(body)
-    both = known.cover.to(seen)
-    low = at[:, 0].long().clamp(max=both.shape[1] - 2)
-    mixed = torch.lerp(both[shape, low], both[shape, low + 1], (at[:, 0] - low)[:, None])
-    cover[:, *known.window] = mixed.view(-1, *known.window_shape)
-    size, position = known.size(at[:, 0]), known.position(at[:, 1])
+    window = cover[:, *known.window]
+    window.copy_(mixed.view_as(window))
+    size, position = SIZES[0] + SIZE_STEP * by_size, POSITIONS[0] + POSITION_STEP * by_position
     return shape, size, position, stiffness, cover.flatten(1)
 
 
@@ -137,7 +137,7 @@ def _fit_body(
     """Least squares between the templates of one ``shape`` ``[B]`` per map ``[B, R]``.
 
     Returns:
-        Place in size and position ``[B, 2]``, squared error ``[B]`` and stiffness ``[B]``.
+        Fractional indices in SIZES and POSITIONS ``[B, 2]``; squared error and stiffness ``[B]``.
     """
     sizes, positions = table.shape[1:3]
     best = nearest.gather(1, shape[:, None])[:, 0]
@@ -156,7 +156,7 @@ def _fit_body(
 
 
 def _between(table: Tensor, shape: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Templates at fractional places ``[B, 2]``, and their slopes: linear by size, quadratic by
+    """Templates at fractional indices ``[B, 2]``, and their slopes: linear by size, quadratic by
     position, in which the shading is smooth."""
     sizes, positions = table.shape[1:3]
     low = at[:, 0].long().clamp(max=sizes - 2)
@@ -173,11 +173,6 @@ def _between(table: Tensor, shape: Tensor, at: Tensor) -> tuple[Tensor, Tensor, 
     return here, ends[1] - ends[0], torch.lerp(by_position[0], by_position[1], part)
 
 
-SIZE_STEP, POSITION_STEP = 0.05, 1.0
-SIZES = tuple(0.3 + SIZE_STEP * step for step in range(29))
-POSITIONS = tuple(-1.0 + POSITION_STEP * step for step in range(11))
-
-
 @dataclass(frozen=True)
 class Bodies:
     """Templates on a grid of shapes, sizes and light positions.
@@ -192,44 +187,28 @@ class Bodies:
     cover: Tensor
     window: tuple[slice, slice]
 
-    @property
-    def window_shape(self) -> tuple[int, int]:
-        rows, columns = self.window
-        return rows.stop - rows.start, columns.stop - columns.start
 
-    @staticmethod
-    def size(place: Tensor) -> Tensor:
-        """Native size of a place, whole or not, on the grid."""
-        return SIZES[0] + SIZE_STEP * place
-
-    @staticmethod
-    def position(place: Tensor) -> Tensor:
-        return POSITIONS[0] + POSITION_STEP * place
-
-
-@lru_cache(maxsize=6)
-def bodies(image_size: int, light: Light) -> Bodies:
+@cached
+def _bodies(image_size: int, light: Light) -> Bodies:
     """All templates of a picture size; cast once, in a few seconds at 64 pixels."""
-    size, position = torch.tensor(SIZES), torch.tensor(POSITIONS)
-    grid = (len(SIZES), len(POSITIONS), image_size, image_size)
-    # Cached tensors must serve autograd too, wherever the first read happened.
-    with torch.inference_mode(False), torch.no_grad():
-        shades, covers = [], []
-        for shape in range(len(SHAPES)):
-            sizes, positions = torch.cartesian_prod(size, position).unbind(1)
-            shade, cover = body_maps(shape, sizes, positions, image_size, light)
-            shades.append(shade.view(grid))
-            covers.append(cover.view(grid)[:, 0])
-        shade, cover = torch.stack(shades), torch.stack(covers)
-        used = cover.amax((0, 1)) > 0
-        window = (_span(used.any(1)), _span(used.any(0)))
-        return Bodies(
-            shade[:, :, :, *window].flatten(3).contiguous(),
-            cover[:, :, *window].flatten(2).contiguous(),
-            window,
-        )
+    sizes, positions = torch.cartesian_prod(torch.tensor(SIZES), torch.tensor(POSITIONS)).unbind(1)
+    shades, covers = [], []
+    for shape in range(len(SHAPES)):
+        for rows in torch.arange(len(sizes)).split(bodies_at_once(image_size)):
+            shade, hit = cast_body(shape, sizes[rows], positions[rows], image_size, light)
+            shades.append(shade)
+            covers.append(hit.float().mean(-1))
+    grid = (len(SHAPES), len(SIZES), len(POSITIONS), image_size, image_size)
+    shade, cover = torch.cat(shades).view(grid), torch.cat(covers).view(grid)[:, :, 0]
+    used = cover.amax((0, 1)) > 0
+    window = (_span(used.any(1)), _span(used.any(0)))
+    return Bodies(
+        shade[:, :, :, *window].flatten(3).contiguous(),
+        cover[:, :, *window].flatten(2).contiguous(),
+        window,
+    )
 
 
 def _span(used: Tensor) -> slice:
-    places = used.nonzero()[:, 0]
-    return slice(int(places[0]), int(places[-1]) + 1)
+    indices = used.nonzero()[:, 0]
+    return slice(int(indices[0]), int(indices[-1]) + 1)

@@ -8,10 +8,10 @@ chosen so that every factor can be measured; the published camera is not known t
 Native units: ``size`` 0.4…1.6 (half the side of the cube), ``light_position`` 0…8 (the light
 stands at −4 + position in x and y, 5 high as a sun, 8 high as a lamp), ``shadow_area`` in the
 floor's units: the convex hull of the projected body, less the face it stands on. (Published areas
-are measured in the picture instead, see :mod:`data_modules.published_shadow`.) A lamp also brightens
-and colours the floor around ``spot_position``, naturally below it, in ``spot_colour``. Published
-files give the spot's place as two picture coordinates and its colour as RGB; both are functions of
-one number and one category, which are the factors here.
+are measured in the picture instead, see :class:`data_modules.PublishedSunlightDataModule`.) A lamp
+also brightens and colours the floor around ``spot_position``, naturally below it, in
+``spot_colour``. Published files give two picture coordinates and RGB for these two; here they are
+one number and one category, of which both are functions.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from data_modules.scenes.shadow.cast import hides
+from data_modules.scenes.drawing import Rgb, checked_finite
+from data_modules.scenes.shadow.geometry import (
+    POINT,
+    SHAPES,
+    SUN,
+    Light,
+    footprint_area,
+    hull_area,
+    outline,
+)
 from data_modules.scenes.shadow.picture import (
     LIGHT_COLOURS,
     OBJECT_COLOURS,
     draw_shadow,
+    occludes,
     shadow_scale,
 )
-from data_modules.scenes.shadow.rays import POINT, SUN, Light, camera_for
 from data_modules.scenes.shadow.readout import read_native
-from data_modules.scenes.shadow.shapes import SHAPES, footprint_area, hull_area, outline
 from diffcf.causal import CausalGraph, Factor, Scene
 
 SIZES = tuple(round(0.4 + 0.2 * step, 1) for step in range(7))
@@ -113,9 +122,7 @@ class ShadowScene(Scene):
         acted = torch.where(mask, values, factors)
         before, after = self.graph.to_native(factors), self.graph.to_native(acted)
         predicted = after.clone()
-        natural_before = natural_area(before, self.light)
-        natural_after = natural_area(after, self.light)
-        area = before[:, AREA] - natural_before + natural_after
+        area = before[:, AREA] - natural_area(before, self.light) + natural_area(after, self.light)
         predicted[:, AREA] = area.clamp(min=0)
         moved = torch.zeros_like(mask)
         moved[:, AREA] = mask[:, [SHAPE, SIZE, POSITION]].any(1)
@@ -130,14 +137,12 @@ class ShadowScene(Scene):
     def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Scene.render`; ``image_size`` is one of ``image_sizes``, else ValueError."""
         self.checked_size(image_size)
-        native = self.graph.to_native(factors.float())
-        if not torch.isfinite(native).all():
-            raise ValueError("Cannot draw factors that are NaN or infinite: check what made them.")
+        native = checked_finite(self.graph.to_native(factors.float()))
         body = _colour(OBJECT_COLOURS, native[:, OBJECT]) * _colour(LIGHT_COLOURS, native[:, LIGHT])
         floor = _colour(LIGHT_COLOURS, native[:, FLOOR])
         columns = [SHAPE, SIZE, POSITION, AREA, SPOT if self.light.is_point else POSITION]
-        pool = _colour(LIGHT_COLOURS, native[:, SPOT_COLOUR]) if self.light.is_point else floor
-        return draw_shadow(native[:, columns], body, floor, pool, image_size, self.light)
+        spot = _colour(LIGHT_COLOURS, native[:, SPOT_COLOUR]) if self.light.is_point else floor
+        return draw_shadow(native[:, columns], body, floor, spot, image_size, self.light)
 
     def read(self, images: Tensor) -> Tensor:
         """See :meth:`Scene.read`; without a body its factors read 0, without a floor the others.
@@ -145,11 +150,10 @@ class ShadowScene(Scene):
         Measured at 64 pixels on visible factors: categories are right; of their ranges, size and
         spot are exact to .001 on average, shadow area to .001 and light position to .003 (at worst
         .01, .003, .03 and .05). The light position of small bodies is the least certain, and under
-        the tetrahedron it is told by little more than the shading of one face. An area within that
+        the tetrahedron little more than the shading of one face depends on it. An area within that
         error of the natural one reads as natural, as does a shadow wholly behind its body.
         """
-        native = read_native(images, self.light)
-        return self.graph.to_scaled(native).nan_to_num(nan=0.0)
+        return self.graph.to_scaled(read_native(images, self.light)).nan_to_num(nan=0.0)
 
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: factors in range, and a possible shadow inside the picture, in sight.
@@ -166,18 +170,19 @@ class ShadowScene(Scene):
         return inside
 
     def _shadow_in_sight(self, shape: int, native: Tensor) -> Tensor:
-        camera, size, position = camera_for(self.light), native[:, SIZE], native[:, POSITION]
+        """``[B]`` bool, for native factors ``[B, K]`` of one shape."""
+        camera, size, position = self.light.camera, native[:, SIZE], native[:, POSITION]
         shapes = torch.full_like(size, shape).long()
         scale = shadow_scale(shapes, size, position, native[:, AREA], self.light)
         shadow = self.light.project(outline(shape, size), position) * scale[:, None, None]
-        seen = camera.locate(torch.nn.functional.pad(shadow, (0, 1)))
+        seen = camera.locate(pad(shadow, (0, 1)))
         inside = (seen.abs() <= MARGIN).flatten(1).all(1)
         angle = torch.arange(64, device=native.device) * (2 * torch.pi / 64)
         outward = torch.stack([angle.cos(), angle.sin()])
         furthest = (shadow @ outward).argmax(1)
         rim = shadow.gather(1, furthest[..., None].expand(-1, -1, 2))
         eye = camera.origin.to(native)
-        hidden = hides(shape, size, rim, (eye[:2] - rim) / eye[2])
+        hidden = occludes(shape, size, rim, (eye[:2] - rim) / eye[2])
         natural = (scale - 1).abs() < 1e-3
         return inside & (natural | ((~hidden).float().mean(1) >= SEEN_RIM))
 
@@ -194,7 +199,7 @@ class PointlightScene(ShadowScene):
     light = POINT
 
 
-def _colour(colours: dict[str, tuple[float, float, float]], place: Tensor) -> Tensor:
-    """RGB ``[B, 3]`` of the colours at ``place`` ``[B]``."""
-    table = torch.tensor(list(colours.values()), device=place.device)
-    return table[place.round().long().clamp(0, len(table) - 1)]
+def _colour(colours: dict[str, Rgb], index: Tensor) -> Tensor:
+    """RGB ``[B, 3]`` of the colours at ``index`` ``[B]``."""
+    table = torch.tensor(list(colours.values()), device=index.device)
+    return table[index.round().long().clamp(0, len(table) - 1)]

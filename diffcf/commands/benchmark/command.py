@@ -4,6 +4,9 @@ Runs the cells of a grid that are not done yet, one after another, and goes on a
 Several runners share a grid without a scheduler: each takes the cells that no other is working on
 (``--threads 1`` lets two runners fill two cores). On a cluster, ``--list`` names the cells and
 ``--only method/seed`` runs one of them.
+
+With ``--search``, tries the settings that methods list instead, on the validation split, and
+records the best in ``search.json`` beside the results; it changes no file of the grid.
 """
 
 from __future__ import annotations
@@ -11,24 +14,28 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from diffcf.commands.benchmark.grid import (
-    Cell,
     Grid,
-    Method,
+    GridCell,
+    Settings,
     callback_arguments,
     changed,
     training_part,
 )
 from diffcf.commands.benchmark.runner import Run, RunError, claimed, metrics_file, run_cell
 from diffcf.io import SettingsError, write_json
+
+Jobs = list[tuple[str, Callable[[str], None]]]
+"""Names, and what is to be called with the title of progress lines."""
+
+_SCORED = ("acm/roots", "acm/leaves")
 
 
 def benchmark(args: Sequence[str]) -> None:
@@ -41,13 +48,17 @@ def benchmark(args: Sequence[str]) -> None:
     parsed = _parser().parse_args(list(args))
     if parsed.threads < 1:
         raise SettingsError(f"--threads must be at least 1, not {parsed.threads}.")
-    grids = [Grid.load(path) for path in parsed.grids]
-    cells = _chosen([c for grid in grids for c in grid.cells(parsed.runs)], parsed.only)
+    every = [cell for path in parsed.grids for cell in Grid.load(path).cells(parsed.runs)]
+    cells = _chosen(every, parsed.only)
     if parsed.list:
         print("\n".join(f"{cell}\t{cell.state}" for cell in cells))
         return
+    if parsed.search:
+        jobs = _searches(cells, parsed)
+    else:
+        jobs = [(str(cell), partial(run_cell, cell, parsed.threads)) for cell in cells]
     try:
-        failed = _search(grids, cells, parsed) if parsed.search else _run(cells, parsed.threads)
+        failed = _run(jobs)
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on from here.", flush=True)
         raise SystemExit(130) from None
@@ -75,7 +86,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _chosen(cells: Sequence[Cell], only: Sequence[str] | None) -> list[Cell]:
+def _chosen(cells: Sequence[GridCell], only: Sequence[str] | None) -> list[GridCell]:
     """The cells that ``--only`` names, or all."""
     if not only:
         return list(cells)
@@ -86,96 +97,65 @@ def _chosen(cells: Sequence[Cell], only: Sequence[str] | None) -> list[Cell]:
     return [cell for cell in cells if {cell.name, cell.method.name} & set(only)]
 
 
-def _run(cells: Sequence[Cell], threads: int) -> list[str]:
-    """Run the cells; the names of those that failed."""
+def _run(jobs: Jobs) -> list[str]:
+    """Do the jobs; the names of those that failed."""
     failed = []
-    for number, cell in enumerate(cells, start=1):
-        title = f"[{number}/{len(cells)}] {cell}"
+    for number, (name, job) in enumerate(jobs, start=1):
+        title = f"[{number}/{len(jobs)}] {name}"
         try:
-            run_cell(cell, threads, title)
+            job(title)
         except RunError as error:
             print(f"{title}: {error}", file=sys.stderr, flush=True)
-            failed.append(str(cell))
+            failed.append(name)
     return failed
 
 
-def _search(grids: Sequence[Grid], cells: Sequence[Cell], parsed: Any) -> list[str]:
-    """Search for the methods of the cells; the names of those that failed."""
-    plan = SearchPlan(parsed.search_minutes, parsed.search_images, parsed.threads)
-    seeds: dict[tuple[str, str], int] = {}  # of each method, the first that was chosen
+# --- search ---
+
+
+def _searches(cells: Sequence[GridCell], parsed: Namespace) -> Jobs:
+    """A search for each method that lists settings, with the first seed that was chosen."""
+    first: dict[str, GridCell] = {}
     for cell in cells:
-        seeds.setdefault((cell.dataset, cell.method.name), cell.seed)
-    wanted: list[tuple[Grid, Method]] = [
-        (grid, method)
-        for grid in grids
-        for method in grid.methods.values()
-        if method.search and (grid.dataset, method.name) in seeds
-    ]
-    if not wanted:
+        if cell.method.search:
+            first.setdefault(f"{cell.grid.dataset} {cell.method.name}", cell)
+    if not first:
         raise SettingsError("None of these methods lists settings to try: give one a search.")
-    failed = []
-    for number, (grid, method) in enumerate(wanted, start=1):
-        title = f"[{number}/{len(wanted)}] {grid.dataset} {method.name}"
-        try:
-            seed = seeds[grid.dataset, method.name]
-            search(grid, method, seed, parsed.runs, plan, title)
-        except RunError as error:
-            print(f"{title}: {error}", file=sys.stderr, flush=True)
-            failed.append(f"{grid.dataset} {method.name}")
-    return failed
+    return [(name, partial(search, cell, parsed)) for name, cell in first.items()]
 
 
-_SCORED = ("acm/roots", "acm/leaves")
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How settings are tried.
-
-    Attributes:
-        minutes: budget of each small training, by the clock of the benchmark's.
-        images: of the validation split.
-        threads: of each process.
-    """
-
-    minutes: float = 5.0
-    images: int = 64
-    threads: int = 1
-
-
-def search(grid: Grid, method: Method, seed: int, runs: Path, plan: SearchPlan, title: str) -> None:
+def search(cell: GridCell, parsed: Namespace, title: str) -> None:
     """Try every setting of a method's ``search`` and write ``search.json`` beside its results.
+
+    Settings that leave the training as it is share that of the cell. Otherwise every setting gets
+    a training of ``--search_minutes``.
 
     Raises:
         RunError: when a stage fails, or the dataset has no ruler to score by.
     """
-    shipped = grid.settings(method, seed)
-    trials = [grid.settings(method, seed, change) for change in method.search]
-    whole = all(training_part(trial) == training_part(shipped) for trial in trials)
-    if not whole:
+    changes = cell.method.search
+    shipped, *trials = (
+        cell.grid.settings(cell.method, cell.seed, change) for change in ({}, *changes)
+    )
+    shared = all(training_part(trial) == training_part(shipped) for trial in trials)
+    if not shared:
         for settings in (shipped, *trials):
-            callback_arguments(settings, "TrainingBudget")["minutes"] = plan.minutes
-    folder = runs / grid.dataset / method.name / (str(seed) if whole else "search")
-    results = grid.results / grid.dataset / method.name / "search.json"
+            callback_arguments(settings, "TrainingBudget")["minutes"] = parsed.search_minutes
+    folder = cell.folder if shared else cell.folder.parent / "search"
     with claimed(folder) as lock:
         if lock is None:
             print(f"{title}: another runner is at it, skipped ({folder}/.lock)", flush=True)
             return
         tried = []
-        for number, (change, trial) in enumerate(zip(method.search, trials, strict=True), start=1):
-            run_folder = folder if whole else folder / _digest(training_part(trial))
+        for number, (change, trial) in enumerate(zip(changes, trials, strict=True), start=1):
+            run_folder = folder if shared else folder / _digest(training_part(trial))
             run_folder.mkdir(exist_ok=True)
             name = f"{title} {number}/{len(trials)} {json.dumps(change)}"
-            run = Run(run_folder, shipped if whole else trial, lock, plan.threads, name)
-            tried.append({"set": change, **_tried(run, trial, plan.images)})
+            run = Run(run_folder, shipped if shared else trial, lock, parsed.threads, name)
+            tried.append({"set": change, **_tried(run, trial, parsed.search_images)})
     best = min(tried, key=lambda variant: variant["score"])
     record = {
-        "benchmark": {
-            "dataset": grid.dataset,
-            "method": method.name,
-            "seed": seed,
-            "class_path": method.class_path,
-        },
+        "benchmark": cell.origin(),
         "minutes": callback_arguments(shipped, "TrainingBudget")["minutes"],
         "split": "val",
         "scored": f"mean of {' and '.join(_SCORED)}, least is best",
@@ -183,15 +163,16 @@ def search(grid: Grid, method: Method, seed: int, runs: Path, plan: SearchPlan, 
         "choice": best["set"],
         "settings": shipped,
     }
+    results = cell.results.parent / "search.json"
     write_json(record, results)
     print(f"{title}: best is {json.dumps(best['set'])}, {best['score']:.4f} ({results})")
 
 
-def _tried(run: Run, settings: dict[str, Any], images: int) -> dict[str, Any]:
-    """Score of settings that the run is trained for, measured now or before."""
-    asked = callback_arguments(settings, "CounterfactualCallback")
-    asked["val_images"] = images
-    out = run.folder / _digest(asked)
+def _tried(run: Run, settings: Settings, images: int) -> Settings:
+    """Score of settings, with the run trained and measured unless that was done before."""
+    measured = callback_arguments(settings, "CounterfactualCallback")
+    measured["val_images"] = images
+    out = run.folder / _digest(measured)
     metrics = metrics_file("validate", out)
     if not metrics.exists():
         run.train()
@@ -210,5 +191,5 @@ def _tried(run: Run, settings: dict[str, Any], images: int) -> dict[str, Any]:
     }
 
 
-def _digest(settings: Mapping[str, Any]) -> str:
+def _digest(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]

@@ -13,13 +13,13 @@ A grid names the parts; its paths are relative to it::
 and so does a method::
 
     model: {class_path: my_package.MyMethod, init_args: {...}}
-    sampling: {...}                # of diffcf.methods.engine.Sampling; may be left out
+    sampling: {...}                # arguments of diffcf.methods.Sampling; may be left out
     title: My method               # in tables; may be left out
-    search: [{}, {sampling.steps: 50}]   # see diffcf.commands.benchmark.command; may be left out
+    search: [{}, {sampling.steps: 50}]   # settings for --search to try; may be left out
 
-A cell of the grid is their union, one LightningCLI config in which ``{run}`` stands for the folder
-of the run. It is made here, on plain dictionaries, so that ``sampling`` can be put into the
-CounterfactualCallback of the common part.
+A cell of the grid is one method with one seed. Its settings are the union of the parts: one
+LightningCLI config, with ``sampling`` put into the CounterfactualCallback of the common part, and
+``{run}`` in place of the folder of the run.
 """
 
 from __future__ import annotations
@@ -37,33 +37,29 @@ from jsonargparse import get_loader
 
 from diffcf.io import SettingsError, YamlError, load_yaml
 
+Settings = dict[str, Any]
+"""A config, or a part of one, as YAML has it."""
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_]")
 _GRID = {"dataset", "common", "seeds", "methods", "results"}
 _NEEDED = ("CounterfactualCallback", "LastCheckpoint", "TrainingBudget")
 
 
 @dataclass(frozen=True)
-class Method:
-    """One row of the table.
-
-    Attributes:
-        name: in files and folders.
-        title: in tables.
-        settings: ``model`` and, where the method has any, ``sampling``, with what the grid sets.
-        search: settings to try, each a mapping of dotted keys to values.
-    """
+class GridMethod:
+    """A method; ``settings`` are its ``model`` and ``sampling``, with what the grid sets."""
 
     name: str
     title: str | None
-    settings: dict[str, Any]
-    search: list[dict[str, Any]] = field(default_factory=list)
+    settings: Settings
+    search: list[Settings] = field(default_factory=list)
 
     @property
     def class_path(self) -> str:
         return str(self.settings["model"]["class_path"])
 
     @classmethod
-    def load(cls, name: str, entry: Any, folder: Path) -> Self:
+    def load(cls, name: str, entry: object, folder: Path) -> Self:
         """The method of a grid's entry, a path or ``{config: path, set: {dotted key: value}}``."""
         entry = {"config": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, dict) or not {"config"} <= set(entry) <= {"config", "set"}:
@@ -88,19 +84,13 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One method, one seed, one dataset.
+class GridCell:
+    """One method with one seed, to be run in ``folder``; ``results`` exists once it is done."""
 
-    Attributes:
-        settings: the LightningCLI config; ``{run}`` stands for ``folder``.
-        folder: of the run.
-        results: file that holds the results once the cell is done.
-    """
-
-    dataset: str
-    method: Method
+    grid: Grid
+    method: GridMethod
     seed: int
-    settings: dict[str, Any]
+    settings: Settings
     folder: Path
     results: Path
 
@@ -109,7 +99,16 @@ class Cell:
         return f"{self.method.name}/{self.seed}"
 
     def __str__(self) -> str:
-        return f"{self.dataset} {self.name}"
+        return f"{self.grid.dataset} {self.name}"
+
+    def origin(self) -> Settings:
+        """What results say of the cell."""
+        return {
+            "dataset": self.grid.dataset,
+            "method": self.method.name,
+            "seed": self.seed,
+            "class_path": self.method.class_path,
+        }
 
     @property
     def state(self) -> str:
@@ -124,20 +123,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Methods × seeds on one dataset; see the module's docstring for the file.
+    """Methods × seeds on one dataset; the module's docstring describes the file.
 
-    Attributes:
-        dataset: name, in files and folders.
-        common: LightningCLI config without model.
-        seeds: of training; data and interventions are the same for all.
-        methods: by name.
-        results: folder that gets ``<dataset>/<method>/<seed>.json``.
+    Seeds are of training: data and interventions are the same for all.
     """
 
     dataset: str
-    common: dict[str, Any]
+    common: Settings
     seeds: list[int]
-    methods: dict[str, Method]
+    methods: dict[str, GridMethod]
     results: Path
 
     @classmethod
@@ -151,8 +145,8 @@ class Grid:
         if set(parts) != _GRID:
             raise SettingsError(f"{path} needs {', '.join(sorted(_GRID))} and nothing else.")
         seeds, methods = parts["seeds"], parts["methods"]
-        known = isinstance(seeds, list) and seeds
-        if not known or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
+        listed = seeds if isinstance(seeds, list) else []
+        if not listed or not all(type(s) is int and 0 <= s < 2**32 for s in listed):
             raise SettingsError(
                 f"seeds of {path} is a list of whole numbers below 2³², not {seeds!r:.200}."
             )
@@ -165,15 +159,15 @@ class Grid:
             parts["dataset"],
             _common(path.parent / str(parts["common"])),
             list(dict.fromkeys(seeds)),
-            {name: Method.load(name, entry, path.parent) for name, entry in methods.items()},
+            {name: GridMethod.load(name, entry, path.parent) for name, entry in methods.items()},
             Path(os.path.normpath(path.parent / str(parts["results"]))),
         )
 
-    def cells(self, runs: Path) -> list[Cell]:
+    def cells(self, runs: Path) -> list[GridCell]:
         """All cells, with their folders under ``runs``."""
         return [
-            Cell(
-                self.dataset,
+            GridCell(
+                self,
                 method,
                 seed,
                 self.settings(method, seed),
@@ -184,9 +178,7 @@ class Grid:
             for seed in self.seeds
         ]
 
-    def settings(
-        self, method: Method, seed: int, changes: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def settings(self, method: GridMethod, seed: int, changes: Settings | None = None) -> Settings:
         """The LightningCLI config of a method and seed, after ``changes`` (dotted keys)."""
         parts = {**self.common, **method.settings, "seed_everything": seed}
         settings = changed(parts, changes or {})
@@ -202,7 +194,7 @@ class Grid:
             ) from None
 
 
-def _common(path: Path) -> dict[str, Any]:
+def _common(path: Path) -> Settings:
     """The part that all methods share, with its protocol read in."""
     common = read_yaml(path, "The common part")
     trainer = common.get("trainer")
@@ -213,15 +205,15 @@ def _common(path: Path) -> dict[str, Any]:
         callback_arguments(common, name)
     if callback_arguments(common, "LastCheckpoint").get("dirpath") != "{run}":
         raise SettingsError(f"LastCheckpoint of {path} needs dirpath '{{run}}'.")
-    asked = callback_arguments(common, "CounterfactualCallback")
-    if isinstance(asked.get("protocol"), str):
-        asked["protocol"] = read_yaml(path.parent / asked["protocol"], "The protocol")
+    measured = callback_arguments(common, "CounterfactualCallback")
+    if isinstance(measured.get("protocol"), str):
+        measured["protocol"] = read_yaml(path.parent / measured["protocol"], "The protocol")
     return common
 
 
-def read_yaml(path: Path, what: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str) -> Settings:
     """The mapping in a YAML file; ``what`` it is, for the error."""
-    if not _is_file(path):
+    if not os.path.isfile(path):  # which is False, too, for a name that is too long for any file
         raise SettingsError(f"{what} should be in {path}, which does not exist: check the path.")
     try:
         # As LightningCLI reads it: 1e-3 is a number.
@@ -233,10 +225,11 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def callback_arguments(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+def callback_arguments(settings: Settings, name: str) -> Settings:
     """``init_args`` of the callback whose class is called ``name``, to read or to change."""
     for callback in settings["trainer"]["callbacks"]:
-        if isinstance(callback, dict) and _class_name(callback) == name:
+        path = str(callback.get("class_path")) if isinstance(callback, dict) else ""
+        if path.rpartition(".")[2] == name:
             arguments = callback.get("init_args")
             callback["init_args"] = {} if arguments is None else arguments
             if not isinstance(callback["init_args"], dict):
@@ -245,9 +238,9 @@ def callback_arguments(settings: Mapping[str, Any], name: str) -> dict[str, Any]
     raise SettingsError(f"The common part of the benchmark has no callback {name}: add it.")
 
 
-def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed(settings: Settings, changes: Settings) -> Settings:
     """A copy of ``settings`` in which every dotted key of ``changes`` has its value."""
-    copy = deepcopy(dict(settings))
+    copy = deepcopy(settings)
     for key, value in changes.items():
         *parents, last = str(key).split(".")
         place: Any = copy
@@ -259,20 +252,15 @@ def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return copy
 
 
-def training_part(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a training depends on: all but how counterfactuals are drawn and asked."""
-    part = deepcopy(dict(settings))
+def training_part(settings: Settings) -> Settings:
+    """The settings that a training depends on: all but those of the CounterfactualCallback."""
+    part = deepcopy(settings)
     callback_arguments(part, "CounterfactualCallback").clear()
     return part
 
 
-def placed(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of a run in ``folder``, for which ``{run}`` stands."""
-    return replaced(dict(settings), "{run}", str(folder))
-
-
 def replaced(value: Any, old: str, new: str) -> Any:
-    """``value`` with ``old`` replaced in every text within."""
+    """``value`` (as JSON has it) with ``old`` replaced by ``new`` in every text within."""
     if isinstance(value, str):
         return value.replace(old, new)
     if isinstance(value, Mapping):
@@ -280,14 +268,3 @@ def replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, list):
         return [replaced(entry, old, new) for entry in value]
     return value
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long for any file
-        return False
-
-
-def _class_name(described: Mapping[str, Any]) -> str:
-    return str(described.get("class_path")).rpartition(".")[2]

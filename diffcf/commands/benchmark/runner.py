@@ -1,12 +1,12 @@
 """One cell of a benchmark: ``diffcf fit``, then ``diffcf test``, in processes of their own.
 
-A cell can be stopped at any moment, by ``kill -9`` too, and taken up again:
+A cell can be stopped at any moment, by ``kill -9`` too, and resumed:
 
 - ``<results>.json`` is written last, whole or not at all; a cell that has one is done.
-- ``<run>/trained`` marks a finished training, which goes straight to the test.
-- ``<run>/last.ckpt`` is where an unfinished one goes on, with what is left of its budget.
-- ``<run>/.lock`` is held by whoever works on the cell: the runner and the process it started. The
-  system lets go of it when both are gone, so a training that outlives its runner keeps others out.
+- ``<run>/trained`` marks a finished training: only the test is left.
+- ``<run>/last.ckpt`` is what an unfinished one resumes from, with what is left of its budget.
+- ``<run>/.lock`` is held by the runner and the process it started. The system releases it when both
+  have ended, so a training that outlives its runner keeps other runners out.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import lock_descriptor
 
-from diffcf.commands.benchmark.grid import Cell, placed, read_yaml, replaced, training_part
+from diffcf.commands.benchmark.grid import GridCell, Settings, read_yaml, replaced, training_part
 from diffcf.io import write_json, write_text
 
 _OTHER_SETTINGS = ", though its settings were others: remove the file to measure anew"
+_LAST_LINES = 8
+_POLL = 0.2  # seconds between two looks at what a process wrote
+# As in the Makefile: glibc giving memory back would count against a processor budget.
+_ALLOCATOR = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), "2000000000")
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,13 @@ class Run:
     Attributes:
         folder: of checkpoint, logs and what else the stages write; it exists.
         settings: LightningCLI config; ``{run}`` stands for ``folder``.
-        lock: descriptor that the stages' processes hold on to.
+        lock: descriptor that the stages' processes inherit.
         threads: of each process.
         title: what progress lines start with.
     """
 
     folder: Path
-    settings: Mapping[str, Any]
+    settings: Settings
     lock: int
     threads: int
     title: str
@@ -54,12 +57,13 @@ class Run:
         return self.folder / "last.ckpt"
 
     def train(self) -> None:
-        """Train, go on with training, or do nothing where it is finished.
+        """Train, resume training, or do nothing where it is finished.
 
         Raises:
             RunError: when training fails, or the folder holds one of other settings.
         """
-        config, settings = self.folder / "config.yaml", placed(self.settings, self.folder)
+        config = self.folder / "config.yaml"
+        settings = replaced(self.settings, "{run}", str(self.folder))
         if self.checkpoint.exists() and config.exists():
             before = read_yaml(config, "The settings of the run")
             if training_part(before) != training_part(settings):
@@ -73,16 +77,16 @@ class Run:
             self.stage("fit", config, *resume)
             (self.folder / "trained").touch()
 
-    def measure(self, stage: str, out: Path, settings: Mapping[str, Any] | None = None) -> Path:
-        """``diffcf test`` or ``validate`` of the checkpoint; the file of metrics, under ``out``.
+    def measure(self, stage: str, out: Path, settings: Settings | None = None) -> Path:
+        """``diffcf test`` or ``validate`` of the checkpoint, into ``out``; the file of metrics.
 
-        ``settings`` other than the training's may be given.
+        ``settings`` replace the training's.
         """
         config = self.folder / "config.yaml"
         if settings is not None:
             config = out / "settings.yaml"
-            _write_yaml(placed(settings, self.folder), config)
-        # Without a logger the measurement is where we say; what it measures is in metrics.json.
+            _write_yaml(replaced(settings, "{run}", str(self.folder)), config)
+        # With a logger, the folder would be the logger's.
         self.stage(
             stage,
             config,
@@ -102,8 +106,8 @@ class Run:
         print(f"{self.title}: {stage} took {minutes(time.perf_counter() - started)}", flush=True)
 
 
-def run_cell(cell: Cell, threads: int, title: str) -> None:
-    """Train and test what is not done yet, and write the results; one line says what was skipped.
+def run_cell(cell: GridCell, threads: int, title: str) -> None:
+    """Train and test what is not done yet, and write the results; prints what is skipped.
 
     Raises:
         RunError: when a stage fails.
@@ -121,28 +125,26 @@ def run_cell(cell: Cell, threads: int, title: str) -> None:
             print(f"{title}: {cell.results}", flush=True)
 
 
-def _is_done(cell: Cell, title: str) -> bool:
-    """Whether the cell has results; if so, one line says that it is skipped."""
+def _is_done(cell: GridCell, title: str) -> bool:
+    """Whether the cell has results; if so, prints that it is skipped."""
     if cell.state != "done":
         return False
-    other = "" if _recorded_settings(cell.results) == cell.settings else _OTHER_SETTINGS
+    try:
+        settings = json.loads(cell.results.read_text(encoding="utf-8"))["benchmark"]["settings"]
+    except (ValueError, KeyError, TypeError):
+        settings = None
+    other = "" if settings == cell.settings else _OTHER_SETTINGS
     print(f"{title}: done already, skipped{other} ({cell.results})", flush=True)
     return True
 
 
-def _results(cell: Cell, metrics: Path) -> Any:
-    """What the test measured, and of which cell."""
+def _results(cell: GridCell, metrics: Path) -> Settings:
+    """The record of the test, with the cell's own settings under ``benchmark``."""
     record = json.loads(metrics.read_text(encoding="utf-8"))
-    record["benchmark"] = {
-        "dataset": cell.dataset,
-        "method": cell.method.name,
-        "seed": cell.seed,
-        "class_path": cell.method.class_path,
-        "settings": cell.settings,
-    }
+    record["benchmark"] = {**cell.origin(), "settings": cell.settings}
     if cell.method.title is not None:
         record["benchmark"]["title"] = cell.method.title
-    # Where the run lay on this machine is of no use elsewhere.
+    # The folder on this machine means nothing elsewhere.
     return replaced(record, str(cell.folder), "{run}")
 
 
@@ -151,24 +153,8 @@ def metrics_file(stage: str, out: Path) -> Path:
     return out / "counterfactuals" / {"validate": "val"}.get(stage, stage) / "metrics.json"
 
 
-def _recorded_settings(results: Path) -> Any:
-    try:
-        return json.loads(results.read_text(encoding="utf-8"))["benchmark"]["settings"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_yaml(settings: Mapping[str, Any], path: Path) -> None:
+def _write_yaml(settings: Settings, path: Path) -> None:
     write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), path)
-
-
-_LAST_LINES = 8
-_GLANCE = 0.2
-# As in the Makefile: glibc's habit of giving memory back would count against a processor budget.
-_ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": "2000000000",
-    "MALLOC_MMAP_THRESHOLD_": "2000000000",
-}
 
 
 class RunError(RuntimeError):
@@ -177,7 +163,7 @@ class RunError(RuntimeError):
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[int | None]:
-    """The folder's lock as a file descriptor, to be held by child processes too; None if taken."""
+    """The folder's lock as a file descriptor, which child processes inherit; None if taken."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -225,7 +211,7 @@ def minutes(seconds: float) -> str:
 
 
 def _wait(child: subprocess.Popen[bytes], log: Path, beginning: int) -> int:
-    """Wait for the process; on a terminal, show what it writes meanwhile, progress bars and all."""
+    """Wait for the process; on a terminal, show what it writes meanwhile."""
     try:
         if not sys.stdout.isatty():
             return child.wait()
@@ -236,7 +222,7 @@ def _wait(child: subprocess.Popen[bytes], log: Path, beginning: int) -> int:
                 running = child.poll() is None
                 sys.stdout.buffer.write(written.read())
                 sys.stdout.flush()
-                time.sleep(_GLANCE if running else 0)
+                time.sleep(_POLL if running else 0)
         return child.wait()
     except KeyboardInterrupt:
         child.wait()  # Ctrl-C reached it as well, and it is saving its checkpoint

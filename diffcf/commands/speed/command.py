@@ -1,8 +1,9 @@
 """``diffcf bench experiments/pendulum.yaml``: the speed of an experiment's networks and data.
 
-Weights are as they are initialised: speed does not depend on them. Everything that is compared
-takes turns in one process, and ratios are medians over the rounds, so that they hold on a machine
-that is slow or shared; absolute times hold for the machine named in the result only.
+Weights are as they are initialised: speed does not depend on them. What is compared alternates in
+one process, and ratios are medians over the rounds, so that they hold on a machine that is slow or
+shared; absolute times hold for the machine named in the result only. The sections
+``rendering`` and ``start`` measure the scenes and the shipped weights, whatever the experiment.
 """
 
 from __future__ import annotations
@@ -14,32 +15,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from diffcf.commands.speed import pipeline, sampling, training
 from diffcf.commands.speed.timing import Row
-from diffcf.commands.speed.training import memory
-from diffcf.io import DataError, device_name, versions, write_json, write_text
+from diffcf.io import DataError, SettingsError, device_name, versions, write_json, write_text
+from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
-from diffcf.training import cli
+from diffcf.training import CounterfactualCallback, cli
 
 
 def bench(args: Sequence[str]) -> None:
     """Command ``diffcf bench``; ``--help`` lists the arguments."""
-    parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
-    parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
-    parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
-    parser.add_argument("--repeats", type=int, default=7, help="Rounds of each comparison.")
-    parser.add_argument("--images", type=int, default=32, help="Images sampled at once.")
-    parser.add_argument("--steps", type=int, default=30, help="Training steps of a stretch.")
-    parser.add_argument("--memory_steps", type=int, default=400, help="Steps of the memory test.")
-    parser.add_argument("--batch_size", type=int, help="Of training, where not the experiment's.")
-    parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="Folder to write.")
+    parser = _parser()
     parsed = parser.parse_args(list(args))
     if not parsed.experiment.is_file():
         raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
@@ -54,7 +44,7 @@ def bench(args: Sequence[str]) -> None:
             print(f"{name} …", flush=True)
             tables[name] = measure()
     record = {
-        "sections": {name: [row.as_dict() for row in rows] for name, rows in tables.items()},
+        "sections": {name: [vars(row) for row in rows] for name, rows in tables.items()},
         "provenance": {
             "command": f"diffcf bench {parsed.experiment}",
             "settings": {k: str(v) for k, v in vars(parsed).items() if k != "out"},
@@ -71,6 +61,21 @@ def bench(args: Sequence[str]) -> None:
     print(text)
 
 
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
+    parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
+    parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
+    parser.add_argument("--repeats", type=int, default=7, help="Rounds of each comparison.")
+    parser.add_argument("--images", type=int, default=32, help="Images sampled at once.")
+    parser.add_argument("--steps", type=int, default=30, help="Training steps of a stretch.")
+    parser.add_argument("--memory_steps", type=int, default=400, help="Steps of the memory test.")
+    parser.add_argument("--batch_size", type=int, help="Of training, where not the experiment's.")
+    parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
+    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="Folder to write.")
+    return parser
+
+
 def as_markdown(tables: dict[str, list[Row]]) -> str:
     """All rows as one table."""
     cells = [[row.what, _number(row), row.target] for rows in tables.values() for row in rows]
@@ -84,7 +89,7 @@ def _number(row: Row) -> str:
     return text if row.unit == "ratio" else f"{text} {row.unit}"
 
 
-def _sections(parsed: Any) -> dict[str, Callable[[], list[Row]]]:
+def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
     """What can be measured, by name."""
     with warnings.catch_warnings():  # that our own arguments are not those of the shell
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -93,34 +98,34 @@ def _sections(parsed: Any) -> dict[str, Callable[[], list[Row]]]:
             options.append(f"--data.init_args.batch_size={parsed.batch_size}")
         built = cli(options, run=False)
     model, data, device = built.model, built.datamodule, _device(parsed.device)
+    if not isinstance(model, DiffusionCounterfactuals):
+        raise SettingsError(
+            f"Experiment {parsed.experiment} trains a {type(model).__name__}: name one of "
+            "DiffusionCounterfactuals."
+        )
     model.to(device)
     model.time_spent = 0.5  # past a head start, in which a network idles
     data.setup("fit")
-    image, factors = _images(data, parsed.images)
-    asked = (model.eval(), image.to(device), factors.to(device), _sampling(built.trainer))
+    batches = list(islice(data.train_dataloader(), -(-parsed.images // data.batch_size)))
+    image, factors = (
+        torch.cat([batch[key] for batch in batches])[: parsed.images].to(device)
+        for key in ("image", "factors")
+    )
+    callbacks = built.trainer.callbacks  # type: ignore[attr-defined]
+    own = [part.sampling for part in callbacks if isinstance(part, CounterfactualCallback)]
+    drawn = (model.eval(), image, factors, own[0] if own else Sampling())
     rounds = parsed.repeats
     return {
-        "guidance": partial(sampling.guidance, *asked, rounds),
-        "what-ifs": partial(sampling.what_ifs, *asked, rounds),
-        "batch": partial(sampling.batch_sizes, *asked, rounds),
-        "formats": partial(sampling.formats, model, asked[1], parsed.compile, rounds),
+        "guidance": partial(sampling.guidance, *drawn, rounds),
+        "what-ifs": partial(sampling.what_ifs, *drawn, rounds),
+        "batch": partial(sampling.batch_sizes, *drawn, rounds),
+        "formats": partial(sampling.formats, model, image, parsed.compile, rounds),
         "training": partial(training.steps, model, data, parsed.steps, rounds),
-        "memory": partial(memory, model, data, parsed.memory_steps),
+        "memory": partial(training.memory, model, data, parsed.memory_steps),
         "loading": partial(pipeline.loading, data, rounds),
-        "rendering": partial(pipeline.rendering, image.shape[-1], rounds),
+        "rendering": partial(pipeline.rendering, rounds),
+        "start": partial(sampling.starts, rounds),
     }
-
-
-def _images(data: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first images of the training split, and their factors."""
-    batches = list(islice(data.train_dataloader(), -(-count // data.batch_size)))
-    images, factors = (torch.cat([b[key] for b in batches])[:count] for key in ("image", "factors"))
-    return images, factors
-
-
-def _sampling(trainer: Any) -> Any:
-    """How the experiment samples: what its counterfactual callback was given."""
-    return next(c.sampling for c in trainer.callbacks if hasattr(c, "sampling"))
 
 
 def _device(name: str) -> torch.device:

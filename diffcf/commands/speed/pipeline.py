@@ -1,4 +1,4 @@
-"""How fast images come, and how much faster a scene draws than matplotlib."""
+"""How fast images come: training loader, cache files, and scenes that draw and read them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import io
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,57 +20,79 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Polygon, Rectangle
 from torch import Generator, Tensor
 
+from data_modules.image_cache import CachedImages
 from data_modules.loading import FactorImages, evaluation_loader, training_loader
-from data_modules.scenes.pendulum.picture import ball_centre, light_on
-from data_modules.scenes.pendulum.scene import PendulumScene
-from data_modules.stored import CachedImages
-from diffcf.commands.speed.timing import Row, ratio_row, seconds
+from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene
+from data_modules.scenes.pendulum import ball_centre, sun_x
+from diffcf.causal import Scene
+from diffcf.commands.speed.timing import Call, Row, ratio_row, seconds
 from diffcf.io import device_name, versions, write_json
+from diffcf.training import Batch, FactorData
 
-DRAWN = 64
-BY_HAND = 8
-"""Pictures of a turn: by the scene, by matplotlib."""
+CPU = torch.device("cpu")
+
+DRAWN, BY_HAND = 64, 8
+"""Pictures of a turn: by a scene, by matplotlib."""
+CHUNK, FACTORS = 1000, 4
+"""Of the cache file: images written at once, and numbers beside each image."""
 
 
-def loading(data: Any, repeats: int) -> list[Row]:
+def loading(data: FactorData, repeats: int) -> list[Row]:
     """Images per second of the training loader, and of the scene's read-out."""
-
-    cpu = torch.device("cpu")
 
     def epoch() -> None:
         for _ in data.train_dataloader():
             pass
 
-    size = len(data.train_dataloader().dataset)
-    rows = [_rate("training loader", seconds({"": epoch}, repeats, cpu)[""], size)]
+    turns: dict[str, Call] = {"training loader": epoch}
+    counts = {"training loader": data.size_of("train")}
     if data.scene is not None:
         image = next(iter(data.train_dataloader()))["image"]
-        read: Callable[[], Any] = partial(data.scene.read, image)
-        taken = seconds({"": read}, repeats, cpu)[""]
-        rows.append(_rate("scene's read-out", taken, len(image)))
-    return rows
+        turns["scene's read-out"] = partial(data.scene.read, image)
+        counts["scene's read-out"] = len(image)
+    taken = {name: seconds({name: turn}, repeats, CPU)[name] for name, turn in turns.items()}
+    return [_rate(name, times, counts[name]) for name, times in taken.items()]
 
 
-def rendering(image_size: int, repeats: int) -> list[Row]:
-    """Pendulum pictures per second: our scene's over matplotlib's."""
-    scene = PendulumScene()
-    factors, _ = scene.published_grid()
-    chosen = factors[torch.linspace(0, len(factors) - 1, DRAWN).long()]
+def rendering(repeats: int) -> list[Row]:
+    """Images of 64 pixels that scenes draw and read per second, beside matplotlib's pendulum."""
+    pendulum, flow, faces = PendulumScene(), FlowScene(), CartoonFaces()
+    grid, (flows, _, jet) = pendulum.published_grid()[0], flow.published_grid()
+    people, looks = faces.sample(DRAWN, Generator().manual_seed(0))
+    drawn: dict[str, tuple[Scene, Tensor, Tensor | None]] = {
+        "pendulum": (pendulum, _spread(grid), None),
+        "flow": (flow, _spread(flows), _spread(jet)),
+        "faces": (faces, people, looks),
+    }
+    turns: dict[str, Call] = {}
+    for name, (scene, factors, noise) in drawn.items():
+        turns[f"{name}, drawn"] = partial(scene.render, factors, 64, noise)
+        turns[f"{name}, read"] = partial(scene.read, scene.render(factors, 64, noise))
 
     def by_hand() -> None:
-        for row in scene.graph.to_native(chosen[:BY_HAND]):
-            pendulum_by_matplotlib(row, image_size)
+        for row in pendulum.graph.to_native(_spread(grid)[:BY_HAND]):
+            pendulum_by_matplotlib(row, 64)
 
-    turns: dict[str, Callable[[], Any]]
-    turns = {"scene": partial(scene.render, chosen, image_size), "matplotlib": by_hand}
-    taken = seconds(turns, repeats, torch.device("cpu"))
-    by_scene, by_matplotlib = taken["scene"], taken["matplotlib"]
-    each = [time * DRAWN / BY_HAND for time in by_matplotlib]  # as many pictures as the scene's
-    return [
-        ratio_row("scene renderer / matplotlib, images/s", each, by_scene, "≥ 50"),
-        _rate("scene renderer", by_scene, DRAWN),
-        _rate("matplotlib", by_matplotlib, BY_HAND),
+    by_matplotlib = "pendulum, by matplotlib"
+    turns[by_matplotlib] = by_hand
+    taken = seconds(turns, repeats, CPU)
+    each = [time * DRAWN / BY_HAND for time in taken[by_matplotlib]]  # as many as the scene's
+    ratio = "scene renderer / matplotlib, images/s"
+    targets = {
+        "pendulum, drawn": "≥ 1500",
+        "flow, drawn": "≥ 1000",
+        "faces, drawn": "≥ 150",
+        "faces, read": "≥ 300",
+    }
+    return [ratio_row(ratio, each, taken["pendulum, drawn"], "≥ 50")] + [
+        _rate(name, times, BY_HAND if name == by_matplotlib else DRAWN, targets.get(name, ""))
+        for name, times in taken.items()
     ]
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """As many of the rows as are drawn, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, DRAWN).long()]
 
 
 def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
@@ -85,7 +106,7 @@ def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
     figure = Figure(figsize=(1, 1), dpi=image_size)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    (x, y), sun = ball_centre(angle), light_on(light)
+    (x, y), sun = ball_centre(angle), sun_x(light)
     left, right = float(position - length / 2), float(position + length / 2)
     axes.add_patch(Polygon([(10, 10.5), (float(x), float(y))], color="black", linewidth=3))
     axes.add_patch(Ellipse((float(x), float(y)), 3, 3, color="firebrick"))
@@ -100,57 +121,9 @@ def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
     return pixels.reshape(image_size, image_size, 4)[..., :3]
 
 
-def _rate(what: str, times: list[float], count: int) -> Row:
+def _rate(what: str, times: list[float], count: int, target: str = "") -> Row:
     spread = (count / max(times), count / min(times))
-    return Row(what, count / median(times), "images/s", spread)
-
-
-CHUNK = 1000
-FACTORS = 4
-
-
-def resident() -> dict[str, float]:
-    """Memory of this process in MiB, by the names of ``/proc/self/status``."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    fields = (line.split() for line in lines if line.startswith(("VmRSS", "RssAnon")))
-    return {name.rstrip(":"): int(kib) / 1024 for name, kib, _ in fields}
-
-
-def write_cache(file: Path, shape: tuple[int, int, int, int]) -> None:
-    """A cache of random pixels; ``shape`` is ``(N, C, S, S)``."""
-    generator = np.random.default_rng(0)
-    with file.open("wb") as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, shape[0], CHUNK):
-            stream.write(generator.bytes(min(CHUNK, shape[0] - start) * int(np.prod(shape[1:]))))
-
-
-def images_per_second(loader: Iterable[dict[str, Tensor]]) -> float:
-    """One pass through a loader."""
-    start, count = time.perf_counter(), 0
-    for batch in loader:
-        count += len(batch["image"])
-    return count / (time.perf_counter() - start)
-
-
-def measure(count: int, size: int, folder: str) -> dict[str, float]:
-    """Throughput and memory growth with a cache of ``count`` images of ``size`` pixels."""
-    torch.set_num_threads(1)
-    file, shape = Path(folder) / f"{count}.npy", (count, 3, size, size)
-    write_cache(file, shape)
-    factors = torch.rand(count, FACTORS, generator=Generator().manual_seed(0))
-    images = FactorImages(CachedImages(file, shape), factors, torch.arange(count))
-    train = training_loader(images, 64, 0, seed=0)
-    evaluation = evaluation_loader(images, 128, 0)
-    for loader in (train, evaluation):  # what any first batch costs is not growth
-        for _ in islice(loader, 20):
-            pass
-    before = resident()
-    result = {"train": images_per_second(train), "evaluation": images_per_second(evaluation)}
-    after = resident()
-    file.unlink()
-    return result | {name: after[name] - before[name] for name in after}
+    return Row(what, count / median(times), "images/s", spread, target)
 
 
 def loading_speed(args: Sequence[str]) -> None:
@@ -163,20 +136,63 @@ def loading_speed(args: Sequence[str]) -> None:
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where caches are written.")
     parser.add_argument("--out", type=Path, help="JSON file to write as well.")
     config = parser.parse_args(list(args))
-    heads = ("images", "cache MiB", "train/s", "evaluation/s", "RSS +MiB", "anonymous +MiB")
-    print("  ".join(f"{head:>14}" for head in heads))
-    context: Any = multiprocessing.get_context("spawn")
-    rows = []
+    context = multiprocessing.get_context("spawn")  # no count's memory is another's
+    rows: list[dict[str, float]] = []
     for count in config.images:
         with tempfile.TemporaryDirectory(dir=config.folder) as folder, context.Pool(1) as pool:
-            r = pool.apply(measure, (count, config.image_size, folder))
-        cache = count * 3 * config.image_size**2 / 2**20
-        speed = (f"{r['train']:.0f}", f"{r['evaluation']:.0f}")
-        memory = (f"{r['VmRSS']:.1f}", f"{r['RssAnon']:.1f}")
-        row = (f"{count}", f"{cache:.0f}", *speed, *memory)
-        print("  ".join(f"{cell:>14}" for cell in row), flush=True)
-        rows.append(dict(zip(heads, map(float, row), strict=True)))
+            row = pool.apply(_cache_row, (count, config.image_size, folder))
+        if not rows:
+            print("  ".join(f"{name:>14}" for name in row))
+        print("  ".join(f"{value:>14}" for value in row.values()), flush=True)
+        rows.append(row)
     if config.out is not None:
-        origin = {"device": device_name(torch.device("cpu")), "versions": versions()}
+        origin = {"device": device_name(CPU), "versions": versions()}
         record = {"image_size": config.image_size, "rows": rows, "provenance": origin}
         write_json(record, config.out)
+
+
+def _cache_row(count: int, size: int, folder: str) -> dict[str, float]:
+    """Throughput and memory growth with a cache of ``count`` images of ``size`` pixels."""
+    torch.set_num_threads(1)
+    file, shape = Path(folder) / f"{count}.npy", (count, 3, size, size)
+    _write_cache(file, shape)
+    factors = torch.rand(count, FACTORS, generator=Generator().manual_seed(0))
+    images = FactorImages(CachedImages(file, shape), factors, torch.arange(count))
+    train = training_loader(images, 64, 0, seed=0)
+    evaluation = evaluation_loader(images, 128, 0)
+    for loader in (train, evaluation):  # what any first batch costs is not growth
+        for _ in islice(loader, 20):
+            pass
+    before = _resident()
+    speeds = [_images_per_second(loader) for loader in (train, evaluation)]
+    after = _resident()
+    return {
+        "images": count,
+        "cache MiB": round(file.stat().st_size / 2**20),
+        "train/s": round(speeds[0]),
+        "evaluation/s": round(speeds[1]),
+        "RSS +MiB": round(after["VmRSS"] - before["VmRSS"], 1),
+        "anonymous +MiB": round(after["RssAnon"] - before["RssAnon"], 1),
+    }
+
+
+def _write_cache(file: Path, shape: tuple[int, int, int, int]) -> None:
+    """A cache of random pixels; ``shape`` is ``(N, C, S, S)``."""
+    cache = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    generator = np.random.default_rng(0)
+    for start in range(0, len(cache), CHUNK):
+        part = cache[start : start + CHUNK]
+        part[:] = generator.integers(0, 256, part.shape, np.uint8)
+
+
+def _resident() -> dict[str, float]:
+    """Memory of this process in MiB, by the names of ``/proc/self/status``."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields = (line.split() for line in lines if line.startswith(("VmRSS", "RssAnon")))
+    return {name.rstrip(":"): int(kib) / 1024 for name, kib, _ in fields}
+
+
+def _images_per_second(loader: Iterable[Batch]) -> float:
+    start = time.perf_counter()
+    count = sum(len(batch["image"]) for batch in loader)
+    return count / (time.perf_counter() - start)

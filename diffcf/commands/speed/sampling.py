@@ -1,50 +1,49 @@
-"""What guidance, what-ifs, batch size and number formats cost in sampling."""
+"""Sampling: what guidance, what-ifs, batch size, number formats and a fresh process cost."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffcf import diffusion
+from diffcf.api import load
 from diffcf.causal import Do
-from diffcf.commands.speed.timing import Row, ratio_rows, seconds
-from diffcf.diffusion import (
-    ConstantGuidance,
-    GaussNewtonGuidance,
-    LineSearchGuidance,
-    PolyakGuidance,
-    Prediction,
-    VarianceBalancedGuidance,
-    noise_level,
-    prediction_from_velocity,
-    sample,
-)
-from diffcf.methods import Abducted, Sampling
+from diffcf.commands.speed.timing import Call, Row, ratio_rows, seconds
+from diffcf.diffusion import Prediction, noise_level, prediction_from_velocity, sample
+from diffcf.methods import Abducted, DiffusionCounterfactuals, Sampling
 
+Model = DiffusionCounterfactuals
 LIMIT = "≤ 1.15"
+_FRESH = """
+import torch, diffcf
+images = torch.rand(16, 3, 64, 64) * 2 - 1
+diffcf.load("pendulum").counterfactual(images, do={"light": 0.8})
+"""
 
 
 def guidance(
-    model: Any, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
+    model: Model, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
 ) -> list[Row]:
     """Sampling under each rule over sampling under none, same steps."""
     rules = {
         "default": sampling.guidance,
-        "constant, every step": ConstantGuidance(1.0),
-        "variance balanced, every step": VarianceBalancedGuidance(),
-        "Polyak, every step": PolyakGuidance(),
-        "line search, every step": LineSearchGuidance(),
-        "Gauss-Newton, every step": GaussNewtonGuidance(),
+        "constant, every step": diffusion.ConstantGuidance(1.0),
+        "variance balanced, every step": diffusion.VarianceBalancedGuidance(),
+        "Polyak, every step": diffusion.PolyakGuidance(),
+        "line search, every step": diffusion.LineSearchGuidance(),
+        "Gauss-Newton, every step": diffusion.GaussNewtonGuidance(),
     }
     plain = replace(sampling, guidance=None)
     do = {model.graph.order[0]: 0.7}
-    turns: dict[str, Callable[[], Any]] = {
+    turns: dict[str, Call] = {
         "none": partial(model.method(plain).abduct(image, factors).predict, do)
     }
     for name, rule in rules.items():
@@ -62,7 +61,7 @@ def guidance(
 
 
 def what_ifs(
-    model: Any, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
+    model: Model, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
 ) -> list[Row]:
     """K what-ifs of one image from one abduction over K separate runs."""
     method, name = model.method(sampling), model.graph.order[0]
@@ -77,7 +76,7 @@ def what_ifs(
             method.abduct(one, known).predict({name: value})
 
     counts = (1, 4, 16)
-    turns: dict[str, Callable[[], Any]]
+    turns: dict[str, Call]
     turns = {f"{way.__name__} {k}": partial(way, k) for k in counts for way in (together, apart)}
     turns["abduct"] = lambda: method.abduct(one, known)
     taken = seconds(turns, repeats, image.device)
@@ -93,9 +92,9 @@ def what_ifs(
 
 
 def batch_sizes(
-    model: Any, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
+    model: Model, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
 ) -> list[Row]:
-    """Milliseconds for each counterfactual, abduction included, by how many are asked at once."""
+    """Milliseconds for each counterfactual, abduction included, by how many are drawn at once."""
     method, do = model.method(sampling), {model.graph.order[0]: 0.7}
 
     def answer(count: int) -> None:
@@ -103,34 +102,54 @@ def batch_sizes(
 
     sizes = [size for size in (1, 4, 16, 64) if size <= len(image)]
     taken = seconds({str(n): partial(answer, n) for n in sizes}, repeats, image.device)
-    return [
-        Row(
-            f"one counterfactual, {size} at once",
-            1000 * median(taken[str(size)]) / size,
-            "ms",
-            (1000 * min(taken[str(size)]) / size, 1000 * max(taken[str(size)]) / size),
+    rows = []
+    for size in sizes:
+        each = [1000 * time / size for time in taken[str(size)]]
+        what = f"one counterfactual, {size} at once"
+        rows.append(Row(what, median(each), "ms", (min(each), max(each))))
+    return rows
+
+
+def starts(repeats: int) -> list[Row]:
+    """Seconds until a fresh process has answered, and until the explorer has drawn an answer."""
+    fresh = {
+        "diffcf --help, fresh process": ["-m", "diffcf", "--help"],
+        "16 counterfactuals, fresh process": ["-c", _FRESH],
+    }
+    turns: dict[str, Call] = {
+        name: partial(
+            subprocess.run, [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL
         )
-        for size in sizes
+        for name, arguments in fresh.items()
+    }
+    # As in the explorer: abducted once, drawn anew with every move of a slider.
+    world = load("pendulum").abduct(torch.rand(1, 3, 64, 64) * 2 - 1)
+    turns["an answer of the explorer"] = partial(world.predict, {"light": 0.8})
+    taken = seconds(turns, repeats, torch.device("cpu"))
+    targets = dict(zip(turns, ("≤ 2", "≤ 10", "≤ 3"), strict=True))
+    return [
+        Row(name, median(times), "s", (min(times), max(times)), targets[name])
+        for name, times in taken.items()
     ]
 
 
-def formats(model: Any, image: Tensor, compiled: bool, repeats: int) -> list[Row]:
+def formats(model: Model, image: Tensor, compiled: bool, repeats: int) -> list[Row]:
     """The generator's forward in other number formats and layouts over fp32, contiguous, eager."""
     generator, device = model.generator, image.device
     t = torch.rand(len(image), device=device)
     factors = torch.rand(len(image), len(model.graph), device=device)
 
     @torch.no_grad()
-    def plain(x: Tensor = image, network: Any = generator) -> None:
+    def plain(x: Tensor = image, network: Callable[..., object] = generator) -> None:
         network(x, t, factors)
 
     def half() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             plain()
 
-    turns: dict[str, Callable[[], Any]] = {"plain": plain, "bf16": half}
+    turns: dict[str, Call] = {"plain": plain, "bf16": half}
     titles = {"bf16": "bf16 autocast / fp32"}
-    last = deepcopy(generator).to(memory_format=torch.channels_last)
+    last = deepcopy(model).to(memory_format=torch.channels_last).generator
     turns["last"] = partial(plain, image.contiguous(memory_format=torch.channels_last), last)
     titles["last"] = "channels-last / contiguous"
     if compiled:
@@ -139,10 +158,10 @@ def formats(model: Any, image: Tensor, compiled: bool, repeats: int) -> list[Row
     return ratio_rows(seconds(turns, repeats, device), "plain", titles)
 
 
-class _Both:
-    """The denoiser and its guide, which takes what the denoiser's own forward left for it."""
+class _GuidedThrough:
+    """A denoiser, and guidance by its clean image's reading, differentiated through the U-Net."""
 
-    def __init__(self, model: Any, target: Tensor) -> None:
+    def __init__(self, model: Model, target: Tensor) -> None:
         self.model, self.target = model, target
         self.shift: Tensor | None = None
 
@@ -151,22 +170,24 @@ class _Both:
         with torch.enable_grad():
             x_in = x_t.detach().requires_grad_()
             v = self.model.generator(x_in, t, self.target)
-            told = prediction_from_velocity(v, x_in, t)
-            posterior = self.model.projector(told.denoised, torch.zeros_like(t))
+            predicted = prediction_from_velocity(v, x_in, t)
+            posterior = self.model.projector(predicted.denoised, torch.zeros_like(t))
             code = self.model.graph.encode(self.target)
             distance = (code - posterior.mean).square() / posterior.variance.detach()
             gradient = torch.autograd.grad(-0.5 * distance.sum(), x_in)[0]
         self.shift = -noise_level(t) * gradient
-        return Prediction(told.denoised.detach(), told.eps.detach())
+        return Prediction(predicted.denoised.detach(), predicted.eps.detach())
 
     def guide(self, x_t: Tensor, time: float) -> Tensor | None:
         return self.shift
 
 
 @torch.no_grad()
-def sample_through_generator(model: Any, world: Abducted, do: Do) -> Tensor:
-    """Counterfactual images ``[B, C, H, W]``, guided at every step."""
-    intervention = world.engine.intervention(do, world.image)
+def sample_through_generator(model: Model, world: Abducted, do: Do) -> Tensor:
+    """Counterfactual images ``[B, C, H, W]``, guided through the U-Net at every step."""
+    intervention = world.intervention(do)
     values, mask = intervention.values, intervention.mask
-    both = _Both(model, model.nscm.predict(world.factors, world.exogenous, values, mask))
-    return sample(both.denoise, world.path, world.engine.sampling.order, both.guide)
+    through = _GuidedThrough(
+        model, model.nscm.predict(world.factors, world.exogenous, values, mask)
+    )
+    return sample(through.denoise, world.path, world.engine.sampling.order, through.guide)

@@ -1,15 +1,16 @@
-"""Taking turns by the clock: what is compared runs in one process, one after another."""
+"""Timing in alternation: what is compared runs in one process, one after another in every round."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import torch
 
 from diffcf.io import now
+
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Row:
 
     Attributes:
         what: was measured.
-        value: a median over the turns.
+        value: the median over the rounds.
         unit: of ``value``; "ratio" where it is one.
-        spread: least and largest of the turns.
+        spread: the least and largest of the rounds.
         target: what it should be, in words; empty for none.
     """
 
@@ -30,14 +31,11 @@ class Row:
     spread: tuple[float, float] | None = None
     target: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def seconds(
-    turns: Mapping[str, Callable[[], Any]], repeats: int, device: torch.device
+    turns: Mapping[str, Call], repeats: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Wall time of every turn of each; all run once before, and then one after another.
+    """Wall time of each of ``turns`` in every round, after a first round that does not count.
 
     A machine that is slow for a while is so for all of them, and ratios within a round hold.
     """

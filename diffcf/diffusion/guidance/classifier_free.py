@@ -1,13 +1,13 @@
 r"""Guidance without a classifier: the generator's own conditional and unconditional predictions.
 
-With :math:`v_\emptyset` the velocity predicted of no factors and :math:`v_g` of the factors of a
-group g alone,
+With :math:`v_\emptyset` the unconditional velocity and :math:`v_g` that conditioned on the factors
+of a group g alone,
 
 .. math:: \tilde v = v_\emptyset + \sum_g w_g\,(v_g - v_\emptyset).
 
 One group of all factors is classifier-free guidance. Two groups, the factors that the intervention
 reaches (those set and their descendants) and those that it leaves alone, are its decoupled form for
-counterfactuals: what is to change can be pressed without pressing what is to stay. v is linear in
+counterfactuals: the factors that change are guided without guiding those that stay. v is linear in
 both ε and the clean image, so that combining v combines them.
 
 References:
@@ -21,17 +21,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffcf.diffusion.process import Denoiser, denoiser_of
+from diffcf.diffusion.process import Denoiser, Generator, denoiser_of
 
 
 @dataclass(frozen=True)
 class ClassifierFree:
-    """How strongly the generator heeds the factors it is told; 1 is plain conditioning.
+    """Weights of classifier-free guidance; 1 is plain conditioning.
 
-    The generator must have been trained with factors left out (``all_dropout``; for two groups
-    ``factor_dropout`` as well), or what it says without them means nothing.
+    The generator must have been trained with factors dropped (``all_dropout``; for two groups
+    ``factor_dropout`` as well), or its unconditional prediction means nothing.
 
     Attributes:
         weight: of all factors, or of those that the intervention reaches.
@@ -41,28 +41,27 @@ class ClassifierFree:
     weight: float = 1.5
     kept: float | None = None
 
-    def wrap(self, generator: nn.Module, factors: Tensor, reached: Tensor) -> Denoiser:
+    def wrap(self, generator: Generator, factors: Tensor, reached: Tensor) -> Denoiser:
         """The guided denoiser toward ``factors`` ``[B, K]``.
 
         Args:
-            generator: ``(x_t, t, factors, known) -> v``.
+            generator: predicts v, with or without a condition.
             factors: in [0, 1] units.
             reached: ``[B, K]`` bool, the factors that the intervention reaches.
         """
-        if self.kept is None:
-            groups = [(self.weight, torch.ones_like(reached))]
-        else:
+        groups = [(self.weight, torch.ones_like(reached))]
+        if self.kept is not None:
             groups = [(self.weight, reached), (self.kept, ~reached)]
-        weights = [weight for weight, _ in groups]
-        known = torch.cat([torch.zeros_like(reached), *(mask for _, mask in groups)])
+        masks = torch.cat([torch.zeros_like(reached), *(mask for _, mask in groups)])
         copies = len(groups) + 1
-        told = factors.repeat(copies, 1)
+        condition = factors.repeat(copies, 1)
 
-        def pressed(x_t: Tensor, t: Tensor) -> Tensor:
-            v = generator(x_t.repeat(copies, 1, 1, 1), t.repeat(copies), told, known)
-            none, *parts = v.chunk(copies)
-            for weight, part in zip(weights, parts, strict=True):
-                none = none + weight * (part - v[: len(x_t)])
-            return none
+        def guided(x_t: Tensor, t: Tensor) -> Tensor:
+            v = generator(x_t.repeat(copies, 1, 1, 1), t.repeat(copies), condition, masks)
+            unconditional, *conditional = v.chunk(copies)
+            total = unconditional
+            for (weight, _), part in zip(groups, conditional, strict=True):
+                total = total + weight * (part - unconditional)
+            return total
 
-        return denoiser_of(pressed)
+        return denoiser_of(guided)

@@ -1,30 +1,27 @@
-"""What a rule of guidance is, and how it steers a path."""
+"""What a rule of guidance is, and how it is bound to a projector and a target."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-NOTHING: Mapping[float, Tensor] = MappingProxyType({})
+NO_BIAS: Mapping[float, Tensor] = MappingProxyType({})
 
 
 class Posterior(Protocol):
-    """What is read off images: Gaussian in the factors' code, or probabilities of it."""
+    """Distribution of the factors' code given an image: mean and variance, ``[B, E]`` each."""
 
     @property
-    def mean(self) -> Tensor:
-        """``[B, E]``."""
-        ...
+    def mean(self) -> Tensor: ...
 
     @property
-    def variance(self) -> Tensor:
-        """``[B, E]``, positive."""
-        ...
+    def variance(self) -> Tensor: ...
 
 
 class Projector(Protocol):
@@ -32,11 +29,10 @@ class Projector(Protocol):
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Posterior:
         """The posterior of images ``[B, C, H, W]`` at times ``[B]``, differentiable in x_t."""
-        ...
 
 
 class Shift(NamedTuple):
-    """What a rule asks for: the change of ε̃, ``[B, C, H, W]``, and its λ_t, ``[B]``."""
+    """A rule's change of ε̃, ``[B, C, H, W]``, and its λ_t, ``[B]``."""
 
     eps: Tensor
     strength: Tensor
@@ -47,7 +43,7 @@ class Guidance(ABC):
 
     Args:
         t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere nothing is
-            added and nothing is spent.
+            added and nothing is computed.
     """
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
@@ -60,16 +56,16 @@ class Guidance(ABC):
         """The change of ε̃ at ``x_t`` (images), ``t`` ``[B]``, toward the code ``[B, E]``."""
 
     def bind(
-        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NOTHING
+        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NO_BIAS
     ) -> Guide | None:
-        """The guide toward a code ``[B, E]``; None where nothing is to be guided.
+        """The guide toward a code ``[B, E]``; None for no guidance.
 
         Args:
             projector: reads x_t.
-            target: the code of the wished factors.
-            factual_bias: by time, how far the projector's reading of the factual's own x_t was from the
-                factual's code, ``[B, E]``. It is expected of the counterfactual's reading as well,
-                so that guidance asks for the *change* of factors and leaves a factual alone.
+            target: the code of the counterfactual factors.
+            factual_bias: by time, the projector's error on the factual's own x_t: its mean less the
+                factual's code, ``[B, E]``. The same error is expected on the counterfactual, so
+                that guidance asks for the *change* of factors and leaves a factual alone.
         """
         return Guide(self, projector, target, factual_bias)
 
@@ -78,22 +74,19 @@ class Guidance(ABC):
         return self.t_min <= time <= self.t_max and time > 0.0
 
 
+@dataclass
 class Guide:
-    """A rule on its way to a target: a :data:`diffcf.diffusion.sampling.EpsShift` with a trace.
+    """A rule bound to its target: a :data:`diffcf.diffusion.sampling.EpsShift`.
 
-    Its ``trace`` collects (t, λ_t ``[B]``) of every guided step.
+    Attributes:
+        trace: (t, λ_t ``[B]``) of every guided step.
     """
 
-    def __init__(
-        self,
-        rule: Guidance,
-        projector: Projector,
-        target: Tensor,
-        factual_bias: Mapping[float, Tensor] = NOTHING,
-    ) -> None:
-        self.rule, self.projector = rule, projector
-        self.target, self.factual_bias = target, factual_bias
-        self.trace: list[tuple[float, Tensor]] = []
+    rule: Guidance
+    projector: Projector
+    target: Tensor
+    factual_bias: Mapping[float, Tensor]
+    trace: list[tuple[float, Tensor]] = field(default_factory=list)
 
     def __call__(self, x_t: Tensor, time: float) -> Tensor | None:
         if not self.rule.covers(time):
@@ -112,7 +105,7 @@ class NoGuidance(Guidance):
         return Shift(torch.zeros_like(x_t), x_t.new_zeros(len(x_t)))
 
     def bind(
-        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NOTHING
+        self, projector: Projector, target: Tensor, factual_bias: Mapping[float, Tensor] = NO_BIAS
     ) -> Guide | None:
         return None
 

@@ -1,16 +1,15 @@
-"""Training of the independent evaluator.
+"""Training of the independent evaluator, and of the autoencoder whose latents CLD compares.
 
-It learns as the projector does, from every place of region composites
+:class:`FactorEvaluator` learns as the projector does, from every place of region composites
 (:meth:`LocalPosteriorProjector.local_loss`), because only composites contradict a network that
 reads the shadow off the sun. It differs in what makes it independent: its own weights, seed and
-size, and clean images only (t = 0).
+size, and clean images only (t = 0). :class:`ImageVAE` is trained beside it, on images alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
-from diffcf.evaluation.evaluator.card import ReadingError
-from diffcf.evaluation.evaluator.reader import read_factors
+from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
 from diffcf.io import DivergenceError
 from diffcf.methods import TrainingRecord, check_share, warm_cosine
 from diffcf.networks import (
@@ -32,6 +30,8 @@ from diffcf.networks import (
     network_spec,
 )
 
+SMALLEST = 4  # side of the features at the bottleneck of the autoencoder
+
 
 class FactorEvaluator(LightningModule):
     """A network from images to factors, with the weights that were best on validation.
@@ -40,8 +40,8 @@ class FactorEvaluator(LightningModule):
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
         network: network class of local posteriors, with the interface of
             :class:`diffcf.networks.projector.LocalPosteriorProjector`.
-        latents: network class that encodes whole pictures, for CLD
-            (:class:`diffcf.evaluation.evaluator.module.ImageVAE`); None for none.
+        latents: network class that encodes whole images, for CLD (:class:`ImageVAE`); None for
+            none.
         mixing: region mixing; None trains on observational images alone, as is right where factors
             do not determine each other.
         learning_rate, weight_decay: of AdamW.
@@ -57,12 +57,12 @@ class FactorEvaluator(LightningModule):
         best_error, best_step: of that validation.
 
     Raises:
-        FloatingPointError: when the loss is not finite, with the step named.
+        DivergenceError: when the loss is not finite, with the step named.
     """
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: CausalGraph | Mapping[str, object],
         network: NetworkFactory = LocalPosteriorProjector,
         latents: NetworkFactory | None = None,
         mixing: RegionMixer | None = None,
@@ -144,12 +144,8 @@ class FactorEvaluator(LightningModule):
         self.training_record.update(self.global_step, self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        rate, decay = self.learning_rate, self.weight_decay
+        optimizer = torch.optim.AdamW(self.parameters(), rate, weight_decay=decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warm_cosine(step / max(1, total), self.warmup)
@@ -171,11 +167,8 @@ def _copy(network: nn.Module | None) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
-SMALLEST = 4  # side of the picture at the bottleneck
-
-
 class ImageVAE(nn.Module):
-    """Encoder and decoder with diagonal Gaussian latents.
+    """An autoencoder with diagonal Gaussian latents, which CLD compares.
 
     Args:
         graph: not used; every network of diffcf is built for one.

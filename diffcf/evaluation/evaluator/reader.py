@@ -1,13 +1,19 @@
-"""Reading factors off images by a trained evaluator, and the one file that it is kept in.
+"""Reading factors off images by a trained evaluator: its file, and its card of errors.
 
 The file is in the safetensors format: nothing in it is ever unpickled or run. Beside the weights it
 holds, as text, the graph, the networks' descriptions, the shape of the images it reads and its
 card, so that no evaluator can be used without what is known of its errors.
+
+Errors are measured on validation images (the ones that chose the weights), on held-out test images,
+and, where a scene can draw them, on exact counterfactuals: the held-out images as they would have
+been under an intervention on each factor in turn. The last are what counts. A network that reads a
+shadow off the sun is right on every observed image and wrong on a shadow that was moved by hand, so
+interventions on leaves, which break the causal mechanisms, are listed apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
+from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
+from diffcf.evaluation.metrics.image_metric import ImageMetric
+from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol, InterventionPlan
+from diffcf.evaluation.references import Truth
 from diffcf.io import CheckpointError, read_tensors, write_tensors
 from diffcf.methods import building
 from diffcf.networks import NetworkSpec, build_network
 
 LATENTS = "latents."  # of the names of the encoder's weights
+DRAWN_AT_ONCE = 128
+NO_SCENE = "unknown: these data have no scene to draw counterfactual images"
+NOT_EXACT = (
+    "unknown: the scene cannot draw exact counterfactual images, since its mechanisms are random "
+    "or its image noise is not known"
+)
+Card = dict[str, Any]
+"""As ``card.json`` has it: :func:`measure_readings`, and where the evaluator comes from."""
 
 
 def read_factors(network: nn.Module, graph: CausalGraph, images: Tensor) -> Tensor:
@@ -33,17 +51,17 @@ def read_factors(network: nn.Module, graph: CausalGraph, images: Tensor) -> Tens
 
 
 class EvaluatorReader:
-    """Reads factors off images; an instrument with a card of its errors.
+    """Reads factors off images, with a card of its errors.
 
     Args:
         graph: the factors that are read.
         network: description of the network (:func:`diffcf.networks.factory.network_spec`).
         weights: its state.
         image_shape: ``(C, H, W)`` of the images it was trained on; it refuses all others, since
-            where things lie in the picture is part of what it has learnt.
-        card: what is known of its errors, see :mod:`diffcf.evaluation.evaluator.card`.
+            where things lie in an image is part of what it has learnt.
+        card: what is known of its errors.
         device: where it reads.
-        latents: description and state of the network that encodes pictures for CLD, if any.
+        latents: description and state of the network that encodes images for CLD, if any.
 
     Raises:
         CheckpointError: when the weights do not fit the network.
@@ -63,11 +81,12 @@ class EvaluatorReader:
         network: NetworkSpec,
         weights: Mapping[str, Tensor],
         image_shape: tuple[int, ...],
-        card: dict[str, Any] | None = None,
+        card: Card | None = None,
         device: str | torch.device = "cpu",
         latents: tuple[NetworkSpec, Mapping[str, Tensor]] | None = None,
     ) -> None:
-        self.graph, self.spec, self.card = graph, network, dict(card or {})
+        self.graph, self.spec = graph, network
+        self.card: Card = dict(card or {})
         self.image_shape = tuple(image_shape)
         self.device = torch.device(device)
         self._network = self._built(network, weights)
@@ -159,7 +178,9 @@ class EvaluatorReader:
         with building(path, "an evaluator", weights):
             own = CausalGraph.from_dict(about["graph"])
             shape, card = tuple(about["image_shape"]), about["card"]
-            encoder, spec = _split(weights), about["latents"]
+            names = [name for name in weights if name.startswith(LATENTS)]
+            encoder = {name.removeprefix(LATENTS): weights.pop(name) for name in names}
+            spec = about["latents"]
             latents = (spec, encoder) if spec is not None else None
             reader = cls(own, about["network"], weights, shape, card, device, latents)
         if graph is not None and graph != own:
@@ -170,7 +191,101 @@ class EvaluatorReader:
         return reader
 
 
-def _split(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the encoder's weights out of ``weights``, by their own names."""
-    names = [name for name in weights if name.startswith(LATENTS)]
-    return {name.removeprefix(LATENTS): weights.pop(name) for name in names}
+def reading_error(read: Tensor, factors: Tensor, graph: CausalGraph) -> Tensor:
+    """Per image and factor ``[B, K]``: |difference| of a continuous factor, else 1 where misread.
+
+    The probability of a binary factor counts as 1 from ½ on.
+
+    Raises:
+        ValueError: when shapes differ, or an entry is not finite.
+    """
+    error = absolute_counterfactual_mismatch(read, factors, graph)
+    misread = ((read >= 0.5) != (factors >= 0.5)).to(error.dtype)
+    return torch.where(graph.binary.to(read.device), misread, error)
+
+
+class ReadingError(ImageMetric):
+    """Mean error of readings: ``error/<factor>`` in parts of its range, and their mean ``error``.
+
+    For discrete factors the error is the share of images that are misread.
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> error = ReadingError(CausalGraph([Factor("size"), Factor("lit", "binary")]))
+    >>> error.update(torch.tensor([[0.5, 0.9], [0.1, 0.2]]), torch.tensor([[0.4, 1.0], [0.1, 1.0]]))
+    >>> {name: round(float(value), 3) for name, value in error.compute().items()}
+    {'error': 0.275, 'error/size': 0.05, 'error/lit': 0.5}
+    """
+
+    higher_is_better = False
+
+    def __init__(self, graph: CausalGraph, **kwargs: object) -> None:
+        super().__init__(groups=1, quantities=len(graph), **kwargs)
+        self.graph = graph
+
+    def update(self, read: Tensor, factors: Tensor, index: Tensor | None = None) -> None:
+        """Add readings ``[B, K]`` of images with these ``factors``; ``index`` is their rows."""
+        self._add(reading_error(read, factors, self.graph), 0, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """The mean over factors, and each factor's error."""
+        names = [f"error/{name}" for name in self.graph.names]
+        errors = zip(names, means[:, 0].unbind(dim=1), strict=True)
+        return {"error": means[:, 0].mean(dim=1), **dict(errors)}
+
+
+def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 0) -> Card:
+    """All errors of an evaluator, by the kind of images; ``seed`` is that of the interventions.
+
+    Returns:
+        ``validation`` and ``test``: errors by name, see :class:`ReadingError`. ``counterfactual``:
+        the same by the name of the factor set, or one sentence that says why it is unknown; then
+        also ``counterfactual_roots`` and ``counterfactual_leaves``, the largest errors of any
+        factor under any of these interventions.
+    """
+    result: Card = {
+        "validation": _observed(reader, data.val_dataloader()),
+        "test": _observed(reader, data.test_dataloader()),
+    }
+    if data.scene is None:
+        return result | {"counterfactual": NO_SCENE}
+    truth = Truth(data.scene, data.noise_of("test"))
+    if not truth.certain:
+        return result | {"counterfactual": NOT_EXACT}
+    errors = _counterfactual(reader, truth, data.factors_of("test"), seed)
+    result["counterfactual"] = errors
+    for group, names in (("roots", reader.graph.roots), ("leaves", reader.graph.leaves)):
+        if names:
+            result[f"counterfactual_{group}"] = max(
+                value for name in names for key, value in errors[name].items() if key != "error"
+            )
+    return result
+
+
+def _observed(reader: EvaluatorReader, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+    error = ReadingError(reader.graph)
+    for batch in batches:
+        error.update(reader.read(batch["image"]), batch["factors"], batch["index"])
+    return _numbers(error)
+
+
+def _counterfactual(
+    reader: EvaluatorReader, truth: Truth, factors: Tensor, seed: int
+) -> dict[str, dict[str, float]]:
+    """Errors on exact counterfactuals of the images with ``factors`` ``[N, K]``, by factor set."""
+    scene = truth.scene
+    assert scene is not None  # or it could not draw
+    protocol = EvaluationProtocol(steps=0, seed=seed)
+    plan = InterventionPlan(reader.graph, factors, protocol, scene.counterfactual, scene.visible)
+    errors = {}
+    for name, do in plan.single.items():
+        target = scene.counterfactual(factors, do.values, do.mask)
+        error = ReadingError(reader.graph)
+        for rows in torch.arange(len(factors)).split(DRAWN_AT_ONCE):
+            images = truth.exact(target[rows], rows, reader.image_shape[-1])
+            error.update(reader.read(images), target[rows], rows)
+        errors[name] = _numbers(error)
+    return errors
+
+
+def _numbers(error: ReadingError) -> dict[str, float]:
+    return {name: float(value) for name, value in error.compute().items()}

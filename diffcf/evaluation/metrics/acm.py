@@ -1,4 +1,6 @@
-r"""ACM: how far the factors read off a counterfactual image are from those it should have.
+r"""Whether the factors read off counterfactual images are those they should show: ACM, and rates.
+
+**ACM** is the distance of the factors that are read from the target,
 
 .. math:: \mathrm{ACM} = \frac{1}{K} \sum_k \lvert \hat z_k(x_{cf}) - z_{cf, k} \rvert
 
@@ -6,12 +8,14 @@ in [0, 1] units, over *all* factors: the intervened one, its descendants, and th
 Between categories there are no distances: there the term is 0 for the right one, 1 for another.
 This is our definition. The paper's own is not available to us, beyond that a high ACM means that
 the counterfactual does not match the intervention.
+
+**Rates** are for binary factors with random mechanisms, where no single target is right: how often
+an effect reads as 1 under an intervention, beside its true probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +29,7 @@ def absolute_counterfactual_mismatch(
 ) -> Tensor:
     """Per image and factor, ``[B, K]``; its mean over factors is the ACM of each image.
 
-    ``graph`` tells categorical factors; without it all are compared as numbers.
+    ``graph`` says which are categorical; without it all are compared as numbers.
 
     Raises:
         ValueError: when shapes differ, or an entry is not finite (a reader must always answer).
@@ -54,7 +58,7 @@ class ACM(ImageMetric):
     over its images, whatever factor was set.
 
     Args:
-        graph: names the factors, and tells roots from leaves.
+        graph: names the factors, their roots and leaves.
         steps: longest sequence of interventions; 1 for single interventions.
 
     >>> from diffcf.causal import CausalGraph, Factor
@@ -66,7 +70,7 @@ class ACM(ImageMetric):
 
     higher_is_better = False
 
-    def __init__(self, graph: CausalGraph, steps: int = 1, **kwargs: Any) -> None:
+    def __init__(self, graph: CausalGraph, steps: int = 1, **kwargs: object) -> None:
         super().__init__(steps * len(graph), len(graph), **kwargs)
         self.graph, self.steps = graph, steps
 
@@ -85,7 +89,7 @@ class ACM(ImageMetric):
             target: factors they should have, ``[B, K]``.
             intervened: column of the factor that this step sets, ``[B]``.
             step: position in the sequence, from 0.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
+            index: of the images, ``[B]``.
 
         Raises:
             ValueError: for shapes, columns or a step that do not fit, and for NaN.
@@ -106,9 +110,8 @@ class ACM(ImageMetric):
 
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
         """Results by name; interventions that never occurred are left out."""
-        graph, names = self.graph, self.graph.names
-        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
-        result = factor_means("acm", means.mean(dim=2), seen, names, groups)
+        names = self.graph.names
+        result = factor_means("acm", means.mean(dim=2), seen, self.graph)
         for k in seen:
             result |= {f"acm/{names[k]}/{other}": means[:, k, j] for j, other in enumerate(names)}
         return result
@@ -140,7 +143,7 @@ class CounterfactualRates(ImageMetric):
 
     higher_is_better = False
 
-    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
+    def __init__(self, graph: CausalGraph, **kwargs: object) -> None:
         # Group: the factor set and its value; quantities: what is read, then what is true.
         super().__init__(groups=2 * len(graph), quantities=2 * len(graph), **kwargs)
         self.graph = graph
@@ -158,7 +161,7 @@ class CounterfactualRates(ImageMetric):
         Args:
             read: factors read off the counterfactual images, ``[B, K]``.
             probability: of 1 in the true counterfactual world, ``[B, K]``.
-            index: ``[B]``, rows of the images in their set.
+            index: of the images, ``[B]``.
         """
         group = 2 * column + (values >= 0.5).long()
         self._add(torch.cat([read, probability.to(read)], dim=1), group, index)

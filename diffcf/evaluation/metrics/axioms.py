@@ -1,35 +1,47 @@
-r"""Composition: changing nothing must change nothing.
+r"""The axioms of counterfactuals as distances: composition, reversibility and effectiveness.
+
+Composition: an intervention that sets nothing must change nothing. With f the null intervention,
+and f⁽ⁿ⁾ n of them, each upon the image before,
 
 .. math:: \mathrm{composition}(n) = \operatorname{mean}_{c,h,w}
-    \tfrac{1}{2} \lvert f^{(n)}(x) - x \rvert
+    \tfrac{1}{2} \lvert f^{(n)}(x) - x \rvert,
 
-where f answers the null intervention and f⁽ⁿ⁾ does so n times, each time upon the image before.
-One of the three axioms of counterfactuals that Monteiro et al. turn into distances: Measuring
-axiomatic soundness of counterfactual image models, ICLR 2023, https://arxiv.org/abs/2303.01274,
-there with any distance between images; here it is the mean absolute difference as a share of the
-pixel range, and PSNR beside it.
+and PSNR beside it. Reversibility: to set a factor, and to set it back, must give the factual; the
+same distance. Effectiveness: the factor that was set must read as it was set,
 
-The functional forms are :func:`~diffcf.evaluation.metrics.fidelity.mean_absolute_error` and
-:func:`~diffcf.evaluation.metrics.fidelity.peak_signal_noise_ratio` of the image and the factual.
+.. math:: \mathrm{effectiveness}_k = \lvert \hat z_k(x_{cf}) - z_{cf, k} \rvert, \qquad
+    \text{under } \mathrm{do}(z_k)
+
+in [0, 1] units: the one term of ACM (:mod:`diffcf.evaluation.metrics.acm`) that belongs to the
+intervened factor. A method that never changes an image is perfect in the first two, and one that
+draws any image with the right factor is in the last: read them beside each other.
+
+The axioms are made distances by Monteiro et al., Measuring axiomatic soundness of counterfactual
+image models, ICLR 2023, https://arxiv.org/abs/2303.01274: the first two by any distance between
+images, the last by a classifier or regressor trained apart. The functional forms of the first two
+are :func:`~diffcf.evaluation.metrics.fidelity.mean_absolute_error` and
+:func:`~diffcf.evaluation.metrics.fidelity.peak_signal_noise_ratio`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_f1_score,
+    multiclass_f1_score,
+)
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import CausalGraph, Factor
 from diffcf.evaluation.metrics.fidelity import mean_absolute_error, peak_signal_noise_ratio
-from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
+from diffcf.evaluation.metrics.image_metric import FactorMetric, ImageMetric, factor_means, levels
 
 
 class Composition(ImageMetric):
     """Distance (0 … 1, low is good) and PSNR (dB, 100 for equal images) after null interventions.
-
-    A method that never changes a picture is perfect here: read it beside effectiveness.
 
     Args:
         cycles: after how many null interventions the image is compared.
@@ -43,20 +55,14 @@ class Composition(ImageMetric):
 'composition_psnr/10': 20.0}
     """
 
-    def __init__(self, cycles: Sequence[int] = (1, 10), **kwargs: Any) -> None:
+    def __init__(self, cycles: Sequence[int] = (1, 10), **kwargs: object) -> None:
         super().__init__(len(cycles), 2, **kwargs)
         self.cycles = tuple(cycles)
 
     def update(
         self, image: Tensor, factual: Tensor, cycle: int, index: Tensor | None = None
     ) -> None:
-        """Add images that went through ``cycle`` null interventions.
-
-        Args:
-            image: what they became, ``[B, C, H, W]`` in [-1, 1].
-            factual: what they were, likewise.
-            cycle: one of ``cycles``.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
+        """Add images ``[B, C, H, W]`` in [-1, 1] after ``cycle`` null interventions, and before.
 
         Raises:
             ValueError: for shapes or a cycle that do not fit, and for NaN.
@@ -80,15 +86,9 @@ class Composition(ImageMetric):
         return result
 
 
-class Reversibility(ImageMetric):
+class Reversibility(FactorMetric):
     """Distance (0 … 1, low is good) from the factual after do and undo, by intervened factor.
 
-    A method that never changes a picture is perfect here: read it beside effectiveness.
-
-    Args:
-        graph: names the factors, and tells roots from leaves.
-
-    >>> import torch
     >>> from diffcf.causal import CausalGraph, Factor
     >>> graph = CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")])
     >>> reversibility, factual = Reversibility(graph), torch.zeros(2, 3, 8, 8)
@@ -98,29 +98,120 @@ class Reversibility(ImageMetric):
     """
 
     higher_is_better = False
-
-    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
-        super().__init__(len(graph), 1, **kwargs)
-        self.graph = graph
+    quantity_names = ("reversibility",)
 
     def update(
         self, image: Tensor, factual: Tensor, column: int, index: Tensor | None = None
     ) -> None:
-        """Add images in which factor ``column`` was set, and set back.
-
-        Args:
-            image: what they became, ``[B, C, H, W]`` in [-1, 1].
-            factual: what they were, likewise.
-            column: of the factor that was set.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
-
-        Raises:
-            ValueError: for shapes that do not fit, and for NaN.
-        """
+        """Add images ``[B, C, H, W]`` in [-1, 1] after do and undo, and before."""
         self._add(mean_absolute_error(image, factual)[:, None], column, index)
 
+
+ERROR, HIT, READING, VALUE = range(4)
+"""Quantities of a row of :class:`Effectiveness`; the last two serve scores of the whole set."""
+
+
+def effectiveness_error(read: Tensor, target: Tensor, graph: CausalGraph, column: int) -> Tensor:
+    """Per image, ``[B]``: distance of the reading of factor ``column`` from its value set.
+
+    For a categorical factor 0 where it reads as the right category, 1 where as another.
+
+    Raises:
+        ValueError: for shapes that do not fit, or an entry of the column that is not finite.
+    """
+    if read.shape != target.shape or read.dim() != 2 or read.shape[1] != len(graph):
+        raise ValueError(
+            f"Effectiveness compares factors [B, {len(graph)}] with factors [B, {len(graph)}], got "
+            f"{tuple(read.shape)} and {tuple(target.shape)}."
+        )
+    factor = graph.factors[column]
+    reading, value = read[:, column].float(), target[:, column].float()
+    if not torch.isfinite(reading - value).all():
+        raise ValueError(
+            f"Effectiveness met a reading or a target of '{factor.name}' that is NaN or infinite: "
+            "fix the reader."
+        )
+    if factor.categories:
+        return (levels(factor, reading) != levels(factor, value)).float()
+    return (reading - value).abs()
+
+
+class Effectiveness(FactorMetric):
+    """Does the factor that was set read as set?
+
+    - ``effectiveness/<name>``: mean error, low is good; of a binary factor, of the reader's
+      probability; of a categorical one, the share read as another category. Over all factors it is
+      ``effectiveness``, over roots and leaves ``effectiveness/roots`` and ``/leaves``.
+    - ``accuracy/<name>``: share of the images in which a discrete factor reads as set. A binary one
+      reads as 1 from 0.5 on.
+    - ``effectiveness_f1/<name>``: F1 of 1 for a binary factor, left out where 1 was never set;
+      mean over the categories that were set or read (macro F1) for a categorical one.
+    - ``effectiveness_auroc/<name>``: of a binary factor's readings, left out where only one value
+      was set.
+
+    F1 and AUROC are of the whole set at once, never means over batches or images, and so they have
+    no interval: :meth:`intervals` gives those of the means only.
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> effectiveness = Effectiveness(CausalGraph([Factor("age"), Factor("smile", "binary")]))
+    >>> read = torch.tensor([[0.5, 0.9], [0.5, 0.2], [0.5, 0.4]])
+    >>> target = torch.tensor([[0.5, 1.0], [0.5, 0.0], [0.5, 1.0]])
+    >>> effectiveness.update(read, target, column=1)
+    >>> result = {name: round(float(v), 3) for name, v in effectiveness.compute().items()}
+    >>> result["effectiveness/smile"], result["accuracy/smile"]
+    (0.3, 0.667)
+    >>> result["effectiveness_f1/smile"], result["effectiveness_auroc/smile"]
+    (0.667, 1.0)
+    """
+
+    quantity_names = ("effectiveness", "accuracy", "reading", "value")
+
+    def update(
+        self, read: Tensor, target: Tensor, column: int, index: Tensor | None = None
+    ) -> None:
+        """Add factors ``[B, K]`` read off counterfactual images, and those they should show.
+
+        Only ``column`` of them counts.
+        """
+        error = effectiveness_error(read, target, self.graph, column)
+        reading, value = read[:, column].to(error), target[:, column].to(error)
+        factor = self.graph.factors[column]
+        hit = (levels(factor, reading) == levels(factor, value)).to(error)
+        self._add(torch.stack([error, hit, reading, value], dim=1), column, index)
+
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
-        """``reversibility`` by factor, over roots, over leaves and over all."""
-        graph = self.graph
-        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
-        return factor_means("reversibility", means[..., 0], seen, graph.names, groups)
+        """The means; F1 and AUROC are added by :meth:`compute`."""
+        result = factor_means("effectiveness", means[..., ERROR], seen, self.graph)
+        for k in seen:
+            if self.graph.factors[k].kind != "continuous":
+                result[f"accuracy/{self.graph.names[k]}"] = means[:, k, HIT]
+        return result
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means, and the scores of the whole set, by name."""
+        result = super().compute()
+        values, group, _ = self.rows()
+        for column, factor in enumerate(self.graph.factors):
+            rows = values[group == column]
+            if len(rows) and factor.kind != "continuous":
+                scores = _scores(factor, rows[:, READING], rows[:, VALUE])
+                result |= {f"{name}/{factor.name}": score for name, score in scores.items()}
+        return result
+
+
+def _scores(factor: Factor, reading: Tensor, value: Tensor) -> dict[str, Tensor]:
+    """F1 and AUROC of the readings ``[n]`` of a discrete factor that was set to ``value``."""
+    found, wanted = levels(factor, reading), levels(factor, value)
+    if factor.categories:
+        f1 = multiclass_f1_score(found, wanted, num_classes=factor.width, average="macro")
+        return {"effectiveness_f1": f1.float()}
+    scores = {}
+    if wanted.any():
+        scores["effectiveness_f1"] = binary_f1_score(found, wanted).float()
+        if not wanted.all():
+            # Only the order of readings counts. Ranks keep it, and torchmetrics would squash all
+            # readings if one of them lay outside [0, 1].
+            ranks = reading.unique(return_inverse=True)[1].double()
+            ranks = ranks / ranks.max().clamp(min=1)
+            scores["effectiveness_auroc"] = binary_auroc(ranks, wanted).float()
+    return scores

@@ -26,14 +26,11 @@ class of which nothing was observed is an error instead of being left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Factor
-from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
+from diffcf.evaluation.metrics.image_metric import FactorMetric, levels
 
 Latents = tuple[Tensor, Tensor]
 """Mean and log-variance of each image's Gaussian, ``[N, D]`` each."""
@@ -58,10 +55,9 @@ def same_class(values: Tensor, observed: Tensor, factor: Factor, bins: int = 10)
     """
 
     def place(value: Tensor) -> Tensor:
-        if factor.kind == "categorical":
-            return factor.place(value)
-        parts = 2 if factor.kind == "binary" else bins
-        return (value * parts).floor().long().clamp(0, parts - 1)
+        if factor.kind != "continuous":
+            return levels(factor, value)
+        return (value * bins).floor().long().clamp(0, bins - 1)
 
     return place(values)[:, None] == place(observed)[None]
 
@@ -111,11 +107,11 @@ def _share(holds: Tensor, among: Tensor) -> Tensor:
     return (holds & among).sum(dim=1).double() / among.sum(dim=1)
 
 
-class CLD(ImageMetric):
+class CLD(FactorMetric):
     """Means of CLD: ``cld``, ``cld/<factor set>``, ``cld/roots`` and ``cld/leaves``.
 
     Args:
-        graph: names the factors, and tells roots from leaves.
+        graph: names the factors, their roots and leaves.
         latents: of the observed images, ``[M, D]`` each.
         factors: of the observed images, ``[M, K]``.
         bins: classes of a continuous factor.
@@ -137,6 +133,7 @@ class CLD(ImageMetric):
     """
 
     higher_is_better = False
+    quantity_names = ("cld",)
 
     observed_mean: Tensor
     observed_log_variance: Tensor
@@ -149,9 +146,9 @@ class CLD(ImageMetric):
         factors: Tensor,
         bins: int = 10,
         weights: tuple[float, float] = (1.0, 1.0),
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
-        super().__init__(groups=len(graph), quantities=1, **kwargs)
+        super().__init__(graph, **kwargs)
         mean, log_variance = latents
         if mean.shape != log_variance.shape or factors.shape != (len(mean), len(graph)):
             raise ValueError(
@@ -159,7 +156,7 @@ class CLD(ImageMetric):
                 f"[M, {len(graph)}] of the observed images, got {tuple(mean.shape)}, "
                 f"{tuple(log_variance.shape)} and {tuple(factors.shape)}."
             )
-        self.graph, self.bins, self.weights = graph, bins, weights
+        self.bins, self.weights = bins, weights
         self.register_buffer("observed_mean", mean.detach().double(), persistent=False)
         self.register_buffer(
             "observed_log_variance", log_variance.detach().double(), persistent=False
@@ -175,15 +172,9 @@ class CLD(ImageMetric):
         column: int,
         index: Tensor | None = None,
     ) -> None:
-        """Add images in which factor ``column`` was set.
+        """Add latents of counterfactual and factual images, ``[B, D]`` each.
 
-        Args:
-            counterfactual: latents of the counterfactual images, ``[B, D]`` each.
-            factual: latents of the factual images, likewise.
-            target: factors that the counterfactuals should have, ``[B, K]``.
-            factors: factual factors, ``[B, K]``.
-            column: the intervened factor.
-            index: rows of the images in the set, ``[B]``.
+        ``target`` and ``factors`` ``[B, K]`` are what they should show and do show.
         """
         mean, log_variance = (part.double() for part in factual)
         moved = (counterfactual[0].double(), counterfactual[1].double())
@@ -200,8 +191,3 @@ class CLD(ImageMetric):
             divergence, observed, same_cf, same_f, weights=self.weights
         )
         self._add(cld[:, None], column, index)
-
-    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
-        """See :meth:`ImageMetric.named`."""
-        groups = {"roots": self.graph.roots, "leaves": self.graph.leaves}
-        return factor_means("cld", means[..., 0], seen, self.graph.names, groups)

@@ -1,4 +1,4 @@
-r"""Whether each number of a code speaks of one factor, and of that factor alone: DCI and IRS.
+r"""Whether each number of a code depends on one factor, and on that factor alone: DCI and IRS.
 
 **DCI** learns every factor from the codes by boosted trees, and asks how the importances R
 ``[E, K]`` are spread. With :math:`p_{ij} = R_{ij} / \sum_j R_{ij}` over the factors of a code, and
@@ -14,9 +14,9 @@ see, in units of the error of guessing (the mean; the commonest level of a discr
 all: see :func:`irs`.
 
 Both suppose that factors vary independently. Where one causes another they do not, and a code of
-the cause tells of the effect: the factors themselves still score 1, but mixed codes score higher
-than they should, and a code that infers the effect from its causes cannot be told from one that
-sees it.
+the cause predicts the effect: the factors themselves still score 1, but mixed codes score higher
+than they should, and a code that infers the effect from its causes cannot be distinguished from one
+that sees it.
 
 References:
     - Eastwood & Williams, A framework for the quantitative evaluation of disentangled
@@ -29,97 +29,49 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from math import log
-from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from diffcf.causal import CausalGraph, Factor
+from diffcf.evaluation.metrics.image_metric import RowMetric, levels
 
 
-class CodeMetric(Metric):
-    """Keeps codes and factors, every image once and in the order of the images.
-
-    So neither batches nor processes can be told from the result. Here an image is not a number, so
-    there is no mean over images, and no bootstrap interval.
+class CodeMetric(RowMetric):
+    """Keeps codes and factors; here an image is not a number, so there is no mean over images.
 
     Args:
-        graph: names the factors and tells discrete ones.
+        graph: names the factors and says which are discrete.
         codes: how many numbers a code has; None for as many as there are factors.
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
 
-    codes: list[Tensor]
-    factors: list[Tensor]
-    index: list[Tensor]
-
-    def __init__(self, graph: CausalGraph, codes: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.graph = graph
-        self.width = len(graph) if codes is None else codes
-        for name in ("codes", "factors", "index"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        # No list stays empty: a process that saw no image must still take part in the gathering.
-        none = torch.zeros(0, device=self.device)
-        self._append(none.view(0, self.width), none.view(0, len(self.graph)), none)
+    def __init__(self, graph: CausalGraph, codes: int | None = None, **kwargs: object) -> None:
+        widths = {"codes": len(graph) if codes is None else codes, "factors": len(graph)}
+        super().__init__({name: torch.zeros(0, w) for name, w in widths.items()}, **kwargs)
+        self.graph, self.widths = graph, widths
 
     def update(self, codes: Tensor, factors: Tensor, index: Tensor | None = None) -> None:
-        """Add images.
-
-        Args:
-            codes: ``[B, E]``.
-            factors: what is observed of the images, ``[B, K]`` in [0, 1] units.
-            index: which image each row is of, ``[B]``; an image that comes again counts once.
-                Without it every row is an image of its own.
+        """Add codes ``[B, E]`` of images, and their factors ``[B, K]`` in [0, 1] units.
 
         Raises:
             ValueError: for shapes that do not fit, and values that are not finite.
         """
-        name, count = type(self).__name__, len(codes)
-        if codes.shape != (count, self.width) or factors.shape != (count, len(self.graph)):
+        name, expected = type(self).__name__, [(len(codes), w) for w in self.widths.values()]
+        if [codes.shape, factors.shape] != expected:
             raise ValueError(
-                f"{name} takes codes [B, {self.width}] and factors [B, {len(self.graph)}], got "
-                f"{list(codes.shape)} and {list(factors.shape)}."
+                f"{name} takes codes [B, {self.widths['codes']}] and factors "
+                f"[B, {len(self.graph)}], got {list(codes.shape)} and {list(factors.shape)}."
             )
         check_finite(codes, factors, name)
-        if index is None:
-            index = torch.full((count,), UNKNOWN, device=codes.device)
-        self._append(codes, factors, index.to(codes.device))
+        self.keep(index, codes=codes, factors=factors)
 
     def compute(self) -> dict[str, Tensor]:
-        """Results by name.
-
-        Raises:
-            ValueError: without any image, and as the functional form does.
-        """
-        index = dim_zero_cat(self.index)
-        if len(index) == 0:
-            raise ValueError(
-                f"{type(self).__name__} has seen no image: update it before computing."
-            )
-        # Rows of unknown images are told apart by numbers that no known image has.
-        unknown = index == UNKNOWN
-        fresh = int(index.max()) + 1 + torch.arange(int(unknown.sum()), device=index.device)
-        index = index.masked_scatter(unknown, fresh)
-        order = index.argsort(stable=True)
-        kept = order[torch.cat([index.new_ones(1), index[order].diff()]) != 0]
-        measured = self._measured(dim_zero_cat(self.codes)[kept], dim_zero_cat(self.factors)[kept])
+        """Results by name; ValueError without any image, and as the functional form raises it."""
+        codes, factors, _ = self.kept("codes", "factors")
+        measured = self._measured(codes, factors)
         return {name: torch.tensor(value, device=self.device) for name, value in measured.items()}
-
-    def _append(self, codes: Tensor, factors: Tensor, index: Tensor) -> None:
-        self.codes.append(codes.detach().float())
-        self.factors.append(factors.detach().float())
-        self.index.append(index.long())
 
     @abstractmethod
     def _measured(self, codes: Tensor, factors: Tensor) -> dict[str, float]:
@@ -129,7 +81,7 @@ class CodeMetric(Metric):
 def check_finite(codes: Tensor, factors: Tensor, name: str) -> None:
     for what, values in (("code", codes), ("factor", factors)):
         if not torch.isfinite(values).all():
-            raise ValueError(f"{name} met a {what} that is NaN or infinite: find out whence.")
+            raise ValueError(f"{name} met a {what} that is NaN or infinite: find its source.")
 
 
 LEAST_IMAGES = 40  # of which the trees are judged on ten
@@ -156,7 +108,7 @@ def dci(codes: Tensor, factors: Tensor, graph: CausalGraph, seed: int = 0) -> di
         codes: ``[N, E]``. A category should be one number (:meth:`CausalGraph.decode`): as one-hot
             columns it is spread over codes, and incomplete, by how it is written.
         factors: ``[N, K]`` in [0, 1] units.
-        graph: names the factors and tells discrete ones.
+        graph: names the factors and says which are discrete.
         seed: of the split and of the trees.
 
     Returns:
@@ -176,7 +128,7 @@ def dci(codes: Tensor, factors: Tensor, graph: CausalGraph, seed: int = 0) -> di
     order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))
     held, train = order.split([len(order) // 4, len(order) - len(order) // 4])
     learned = [
-        _learned(codes, column, factor, train, held, seed)
+        _tree_importances(codes, column, factor, train, held, seed)
         for factor, column in zip(graph.factors, factors.unbind(1), strict=True)
     ]
     importance = torch.stack([column for column, _ in learned], dim=1)
@@ -203,10 +155,10 @@ def irs(codes: Tensor, factors: Tensor, bins: int = 10) -> float:
 
     w_l the denominator. Rows are observed, not intervened upon, which is the same only for
     independent factors. Our reading of the conditional mean: a line within each bin, since a
-    constant would take the factor's own travel there for that of others, 1 / bins at best.
+    constant would take the factor's own change there for that of others, 1 / bins at best.
 
-    The largest of few deviations is smaller than the largest of many, so Gaussian codes that tell
-    nothing score about 0.2, not 0.
+    The largest of few deviations is smaller than the largest of many, so Gaussian codes that depend
+    on no factor score about 0.2, not 0.
 
     Args:
         codes: ``[N, E]``.
@@ -223,7 +175,7 @@ def irs(codes: Tensor, factors: Tensor, bins: int = 10) -> float:
     travel = (codes - codes.mean(0)).abs().amax(0)
     driven = [_deviation(codes, column, bins) for column in factors.unbind(1)]
     robust = 1 - torch.stack(driven, dim=1) / travel.clamp_min(TINY)[:, None]
-    # a bin may lie at one end of a code, and deviate farther than the whole from its middle
+    # A bin may lie at one end of a code, and deviate farther than the whole from its middle.
     best = robust.amax(1).clamp_min(0)
     return float(best @ travel / travel.sum().clamp_min(TINY))
 
@@ -240,7 +192,7 @@ class DCI(CodeMetric):
     """
 
     def __init__(
-        self, graph: CausalGraph, codes: int | None = None, seed: int = 0, **kwargs: Any
+        self, graph: CausalGraph, codes: int | None = None, seed: int = 0, **kwargs: object
     ) -> None:
         super().__init__(graph, codes, **kwargs)
         self.seed = seed
@@ -261,7 +213,7 @@ class IRS(CodeMetric):
     """
 
     def __init__(
-        self, graph: CausalGraph, codes: int | None = None, bins: int = 10, **kwargs: Any
+        self, graph: CausalGraph, codes: int | None = None, bins: int = 10, **kwargs: object
     ) -> None:
         super().__init__(graph, codes, **kwargs)
         self.bins = bins
@@ -292,7 +244,7 @@ def _entropy(importance: Tensor) -> Tensor:
     return torch.special.entr(share).sum(dim=1) / log(importance.shape[1])
 
 
-def _learned(
+def _tree_importances(
     codes: Tensor, column: Tensor, factor: Factor, train: Tensor, held: Tensor, seed: int
 ) -> tuple[Tensor, float]:
     """Importances of codes ``[E]``, and the error on ``held`` in units of that of guessing.
@@ -304,8 +256,7 @@ def _learned(
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     discrete = factor.kind != "continuous"
-    labels = factor.place(column) if factor.categories else column
-    labels = (column >= 0.5).long() if factor.kind == "binary" else labels
+    labels = levels(factor, column) if discrete else column
     if (labels[train] == labels[train[0]]).all():
         raise ValueError(
             f"DCI cannot learn factor '{factor.name}', which has one value in all of {len(train)} "
@@ -334,6 +285,3 @@ def _deviation(codes: Tensor, factor: Tensor, bins: int) -> Tensor:
         slope = x @ z / x.square().sum().clamp_min(TINY)
         total += here.sum() * (z - x[:, None] * slope).abs().amax(0)
     return total / len(codes)
-
-
-UNKNOWN = -1

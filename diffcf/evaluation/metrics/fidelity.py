@@ -1,26 +1,28 @@
-r"""How near a counterfactual image is to the exact one, which only a synthetic scene can draw.
+r"""Distances between images: to the exact counterfactual, and how much changed beyond need.
 
-With the mean squared difference over the pixels and channels of an image, in units of the squared
-pixel range (2² for images in [-1, 1]),
+The exact counterfactual can be drawn for synthetic scenes only. PSNR, with the mean squared
+difference over the pixels and channels of an image in units of the squared pixel range (2² for
+images in [-1, 1]), is
 
-.. math:: \mathrm{PSNR} = -10 \log_{10} \max(\mathrm{MSE}, 10^{-10}) \text{ dB}
+.. math:: \mathrm{PSNR} = -10 \log_{10} \max(\mathrm{MSE}, 10^{-10}) \text{ dB}.
 
 SSIM is the structural similarity of Wang et al., Image quality assessment: from error visibility to
 structural similarity, IEEE Transactions on Image Processing 13(4), 2004, equation 13, with their
-Gaussian window (σ 1.5, 11 pixels) and constants (0.01, 0.03), over mirrored borders.
+Gaussian window (σ 1.5, 11 pixels) and constants (0.01, 0.03), over mirrored borders. Minimality is
+the change of the factual image beyond that of the exact counterfactual.
+
+Every function raises ValueError unless its arguments are images ``[B, C, H, W]`` of one shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from diffcf.causal import CausalGraph
-from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
+from diffcf.evaluation.metrics.image_metric import FactorMetric, ImageMetric
 
 PIXEL_RANGE = 2.0
 LEAST_ERROR = 1e-10
@@ -28,7 +30,6 @@ WINDOW = 11
 
 
 def check_images(*images: Tensor) -> None:
-    """Raises ValueError unless all are images ``[B, C, H, W]`` of one shape."""
     shapes = [tuple(image.shape) for image in images]
     if len(set(shapes)) != 1 or len(shapes[0]) != 4:
         raise ValueError(
@@ -38,13 +39,7 @@ def check_images(*images: Tensor) -> None:
 
 
 def mean_absolute_error(image: Tensor, exact: Tensor) -> Tensor:
-    """Mean absolute difference over pixels and channels, ``[B]``, as a share of the pixel range.
-
-    0 for equal images, 1 for black against white.
-
-    Raises:
-        ValueError: unless both are images ``[B, C, H, W]`` of one shape.
-    """
+    """Mean absolute difference over pixels and channels, ``[B]``: 1 for black against white."""
     check_images(image, exact)
     return (image.float() - exact.float()).abs().flatten(1).mean(dim=1) / PIXEL_RANGE
 
@@ -54,9 +49,6 @@ def peak_signal_noise_ratio(image: Tensor, exact: Tensor) -> Tensor:
 
     The squared error is taken to be 1e-10 of the squared pixel range or more, so that equal images
     have 100 dB and not infinitely many, which no mean over images would survive.
-
-    Raises:
-        ValueError: unless both are images ``[B, C, H, W]`` of one shape.
     """
     check_images(image, exact)
     error = (image.float() - exact.float()).square().flatten(1).mean(dim=1) / PIXEL_RANGE**2
@@ -66,9 +58,7 @@ def peak_signal_noise_ratio(image: Tensor, exact: Tensor) -> Tensor:
 def structural_similarity(image: Tensor, exact: Tensor) -> Tensor:
     """SSIM of each image, ``[B]``: 1 for equal images, near 0 for unrelated ones, at least -1.
 
-    Raises:
-        ValueError: unless both are images ``[B, C, H, W]`` of one shape, large enough to mirror
-            half a window at the borders.
+    Also raises ValueError for images too small to mirror half a window at the borders.
     """
     check_images(image, exact)
     if min(image.shape[-2:]) <= WINDOW // 2:
@@ -83,14 +73,19 @@ def structural_similarity(image: Tensor, exact: Tensor) -> Tensor:
     return similarity
 
 
-class Fidelity(ImageMetric):
+def excess_change(image: Tensor, factual: Tensor, exact: Tensor) -> Tensor:
+    """Change beyond that of ``exact``, ``[B]``, in 0 … 1, a share of the pixel range."""
+    check_images(image, factual, exact)
+    factual = factual.float()
+    excess = (image.float() - factual).abs() - (exact.float() - factual).abs()
+    return excess.clamp(min=0).flatten(1).mean(dim=1) / PIXEL_RANGE
+
+
+class Fidelity(FactorMetric):
     """PSNR, MAE and SSIM to the exact counterfactual, by intervened factor, over roots and leaves.
 
     Each is taken image by image, and the mean is over images (so PSNR is a mean of decibels). High
     PSNR and SSIM are good, low MAE is.
-
-    Args:
-        graph: names the factors, and tells roots from leaves.
 
     >>> from diffcf.causal import CausalGraph, Factor
     >>> fidelity = Fidelity(CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")]))
@@ -101,45 +96,23 @@ class Fidelity(ImageMetric):
     {'psnr/shade': 20.0, 'mae/shade': 0.1, 'psnr/leaves': 20.0}
     """
 
-    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
-        super().__init__(len(graph), 3, **kwargs)
-        self.graph = graph
+    quantity_names = ("psnr", "mae", "ssim")
 
     def update(
         self, image: Tensor, exact: Tensor, column: int, index: Tensor | None = None
     ) -> None:
-        """Add images in which factor ``column`` was set.
-
-        Args:
-            image: counterfactual images, ``[B, C, H, W]`` in [-1, 1].
-            exact: the exact counterfactuals, likewise.
-            column: of the factor that was set.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
-
-        Raises:
-            ValueError: for shapes that do not fit, and for NaN.
-        """
+        """Add counterfactual and exact images, ``[B, C, H, W]`` in [-1, 1] each."""
         measures = (peak_signal_noise_ratio, mean_absolute_error, structural_similarity)
         rows = torch.stack([measure(image, exact) for measure in measures], dim=1)
         self._add(rows, column, index)
-
-    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
-        """``psnr``, ``mae`` and ``ssim``, each by factor, over roots, over leaves and over all."""
-        graph = self.graph
-        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
-        result: dict[str, Tensor] = {}
-        for prefix, mean in zip(("psnr", "mae", "ssim"), means.unbind(dim=2), strict=True):
-            result |= factor_means(prefix, mean, seen, graph.names, groups)
-        return result
 
 
 class SequenceFidelity(ImageMetric):
     """PSNR (dB, 100 for equal images) to the exact image, after each step of a sequence.
 
     Args:
-        steps: interventions in turn.
+        steps: interventions one after another.
 
-    >>> import torch
     >>> fidelity = SequenceFidelity(steps=2)
     >>> exact = torch.zeros(2, 3, 8, 8)
     >>> fidelity.update(exact + 0.02, exact, step=0)
@@ -148,21 +121,13 @@ class SequenceFidelity(ImageMetric):
     {'psnr/step_1': 40.0, 'psnr/step_2': 20.0}
     """
 
-    def __init__(self, steps: int, **kwargs: Any) -> None:
+    higher_is_better = True
+
+    def __init__(self, steps: int, **kwargs: object) -> None:
         super().__init__(steps, 1, **kwargs)
 
     def update(self, image: Tensor, exact: Tensor, step: int, index: Tensor | None = None) -> None:
-        """Add images after step ``step``, counted from 0.
-
-        Args:
-            image: ``[B, C, H, W]`` in [-1, 1].
-            exact: likewise.
-            step: below ``steps``.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
-
-        Raises:
-            ValueError: for shapes that do not fit, and for NaN.
-        """
+        """Add images ``[B, C, H, W]`` in [-1, 1] after step ``step``, counted from 0."""
         self._add(peak_signal_noise_ratio(image, exact)[:, None], step, index)
 
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
@@ -170,25 +135,9 @@ class SequenceFidelity(ImageMetric):
         return {f"psnr/step_{place + 1}": means[:, place, 0] for place in seen}
 
 
-def excess_change(image: Tensor, factual: Tensor, exact: Tensor) -> Tensor:
-    """Change beyond that of ``exact``, ``[B]``, in 0 … 1, a share of the pixel range.
-
-    Raises:
-        ValueError: unless all are images ``[B, C, H, W]`` of one shape.
-    """
-    check_images(image, factual, exact)
-    factual = factual.float()
-    excess = (image.float() - factual).abs() - (exact.float() - factual).abs()
-    return excess.clamp(min=0).flatten(1).mean(dim=1) / PIXEL_RANGE
-
-
-class Minimality(ImageMetric):
+class Minimality(FactorMetric):
     """Excess change (0 … 1, low is good) by intervened factor, over roots and leaves.
 
-    Args:
-        graph: names the factors, and tells roots from leaves.
-
-    >>> import torch
     >>> from diffcf.causal import CausalGraph, Factor
     >>> graph = CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")])
     >>> minimality, factual = Minimality(graph), torch.zeros(2, 3, 8, 8)
@@ -200,10 +149,7 @@ class Minimality(ImageMetric):
     """
 
     higher_is_better = False
-
-    def __init__(self, graph: CausalGraph, **kwargs: Any) -> None:
-        super().__init__(len(graph), 1, **kwargs)
-        self.graph = graph
+    quantity_names = ("minimality",)
 
     def update(
         self,
@@ -213,22 +159,5 @@ class Minimality(ImageMetric):
         column: int,
         index: Tensor | None = None,
     ) -> None:
-        """Add images in which factor ``column`` was set.
-
-        Args:
-            image: counterfactual images, ``[B, C, H, W]`` in [-1, 1].
-            factual: what they were made from, likewise.
-            exact: the exact counterfactuals, likewise.
-            column: of the factor that was set.
-            index: which image of the set each row is, ``[B]``; None if every row is another.
-
-        Raises:
-            ValueError: for shapes that do not fit, and for NaN.
-        """
+        """Add counterfactual, factual and exact images, ``[B, C, H, W]`` in [-1, 1] each."""
         self._add(excess_change(image, factual, exact)[:, None], column, index)
-
-    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
-        """``minimality`` by factor, over roots, over leaves and over all."""
-        graph = self.graph
-        groups: dict[str, Sequence[str]] = {"roots": graph.roots, "leaves": graph.leaves}
-        return factor_means("minimality", means[..., 0], seen, graph.names, groups)

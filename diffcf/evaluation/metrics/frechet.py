@@ -5,26 +5,28 @@ r"""FID, sFID and KID: how far a set of generated images is from a set of real o
 
 is the Fréchet distance of two Gaussians (Dowson & Landau, 1982). FID takes it between pooled
 features (Heusel et al., 2017), sFID between spatial ones (Nash et al., Generating images with
-sparse representations, 2021), both of :mod:`diffcf.evaluation.metrics.inception`. KID (Bińkowski et al.,
-Demystifying MMD GANs, 2018) is an unbiased squared distance between the pooled features
+sparse representations, 2021), both of :mod:`diffcf.evaluation.metrics.inception`. KID (Bińkowski et
+al., Demystifying MMD GANs, 2018) is an unbiased squared distance between the pooled features
 themselves, so it can also be trusted for few images, where FID comes out too large.
+
+torchmetrics' ``FrechetInceptionDistance`` gives the same FID from the same network. Here one pass
+through the network serves all three distances, statistics of real images are kept on disk
+(:func:`diffcf.evaluation.perceptual.real_statistics`), and an image that two processes saw counts
+once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torchmetrics import Metric
 from torchmetrics.image.kid import poly_mmd
-from torchmetrics.utilities.data import dim_zero_cat
 
+from diffcf.evaluation.metrics.image_metric import RowMetric
 from diffcf.evaluation.metrics.inception import FeatureNetwork
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of KID, as in torchmetrics
-UNKNOWN = -1
 
 
 @dataclass
@@ -143,16 +145,13 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0) -> tuple[flo
     return float(scores.mean()), float(scores.std(correction=0))
 
 
-class GenerationQuality(Metric):
-    """FID, sFID and KID of generated images against a real set.
-
-    Features are kept image by image (16 KiB each), so that images which a distributed sampler hands
-    out twice count once, and any number of processes gives the result of one.
+class GenerationQuality(RowMetric):
+    """FID, sFID and KID of generated images against a real set; features take 16 KiB per image.
 
     Args:
         network: features of images; move the metric and it moves along, where it is a module.
-        real: statistics of the real images, from the same network (:func:`diffcf.evaluation.metrics.real_statistics.
-            real_statistics`).
+        real: statistics of the real images, from the same network (see
+            :func:`diffcf.evaluation.perceptual.real_statistics`).
 
     >>> class Corner:
     ...     signature = "corner pixel, and its row"
@@ -168,41 +167,17 @@ class GenerationQuality(Metric):
     (0.0, 0.0, 8)
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
 
-    pool: list[Tensor]
-    spatial: list[Tensor]
-    index: list[Tensor]
-
-    def __init__(self, network: FeatureNetwork, real: RealStatistics, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, network: FeatureNetwork, real: RealStatistics, **kwargs: object) -> None:
+        sizes = {"pool": len(real.pool.total), "spatial": len(real.spatial.total)}
+        super().__init__({name: torch.zeros(0, size) for name, size in sizes.items()}, **kwargs)
         self.network, self.real = network, real
-        for name in ("pool", "spatial", "index"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all generated images."""
-        super().reset()
-        # No list stays empty: a process that saw no image must still take part in the gathering.
-        self.pool.append(torch.zeros(0, len(self.real.pool.total), device=self.device))
-        self.spatial.append(torch.zeros(0, len(self.real.spatial.total), device=self.device))
-        self.index.append(torch.zeros(0, dtype=torch.long, device=self.device))
 
     def update(self, images: Tensor, index: Tensor | None = None) -> None:
-        """Add generated images ``[B, C, H, W]`` in [-1, 1].
-
-        Args:
-            images: of any size.
-            index: ``[B]``, which image of the set each one is; without it each is one of its own.
-        """
+        """Add generated images ``[B, C, H, W]`` in [-1, 1], of any size."""
         pool, spatial = self.network.features(images)
-        unknown = torch.full((len(images),), UNKNOWN)
-        self.pool.append(pool.to(self.device).float())
-        self.spatial.append(spatial.to(self.device).float())
-        self.index.append((unknown if index is None else index).to(self.device))
+        self.keep(index, pool=pool, spatial=spatial)
 
     def compute(self) -> dict[str, Tensor]:
         """``fid``, ``sfid``, ``kid``, ``kid_std``, and the numbers of images they rest upon.
@@ -210,31 +185,14 @@ class GenerationQuality(Metric):
         Raises:
             ValueError: when fewer than two images were added.
         """
-        rows = _once(dim_zero_cat(self.index))
-        if len(rows) < 2:
-            raise ValueError(
-                f"GenerationQuality has seen {len(rows)} image(s): update it with two at least."
-            )
-        pool, spatial = (dim_zero_cat(part)[rows].cpu() for part in (self.pool, self.spatial))
+        pool, spatial = (rows.cpu() for rows in self.kept("pool", "spatial")[:2])
         kid, kid_std = kernel_distance(self.real.sample, pool)
         result = {
             "fid": frechet_distance(self.real.pool, GaussianStatistics.of(pool)),
             "sfid": frechet_distance(self.real.spatial, GaussianStatistics.of(spatial)),
             "kid": kid,
             "kid_std": kid_std,
-            "fid_images": len(rows),
+            "fid_images": len(pool),
             "fid_real_images": self.real.pool.count,
         }
         return {k: torch.tensor(float(v), device=self.device) for k, v in result.items()}
-
-
-def _once(index: Tensor) -> Tensor:
-    """Rows in the order of their images, each image once; those of unknown images come last."""
-    number, unknown = index.clone(), index == UNKNOWN
-    first = int(index.max()) + 1 if len(index) else 0
-    number[unknown] = torch.arange(int(unknown.sum()), device=index.device) + first
-    order = number.argsort(stable=True)
-    seen = number[order]
-    new = torch.ones_like(seen, dtype=torch.bool)
-    new[1:] = seen[1:] != seen[:-1]
-    return order[new]

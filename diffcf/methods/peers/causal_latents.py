@@ -1,50 +1,37 @@
-r"""Latents that mean factors: what CausalVAE and CausalDiffAE share.
+r"""Latents that mean factors, and how a method over them answers: CausalVAE and CausalDiffAE.
 
 Every column of the factors' code (:meth:`CausalGraph.encode`, E columns) owns D latent dimensions,
-so latents are ``[B, E, D]``. A label-aligned prior says where they lie: for a value v of the code
+so latents are ``[B, E, D]``. A label-aligned prior places them: for a value v of the code
 
 .. math:: p(z_e \mid v) = \mathcal{N}\bigl((2v - 1)\,\mathbf{1}_D,\ s^2 I\bigr),
 
-that is, all D dimensions of a continuous factor run from -1 at the low end of its range to 1 at its
-high end; a binary factor lies at -1 or 1; each category has its own D dimensions, at 1 where it is
-the case and at -1 elsewhere. So an intervention knows where to set the latents, and the mean over
-the D dimensions, mapped back, says what a factor is. What the dimensions hold about that mean is
-the image's own.
-
-Causes reach effects by mechanisms :math:`z_e = f_e(A_e \circ z) + n_e` over the graph's edges.
+that is, -1 at the low end of a factor's range and 1 at its high end. So an intervention knows where
+to set the latents, and the mean over the D dimensions, mapped back, is the factor's value; how the
+dimensions differ from their mean is the image's own. Causes reach effects by mechanisms
+:math:`z_e = f_e(A_e \circ z) + n_e` over the graph's edges. A counterfactual encodes, intervenes
+upon the latents, and decodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, GroupedMLP
-from diffcf.networks import NetworkFactory, NetworkSpec, network_spec
-
-
-def with_dimensions(factory: NetworkFactory | NetworkSpec, dimensions: int) -> NetworkSpec:
-    """The description of a network over latents of that many dimensions for each code column.
-
-    Raises:
-        ValueError: unless there is at least one.
-    """
-    if dimensions < 1:
-        raise ValueError(f"dimensions must be at least 1, not {dimensions}: a latent needs one.")
-    spec = network_spec(factory)
-    return {**spec, "init_args": {**spec.get("init_args", {}), "dimensions": dimensions}}
+from diffcf.causal import CausalGraph, GroupedMLP, Intervention
+from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.engine import Sampling
+from diffcf.methods.interface import Counterfactual, World, check_image
+from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.networks import NetworkFactory, network_spec
 
 
 class LabelPrior:
-    """Where latents lie, given factors, and the way back.
-
-    Args:
-        graph: the factors.
-        dimensions: D, of each code column.
-    """
+    """Where latents lie, given factors, and the way back."""
 
     def __init__(self, graph: CausalGraph, dimensions: int) -> None:
         self.graph, self.dimensions = graph, dimensions
@@ -55,8 +42,8 @@ class LabelPrior:
         return code[..., None].expand(-1, -1, self.dimensions)
 
     def code(self, latents: Tensor) -> Tensor:
-        """What latents ``[B, E, D]`` say: a code ``[B, E]``, probabilities within [0, 1]."""
-        raw = ((latents.mean(dim=-1) + 1) / 2).split(self.graph.widths, dim=1)
+        """The code ``[B, E]`` that latents ``[B, E, D]`` mean, probabilities within [0, 1]."""
+        raw = torch.split((latents.mean(dim=-1) + 1) / 2, self.graph.widths, dim=1)
         parts = []
         for factor, part in zip(self.graph.factors, raw, strict=True):
             if factor.kind != "continuous":
@@ -65,7 +52,7 @@ class LabelPrior:
         return torch.cat(parts, dim=1)
 
     def factors(self, latents: Tensor) -> Tensor:
-        """The factors ``[B, K]`` that latents stand for."""
+        """The factors ``[B, K]`` that latents ``[B, E, D]`` mean."""
         return self.graph.decode(self.code(latents))
 
 
@@ -89,12 +76,12 @@ class LatentMechanisms(nn.Module):
         self.register_buffer("edges", edges.float(), persistent=False)
         count = len(owner)
         self.perceptrons = GroupedMLP(count, [count * dimensions, *hidden, dimensions])
-        self.depth, reach = 0, edges.float()  # edges of the longest path
-        while reach.any():
-            self.depth, reach = self.depth + 1, reach @ edges.float()
+        self.depth, path = 0, edges.float()  # edges of the longest path
+        while path.any():
+            self.depth, path = self.depth + 1, path @ edges.float()
 
     def weights(self) -> Tensor:
-        """A ``[E, E]``: entry ``[i, j]`` weighs what column j tells the mechanism of i."""
+        """A ``[E, E]``: entry ``[i, j]`` weighs column j as an input of the mechanism of i."""
         return self.edges
 
     @property
@@ -143,45 +130,129 @@ class LatentMechanisms(nn.Module):
         return moved & ~fixed
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent Gaussians: mean and log of the standard deviation, of one shape."""
+class LatentModule(CounterfactualModule):
+    """Networks over latents ``[B, E, D]`` that mean factors.
 
-    mean: Tensor
-    log_scale: Tensor
+    Args:
+        graph: the causal graph, or its description.
+        networks: network classes by name, each of which takes ``dimensions``.
+        dimensions: D, latent dimensions for each column of the factors' code.
+        prior_scale: s, standard deviation of the label-aligned prior.
+        exogenous_weight, alignment_weight: of both divergences, in nats per latent dimension.
+        kwargs: optimisation, see :class:`CounterfactualModule`.
 
-    @property
-    def scale(self) -> Tensor:
-        """Standard deviation."""
-        return self.log_scale.exp()
-
-    @property
-    def variance(self) -> Tensor:
-        """Square of the standard deviation."""
-        return (2 * self.log_scale).exp()
-
-    def sample(self) -> Tensor:
-        """A draw that gradients go through."""
-        return self.mean + self.scale * torch.randn_like(self.mean)
-
-    def divergence(self, mean: Tensor | float, scale: float) -> Tensor:
-        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar."""
-        like = self.log_scale
-        return gaussian_kl(
-            self, Gaussian(like.new_zeros(()) + mean, like.new_tensor(scale).log())
-        ).mean()
-
-    def standardised(self, value: Tensor) -> Tensor:
-        """How many standard deviations ``value`` is from the mean."""
-        return (value - self.mean) / self.scale
-
-
-def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) in nats, elementwise.
-
-    >>> q, p = (Gaussian(torch.tensor(m), torch.tensor(0.0)) for m in (1.0, 0.0))
-    >>> gaussian_kl(q, p), gaussian_kl(p, p)
-    (tensor(0.5000), tensor(0.))
+    Raises:
+        ValueError: unless ``dimensions`` is at least 1.
     """
-    spread = (2 * (q.log_scale - p.log_scale)).exp() + p.standardised(q.mean).square()
-    return p.log_scale - q.log_scale + 0.5 * (spread - 1)
+
+    reads = True
+
+    def __init__(
+        self,
+        graph: GraphOrSpec,
+        networks: Mapping[str, NetworkFactory],
+        dimensions: int = 4,
+        prior_scale: float = 0.03,
+        exogenous_weight: float = 0.01,
+        alignment_weight: float = 0.01,
+        **kwargs: Any,
+    ) -> None:
+        if dimensions < 1:
+            raise ValueError(f"dimensions must be at least 1, not {dimensions}.")
+        sized = {"dimensions": dimensions}
+        specs = {name: network_spec(factory) for name, factory in networks.items()}
+        for name, spec in specs.items():
+            specs[name] = {**spec, "init_args": {**spec.get("init_args", {}), **sized}}
+        super().__init__(graph, specs, sized, **kwargs)
+        self.prior = LabelPrior(self.graph, dimensions)
+        self.prior_scale = prior_scale
+        self.exogenous_weight, self.alignment_weight = exogenous_weight, alignment_weight
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """The latents z ``[B, E, D]`` of images ``[B, C, H, W]``, without chance."""
+
+    @abstractmethod
+    def stochastic_code(self, image: Tensor, latents: Tensor, sampling: Sampling) -> Tensor:
+        """What images show beyond their latents, ``[B, C, H, W]``."""
+
+    @abstractmethod
+    def draw(self, latents: Tensor, stochastic_code: Tensor, sampling: Sampling) -> Tensor:
+        """Images ``[B, C, H, W]`` of latents and a stochastic code."""
+
+    def read(self, image: Tensor) -> Tensor:
+        return self.prior.code(self.encode(image))
+
+    def divergences(
+        self, exogenous: Gaussian, latents: Gaussian, factors: Tensor
+    ) -> dict[str, Tensor]:
+        """``exogenous``, from N(0, 1), and ``alignment``, from where ``factors`` ``[B, K]`` lie."""
+        aligned = latents.divergence(self.prior.location(factors), self.prior_scale)
+        return {
+            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
+            "alignment": self.alignment_weight * aligned,
+        }
+
+
+@dataclass(frozen=True)
+class LatentMethod:
+    """Answers with the networks of ``module``, among them the ``mechanisms``."""
+
+    module: LatentModule
+    mechanisms: LatentMechanisms
+    sampling: Sampling
+
+    @torch.no_grad()
+    def abduct(self, image: Tensor, factors: Tensor | None = None) -> LatentWorld:
+        """Infer latents and their noise; the latents are the encoder's even with ``factors``."""
+        check_image(image)
+        # Abduct
+        module, latents = self.module, self.module.encode(image)
+        noise = latents - self.mechanisms(latents)
+        factors = module.prior.factors(latents) if factors is None else factors
+        code = module.stochastic_code(image, latents, self.sampling)
+        return LatentWorld(module.graph, image, factors, None, self, latents, noise, code)
+
+
+@dataclass(frozen=True)
+class LatentWorld(World):
+    """What a :class:`LatentMethod` inferred from images.
+
+    Attributes:
+        method: its networks.
+        latents: z ``[B, E, D]`` of ``image``.
+        noise: n ``[B, E, D]``, the causal noise of the images first abducted.
+        stochastic_code: what ``image`` shows beyond the latents, ``[B, C, H, W]``.
+    """
+
+    method: LatentMethod
+    latents: Tensor
+    noise: Tensor
+    stochastic_code: Tensor
+
+    def target(self, do: Intervention) -> Tensor:
+        """Where set, the value; for what that causes, what the latents mean; else the factual."""
+        return self._act(do)[0]
+
+    def answer(self, do: Intervention) -> Counterfactual:
+        factors, latents = self._act(do)
+        # Predict
+        image = self.method.module.draw(latents, self.stochastic_code, self.method.sampling)
+        return Counterfactual(image.clamp(-1, 1), factors, do)
+
+    @torch.no_grad()
+    def reabduct(self, answer: Counterfactual) -> LatentWorld:
+        module, sampling = self.method.module, self.method.sampling
+        latents = module.encode(answer.image)
+        code = module.stochastic_code(answer.image, latents, sampling)
+        return replace(self, image=answer.image, latents=latents, stochastic_code=code)
+
+    def _act(self, do: Intervention) -> tuple[Tensor, Tensor]:
+        """The counterfactual's factors ``[B, K]`` and latents ``[B, E, D]``."""
+        # Act
+        mechanisms, prior = self.method.mechanisms, self.method.module.prior
+        fixed = do.mask[:, self.graph.code_owner.to(do.mask.device)]
+        latents = mechanisms.predict(self.latents, self.noise, prior.location(do.values), fixed)
+        moved = mechanisms.reached(fixed)[:, self.graph.code_first.to(do.mask.device)]
+        factors = torch.where(moved, prior.factors(latents), self.factors)
+        return torch.where(do.mask, do.values, factors), latents

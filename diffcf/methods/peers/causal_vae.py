@@ -1,6 +1,6 @@
 r"""CausalVAE: a variational autoencoder whose latents are concepts with causes.
 
-An encoder infers exogenous latents ε, a linear causal layer makes concepts of them,
+An encoder infers exogenous latents ε, a linear causal layer turns them into concepts,
 
 .. math:: z = (I - A^\top)^{-1}\,\epsilon,
 
@@ -9,28 +9,25 @@ decoder draws the image of z. Labels u align the concepts by a conditional prior
 are the evidence lower bound with the divergences of both q(ε | x) and q(z | x), and two supervised
 terms: :math:`l_u`, labels predicted from their causes through A, and :math:`l_m`, concepts
 predicted from theirs through the mask layer. An intervention sets a concept, the mask layer carries
-it on to what it causes, and the decoder draws.
+it on to its effects, and the decoder draws.
 
 Reference:
     CausalVAE: Disentangled representation learning via neural structural causal models (Yang et
     al., CVPR 2021), https://arxiv.org/abs/2004.08697
 
-Where this departs from the paper:
+Deviations:
 
-- The graph is given, as to all methods here: A is masked to its edges and only its entries are
-  learned, without the penalty on cycles.
+- The graph is given, as to all methods here: A is masked to its edges, and needs no penalty on
+  cycles.
 - The encoder does not see the labels, as in the published code: they are unknown at test.
 - Posterior variances are learned and the prior's is a setting; the published code fixes both.
-- What is kept in a counterfactual is the mask layer's own noise, :math:`n_i = z_i - g_i(A_i \circ
-  z)`. With the causal layer's ε_i in its place, as printed, the mask layer would not give back the
-  very z it is asked to reconstruct, and the null intervention would change the image.
-- :math:`l_m` trains the mask layer and A, but not the encoder. Where a cause does not settle its
-  effect (Flow's ball and water), an encoder lowers it by hiding the effect in the cause's D
-  dimensions, and an intervention, which sets all of them, then loses it.
-- An intervention passes on along every path of the graph, where the paper's mask layer passes it
-  on to children.
-- One decoder draws from all concepts together, of the levels our U-Net is built of, to a Gaussian
-  likelihood; the published one sums a perceptron for each concept, to a Bernoulli likelihood. The
+- A counterfactual keeps the mask layer's own noise, :math:`n_i = z_i - g_i(A_i \circ z)`. With the
+  causal layer's ε_i, as printed, the null intervention would change the image.
+- :math:`l_m` trains the mask layer and A, but not the encoder, which would lower it by hiding an
+  effect in its cause's D dimensions, where an intervention on the cause loses it.
+- An intervention reaches all descendants, where the paper's mask layer reaches children.
+- One decoder, of the levels of our U-Net, draws from all concepts together, with a Gaussian
+  likelihood; the published one sums a perceptron for each concept, with a Bernoulli likelihood. The
   variance of a pixel is the batch's mean squared error, its most likely value (σ-VAE, Rybkin et
   al. 2021, https://arxiv.org/abs/2006.13202).
 """
@@ -44,10 +41,10 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP
+from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.engine import Sampling
-from diffcf.methods.peers.causal_latents import Gaussian, LatentMechanisms
-from diffcf.methods.peers.latent_method import LatentMethod, LatentModule
-from diffcf.methods.peers.latent_networks import LatentDecoder, LatentEncoder
+from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
+from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
 from diffcf.networks import NetworkFactory
 
 # Least standard deviation of a pixel, in units of [-1, 1]: half a grey level.
@@ -109,20 +106,20 @@ class CausalVAE(LatentModule):
     The reconstruction is in nats per pixel and channel.
 
     Args:
-        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        graph: the causal graph, or its description.
         encoder: network class ``image -> Gaussian`` of exogenous latents.
         causal: network class of causal and mask layer.
         decoder: network class ``(latents, size) -> image``.
         kwargs: latents and optimisation, see :class:`LatentModule`.
     """
 
-    encoder: Any
-    causal: Any
-    decoder: Any
+    encoder: LatentEncoder
+    causal: CausalLayers
+    decoder: LatentDecoder
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: GraphOrSpec,
         encoder: NetworkFactory = LatentEncoder,
         causal: NetworkFactory = CausalLayers,
         decoder: NetworkFactory = LatentDecoder,
@@ -134,7 +131,7 @@ class CausalVAE(LatentModule):
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """``reconstruction``, ``exogenous`` and ``alignment`` (the bound), ``labels``, ``mask``."""
         exogenous: Gaussian = self.encoder(image)
-        concepts: Gaussian = self.causal.concepts(exogenous)
+        concepts = self.causal.concepts(exogenous)
         drawn = self.decoder(self.causal.linear(exogenous.sample()), image.shape[-2:])
         error = (drawn.float() - image).square().mean()
         return {
@@ -145,25 +142,17 @@ class CausalVAE(LatentModule):
             "psnr": -10 * (error.detach() / 4).log10(),
         }
 
-    def read(self, image: Tensor) -> Tensor:
-        """The code ``[B, E]`` that the concepts of images ``[B, C, H, W]`` stand for."""
-        return self.prior.code(self.causal.linear(self.encoder(image).mean))
+    def encode(self, image: Tensor) -> Tensor:
+        return self.causal.linear(self.encoder(image).mean)
+
+    def stochastic_code(self, image: Tensor, latents: Tensor, sampling: Sampling) -> Tensor:
+        """None here; the image stands in for it, of which :meth:`draw` reads the size only."""
+        return image
+
+    def draw(self, latents: Tensor, stochastic_code: Tensor, sampling: Sampling) -> Tensor:
+        drawn: Tensor = self.decoder(latents, stochastic_code.shape[-2:])
+        return drawn
 
     def method(self, sampling: Sampling = Sampling()) -> LatentMethod:  # noqa: B008
-        """Answers with these networks; there is nothing to sample by diffusion."""
-        return _Method(self)
-
-
-class _Method(LatentMethod):
-    def __init__(self, model: CausalVAE) -> None:
-        super().__init__(model.prior, model.causal)
-        self.model = model
-
-    def encode(self, image: Tensor) -> Tensor:
-        return self.model.causal.linear(self.model.encoder(image).mean)
-
-    def picture(self, image: Tensor, latents: Tensor) -> Tensor:
-        return image  # the latents are all that is kept; only its size is read
-
-    def draw(self, latents: Tensor, picture: Tensor) -> Tensor:
-        return self.model.decoder(latents, picture.shape[-2:])
+        """Answers with these networks; ``sampling`` has no effect, as nothing is diffused."""
+        return LatentMethod(self, self.causal, sampling)

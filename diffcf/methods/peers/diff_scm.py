@@ -1,8 +1,8 @@
 """Baseline: Diff-SCM, an unconditional diffusion model moved by an anti-causal predictor.
 
 Abduction is DDIM inversion by the unconditional generator; an intervention is made by the gradient
-of a predictor of the factors, trained on noisy images, at a fixed scale (``sampling.guidance``, a
-:class:`diffcf.diffusion.guidance.along_gradient.ConstantGuidance`).
+of a predictor of the factors, trained on noisy images, at a constant scale (``sampling.guidance``,
+a :class:`diffcf.diffusion.guidance.gradient_rules.ConstantGuidance`).
 
 Reference:
     Diffusion Causal Models for Counterfactual Estimation (Sanchez & Tsaftaris, 2022),
@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import NSCM, CausalGraph, Reading
-from diffcf.diffusion import add_noise, stratified_times, velocity_loss
-from diffcf.methods.base import CounterfactualModule
+from diffcf.causal import NSCM, CausalGraph, CodeDistribution, FactorPosterior, StructuralModel
+from diffcf.diffusion import Generator, add_noise, stratified_times, velocity_loss
+from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.checkpoint import Spec
 from diffcf.methods.engine import CounterfactualEngine, Sampling
 from diffcf.networks import ImageEncoder, NetworkFactory, UNet
 
@@ -35,53 +36,34 @@ class FactorPredictor(nn.Module):
 
     Args:
         graph: gives the factors and their kinds.
-        scale_floor: least standard deviation that it may claim.
+        scale_floor: least standard deviation of a continuous factor.
         encoder: arguments of :class:`ImageEncoder` other than ``outputs``.
     """
 
-    _discrete: Tensor
-
     def __init__(
-        self, graph: CausalGraph, scale_floor: float = 0.01, encoder: dict[str, Any] | None = None
+        self, graph: CausalGraph, scale_floor: float = 0.01, encoder: Spec | None = None
     ) -> None:
         super().__init__()
-        self.graph, self.scale_floor = graph, scale_floor
-        owner = graph.code_owner
-        self.register_buffer("_discrete", graph.discrete[owner], persistent=False)
-        self._categorical = [factor.kind == "categorical" for factor in graph.factors]
-        self.encoder = ImageEncoder(2 * len(owner), **(encoder or {}))
+        self.graph, self.code = graph, CodeDistribution(graph, scale_floor)
+        self.encoder = ImageEncoder(2 * sum(graph.widths), **(encoder or {}))
 
-    def forward(self, image: Tensor, t: Tensor | None = None) -> Reading:
+    def forward(self, image: Tensor, t: Tensor | None = None) -> FactorPosterior:
         """Read images ``[B, C, H, W]``, noisy ones at times ``[B]``; None for clean ones."""
-        raw, log_scale = self.encoder(image, t).chunk(2, dim=1)
-        scale = self.scale_floor + F.softplus(log_scale - 1.0)
-        probability = self._probability(raw)
-        bernoulli = (probability * (1 - probability)).clamp_min(1e-6)
-        mean = torch.where(self._discrete, probability, raw + 0.5)
-        return Reading(mean, torch.where(self._discrete, bernoulli, scale.square()))
+        return FactorPosterior(*self.code(*self.encoder(image, t).chunk(2, dim=1)))
 
-    def _probability(self, raw: Tensor) -> Tensor:
-        parts = [
-            part.softmax(dim=1) if categorical else part.sigmoid()
-            for part, categorical in zip(
-                raw.split(self.graph.widths, dim=1), self._categorical, strict=True
-            )
-        ]
-        return torch.cat(parts, dim=1)
-
-    def loss(self, reading: Reading, factors: Tensor, trust: float = 0.0) -> Tensor:
+    def loss(self, reading: FactorPosterior, factors: Tensor, trust: float = 0.0) -> Tensor:
         """Mean negative log-likelihood of factors ``[B, K]``, per entry of their code; scalar.
 
-        ``trust`` is the least standard deviation that a reading is granted, in [0, 1] units.
+        The reading's standard deviation counts as ``trust``, in [0, 1] units, where it is less.
         """
         code = self.graph.encode(factors)
         variance = reading.variance.clamp_min(trust**2)
         gauss = 0.5 * ((code - reading.mean).square() / variance + variance.log())
         p = reading.mean.clamp(1e-6, 1 - 1e-6)
         entropy = F.binary_cross_entropy(
-            torch.where(self._discrete, p, 0.5), code.clamp(0, 1), reduction="none"
+            torch.where(self.code.discrete, p, 0.5), code.clamp(0, 1), reduction="none"
         )
-        return torch.where(self._discrete, entropy, gauss).mean()
+        return torch.where(self.code.discrete, entropy, gauss).mean()
 
 
 class DiffSCM(CounterfactualModule):
@@ -89,20 +71,20 @@ class DiffSCM(CounterfactualModule):
 
     Args:
         graph: the causal graph, or its description.
-        generator: network class for v; it is never told a factor.
+        generator: network class for v, used unconditionally.
         predictor: network class that reads noisy images, as :class:`FactorPredictor`.
         nscm: network class of the structural causal model.
         kwargs: optimisation, see :class:`CounterfactualModule`.
     """
 
     reads = True
-    generator: Any
-    predictor: Any
-    nscm: Any
+    generator: Generator
+    predictor: FactorPredictor
+    nscm: StructuralModel
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: GraphOrSpec,
         generator: NetworkFactory = UNet,
         predictor: NetworkFactory = FactorPredictor,
         nscm: NetworkFactory = NSCM,
@@ -123,7 +105,8 @@ class DiffSCM(CounterfactualModule):
         }
 
     def read(self, image: Tensor) -> Tensor:
-        return self.predictor(image).mean
+        reading: FactorPosterior = self.predictor(image)
+        return reading.mean
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
         unconditional = replace(sampling, conditional=False, free=None)

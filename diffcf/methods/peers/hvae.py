@@ -5,9 +5,9 @@ r"""The network of the HVAE baseline (:mod:`diffcf.methods.peers.hvae_dscm`).
         \prod_i p(z_i \mid z_{<i}), \qquad
     q(z_{1:L} \mid x, pa) = \prod_i q(z_i \mid z_{<i}, x, pa)
 
-A bottom-up encoder keeps its features at every grid; a top-down decoder takes in one z per grid,
-coarse to fine, each by a residual merge. Two streams run down: one draws, and is told the parents
-at every grid; the other computes the prior from earlier z alone, so that z stays exogenous.
+A bottom-up encoder keeps its features at every grid; a top-down decoder merges in one z per grid,
+coarse to fine. Two streams run down: one draws, conditioned on the parents at every grid; the other
+computes the prior from earlier z alone, so that z stays exogenous.
 
 References:
     High Fidelity Image Counterfactuals with Probabilistic Causal Models (Ribeiro et al., 2023),
@@ -18,10 +18,9 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
-from diffcf.methods.peers.causal_latents import Gaussian, gaussian_kl
+from diffcf.methods.peers.latent_networks import Gaussian, gaussian_kl
 from diffcf.networks import (
     ConditionEmbedding,
     FactorFeatures,
@@ -45,7 +44,7 @@ LOG_SCALE = 4.0  # bound of |log σ| of every latent's prior and posterior
 
 @dataclass(frozen=True)
 class Explained:
-    """What an image is explained by.
+    """The latents of images and what follows from them.
 
     Attributes:
         latents: z_i ``[B, Z, h_i, w_i]``, coarse to fine.
@@ -59,27 +58,22 @@ class Explained:
 
 
 class ConditionalHVAE(nn.Module):
-    """Hierarchical VAE of images given their factors, with a prior that knows no factors.
+    """Hierarchical VAE of images given their factors, with a prior that does not depend on them.
 
     Args:
         graph: gives the factors and their kinds.
-        image_channels: of the images.
-        patch: side of the square of pixels folded into channels.
+        image_channels, patch, condition, frequencies: see :class:`diffcf.networks.UNet`.
         channels: width of the decoder at each grid, fine to coarse; the resolution halves between.
-        encoder: likewise of the encoder, which has less to do where the factors say most.
+        encoder: likewise of the encoder, which can be narrower where factors determine most.
         blocks: residual blocks per grid, on the way up and again on the way down.
         latents: channels of z at every grid.
         prior: width of the stream that computes the prior.
-        condition: width of the conditioning vector.
         broadcast: hidden width of the :class:`SpatialBroadcast` at every grid.
-        frequencies: Fourier frequencies of factors and places.
         scale_floor: least standard deviation of a pixel, in the image's units of [-1, 1].
 
     Raises:
         ValueError: when ``encoder`` and ``channels`` differ in length.
     """
-
-    down: Any  # a ModuleList of TopDown
 
     def __init__(
         self,
@@ -114,14 +108,11 @@ class ConditionalHVAE(nn.Module):
         finer = [*reversed(channels[:-1]), None]
         self.down = nn.ModuleList(
             TopDown(
-                width,
-                seen,
-                prior,
-                latents,
+                (width, encoded, prior, latents),
                 SpatialBroadcast(self.features.width, broadcast, width, frequencies),
                 Level(width, narrower or width, condition, blocks, grow=narrower is not None),
             )
-            for width, seen, narrower in zip(channels[::-1], encoder[::-1], finer, strict=True)
+            for width, encoded, narrower in zip(channels[::-1], encoder[::-1], finer, strict=True)
         )
         self.norm = nn.GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], 2 * folded, 1))
@@ -136,52 +127,53 @@ class ConditionalHVAE(nn.Module):
             ValueError: when H or W is not a multiple of ``stride``.
         """
         check_sides(image.shape[-2:], self.stride, "The HVAE")
-        features, condition = self._told(factors)
-        seen, latents = self._look(image, condition), []
+        features, condition = self._condition(factors)
+        encoded, latents = self._encode(image, condition), []
         kl = image.new_zeros(len(image))
 
         def infer(grid: TopDown, h: Tensor, stream: Tensor) -> Tensor:
             nonlocal kl
-            q, p = grid.posterior(h, seen.pop()), grid.prior(stream)
+            q, p = grid.posterior(h, encoded.pop()), grid.prior(stream)
             kl = kl + gaussian_kl(q, p).flatten(1).sum(dim=1)
             latents.append(q.sample() if sample else q.mean)
             return latents[-1]
 
-        drawn = self._descend(seen[-1].shape[-2:], features, condition, infer)
+        drawn = self._decode(encoded[-1].shape[-2:], features, condition, infer)
         return Explained(latents, kl, drawn)
 
     def draw(self, latents: list[Tensor], factors: Tensor) -> Gaussian:
         """p(x | z, pa) of latents as :class:`Explained` has them and factors ``[B, K]``."""
         rest = iter(latents)
-        return self._descend(latents[0].shape[-2:], *self._told(factors), lambda *_: next(rest))
+        return self._decode(latents[0].shape[-2:], *self._condition(factors), lambda *_: next(rest))
 
-    def _told(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+    def _condition(self, factors: Tensor) -> tuple[Tensor, Tensor]:
         """The factors' features and the conditioning vector; there is no time, so t is 0."""
-        still = factors.new_zeros(len(factors))
-        features = self.features(still, factors, None)
-        return features, self.embed(still, features)
+        t = factors.new_zeros(len(factors))
+        features = self.features(t, factors, None)
+        return features, self.embed(t, features)
 
-    def _look(self, image: Tensor, condition: Tensor) -> list[Tensor]:
+    def _encode(self, image: Tensor, condition: Tensor) -> list[Tensor]:
         """The encoder's features at every grid, fine to coarse."""
         p = self.patch
         h = rearrange(image, "b c (h p) (w q) -> b (c p q) h w", p=p, q=p)
-        h, seen = self.stem(append_coordinates(h)), []
+        h, encoded = self.stem(append_coordinates(h)), []
         for level in self.up:
             h = level(h, condition)
-            seen.append(h)
-        return seen
+            encoded.append(h)
+        return encoded
 
-    def _descend(
+    def _decode(
         self,
-        size: tuple[int, ...],
+        size: Sequence[int],
         features: Tensor,
         condition: Tensor,
         choose: Callable[[TopDown, Tensor, Tensor], Tensor],
     ) -> Gaussian:
-        """Run both streams down from a grid of ``size``; ``choose(grid, h, stream)`` says z."""
+        """Run both streams down from a grid of ``size``; ``choose(grid, h, stream)`` gives z."""
         h = features.new_zeros((len(features), self.widest, *size))
         stream = features.new_zeros((len(features), self.prior, *size))
         for grid in self.down:
+            assert isinstance(grid, TopDown)
             h = h + grid.broadcast(h, features)
             h, stream = grid(h, stream, choose(grid, h, stream), condition)
         raw, p = self.head(F.silu(self.norm(h))).float(), self.patch
@@ -194,22 +186,16 @@ class TopDown(nn.Module):
     """One grid of the decoder: its latents' prior and posterior, and both streams' next step.
 
     Args:
-        width, seen, prior: of the drawing, the encoder's features and the prior's stream here.
-        latents: channels of z.
-        broadcast: the factors as a picture of ``width`` channels.
+        widths: channels of the drawing, the encoder's features, the prior's stream and z.
+        broadcast: the factors as an image of the drawing's channels.
         level: takes the drawing to the next grid; one that does not grow is the last.
     """
 
     def __init__(
-        self,
-        width: int,
-        seen: int,
-        prior: int,
-        latents: int,
-        broadcast: SpatialBroadcast,
-        level: Level,
+        self, widths: tuple[int, int, int, int], broadcast: SpatialBroadcast, level: Level
     ) -> None:
         super().__init__()
+        width, encoded, prior, latents = widths
         self.broadcast, self.level = broadcast, level
         self._prior = nn.Sequential(
             nn.Conv2d(prior + 2, prior, 3, padding=1),
@@ -218,7 +204,7 @@ class TopDown(nn.Module):
         )
         half = width // 2
         self._posterior = nn.Sequential(
-            nn.Conv2d(width + seen, half, 1),
+            nn.Conv2d(width + encoded, half, 1),
             nn.SiLU(),
             nn.Conv2d(half, half, 3, padding=1),
             nn.SiLU(),
@@ -233,9 +219,9 @@ class TopDown(nn.Module):
         """p(z_i | z_<i) from the prior's stream ``[B, P, h, w]``: no factor enters."""
         return _bounded(self._prior(append_coordinates(stream)))
 
-    def posterior(self, h: Tensor, seen: Tensor) -> Gaussian:
+    def posterior(self, h: Tensor, encoded: Tensor) -> Gaussian:
         """q(z_i | z_<i, x, pa) from the drawing so far and the encoder's features."""
-        return _bounded(self._posterior(torch.cat([h, seen], dim=1)))
+        return _bounded(self._posterior(torch.cat([h, encoded], dim=1)))
 
     def forward(
         self, h: Tensor, stream: Tensor, z: Tensor, condition: Tensor
@@ -248,6 +234,6 @@ class TopDown(nn.Module):
 
 
 def _bounded(raw: Tensor) -> Gaussian:
-    """Mean and bounded log σ ``[B, Z, h, w]`` of what a layer says ``[B, 2 Z, h, w]``."""
+    """Mean and bounded log σ ``[B, Z, h, w]`` from a layer's output ``[B, 2 Z, h, w]``."""
     mean, log_scale = raw.float().chunk(2, dim=1)
     return Gaussian(mean, LOG_SCALE * torch.tanh(log_scale / LOG_SCALE))

@@ -3,45 +3,43 @@ r"""Baseline: a deep structural causal model whose image mechanism is a hierarch
 Factors follow from the same causal model as ours. The image is
 :math:`x = \mu(z, pa) + \sigma(z, pa)\,\epsilon`, with z and ε for its exogenous noise: abduction
 infers u from the factors, z by the encoder and ε from the pixels, and prediction draws with the
-same u, z and ε under the factors of the other world. An image that nothing is done to comes back
-as it was.
+same u, z and ε under the counterfactual factors. The null intervention returns the image exactly.
 
-A decoder may draw from z alone and ignore its parents. Against it the last part of the training
-makes counterfactuals of its batches, which a predictor q(pa | x), trained on observed images and
-held still here, must read as the causal model says.
+A decoder may draw from z alone and ignore its parents. Against it, counterfactuals of the batch are
+drawn in the last part of the training, and a predictor q(pa | x), trained on observed images and
+held fixed here, must read the causal model's factors off them.
 
 Reference:
     High Fidelity Image Counterfactuals with Probabilistic Causal Models (Ribeiro et al., 2023),
     https://arxiv.org/abs/2306.15764
 
-Of the paper's two priors this has the exogenous one, p(z), which sees no parents: z then is noise
-to be kept as it is, where a prior p(z | pa) makes z a mediator that has to be abducted and
-predicted in its turn. Deviations: three grids of latents and a few blocks instead of dozens;
-factors enter by our embedding and canvas at every grid; z is abducted as the mean of q, where they
-draw it; pixels have a Gaussian density with a floor under σ, where they discretise it, and channels
-are independent given z; σ is learned for every pixel as theirs, but pixels count by ``balance``,
-and ε is scaled by the other world's σ only where that is smaller; predictor and NSCM train beside
-the VAE, where they train one after another; in the last part the ELBO goes on and the
-counterfactual term has a fixed weight, and does not believe the predictor beyond ``trust``, where
-they hold the ELBO by a Lagrange multiplier.
+Of the paper's two priors this has the exogenous one, p(z), which does not depend on the parents: z
+is noise to be kept, where a prior p(z | pa) makes z a mediator to be abducted and predicted in its
+turn. Deviations: three grids of latents and a few blocks instead of dozens; factors enter by our
+embedding and spatial broadcast at every grid; z is abducted as the mean of q, not drawn; pixels
+have a Gaussian density with a floor under σ instead of a discretised one, are independent across
+channels given z, and count by ``balance``; ε is scaled by the counterfactual's σ only where that is
+smaller; predictor and NSCM train beside the VAE, not one after another; in the last part the
+counterfactual term has a fixed weight, and trusts the predictor no further than ``trust``, instead
+of a Lagrange multiplier on the ELBO.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from diffcf.causal import NSCM, CausalGraph, Do, Intervention
-from diffcf.methods.base import CounterfactualModule
+from diffcf.causal import NSCM, FactorPosterior, Intervention, StructuralModel
+from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.engine import Sampling
-from diffcf.methods.interface import Counterfactual, check_image
-from diffcf.methods.peers.causal_latents import Gaussian
+from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE, Explained
+from diffcf.methods.peers.latent_networks import Gaussian
 from diffcf.networks import NetworkFactory
 
 
@@ -55,12 +53,13 @@ class HierarchicalVAE(CounterfactualModule):
         nscm: network class of the structural causal model.
         beta: weight of the KL divergence against the likelihood.
         beta_warmup: share of the training, in [0, 1], in which that weight rises from 0.
-        balance: β of β-NLL, in [0, 1]: pixels count by :math:`\sigma^{2\beta}`, which keeps what
-            is certain already, the background, from drowning what is still to be learnt (Seitzer
-            et al. 2022, https://arxiv.org/abs/2203.09168); 0 is the plain likelihood.
+        balance: β of β-NLL, in [0, 1]: pixels count by :math:`\sigma^{2\beta}`, so that certain
+            ones, of the background, do not outweigh what is still to be learnt (Seitzer et al.
+            2022, https://arxiv.org/abs/2203.09168); 0 is the plain likelihood.
         finetune: share of the training, in [0, 1], at its end, with counterfactuals.
         counterfactual_weight: of −log q(pa_cf | x_cf) there.
-        trust: standard deviation, in [0, 1] units, below which the predictor is not believed there.
+        trust: least standard deviation, in [0, 1] units, that the predictor's reading counts with
+            there.
         predictor_share: part of each batch that the predictor is trained on, in (0, 1].
         kwargs: optimisation, see :class:`CounterfactualModule`.
 
@@ -69,13 +68,13 @@ class HierarchicalVAE(CounterfactualModule):
     """
 
     reads = True
-    hvae: Any
-    predictor: Any
-    nscm: Any
+    hvae: ConditionalHVAE
+    predictor: FactorPredictor
+    nscm: StructuralModel
 
     def __init__(
         self,
-        graph: CausalGraph | dict[str, Any],
+        graph: GraphOrSpec,
         hvae: NetworkFactory = ConditionalHVAE,
         predictor: NetworkFactory = FactorPredictor,
         nscm: NetworkFactory = NSCM,
@@ -89,13 +88,8 @@ class HierarchicalVAE(CounterfactualModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(graph, {"hvae": hvae, "predictor": predictor, "nscm": nscm}, **kwargs)
-        shares = {
-            "beta_warmup": beta_warmup,
-            "balance": balance,
-            "finetune": finetune,
-            "predictor_share": predictor_share,
-        }
-        for name, share in shares.items():
+        shares = {"beta_warmup": beta_warmup, "balance": balance, "finetune": finetune}
+        for name, share in (shares | {"predictor_share": predictor_share}).items():
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], not {share}.")
         self.weights.setdefault("counterfactual", counterfactual_weight)
@@ -126,10 +120,10 @@ class HierarchicalVAE(CounterfactualModule):
         weight = drawn.scale.detach().pow(2 * self.balance)
         # Of mean 1, so that likelihood and divergence keep their balance.
         likelihood = (nll * weight / weight.mean()).mean()
-        risen = min(1.0, self.progress / self.beta_warmup) if self.beta_warmup else 1.0
+        warm = min(1.0, self.progress / self.beta_warmup) if self.beta_warmup else 1.0
         kl = explained.kl.mean()
         return {
-            "hvae": likelihood + self.beta * risen * kl / image[0].numel(),
+            "hvae": likelihood + self.beta * warm * kl / image[0].numel(),
             "nll": nll.detach().mean(),
             "kl": kl.detach(),
             "mse": (drawn.mean.detach() - image).square().mean(),
@@ -143,101 +137,80 @@ class HierarchicalVAE(CounterfactualModule):
             values = factors[torch.randperm(len(factors), device=factors.device)]
             target = self.nscm.predict(factors, self.nscm.abduct(factors), values, mask)
         moved = transport(image, explained.drawn, self.hvae.draw(explained.latents, target))
-        # The image answers to the predictor, not the predictor to the image.
-        still = {name: p.detach() for name, p in self.predictor.named_parameters()}
-        reading = functional_call(self.predictor, still, (moved,))
-        # A predictor of observed images is sure to .01 of what it knows, and as sure of what it has
-        # never seen: unrestrained, it asks for any picture that pleases it.
+        # The gradient reaches the image only, not the predictor.
+        fixed = {name: p.detach() for name, p in self.predictor.named_parameters()}
+        reading = functional_call(self.predictor, fixed, (moved,))
+        # A predictor claims a standard deviation of .01 even of images unlike any it was trained
+        # on; taken at its word, it rewards images that merely exploit it.
         return self.predictor.loss(reading, target, self.trust)
 
     # --- answers ---
 
     def read(self, image: Tensor) -> Tensor:
-        return self.predictor(image).mean
+        reading: FactorPosterior = self.predictor(image)
+        return reading.mean
 
-    def method(self, sampling: Sampling = Sampling()) -> HVAECounterfactuals:  # noqa: B008
-        """Answers; nothing is drawn by diffusion, so ``sampling`` has no say."""
-        return HVAECounterfactuals(self.hvae, self.predictor, self.nscm)
+    def method(self, sampling: Sampling = Sampling()) -> Self:  # noqa: B008
+        """This module, which abducts; ``sampling`` has no effect, as nothing is diffused."""
+        return self
+
+    @torch.no_grad()
+    def abduct(self, image: Tensor, factors: Tensor | None = None) -> HVAEWorld:
+        """See :meth:`diffcf.methods.interface.Method.abduct`; ValueError for broken images."""
+        check_image(image)
+        # Abduct
+        if factors is None:
+            reading: FactorPosterior = self.predictor(image)
+            factors = self.nscm.refine(reading.mean, reading.variance)
+        exogenous, explained = self.nscm.abduct(factors), self.explain(image, factors)
+        return HVAEWorld(self.graph, image, factors, exogenous, self, explained)
+
+    @torch.no_grad()
+    def explain(self, image: Tensor, factors: Tensor) -> Explained:
+        """z of images ``[B, C, H, W]``, at the mean of q, and their distribution given it."""
+        explained: Explained = self.hvae(image, factors, sample=False)
+        return explained
+
+
+@dataclass(frozen=True)
+class HVAEWorld(World):
+    """The exogenous noise of a batch: of the factors, and z and ε of the image.
+
+    Attributes:
+        exogenous: u ``[B, E]``.
+        module: its networks.
+        explained: z of ``image``, and its distribution given z, from which ε follows.
+    """
+
+    exogenous: Tensor
+    module: HierarchicalVAE
+    explained: Explained
+
+    def target(self, do: Intervention) -> Tensor:
+        # Act
+        nscm = self.module.nscm
+        return nscm.predict(self.factors, self.exogenous, do.values, do.mask)
+
+    def answer(self, do: Intervention) -> Counterfactual:
+        target = self.target(do)
+        # Predict
+        drawn = self.module.hvae.draw(self.explained.latents, target)
+        return Counterfactual(transport(self.image, self.explained.drawn, drawn), target, do)
+
+    def reabduct(self, answer: Counterfactual) -> HVAEWorld:
+        explained = self.module.explain(answer.image, answer.factors)
+        return replace(self, image=answer.image, explained=explained)
 
 
 def transport(image: Tensor, factual: Gaussian, counterfactual: Gaussian) -> Tensor:
-    r"""The image ``[B, C, H, W]`` in another world, by its own pixel noise; within [-1, 1].
+    r"""The counterfactual image ``[B, C, H, W]`` with the factual's pixel noise, within [-1, 1].
 
     :math:`\mu' + \min(\sigma', \sigma)\,\epsilon` with :math:`\epsilon = (x - \mu)/\sigma`, written
     as a change of x, so that the same distribution gives the same image bit for bit. The noise
-    shrinks where the other world is surer, which takes the factual object's ghost away; it never
-    grows, since what the decoder got wrong at one edge is no noise of another.
+    shrinks where the counterfactual is more certain, which removes leftovers of the factual object;
+    it never grows, since the decoder's error at one edge is no noise of another.
     """
     noise = factual.standardised(image)
     shift = counterfactual.mean - factual.mean
     scale = torch.minimum(counterfactual.scale, factual.scale)
     return (image + shift + (scale - factual.scale) * noise).clamp(-1, 1)
-
-
-@dataclass(frozen=True)
-class HVAEWorld:
-    """What stays the same across worlds.
-
-    Attributes:
-        method: which answers.
-        image: ``[B, C, H, W]``, whose pixel noise is kept.
-        factors: ``[B, K]``, the factual factors.
-        exogenous: u ``[B, E]``.
-        explained: z of ``image``, and its distribution given them.
-    """
-
-    method: HVAECounterfactuals
-    image: Tensor
-    factors: Tensor
-    exogenous: Tensor
-    explained: Explained
-
-    def factors_under(self, do: Do | Intervention) -> Tensor:
-        """z_cf ``[B, K]`` under ``do``, without an image."""
-        return self.method.target(self, self._intervention(do))
-
-    def predict(self, do: Do | Intervention) -> Counterfactual:
-        """The counterfactual under ``do`` (a mapping of names to [0, 1] values, or tensors)."""
-        return self.method.predict(self, self._intervention(do))
-
-    def _intervention(self, do: Do | Intervention) -> Intervention:
-        graph, image = self.method.nscm.graph, self.image
-        return Intervention.from_do(do, graph, len(image), image.device)
-
-    def reabduct(self, answer: Counterfactual) -> HVAEWorld:
-        """The same world, with its causal noise, but z and ε inferred from ``answer``'s image."""
-        explained = self.method.explain(answer.image, answer.factors)
-        return replace(self, image=answer.image, explained=explained)
-
-
-class HVAECounterfactuals:
-    """Answers interventions with a trained HVAE, predictor and NSCM."""
-
-    def __init__(self, hvae: Any, predictor: Any, nscm: Any) -> None:
-        self.hvae, self.predictor, self.nscm = hvae, predictor, nscm
-
-    @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> HVAEWorld:
-        """See :meth:`CounterfactualMethod.abduct`; ValueError for broken images."""
-        check_image(image)
-        if factors is None:
-            factors = self.nscm.refine(*self.predictor(image))
-        explained = self.explain(image, factors)
-        return HVAEWorld(self, image, factors, self.nscm.abduct(factors), explained)
-
-    @torch.no_grad()
-    def explain(self, image: Tensor, factors: Tensor) -> Explained:
-        """z of images ``[B, C, H, W]``, at the mean of q, and their distribution given it."""
-        return self.hvae(image, factors, sample=False)
-
-    @torch.no_grad()
-    def target(self, world: HVAEWorld, do: Intervention) -> Tensor:
-        """The counterfactual's factors ``[B, K]``."""
-        return self.nscm.predict(world.factors, world.exogenous, do.values, do.mask)
-
-    @torch.no_grad()
-    def predict(self, world: HVAEWorld, do: Intervention) -> Counterfactual:
-        """Act and predict."""
-        target = self.target(world, do)
-        drawn = self.hvae.draw(world.explained.latents, target)
-        return Counterfactual(transport(world.image, world.explained.drawn, drawn), target, do)

@@ -1,20 +1,22 @@
 """The networks between images and causal latents (:mod:`diffcf.methods.peers.causal_latents`).
 
-Encoder and decoder are the two halves of the U-Net (:mod:`diffcf.networks.unet`), and the third network
-is that U-Net itself, told latents instead of factors.
+Encoder and decoder are the two halves of the U-Net (:mod:`diffcf.networks.unet`), and the third
+network is that U-Net itself, conditioned on latents instead of factors. Posteriors are
+:class:`Gaussian`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.methods.peers.causal_latents import Gaussian
 from diffcf.networks import (
     FourierFeatures,
     ImageEncoder,
@@ -23,6 +25,47 @@ from diffcf.networks import (
     UNet,
     check_sides,
 )
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent Gaussians: mean and log of the standard deviation, of one shape."""
+
+    mean: Tensor
+    log_scale: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return (2 * self.log_scale).exp()
+
+    def sample(self) -> Tensor:
+        """A draw that gradients go through."""
+        return self.mean + self.scale * torch.randn_like(self.mean)
+
+    def divergence(self, mean: Tensor | float, scale: float) -> Tensor:
+        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar."""
+        like = self.log_scale
+        other = Gaussian(like.new_zeros(()) + mean, like.new_tensor(scale).log())
+        return gaussian_kl(self, other).mean()
+
+    def standardised(self, value: Tensor) -> Tensor:
+        """How many standard deviations ``value`` is from the mean."""
+        return (value - self.mean) / self.scale
+
+
+def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
+    """KL(q || p) in nats, elementwise.
+
+    >>> q, p = (Gaussian(torch.tensor(m), torch.tensor(0.0)) for m in (1.0, 0.0))
+    >>> gaussian_kl(q, p), gaussian_kl(p, p)
+    (tensor(0.5000), tensor(0.))
+    """
+    spread = (2 * (q.log_scale - p.log_scale)).exp() + p.standardised(q.mean).square()
+    return p.log_scale - q.log_scale + 0.5 * (spread - 1)
 
 
 class LatentEncoder(nn.Module):
@@ -50,18 +93,14 @@ class LatentEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Gaussian:
         mean, log_variance = self.encoder(image).unflatten(1, self.shape).chunk(2, dim=-1)
-        # From a narrow start, so that the decoder hears something; bounded, so that none overflows.
+        # Narrow at first, so that the decoder depends on the latents; bounded against overflow.
         return Gaussian(mean, 0.5 * (log_variance - 4).clamp(-14, 2))
 
 
 class LatentFeatures(nn.Module):
-    """Latents ``[B, E, D]`` as sines and cosines ``[B, width]``, in place of factor features.
+    """Latents as sines and cosines ``[B, width]``, 0 without latents.
 
-    Takes what :class:`diffcf.networks.unet.FactorFeatures` takes; without latents all is 0.
-
-    Args:
-        columns: E · D.
-        frequencies: Fourier frequencies of each latent.
+    Stands in for :class:`diffcf.networks.unet.FactorFeatures`; ``columns`` is E · D.
     """
 
     def __init__(self, columns: int, frequencies: int) -> None:
@@ -69,10 +108,13 @@ class LatentFeatures(nn.Module):
         self.fourier = FourierFeatures(frequencies)
         self.width = columns * self.fourier.width
 
-    def forward(self, t: Tensor, latents: Tensor | None, known: Tensor | None = None) -> Tensor:
+    def forward(
+        self, t: Tensor, latents: Tensor | None, condition_mask: Tensor | None = None
+    ) -> Tensor:
         if latents is None:
             return t.new_zeros(len(t), self.width)
-        return self.fourier((latents.flatten(1) + 1) / 2).flatten(1)
+        features: Tensor = self.fourier((latents.flatten(1) + 1) / 2)
+        return features.flatten(1)
 
 
 class LatentDecoder(nn.Module):
@@ -81,13 +123,8 @@ class LatentDecoder(nn.Module):
     Args:
         graph: gives the code's columns.
         dimensions: D, of each column.
-        image_channels: of the images.
-        patch: side of the square of pixels folded into channels.
-        channels: width of each level, the finest first.
-        blocks: residual blocks per level.
-        condition: width of the conditioning vector.
-        broadcast: hidden width of the :class:`SpatialBroadcast` of the coarsest and of the finest level.
-        frequencies: Fourier frequencies of latents and places.
+        image_channels, patch, channels, blocks, condition, frequencies: see :class:`UNet`.
+        broadcast: hidden width of the :class:`SpatialBroadcast` at the coarsest and finest level.
     """
 
     def __init__(
@@ -134,7 +171,8 @@ class LatentDecoder(nn.Module):
         for level in self.levels:
             h = level(h, condition)
         h = self.finest(h + self.fine(h, features), condition)
-        return rearrange(self.head(h), "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
+        folded: Tensor = self.head(h)
+        return rearrange(folded, "b (c p q) h w -> b c (h p) (w q)", p=p, q=p)
 
 
 class LatentUNet(UNet):
@@ -150,5 +188,5 @@ class LatentUNet(UNet):
         self.columns = len(graph.code_owner) * dimensions
         super().__init__(graph, **network)
 
-    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> Any:
+    def condition_features(self, graph: CausalGraph | None, frequencies: int) -> LatentFeatures:
         return LatentFeatures(self.columns, frequencies)

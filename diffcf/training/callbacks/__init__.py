@@ -1,1 +1,1 @@
-"""Lightning callbacks: measuring counterfactuals, resuming exactly, budgets, writing answers."""
+"""Lightning callbacks: what happens during a training, and counterfactuals that are drawn."""

@@ -1,33 +1,46 @@
-"""The callback that answers interventions during validation and test, and measures the answers."""
+"""Callbacks that draw counterfactuals: at validation and test to measure, at predict to save."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from matplotlib.figure import Figure
 
+from diffcf import reporting
 from diffcf.evaluation import (
     IMAGES,
-    Answered,
     Cost,
+    CounterfactualBatch,
     CounterfactualEvaluation,
+    EvaluationProtocol,
     EvaluatorReader,
     ModelReadout,
     Perceptual,
-    Protocol,
     measure_cost,
 )
-from diffcf.io import write_json
-from diffcf.methods import SAMPLING_KEY, Sampling, sampling_to_spec
-from diffcf.reporting import figures_of, log_picture, print_table, save_figure, write_page
-from diffcf.training.provenance import provenance
-from diffcf.training.tracking import log_answers, log_strengths
+from diffcf.io import SettingsError, write_json
+from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
+from diffcf.training.callbacks.running import checked_module
+from diffcf.training.datasets import Batch, FactorData
+from diffcf.training.tracking import log_answers, log_strengths, provenance
+
+
+@dataclass
+class _Pass:
+    """One pass over a split, while it is measured."""
+
+    stage: str
+    evaluation: CounterfactualEvaluation
+    started: float
+    cost: Cost | None = None
+    readout: ModelReadout | None = None
+    answered: CounterfactualBatch | None = None  # the first batch, for pictures
 
 
 class CounterfactualCallback(Callback):
@@ -48,15 +61,16 @@ class CounterfactualCallback(Callback):
             counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
-        TypeError: when the data module is not built on
-            :class:`data_modules.base.FactorImageDataModule`.
+        SettingsError: when the data module is not built on
+            :class:`data_modules.base.FactorImageDataModule`, or the model not on
+            :class:`diffcf.methods.CounterfactualModule`.
         CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
     """
 
     def __init__(
         self,
         sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
-        protocol: Protocol = Protocol(),  # noqa: B008 (immutable)
+        protocol: EvaluationProtocol = EvaluationProtocol(),  # noqa: B008 (immutable)
         val_images: int = 64,
         samples: int = 3,
         evaluator: str | None = None,
@@ -66,18 +80,15 @@ class CounterfactualCallback(Callback):
         self.evaluator = evaluator
         self.metrics: dict[str, float] = {}
         self._reader: EvaluatorReader | None = None
-        self._evaluation: CounterfactualEvaluation | None = None
-        self._readout: ModelReadout | None = None
-        self._answered: Answered | None = None
-        self._cost: Cost | None = None
-        self._started = 0.0
+        self._pass: _Pass | None = None
 
     # --- hooks ---
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Before anything is trained: a missing evaluator is an error now, not after an hour.
         if self.evaluator is not None and self._reader is None:
-            self._reader = EvaluatorReader.load(self.evaluator, pl_module.graph)
+            graph = checked_module(pl_module, self).graph
+            self._reader = EvaluatorReader.load(self.evaluator, graph)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -85,10 +96,10 @@ class CounterfactualCallback(Callback):
         checkpoint[SAMPLING_KEY] = sampling_to_spec(self.sampling)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._evaluation = self._readout = None
+        self._pass = None
         if trainer.sanity_checking or self.val_images == 0:
             return
-        brief = replace(
+        single = replace(
             self.protocol,
             images=self.val_images,
             steps=0,
@@ -98,96 +109,93 @@ class CounterfactualCallback(Callback):
             lpips=False,
             references=False,
         )
-        self._begin(trainer, pl_module, "val", brief)
+        self._pass = self._begun(trainer, checked_module(pl_module, self), "val", single)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model = checked_module(pl_module, self)
+        # First of all, before measuring takes memory of its own.
+        cost = self._measured_cost(_data_of(trainer), model)
+        self._pass = self._begun(trainer, model, "test", self.protocol)
+        self._pass.cost, self._pass.readout = cost, ModelReadout(model)
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
+        outputs: object,
+        batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._measure(pl_module, batch)
+        if self._pass is None:
+            return
+        # By row of the set, not by count, so that every process knows its share.
+        limit = self._pass.evaluation.protocol.images
+        chosen = batch["index"] < (limit if limit is not None else torch.inf)
+        if not chosen.any():
+            return
+        image, index = batch["image"][chosen], batch["index"][chosen]
+        method = checked_module(pl_module, self).method(self.sampling)
+        answered = self._pass.evaluation.update(method, image, index)
+        self._pass.answered = self._pass.answered or answered
+        if self._pass.readout is not None:
+            self._pass.readout.update(image, batch["factors"][chosen], index)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module, "val")
+        done, self._pass = self._pass, None
+        if done is not None:
+            self._finish(trainer, checked_module(pl_module, self), done)
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # First of all, before measuring takes memory of its own.
-        self._cost = self._measured_cost(_data_of(trainer), pl_module)
-        self._begin(trainer, pl_module, "test", self.protocol)
-        self._readout = ModelReadout(pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._measure(pl_module, batch)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module, "test")
+    on_test_epoch_end = on_validation_epoch_end
 
     # --- work ---
 
-    def _begin(self, trainer: Trainer, pl_module: Any, stage: str, protocol: Protocol) -> None:
-        data = _data_of(trainer)
-        self._answered, self._started = None, time.perf_counter()
-        self._evaluation = CounterfactualEvaluation(
-            pl_module.graph,
+    def _begun(
+        self,
+        trainer: Trainer,
+        model: CounterfactualModule,
+        stage: str,
+        protocol: EvaluationProtocol,
+    ) -> _Pass:
+        data, started = _data_of(trainer), time.perf_counter()
+        evaluation = CounterfactualEvaluation(
+            model.graph,
             data.factors_of(stage),
             protocol,
             data.scene,
             data.noise_of(stage),
             self._reader,
-            Perceptual.of(protocol, data, pl_module.device, self._reader),
-            pl_module.device,
+            Perceptual.of(protocol, data, model.device, self._reader),
+            model.device,
         )
+        return _Pass(stage, evaluation, started)
 
-    def _measured_cost(self, data: Any, pl_module: Any) -> Cost:
+    def _measured_cost(self, data: FactorData, model: CounterfactualModule) -> Cost:
         rows = torch.arange(min(IMAGES, data.size_of("test")))
         return measure_cost(
-            pl_module.method(self.sampling),
-            pl_module.networks(),
-            pl_module.graph,
-            data.images_of("test", rows).to(pl_module.device),
-            data.factors_of("test")[rows].to(pl_module.device),
+            model.method(self.sampling),
+            model.networks(),
+            model.graph,
+            data.images_of("test", rows).to(model.device),
+            data.factors_of("test")[rows].to(model.device),
         )
 
-    def _measure(self, pl_module: Any, batch: dict[str, Tensor]) -> None:
-        if self._evaluation is None:
-            return
-        # By row of the set, not by count, so that every process knows its share.
-        limit = self._evaluation.protocol.images
-        chosen = batch["index"] < (limit if limit is not None else torch.inf)
-        if not chosen.any():
-            return
-        image, index = batch["image"][chosen], batch["index"][chosen]
-        answered = self._evaluation.update(pl_module.method(self.sampling), image, index)
-        self._answered = self._answered or answered
-        if self._readout is not None:
-            self._readout.update(image, batch["factors"][chosen], index)
-
-    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        evaluation, readout, cost = self._evaluation, self._readout, self._cost
-        self._evaluation = self._readout = self._cost = None
-        if evaluation is None:
-            return
+    def _finish(self, trainer: Trainer, model: CounterfactualModule, done: _Pass) -> None:
+        evaluation = done.evaluation
         # On every rank: they synchronise.
-        self.metrics = evaluation.compute() | (readout.compute() if readout is not None else {})
-        self.metrics |= cost.metrics() if cost is not None else {}
+        self.metrics = evaluation.compute()
+        if done.readout is not None:
+            self.metrics |= done.readout.compute()
+        if done.cost is not None:
+            self.metrics |= done.cost.metrics()
         intervals = evaluation.intervals()
-        figures = figures_of(evaluation, self._answered, self.samples)
-        logged = {f"{stage}/{name}": value for name, value in self.metrics.items()}
+        figures = reporting.figures_of(evaluation, done.answered, self.samples)
+        logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
         # The same on every rank already, but for times; Lightning warns of each that is not synced.
-        pl_module.log_dict(logged, sync_dist=True)
-        record = {
+        model.log_dict(logged, sync_dist=True)
+        record: dict[str, object] = {
             "metrics": self.metrics,
             "intervals": intervals,
             "readers": list(evaluation.readers),
@@ -196,49 +204,86 @@ class CounterfactualCallback(Callback):
             "images": evaluation.images(),
             "protocol": vars(evaluation.protocol),
         }
-        if cost is not None:
-            record["cost"] = vars(cost)
+        if done.cost is not None:
+            record["cost"] = vars(done.cost)
         # log_dir synchronises as well.
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / stage
-        self._write(trainer, pl_module, folder, record, figures)
-        self._log(trainer, stage, evaluation)
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / done.stage
+        self._write(trainer, model, done, record, figures, folder)
 
     @rank_zero_only
     def _write(
         self,
         trainer: Trainer,
-        pl_module: Any,
+        model: CounterfactualModule,
+        done: _Pass,
+        record: dict[str, object],
+        figures: dict[str, Figure],
         folder: Path,
-        record: dict[str, Any],
-        figures: dict[str, Any],
     ) -> None:
+        loggers, stage, step = trainer.loggers, done.stage, trainer.global_step
         for name, figure in figures.items():
             path = folder / f"{name}.png"
-            save_figure(figure, path)
-            log_picture(trainer.loggers, f"{folder.name}/{name}", path, trainer.global_step)
-        seconds = time.perf_counter() - self._started
-        record["provenance"] = provenance(trainer, pl_module, self.sampling, seconds)
+            reporting.save_figure(figure, path)
+            reporting.log_picture(loggers, f"{stage}/{name}", path, step)
+        seconds = time.perf_counter() - done.started
+        record["provenance"] = provenance(trainer, model, self.sampling, seconds)
         write_json(record, folder / "metrics.json")
-        if folder.name == "test":
-            write_page(record, list(figures), folder / "report.md")
-            print_table(self.metrics)
+        if stage == "test":
+            reporting.write_page(record, list(figures), folder / "report.md")
+            reporting.print_table(self.metrics)
             print(f"report.md, metrics.json and the pictures are in {folder}")
-
-    @rank_zero_only
-    def _log(self, trainer: Trainer, stage: str, evaluation: CounterfactualEvaluation) -> None:
-        loggers, step = trainer.loggers, trainer.global_step
-        if self._answered is not None:
-            log_answers(loggers, f"{stage}/counterfactuals", evaluation, self._answered, step)
-        log_strengths(loggers, f"{stage}/lambda_t_curve", evaluation.traces, step)
+        if done.answered is not None:
+            log_answers(loggers, f"{stage}/counterfactuals", done.evaluation, done.answered, step)
+        log_strengths(loggers, f"{stage}/lambda_t_curve", done.evaluation.traces, step)
 
 
-def _data_of(trainer: Trainer) -> Any:
-    """The data module; TypeError unless it offers its factors."""
-    data: Any = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "factors_of"):
-        raise TypeError(
-            f"CounterfactualCallback draws values from the data's factors, and "
+def _data_of(trainer: Trainer) -> FactorData:
+    data: object = getattr(trainer, "datamodule", None)
+    if not isinstance(data, FactorData):
+        raise SettingsError(
+            "CounterfactualCallback draws values from the data's factors, and "
             f"{type(data).__name__} does not offer them: build it on "
             "data_modules.base.FactorImageDataModule, or remove the callback."
         )
     return data
+
+
+class CounterfactualWriter(Callback):
+    """During ``diffcf predict``, draws every image under one intervention and saves it.
+
+    Writes ``<out>/<index>.png`` and ``<out>/factors.json`` with what the projector read and what
+    the causal model predicts, per image, in the graph's native units (categories by name).
+
+    Args:
+        do: factor name → value in [0, 1] units, or the name of a category.
+        out: folder to write.
+        sampling: guidance rule, steps and depth.
+    """
+
+    def __init__(
+        self,
+        do: dict[str, float | str],
+        out: str,
+        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.do, self.out, self.sampling = do, Path(out), sampling
+        self._rows: dict[str, dict[str, list[float | str]]] = {}
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
+    ) -> None:
+        model = checked_module(pl_module, self)
+        world = model.method(self.sampling).abduct(batch["image"])
+        answer = world.predict(self.do)
+        self.out.mkdir(parents=True, exist_ok=True)
+        was, became = map(model.graph.native_rows, (world.factors, answer.factors))
+        for row, index in enumerate(batch["index"].tolist()):
+            reporting.save_image(answer.image[row], self.out / f"{index:06d}.png")
+            self._rows[f"{index:06d}"] = {"factual": was[row], "counterfactual": became[row]}
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        names = list(checked_module(pl_module, self).graph.names)
+        rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        record = {"factors": names, "do": self.do, "images": self._rows}
+        write_json(record, self.out / f"factors{rank}.json")
+        self._rows = {}

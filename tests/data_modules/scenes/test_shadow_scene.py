@@ -7,7 +7,7 @@ import torch
 from acting import act
 from torch import Tensor
 
-from data_modules.scenes.shadow.rays import POINT, SUN
+from data_modules.scenes.shadow.geometry import POINT, SUN
 from data_modules.scenes.shadow.scene import (
     PointlightScene,
     ShadowScene,

@@ -104,13 +104,11 @@ class Page:
     def open(self, url: str) -> None:
         """The explorer, anew, until its first image is there."""
         self.driver.get(url)
-        self.until(lambda: self.settled and self.pixels("counterfactual"))
+        self.until(lambda: self.idle and self.pixels("counterfactual"))
 
-    def until(self, seen: Callable[[], Any]) -> float:
-        """Seconds until something is seen."""
-        start = time.perf_counter()
+    def until(self, seen: Callable[[], Any]) -> None:
+        """Wait until something is seen."""
         WebDriverWait(self.driver, PATIENCE, 0.02).until(lambda _: seen())
-        return time.perf_counter() - start
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -119,8 +117,8 @@ class Page:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing is being drawn."""
+    def idle(self) -> bool:
+        """Whether no query is running."""
         return bool(self.all(".stage:not(.busy)"))
 
     def pixels(self, picture: str) -> str:
@@ -162,11 +160,11 @@ def picture(path: Path) -> None:
     """The page after a step and a half, as a PNG."""
     with explorer("pendulum") as url, browser(url) as page:
         page.slide("light", 0.3)
-        page.until(lambda: page.settled and page.all(".node.set"))
+        page.until(lambda: page.idle and page.all(".node.set"))
         page.press("Take this step")
-        page.until(lambda: page.settled and page.all(".node.held"))
+        page.until(lambda: page.idle and page.all(".node.held"))
         page.slide("shadow_position", 0.62)
-        page.until(lambda: page.settled and page.all(".edge.cut"))
+        page.until(lambda: page.idle and page.all(".edge.cut"))
         time.sleep(1)  # the ripple of a click
         path.write_bytes(page.driver.get_screenshot_as_png())
 

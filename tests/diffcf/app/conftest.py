@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from stirring import stir
 
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
+from diffcf.app.inference import open_worlds
 from diffcf.app.session import Session
-from diffcf.app.worlds import open_worlds
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 

@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+from io import BytesIO
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from diffcf.app.shown import difference, png
+from diffcf.app.elements import difference, png
+from diffcf.app.page import BodyLimit
 from diffcf.commands import app as command
-from diffcf.commands.app import BodyLimit
 from diffcf.commands.main import main
 from diffcf.io.errors import SettingsError
+from diffcf.io.pixels import to_picture
 
 
 def test_without_the_extra_the_remedy_is_one_sentence(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    for name in ("nicegui", "starlette"):  # which comes with it
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "diffcf.commands.app")
     assert main(["app", "pendulum"]) == 2
     said = capsys.readouterr().err
     assert "pip install 'diffcf[app]'" in said and said.count("\n") == 1
@@ -83,14 +88,12 @@ def test_a_difference_is_coloured_over_its_scale() -> None:
     one = torch.full((3, 2, 2), 1.0)
     other = one.clone()
     other[0, 0, 0] = 0.8  # a tenth of the range, in one channel
-    small, large = (_pixels(difference(one, other, scale)) for scale in (1.0, 0.1))
+    small, large = (_pixels(png(difference(one, other, scale))) for scale in (1.0, 0.1))
     assert small[0, 1] == large[0, 1] == (255, 255, 255)
     assert large[0, 0] == (38, 10, 60) != small[0, 0]
-    assert _pixels(png(other))[0, 0] == (230, 255, 255)
+    assert _pixels(png(to_picture(other)))[0, 0] == (230, 255, 255)
 
 
 def _pixels(content: bytes) -> dict[tuple[int, int], tuple[int, ...]]:
-    from io import BytesIO
-
     picture = Image.open(BytesIO(content)).convert("RGB")
     return {(y, x): picture.getpixel((x, y)) for x in range(2) for y in range(2)}

@@ -9,8 +9,8 @@ from PIL import Image
 
 import diffcf
 from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, held_out, uploaded
-from diffcf.io.decoding import ImageFormat
 from diffcf.io.errors import DataError, GraphError
+from diffcf.io.images import ImageFormat
 
 ROOT = Path(__file__).parents[3]
 FORM = ImageFormat(16)
@@ -51,7 +51,7 @@ def test_a_folder_offers_its_first_pictures(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / f"{name}.png").write_bytes(_png((20, 20)))
     assert [subject.title for subject in from_folder(tmp_path, FORM, 2)] == ["a", "b"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError):
         list(from_folder(tmp_path / "none", FORM, 2))
 
 

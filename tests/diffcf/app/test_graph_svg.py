@@ -3,7 +3,8 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from diffcf.app.graph_svg import WIDTH, draw
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 
 CHAIN = CausalGraph(
     [Factor("ball"), Factor("height"), Factor("hole"), Factor("flow")],
@@ -24,7 +25,7 @@ def _by(svg: str, attribute: str) -> dict[str, ElementTree.Element]:
 
 def test_states_show_in_form_and_values_are_escaped() -> None:
     roles = {"ball": "still", "height": "set", "hole": "held", "flow": "moved"}
-    svg = draw(CHAIN, roles, VALUES, frozenset({("ball", "height")}))
+    svg = draw(CHAIN, roles, VALUES)
     nodes, edges = _by(svg, "data-factor"), _by(svg, "data-edge")
     assert [nodes[n].get("class") for n in CHAIN.names] == [f"node {r}" for r in roles.values()]
     texts = {name: "".join(node.itertext()) for name, node in nodes.items()}
@@ -40,7 +41,7 @@ def test_states_show_in_form_and_values_are_escaped() -> None:
 def test_long_names_are_set_in_their_node() -> None:
     names = ["Smiling", "Mouth_Slightly_Open"]
     graph = CausalGraph([Factor(name) for name in names], [(names[0], names[1])])
-    drawn = draw(graph, dict.fromkeys(names, "still"), dict.fromkeys(names, ""), frozenset())
+    drawn = draw(graph, dict.fromkeys(names, "still"), dict.fromkeys(names, ""))
     lengths = [
         next(e.get("textLength") for e in node.iter() if e.get("class") == "name")
         for node in _by(drawn, "data-factor").values()
@@ -51,7 +52,7 @@ def test_long_names_are_set_in_their_node() -> None:
 def test_every_node_lies_within_the_picture_and_on_none_other() -> None:
     for graph in (CHAIN, WIDE):
         roles, values = dict.fromkeys(graph.names, "still"), dict.fromkeys(graph.names, "0")
-        svg = draw(graph, roles, values, frozenset())
+        svg = draw(graph, roles, values)
         root = ElementTree.fromstring(svg)
         width, height = map(float, root.get("viewBox").split()[2:])
         boxes = []
@@ -69,7 +70,7 @@ def test_causes_stand_above_their_effects_or_left_of_them() -> None:
         roles, values = dict.fromkeys(graph.names, "still"), dict.fromkeys(graph.names, "0")
         boxes = {
             name: tuple(float(node.find("rect").get(k)) for k in ("x", "y"))
-            for name, node in _by(draw(graph, roles, values, frozenset()), "data-factor").items()
+            for name, node in _by(draw(graph, roles, values), "data-factor").items()
         }
         pairs = [(boxes[cause], boxes[effect]) for cause, effect in graph.edges]
         assert all(a[1] < b[1] for a, b in pairs) or all(a[0] < b[0] for a, b in pairs)

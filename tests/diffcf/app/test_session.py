@@ -1,24 +1,36 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
+from diffcf.app.graph_svg import draw
+from diffcf.app.inference import open_worlds
 from diffcf.app.session import Session
-from diffcf.app.worlds import open_worlds
 from diffcf.causal.intervention import Intervention
 from diffcf.evaluation.references import ExactMethod
 from diffcf.io.errors import GraphError, InterventionError
 from diffcf.methods.interface import predict_sequence
 
 ANGLE, LIGHT, LENGTH, POSITION = range(4)
-TURNS = [{"light": 0.3}, {"shadow_position": 0.6}, {"light": 0.7}]
+STEPS = [{"light": 0.3}, {"shadow_position": 0.6}, {"light": 0.7}]
 
 
 def _native(session: Session, name: str, scaled: float) -> float:
     factor = session.graph.factors[session.graph.column(name)]
     return factor.low + scaled * (factor.high - factor.low)
+
+
+def _moved(session: Session) -> set[str]:
+    return {name for name, role in session.roles.items() if role == "moved"}
+
+
+def _cut(session: Session) -> set[str]:
+    svg = draw(session.graph, session.roles, dict.fromkeys(session.graph.names, ""))
+    return set(re.findall('class="edge cut" data-edge="([^"]+)"', svg))
 
 
 def _set(session: Session, **scaled: float) -> None:
@@ -33,94 +45,92 @@ def test_what_is_set_moves_its_effects_at_once_and_nothing_else(session: Session
     now = session.factors
     assert now[LIGHT] == pytest.approx(0.3) and now[ANGLE] == before[ANGLE]
     assert (now[[LENGTH, POSITION]] != before[[LENGTH, POSITION]]).all()
-    assert session.role("light") == "set" and session.role("angle") == "still"
-    assert session.moved == {"shadow_length", "shadow_position"} and not session.cut
+    assert session.roles["light"] == "set" and session.roles["angle"] == "still"
+    assert _moved(session) == {"shadow_length", "shadow_position"} and not _cut(session)
 
 
 def test_a_pinned_effect_stays_and_its_edges_are_cut(session: Session) -> None:
     _set(session, shadow_length=0.4, light=0.3)
     assert session.factors[LENGTH] == pytest.approx(0.4)
-    assert session.moved == {"shadow_position"}
-    assert session.cut == {("angle", "shadow_length"), ("light", "shadow_length")}
+    assert _moved(session) == {"shadow_position"}
+    assert _cut(session) == {"angle&gt;shadow_length", "light&gt;shadow_length"}
 
 
 def test_a_pin_sets_what_is_there_and_comes_off_again(session: Session) -> None:
     _set(session, light=0.3)
     session.toggle("shadow_length")
-    assert session.pins["shadow_length"] == pytest.approx(float(session.factors[LENGTH]), abs=1e-6)
+    assert session.do["shadow_length"] == pytest.approx(float(session.factors[LENGTH]), abs=1e-6)
     session.toggle("shadow_length")
-    assert set(session.pins) == {"light"}
+    assert set(session.do) == {"light"}
     session.toggle("light")
     assert torch.equal(session.factors, session.factual)
 
 
 def test_nothing_set_shows_the_factual_itself(session: Session, subject: Subject) -> None:
-    drawing = session.asked().draw()
-    assert torch.equal(drawing.image, subject.image)
-    assert drawing.exact_image is not None and torch.equal(drawing.exact_image, subject.image)
+    result = session.query().run()
+    assert torch.equal(result.image, subject.image)
+    assert result.exact is not None and torch.equal(result.exact.image[0], subject.image)
 
 
-def test_steps_are_those_of_the_library_in_turn(
-    session: Session, small: Model, subject: Subject
-) -> None:
-    """Ours by AbductedImages.in_turn, the exact ones by the scene, likewise in turn."""
+def test_steps_are_those_of_the_library(session: Session, small: Model, subject: Subject) -> None:
+    """Ours as AbductedImages.sequence, the exact ones as the scene's sequence."""
     image, factors = subject.image[None], subject.factors[None]
-    expected = small.abduct(image, factors).sequence(TURNS)
-    does = [Intervention.from_do(do, session.graph, 1) for do in TURNS]
+    expected = small.abduct(image, factors).sequence(STEPS)
+    does = [Intervention.from_do(do, session.graph, 1) for do in STEPS]
     exact = predict_sequence(ExactMethod(subject.scene).abduct(image, factors), does)
-    for do, ours, true in zip(TURNS, expected, exact, strict=True):
+    for do, ours, true in zip(STEPS, expected, exact, strict=True):
         _set(session, **do)
-        drawing = session.asked().draw()
-        torch.testing.assert_close(drawing.image, ours.image[0], atol=1e-4, rtol=0)
+        result = session.query().run()
+        torch.testing.assert_close(result.image, ours.image[0], atol=1e-4, rtol=0)
         torch.testing.assert_close(session.factors, ours.target[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(drawing.exact_image, true.image[0], atol=1e-4, rtol=0)
-        torch.testing.assert_close(drawing.read, subject.scene.read(drawing.image[None])[0])
-        session.take(drawing)
-    assert [dict(step.pins).keys() for step in session.steps] == [do.keys() for do in TURNS]
-    assert session.asked().draw() is session.steps[-1].drawing, "nothing is set anew"
+        torch.testing.assert_close(result.exact.image[0], true.image[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(result.read, subject.scene.read(result.image[None])[0])
+        session.take(result)
+    assert [dict(step.do).keys() for step in session.steps] == [do.keys() for do in STEPS]
+    assert session.query().run() is session.steps[-1].result, "nothing is set anew"
 
 
 def test_what_a_step_set_stays_set(session: Session) -> None:
     _set(session, light=0.3)
-    session.take(session.asked().draw())
-    assert session.role("light") == "held" and not session.pins
+    session.take(session.query().run())
+    assert session.roles["light"] == "held" and not session.do
     with pytest.raises(InterventionError, match="stays set"):
         session.toggle("light")
     _set(session, light=0.5)
-    assert session.role("light") == "set"
+    assert session.roles["light"] == "set"
     session.toggle("light")
     assert session.factors[LIGHT] == pytest.approx(0.3)
 
 
-def test_only_the_answer_to_what_is_asked_becomes_a_step(session: Session) -> None:
+def test_only_the_answer_to_the_current_query_becomes_a_step(session: Session) -> None:
     with pytest.raises(InterventionError, match="Nothing is set"):
-        session.take(session.asked().draw())
+        session.take(session.query().run())
     _set(session, light=0.3)
-    old = session.asked().draw()
+    old = session.query().run()
     _set(session, light=0.4)
-    with pytest.raises(InterventionError, match="still being drawn"):
+    with pytest.raises(InterventionError, match="not ready yet"):
         session.take(old)
 
 
 def test_undo_goes_back_by_what_a_visitor_did(session: Session) -> None:
     for value in (0.2, 0.25, 0.3):  # one drag
         _set(session, light=value)
-    session.take(session.asked().draw())
+    session.take(session.query().run())
     _set(session, angle=0.6)
     session.restart()
-    assert not session.steps and not session.pins
+    assert not session.steps and not session.do
     session.undo()
-    assert len(session.steps) == 1 and set(session.pins) == {"angle"}
+    assert len(session.steps) == 1 and set(session.do) == {"angle"}
     session.undo()
     session.undo()
-    assert not session.steps and session.pins == {"light": pytest.approx(0.3)}
+    assert not session.steps and session.do == {"light": pytest.approx(0.3)}
     session.undo()
-    assert not session.pins and not session.can_undo
+    assert not session.do and not session.can_undo
     session.undo()
 
 
-def test_every_change_has_a_new_number(session: Session) -> None:
-    numbers = [session.number]
+def test_every_change_has_a_new_version(session: Session) -> None:
+    versions = [session.version]
     for change in (
         lambda: _set(session, light=0.2),
         lambda: session.toggle("light"),
@@ -128,8 +138,8 @@ def test_every_change_has_a_new_number(session: Session) -> None:
         session.restart,
     ):
         change()
-        numbers.append(session.number)
-    assert numbers == sorted(set(numbers))
+        versions.append(session.version)
+    assert versions == sorted(set(versions))
 
 
 def test_values_that_do_not_fit_are_refused_and_change_nothing(session: Session) -> None:
@@ -141,7 +151,7 @@ def test_values_that_do_not_fit_are_refused_and_change_nothing(session: Session)
     ):
         with pytest.raises(error):
             session.set(name, value)
-    assert not session.pins and session.number == 0
+    assert not session.do and session.version == 0
 
 
 def test_an_image_of_unknown_factors_is_read_and_has_no_exact_one(
@@ -150,10 +160,10 @@ def test_an_image_of_unknown_factors_is_read_and_has_no_exact_one(
     worlds = open_worlds(small, Subject(subject.image, "upload"))
     session = Session(worlds)
     _set(session, light=0.3)
-    drawing = session.asked().draw()
-    assert worlds.reader == "the model itself" and drawing.exact is None
+    result = session.query().run()
+    assert worlds.reader == "the model itself" and result.exact is None
     torch.testing.assert_close(session.factual, small.abduct(subject.image[None]).factors[0])
-    torch.testing.assert_close(drawing.read, small.read(drawing.image[None])[0])
+    torch.testing.assert_close(result.read, small.read(result.image[None])[0])
 
 
 def test_a_model_that_reads_nothing_needs_known_factors(
@@ -162,5 +172,5 @@ def test_a_model_that_reads_nothing_needs_known_factors(
     monkeypatch.setattr(small.module, "reads", False)
     with pytest.raises(ValueError, match="pick one whose factors are known"):
         open_worlds(small, Subject(subject.image, "upload"))
-    drawing = Session(open_worlds(small, Subject(subject.image, "own", subject.factors)))
-    assert drawing.asked().draw().read is None
+    session = Session(open_worlds(small, Subject(subject.image, "own", subject.factors)))
+    assert session.query().run().read is None

@@ -11,7 +11,8 @@ import pytest
 import torch
 import yaml
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.io.errors import GraphError
 
 EDGES = (("a", "b"), ("b", "c"), ("a", "c"), ("d", "c"))

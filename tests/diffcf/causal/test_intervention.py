@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
 from diffcf.io.errors import GraphError, InterventionError
 

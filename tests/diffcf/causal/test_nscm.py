@@ -11,7 +11,8 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.io.errors import GraphError
 

@@ -48,7 +48,7 @@ def test_fit_validates_with_guidance_and_leaves_a_checkpoint(trained) -> None:
     model = DiffusionCounterfactuals.load_from_checkpoint(folder / "last.ckpt")
     assert model.training_record.as_dict()["steps"] == 6
     assert model.data_spec is not None
-    assert model.data_spec["class_path"] == "data_modules.pendulum.PendulumDataModule"
+    assert model.data_spec["class_path"] == "data_modules.PendulumDataModule"
     assert model.data_spec["init_args"]["image_size"] == 32
     header = next(folder.rglob("metrics.csv")).read_text().splitlines()[0]
     for key in ("train/generator", "train/projector", "train/nscm", "val/acm/light"):
@@ -131,7 +131,7 @@ def test_predict_writes_counterfactuals(trained, tmp_path) -> None:
     copy.write_text(Path(config).read_text())
     add_callback(
         str(copy),
-        "diffcf.training.callbacks.writer.CounterfactualWriter",
+        "diffcf.training.callbacks.counterfactual.CounterfactualWriter",
         do={"light": 0.8},
         out=str(tmp_path / "out"),
         sampling={"steps": 2},

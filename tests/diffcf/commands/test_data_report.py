@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.commands.data import draw_graph
 from diffcf.commands.main import main
 

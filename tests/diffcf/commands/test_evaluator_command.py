@@ -11,12 +11,13 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 
-from data_modules.scenes.pendulum.scene import PendulumScene
-from diffcf.causal.graph import CausalGraph, Factor
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.commands.evaluator import build, evaluator
 from diffcf.commands.faces import write_faces
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
-from diffcf.io.errors import CheckpointError, GraphError
+from diffcf.io.errors import CheckpointError, GraphError, OutputError
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "experiments/evaluators").glob("*.yaml"))
@@ -97,7 +98,7 @@ def test_the_same_seed_makes_the_same_evaluator(made: Path, tmp_path: Path) -> N
 
 def test_nothing_is_written_over(made: Path) -> None:
     before = (made / "out/evaluator.safetensors").read_bytes()
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         evaluator(["--config", str(made / "config.yaml")])
     assert (made / "out/evaluator.safetensors").read_bytes() == before
 

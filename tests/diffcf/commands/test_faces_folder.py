@@ -11,7 +11,7 @@ from data_modules.celeba import CelebADataModule
 from data_modules.scenes.faces.scene import CartoonFaces
 from diffcf.commands.faces import write_faces
 from diffcf.commands.main import main
-from diffcf.io.errors import DataError
+from diffcf.io.errors import DataError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("diffcf.commands.faces._write_lines", full)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         write_faces(tmp_path / "f", 10)
     assert not list(tmp_path.iterdir())
 

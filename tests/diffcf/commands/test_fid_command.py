@@ -13,7 +13,7 @@ from torch import Tensor
 from diffcf.commands import fid as fid_command
 from diffcf.commands.fid import FolderImages, fid
 from diffcf.evaluation.metrics.frechet import GaussianStatistics, frechet_distance
-from diffcf.evaluation.metrics.real_statistics import bias_note
+from diffcf.evaluation.perceptual import bias_note
 from diffcf.io.errors import DataError
 
 

@@ -14,15 +14,16 @@ from test_nscm import CATEGORICAL, CONTINUOUS, make
 
 from data_modules.scenes.shadow.scene import SunlightScene
 from diffcf.causal.curves import edge_curves, prior_noise
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.commands.graph import as_dot
 from diffcf.commands.main import main
 from diffcf.methods.base import write_weights
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_vae import CausalVAE
-from diffcf.reporting.figures.dag import curve, layered
-from diffcf.reporting.figures.graph import graph_figure
+from diffcf.reporting.layout import curve, layered
+from diffcf.reporting.graph import graph_figure
 
 ROOT = Path(__file__).parents[3]
 LINE = CausalGraph([Factor("a"), Factor("b"), Factor("c")], [("a", "b"), ("b", "c"), ("a", "c")])
@@ -76,7 +77,7 @@ def test_an_edge_past_a_layer_has_a_place_there() -> None:
 
 
 def test_a_circle_has_no_layers() -> None:
-    with pytest.raises(ValueError, match="circle"):
+    with pytest.raises(ValueError, match="cycle"):
         layered(["a", "b"], [("a", "b"), ("b", "a")])
 
 

@@ -7,8 +7,8 @@ import pytest
 from made_results import grid, record, write
 
 from diffcf.commands.main import main
+from diffcf.commands.tables import refreshed
 from diffcf.io.errors import ResultsError
-from diffcf.reporting.markup import refreshed
 
 BEGIN, END = "<!-- diffcf tables: toy main -->\n", "<!-- end -->"
 

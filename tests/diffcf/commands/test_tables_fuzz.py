@@ -106,7 +106,7 @@ def test_what_is_no_json_names_its_file(folder: Path, text: str | bytes) -> None
     path = folder / "broken.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ResultsError, match=r"broken\.json is not JSON"):
-        read_json(path, "run it")
+        read_json(path, {}, "diffcf test")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1e16", "true", '"0.1"', "null", "[]"])

@@ -12,11 +12,11 @@ from diffcf.methods.peers.conditional import ConditionalDiffusion
 
 
 class Sums(nn.Module):
-    """v is the sum of the factors that are told, 1, 2 and 4 times."""
+    """v is the sum of the factors that it is conditioned on, 1, 2 and 4 times."""
 
-    def forward(self, x_t: Tensor, t: Tensor, factors: Tensor, known: Tensor) -> Tensor:
-        told = (factors * known * torch.tensor([1.0, 2.0, 4.0])).sum(dim=1)
-        return told.view(-1, 1, 1, 1).expand_as(x_t)
+    def forward(self, x_t: Tensor, t: Tensor, factors: Tensor, mask: Tensor) -> Tensor:
+        total = (factors * mask * torch.tensor([1.0, 2.0, 4.0])).sum(dim=1)
+        return total.view(-1, 1, 1, 1).expand_as(x_t)
 
 
 X, ONES = torch.randn(2, 1, 4, 4), torch.ones(2, 3)
@@ -32,7 +32,7 @@ REACHED = torch.tensor([[True, False, False], [True, True, False]])
         (ClassifierFree(0.0, kept=3.0), [18.0, 12.0]),
     ],
 )
-def test_groups_are_pressed_by_their_own_weights(
+def test_groups_are_guided_by_their_own_weights(
     rule: ClassifierFree, expected: list[float]
 ) -> None:
     prediction = rule.wrap(Sums(), ONES, REACHED)(X, 0.3)

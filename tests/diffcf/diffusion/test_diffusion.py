@@ -30,7 +30,7 @@ def test_time_runs_from_the_image_to_pure_noise_at_constant_variance() -> None:
     assert signal_level(t).flatten()[-1].abs() < 1e-6
 
 
-def test_haunted_noise_is_gaussian_weaker_or_holds_the_ghost_of_another_image() -> None:
+def test_leaky_noise_is_gaussian_weaker_or_holds_a_copy_of_another_image() -> None:
     image = torch.zeros(400, 1, 8, 8)
     image[::2, :, :4] = 1.0
     image[1::2, :, 4:] = 1.0
@@ -42,9 +42,9 @@ def test_haunted_noise_is_gaussian_weaker_or_holds_the_ghost_of_another_image() 
     assert (spread < 0.7).float().mean() > 0.2, "weaker"
     assert (spread > 0.8).float().mean() > 0.4, "as strong as ever"
     pattern = image - image.mean(dim=0)
-    ghost = (noise * pattern).sum(dim=(1, 2, 3)) / pattern.square().sum(dim=(1, 2, 3))
-    assert ghost.abs().max() > 0.3
-    assert abs(ghost.mean().item()) < 0.1, "of another image, as often as of the same kind"
+    copy = (noise * pattern).sum(dim=(1, 2, 3)) / pattern.square().sum(dim=(1, 2, 3))
+    assert copy.abs().max() > 0.3
+    assert abs(copy.mean().item()) < 0.1, "of another image, as often as of the same kind"
 
 
 def test_times_are_spread_evenly_and_shuffled() -> None:

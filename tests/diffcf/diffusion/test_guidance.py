@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffcf.causal.posterior import FactorPosterior
-from diffcf.diffusion.guidance.along_gradient import (
+from diffcf.causal.posterior import LocalPosterior
+from diffcf.diffusion.guidance.gradient_rules import (
     ConstantGuidance,
+    GaussNewtonGuidance,
     LineSearchGuidance,
     PolyakGuidance,
     VarianceBalancedGuidance,
 )
-from diffcf.diffusion.guidance.gauss_newton import GaussNewtonGuidance
 from diffcf.diffusion.guidance.rule import Guidance, NoGuidance
 from diffcf.diffusion.process import noise_level
 
@@ -24,10 +24,10 @@ class LinearProjector(nn.Module):
         self.weight = torch.randn(2, 3 * 4 * 4, generator=torch.Generator().manual_seed(1)) / 7
         self.level = variance
 
-    def forward(self, x_t: Tensor, t: Tensor) -> FactorPosterior:
+    def forward(self, x_t: Tensor, t: Tensor) -> LocalPosterior:
         mean = x_t.flatten(1) @ self.weight.T
         variance = torch.full_like(mean, self.level)
-        return FactorPosterior(mean, variance, mean, mean, mean)
+        return LocalPosterior(mean, variance, mean, mean, mean)
 
 
 RULES = [
@@ -59,13 +59,11 @@ def test_guidance_moves_the_reading_toward_the_target_even_without_grad(
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_what_is_misread_of_the_factual_is_not_held_against_the_counterfactual(
-    rule: Guidance, state
-) -> None:
+def test_the_factual_bias_is_not_held_against_the_counterfactual(rule: Guidance, state) -> None:
     x_t, t, code = state
     projector = LinearProjector()
-    misread = {0.4: projector(x_t, t).mean - code}
-    shift = rule.bind(projector, code, misread)(x_t, 0.4)
+    factual_bias = {0.4: projector(x_t, t).mean - code}
+    shift = rule.bind(projector, code, factual_bias)(x_t, 0.4)
     assert shift.abs().max() < 1e-3, "the factual itself is left alone"
     assert rule.bind(projector, code)(x_t, 0.4).abs().max() > 1e-2
 
@@ -166,11 +164,11 @@ def test_gauss_newton_is_the_kalman_gain(state) -> None:
 
 def test_outside_its_interval_a_rule_asks_for_nothing(state) -> None:
     x_t, _, target = state
-    steering = ConstantGuidance(1.0, t_min=0.5).bind(LinearProjector(), target)
-    assert steering(x_t, 0.4) is None and not steering.trace
-    steering(x_t, 0.6)
-    assert len(steering.trace) == 1 and steering.trace[0][0] == 0.6
-    assert steering.trace[0][1].shape == (3,)
+    guide = ConstantGuidance(1.0, t_min=0.5).bind(LinearProjector(), target)
+    assert guide(x_t, 0.4) is None and not guide.trace
+    guide(x_t, 0.6)
+    assert len(guide.trace) == 1 and guide.trace[0][0] == 0.6
+    assert guide.trace[0][1].shape == (3,)
 
 
 def test_an_empty_interval_is_refused() -> None:

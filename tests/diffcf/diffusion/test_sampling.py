@@ -86,10 +86,10 @@ def test_a_correction_fades_where_another_image_is_drawn() -> None:
     path = invert(wrong, x, time_grid(1), anchored=True)
 
     def other(x_t: Tensor, time: float) -> Prediction:
-        told = wrong(x_t, time)
-        denoised = told.denoised.clone()
+        prediction = wrong(x_t, time)
+        denoised = prediction.denoised.clone()
         denoised[..., :2] = -1.0  # the left half is to change
-        return Prediction(denoised, told.eps)
+        return Prediction(denoised, prediction.eps)
 
     drawn = sample(other, path)
     torch.testing.assert_close(drawn[..., 2:], x[..., 2:])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from diffcf.causal.intervention import Intervention
 from diffcf.commands.main import main
-from diffcf.diffusion.guidance.along_gradient import ConstantGuidance
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
+from diffcf.diffusion.guidance.gradient_rules import ConstantGuidance
 from diffcf.evaluation.cost import EvaluationCounter, measure_cost, peak_memory
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual
@@ -79,7 +79,7 @@ def test_images_through_networks_are_counted_by_phase(toy, graph) -> None:
     assert metrics["cost/seconds"] == pytest.approx(
         metrics["cost/seconds/abduction"] + metrics["cost/seconds/prediction"]
     )
-    assert 0 < metrics["cost/seconds"] < 1
+    assert metrics["cost/seconds"] > 0
 
 
 def test_measuring_leaves_no_trace(toy, graph) -> None:
@@ -135,10 +135,7 @@ def test_an_untrained_model_is_tested_with_its_cost_and_said_to_be_untrained(tmp
     assert metrics["cost/evaluations/abduction"] == metrics["cost/evaluations/prediction"] == 2
     assert metrics["cost/evaluations"] == 4 and metrics["cost/evaluations/guidance"] == 2
     origin = record["provenance"]
-    assert (
-        origin["method"] == "diffcf.methods.diffusion_counterfactuals.DiffusionCounterfactuals"
-        and not origin["training"]
-    )
+    assert origin["method"] == "diffcf.methods.DiffusionCounterfactuals" and not origin["training"]
     assert set(origin["graph"]["factors"]) >= {"angle", "light"}
     assert "Untrained; tested in" in page and "GaussNewtonGuidance, 2 steps" in page
     assert "| peak memory so far |" in page

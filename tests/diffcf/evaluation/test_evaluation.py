@@ -8,17 +8,18 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from data_modules.scenes.flow.scene import FlowScene
-from data_modules.scenes.pendulum.scene import PendulumScene
-from diffcf.causal.graph import CausalGraph, Factor
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
-from diffcf.evaluation.protocol import InterventionPlan, Protocol
+from diffcf.evaluation.protocol import EvaluationProtocol, InterventionPlan
 from diffcf.evaluation.references import DoNothing, ExactMethod
 from diffcf.io.errors import GraphError, SettingsError
 from diffcf.methods.interface import Counterfactual
 
 COUNT = 24
-SHORT = Protocol(steps=3, sequence_images=8, cycles=3, cycle_images=6, reverse_images=10)
+SHORT = EvaluationProtocol(steps=3, sequence_images=8, cycles=3, cycle_images=6, reverse_images=10)
 
 
 def _images(scene: PendulumScene) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +104,10 @@ def test_plans_follow_the_seed_and_show_only_what_can_be_read(scene: PendulumSce
     factors = scene.published_grid()[0].float()
     factors = factors[scene.visible(factors)][::97]
     known = (scene.counterfactual, scene.visible)
-    plans = [InterventionPlan(scene.graph, factors, Protocol(seed=s), *known) for s in (0, 0, 1)]
+    plans = [
+        InterventionPlan(scene.graph, factors, EvaluationProtocol(seed=s), *known)
+        for s in (0, 0, 1)
+    ]
     assert torch.equal(plans[0].sequence[3].values, plans[1].sequence[3].values)
     assert not torch.equal(plans[0].sequence[3].values, plans[2].sequence[3].values)
     held = Intervention.none(factors)
@@ -122,7 +126,7 @@ def test_values_differ_from_the_factual_by_at_least_min_change(
 ) -> None:
     factors = scene.published_grid()[0].float()
     factors = factors[scene.visible(factors)][::97]
-    protocol = Protocol(values=values, min_change=0.2)  # type: ignore[arg-type]
+    protocol = EvaluationProtocol(values=values, min_change=0.2)  # type: ignore[arg-type]
     plan = InterventionPlan(scene.graph, factors, protocol, scene.counterfactual, scene.visible)
     for do in plan.single.values():
         change = torch.where(do.mask, (do.values - factors).abs(), 1.0).amin(dim=1)
@@ -131,17 +135,19 @@ def test_values_differ_from_the_factual_by_at_least_min_change(
 
 def test_a_protocol_names_its_factors_and_what_is_wrong_with_it(scene: PendulumScene) -> None:
     image, factors = _images(scene)
-    protocol = Protocol(factors=["light"], steps=0, cycles=0, reverse_images=0)
+    protocol = EvaluationProtocol(factors=["light"], steps=0, cycles=0, reverse_images=0)
     evaluation = CounterfactualEvaluation(scene.graph, factors, protocol, scene)
     evaluation.update(DoNothing(scene.graph), image, torch.arange(COUNT))
     result = evaluation.compute()
     assert "acm/light" in result and "acm/angle" not in result and "reversibility" not in result
     with pytest.raises(GraphError, match="Unknown factor 'sun'"):
-        CounterfactualEvaluation(scene.graph, factors, Protocol(factors=["sun"]), scene)
+        CounterfactualEvaluation(scene.graph, factors, EvaluationProtocol(factors=["sun"]), scene)
     with pytest.raises(SettingsError, match="min_change"):
-        Protocol(min_change=0.7)
+        EvaluationProtocol(min_change=0.7)
     with pytest.raises(SettingsError, match="only reader, evaluator, is not at hand"):
-        CounterfactualEvaluation(scene.graph, factors, Protocol(readers=("evaluator",)), scene)
+        CounterfactualEvaluation(
+            scene.graph, factors, EvaluationProtocol(readers=("evaluator",)), scene
+        )
 
 
 def test_a_second_reader_reports_under_its_name(scene: PendulumScene) -> None:
@@ -150,7 +156,7 @@ def test_a_second_reader_reports_under_its_name(scene: PendulumScene) -> None:
             return torch.full((len(images), 4), 0.5)
 
     image, factors = _images(scene)
-    short = Protocol(steps=0, cycles=0, reverse_images=0)
+    short = EvaluationProtocol(steps=0, cycles=0, reverse_images=0)
     evaluation = CounterfactualEvaluation(scene.graph, factors, short, scene, evaluator=Blind())
     evaluation.update(ExactMethod(scene), image, torch.arange(COUNT))
     result = evaluation.compute()
@@ -160,7 +166,7 @@ def test_a_second_reader_reports_under_its_name(scene: PendulumScene) -> None:
 
 # --- worlds that are known in part, or not at all ---
 
-QUICK = Protocol(steps=2, cycles=0, reverse_images=0, min_change=0.0)
+QUICK = EvaluationProtocol(steps=2, cycles=0, reverse_images=0, min_change=0.0)
 RAIN = CausalGraph([Factor("rain", "binary"), Factor("wet", "binary")], [("rain", "wet")])
 
 

@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from data_modules.pendulum import PendulumDataModule
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
 from diffcf.evaluation.perceptual import Perceptual
-from diffcf.evaluation.protocol import Protocol
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.evaluation.references import ExactMethod
 from diffcf.io.errors import UnavailableError
 from diffcf.networks.factory import build_network
 
-QUICK = Protocol(steps=0, cycles=0, reverse_images=0, fid_images=20, resamples=10)
+QUICK = EvaluationProtocol(steps=0, cycles=0, reverse_images=0, fid_images=20, resamples=10)
 
 
 class Colours:
@@ -69,7 +69,7 @@ def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModul
     }
     states = [build_network(s, data.graph).state_dict() for s in (spec, latents)]
     reader = EvaluatorReader(data.graph, spec, states[0], (3, 32, 32), latents=(latents, states[1]))
-    none = Protocol(fid_images=0)
+    none = EvaluationProtocol(fid_images=0)
     result = _evaluate(data, Perceptual.of(none, data, torch.device("cpu"), reader))
     assert 0.69 < result["cld"] < 1.7 and "cld/light" in result and "do_nothing/cld" in result
 
@@ -82,7 +82,7 @@ def test_what_is_not_installed_is_left_out_in_a_line(
 
     monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", absent)
     with caplog.at_level("INFO"):
-        perceptual = Perceptual.of(Protocol(fid_images=8), data, torch.device("cpu"))
+        perceptual = Perceptual.of(EvaluationProtocol(fid_images=8), data, torch.device("cpu"))
     assert perceptual.quality is None
     assert "FID, sFID and KID are left out: FID needs the Inception network." in caplog.text
     assert isinstance(data.scene, PendulumScene)

@@ -7,12 +7,12 @@ import torch
 
 from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.scenes.flow.scene import FlowScene
-from data_modules.scenes.pendulum.scene import PendulumScene
+from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.interface import Scene
 from diffcf.causal.intervention import Intervention
 from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod
-from diffcf.methods.interface import CounterfactualMethod, predict_sequence
+from diffcf.methods.interface import Method, predict_sequence
 
 BATCH = 16
 Parts = tuple[Scene, torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -153,7 +153,7 @@ def test_batch_size_does_not_matter(parts: Parts) -> None:
 
 def test_what_cannot_be_answered_is_said(parts: Parts) -> None:
     scene, factors, image, noise = parts
-    methods: list[CounterfactualMethod] = [ExactMethod(scene, noise), DoNothing(scene.graph)]
+    methods: list[Method] = [ExactMethod(scene, noise), DoNothing(scene.graph)]
     for method in methods:
         with pytest.raises(ValueError, match="give it the observed ones"):
             method.abduct(image)

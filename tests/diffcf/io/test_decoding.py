@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffcf.io.decoding import ImageFormat, decode
+from diffcf.io.images import ImageFormat, decode
 
 
 def picture(width: int, height: int) -> Image.Image:

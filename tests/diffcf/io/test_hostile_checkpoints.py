@@ -171,7 +171,7 @@ DESCRIPTIONS: dict[str, tuple[Any, str]] = {
     "no mapping": ([1], "not written by diffcf"),
     "no graph": ({"graph": None}, "cannot be made: A graph needs"),
     "no networks": ({"networks": 3}, "cannot be made"),
-    "command as method": ({"method": "os.system"}, "is not a diffcf.methods.base"),
+    "command as method": ({"method": "os.system"}, "is not a diffcf.methods.CounterfactualModule"),
     "process as method": ({"method": "subprocess.Popen"}, "is not a diffcf"),
     "eval as network": ({"networks": {"generator": {"class_path": "builtins.eval"}}}, "is not a"),
     "trap as method": ({"method": "trap_module.Network"}, "set DIFFCF_TRUST=trap_module"),
@@ -190,7 +190,8 @@ DESCRIPTIONS: dict[str, tuple[Any, str]] = {
         "bytes of tensors",
     ),
     "no numbers": (
-        {"networks": {"nscm": {"class_path": "diffcf.causal.nscm.NSCM", "init_args": {"hidden": ["a"]}}}},
+        {"networks": {"nscm": {"class_path": "diffcf.causal.nscm.NSCM",
+                               "init_args": {"hidden": ["a"]}}}},
         "cannot be made",
     ),
     "other arguments": (
@@ -228,7 +229,7 @@ def test_a_description_builds_nothing_else(
     "sampling",
     [[], {"steps": 10**9}, {"steps": "many"}, {"t_max": float("nan")}, {"anchored": "yes"},
      {"guidance": "os.system"}, {"guidance": {"class_path": "trap_module.Network"}},
-     {"guidance": {"class_path": "diffcf.diffusion.guidance.along_gradient.ConstantGuidance",
+     {"guidance": {"class_path": "diffcf.diffusion.guidance.gradient_rules.ConstantGuidance",
                    "init_args": {"scale": "x"}}},
      {"free": 3}, {1: 2}],
     ids=str,

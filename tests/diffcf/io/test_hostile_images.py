@@ -15,10 +15,8 @@ import pytest
 from PIL import Image
 
 from diffcf.commands.fid import FolderImages
-from diffcf.io import image_files
-from diffcf.io.decoding import ImageFormat, decode
 from diffcf.io.errors import DataError
-from diffcf.io.image_files import MAX_PIXELS, opened
+from diffcf.io.images import MAX_BYTES, MAX_PIXELS, ImageFormat, UnusableImage, decode, open_image
 
 MEGABYTES = b"".join([(z := zlib.compressobj(9)).compress(bytes(64 * 2**20)), z.flush()])
 
@@ -60,7 +58,7 @@ def folder(path: Path) -> Path:
 def heavy(path: Path) -> Path:
     """Sparse: it says it is large and takes no room."""
     with path.open("wb") as file:
-        file.truncate(image_files.MAX_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     return path
 
 
@@ -108,7 +106,7 @@ def test_a_hostile_file_is_one_sentence_and_little_memory(tmp_path: Path, name: 
 def test_no_pixel_of_a_bomb_is_decoded(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it is decoded"))
     bomb = png(tmp_path / "bomb.png", int(MAX_PIXELS**0.5) + 1)
-    with pytest.raises(image_files.UnusableImage), opened(bomb):
+    with pytest.raises(UnusableImage), open_image(bomb):
         pass
 
 
@@ -133,7 +131,7 @@ def test_strips_of_a_picture_are_the_picture(tmp_path: Path, mode: str, monkeypa
         image = image.convert(mode)
     image.save(tmp_path / "a.png")
     whole = decode(tmp_path / "a.png", ImageFormat(16), "row 2")
-    monkeypatch.setattr("diffcf.io.decoding.STRIP", 70)
+    monkeypatch.setattr("diffcf.io.images.STRIP", 70)
     assert np.array_equal(decode(tmp_path / "a.png", ImageFormat(16), "row 2"), whole)
 
 
@@ -172,7 +170,7 @@ def test_the_largest_picture_takes_eight_bytes_a_pixel(tmp_path: Path, colour: i
     assert path.stat().st_size < 2**20
     code = f"""
 import pathlib, re
-from data_modules.decoding import ImageFormat, decode
+from diffcf.io.images import ImageFormat, decode
 # Not getrusage: what it says of a child begins with the peak of its parent.
 status = pathlib.Path("/proc/self/status")
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])

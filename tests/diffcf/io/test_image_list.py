@@ -10,7 +10,8 @@ from PIL import Image
 from stirring import stir
 
 from diffcf.commands.main import main
-from diffcf.io.image_files import image_files
+from diffcf.io.errors import DataError, OutputError
+from diffcf.io.images import image_files
 from diffcf.methods.base import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
@@ -40,7 +41,7 @@ def test_a_folder_gives_its_visible_pictures(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_would_clash_are_refused(tmp_path: Path, names: list[str], said: str) -> None:
-    with pytest.raises(OSError, match=said):
+    with pytest.raises((DataError, OutputError), match=said):
         image_files([touched(tmp_path, *names)], taken=["sheet"])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_modules.columns import factor_tensor
-from diffcf.causal.graph import Factor
+from diffcf.causal.factor import Factor
 from diffcf.io.errors import DataError
 from diffcf.io.tables import Table, image_names, read_table
 

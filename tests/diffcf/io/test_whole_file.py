@@ -21,8 +21,9 @@ from diffcf.commands.main import main
 from diffcf.io.errors import OutputError
 from diffcf.io.files import whole_file, whole_folder, write_json, write_text
 from diffcf.io.tensor_file import read_tensors, write_tensors
-from diffcf.reporting.figures.pictures import save_figure, save_image
-from diffcf.training.callbacks.resuming import WholeFile
+from diffcf.reporting.cost import save_figure
+from diffcf.reporting.pictures import save_image
+from diffcf.training.callbacks.running import WholeFile
 
 
 def drawn() -> Figure:
@@ -161,3 +162,21 @@ def test_a_read_only_folder_is_one_sentence(
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("diffcf: ")]
     assert len(error) == 1 and "Permission denied" in error[0]
     assert not os.listdir(read_only)
+
+
+def test_processes_may_share_a_file_and_a_folder(tmp_path: Path) -> None:
+    """Each has an unfinished one of its own; of files the last counts, of folders the first."""
+    with whole_file(tmp_path / "a", shared=True) as one:
+        one.write_text("one")
+        with whole_file(tmp_path / "a", shared=True) as other:
+            other.write_text("other")
+        assert (tmp_path / "a").read_text() == "other"
+    assert (tmp_path / "a").read_text() == "one"
+    with (
+        pytest.raises(OutputError, match="not empty"),
+        whole_folder(tmp_path / "f", shared=True) as one,
+    ):
+        (one / "one").touch()
+        with whole_folder(tmp_path / "f", shared=True) as other:
+            (other / "other").touch()
+    assert os.listdir(tmp_path / "f") == ["other"] and sorted(os.listdir(tmp_path)) == ["a", "f"]

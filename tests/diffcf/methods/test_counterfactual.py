@@ -5,9 +5,8 @@ import torch
 from stirring import stir
 
 from diffcf.causal.intervention import Intervention
-from diffcf.diffusion.guidance.along_gradient import ConstantGuidance
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
-from diffcf.diffusion.guidance.gauss_newton import GaussNewtonGuidance
+from diffcf.diffusion.guidance.gradient_rules import ConstantGuidance, GaussNewtonGuidance
 from diffcf.diffusion.guidance.rule import Guidance
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
@@ -103,7 +102,7 @@ def test_a_sequence_holds_what_was_set_and_draws_on_the_last_image(
     engine = model.eval().method(SHORT)
     world = engine.abduct(small_batch["image"], small_batch["factors"])
     dos = [{"shadow_length": 0.8}, {"angle": 0.3}, {"shadow_length": 0.1}]
-    steps = [engine.intervention(do, world.image) for do in dos]
+    steps = [world.intervention(do) for do in dos]
     answers = predict_sequence(world, steps)
     assert (answers[1].factors[:, 2] == 0.8).all(), "what was set stays set"
     assert (answers[2].factors[:, 2] == 0.1).all(), "until it is set anew"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from stirring import stir
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.io.errors import CheckpointError
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
@@ -61,7 +62,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(
 
 def test_networks_survive_as_text(graph: CausalGraph) -> None:
     spec = network_spec(partial(NSCM, hidden=[8]))
-    assert spec == {"class_path": "diffcf.causal.nscm.NSCM", "init_args": {"hidden": [8]}}
+    assert spec == {"class_path": "diffcf.causal.NSCM", "init_args": {"hidden": [8]}}
     assert isinstance(build_network(spec, graph), NSCM)
     assert network_spec(spec) == spec
 
@@ -73,7 +74,7 @@ def test_networks_survive_as_text(graph: CausalGraph) -> None:
             {"class_path": "diffcf.causal.nscm.Nothing"},
             "'diffcf.causal.nscm.Nothing' cannot be imported",
         ),
-        ({"class_path": "os.path.join"}, "is not a torch.nn.modules.Module"),
+        ({"class_path": "os.path.join"}, "is not a torch.nn.Module"),
         ({"class_path": "diffcf.causal.nscm.NSCM", "init_args": {"x": 1}}, "does not take these"),
     ],
 )

@@ -20,15 +20,15 @@ def test_predicts_one_velocity_per_pixel(unet: UNet) -> None:
     assert unet(x_t, torch.rand(2), torch.rand(2, 4)).shape == x_t.shape
 
 
-def test_an_unknown_factor_has_no_influence_even_when_it_is_nan(unet: UNet) -> None:
+def test_a_factor_that_is_masked_out_has_no_influence_even_when_it_is_nan(unet: UNet) -> None:
     x_t, t, factors = torch.randn(2, 3, 32, 32), torch.rand(2), torch.rand(2, 4)
-    known = torch.tensor([[True, False, True, True]]).expand(2, -1)
+    mask = torch.tensor([[True, False, True, True]]).expand(2, -1)
     other = factors.clone()
     other[:, 1] = torch.nan
-    torch.testing.assert_close(unet(x_t, t, factors, known), unet(x_t, t, other, known))
+    torch.testing.assert_close(unet(x_t, t, factors, mask), unet(x_t, t, other, mask))
 
 
-def test_a_known_factor_has_influence(unet: UNet) -> None:
+def test_a_factor_has_influence(unet: UNet) -> None:
     x_t, t = torch.randn(2, 3, 32, 32), torch.rand(2)
     low, high = torch.zeros(2, 4), torch.ones(2, 4)
     assert not torch.allclose(unet(x_t, t, low), unet(x_t, t, high))
@@ -36,8 +36,8 @@ def test_a_known_factor_has_influence(unet: UNet) -> None:
 
 def test_without_factors_it_is_the_unconditional_generator(unet: UNet) -> None:
     x_t, t = torch.randn(2, 3, 32, 32), torch.rand(2)
-    nothing_known = torch.zeros(2, 4, dtype=torch.bool)
-    torch.testing.assert_close(unet(x_t, t), unet(x_t, t, torch.rand(2, 4), nothing_known))
+    nothing = torch.zeros(2, 4, dtype=torch.bool)
+    torch.testing.assert_close(unet(x_t, t), unet(x_t, t, torch.rand(2, 4), nothing))
 
 
 def test_an_unconditional_network_ignores_factors(graph: CausalGraph) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from data_modules.scenes.pendulum.scene import PendulumScene
-from diffcf.causal.posterior import FactorPosterior
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.causal.posterior import LocalPosterior
 from diffcf.networks.region_mixing import Rectangles, RegionMixer, sum_along, sum_within
 
 
@@ -32,10 +32,10 @@ def test_halves_are_every_straight_cut_once() -> None:
 class Anywhere(nn.Module):
     """A projector that has not learned where to look."""
 
-    def forward(self, image: Tensor, t: Tensor) -> FactorPosterior:
+    def forward(self, image: Tensor, t: Tensor) -> LocalPosterior:
         attention = torch.full((len(image), 2, 8, 8), 1 / 64)
         mean = torch.full((len(image), 2), 0.5)
-        return FactorPosterior(mean, mean, attention, attention, attention)
+        return LocalPosterior(mean, mean, attention, attention, attention)
 
 
 def test_every_place_answers_for_the_image_that_supplied_it() -> None:
@@ -57,13 +57,13 @@ def test_fraction_zero_mixes_nothing() -> None:
 
 
 class Oracle(nn.Module):
-    """Reads by the scene's ruler and attends where the test tells it to."""
+    """Reads by the scene's ruler and attends where each factor is drawn."""
 
     def __init__(self, scene: PendulumScene) -> None:
         super().__init__()
         self.scene, self.graph = scene, scene.graph
 
-    def forward(self, image: Tensor, t: Tensor) -> FactorPosterior:
+    def forward(self, image: Tensor, t: Tensor) -> LocalPosterior:
         mean = self.scene.read(image)
         attention = torch.zeros(len(image), 4, 16, 16)
         dark = torch.nn.functional.adaptive_avg_pool2d(1 - image.amin(dim=1, keepdim=True), 16)
@@ -72,7 +72,7 @@ class Oracle(nn.Module):
             attention[:, factor, rows] = dark[:, 0, rows]
         attention /= attention.sum(dim=(2, 3), keepdim=True).clamp_min(1e-9)
         variance = torch.full_like(mean, 1e-4)
-        return FactorPosterior(mean, variance, attention, attention, attention)
+        return LocalPosterior(mean, variance, attention, attention, attention)
 
 
 def test_composites_for_the_generator_are_rightly_labelled(scene: PendulumScene) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.networks.projector import LocalPosteriorProjector
 
 
@@ -43,8 +44,8 @@ def test_binary_factors_are_probabilities() -> None:
     torch.testing.assert_close(log_prob[:, 0], posterior.mean[:, 0].clamp(1e-6, 1 - 1e-6).log())
 
 
-def test_it_learns_where_a_factor_is_written() -> None:
-    """A stripe at the left writes the factor in its grey level; elsewhere there is nothing."""
+def test_it_learns_where_a_factor_is_shown() -> None:
+    """A stripe at the left shows the factor by its grey level; elsewhere there is nothing."""
     net = LocalPosteriorProjector(CausalGraph([Factor("a")]), image_channels=1, channels=16)
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
     for _ in range(250):

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from made_results import grid, record
 
-from diffcf.commands.tables import all_tables
+from diffcf.commands.tables import all_tables, text_blocks
 from diffcf.io.errors import ResultsError
-from diffcf.reporting.markup import text_blocks
 from diffcf.reporting.results import find_results
 from diffcf.reporting.single import results_table
 

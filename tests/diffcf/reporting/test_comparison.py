@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from made_results import grid, record, write
 
-from diffcf.commands.ablate import as_markdown as ablation_markdown
 from diffcf.io.errors import ResultsError
 from diffcf.reporting.comparison import (
     ablation_table,
@@ -14,17 +13,18 @@ from diffcf.reporting.comparison import (
     cost_points,
     nothing_score,
 )
-from diffcf.reporting.content import Table, as_markdown
-from diffcf.reporting.results import Method, find_results, sampling_text
+from diffcf.reporting.single import ablation_markdown
+from diffcf.reporting.tables import ComparisonTable, as_markdown
+from diffcf.reporting.results import MethodResults, find_results, sampling_text
 
 ROOT = Path(__file__).parents[3]
 
 
-def made(folder: Path) -> dict[str, Table]:
+def made(folder: Path) -> dict[str, ComparisonTable]:
     return {table.name: table for table in comparison_tables("toy", find_results(folder)["toy"])}
 
 
-def column(table: Table, heading: str) -> dict[str, str]:
+def column(table: ComparisonTable, heading: str) -> dict[str, str]:
     """A column's text by row, bold marked by stars."""
     place = next(i for i, h in enumerate(table.headings[1:]) if h.startswith(heading))
     cells = {row.title: row.cells[place] for row in table.rows}
@@ -40,7 +40,7 @@ def test_seeds_are_averaged_and_the_best_trained_method_is_bold(tmp_path) -> Non
         "do nothing": "0.2000",
     }
     assert column(main, "PSNR exact")["Peer & Co_1"] == "**35.0**", "here more is better"
-    assert [row.seeds for row in main.rows] == [2, 1, None, None]
+    assert list(column(main, "n").values()) == ["2", "1", "", ""]
     assert "↓" in main.headings[1] and "↑" in main.headings[4]
 
 
@@ -96,7 +96,7 @@ def test_a_column_that_nobody_has_is_left_out_and_a_partial_one_says_so(tmp_path
 
 def test_a_sequence_has_a_column_for_each_step(tmp_path) -> None:
     table = made(grid(tmp_path))["sequence"]
-    assert table.headings == ("method", "step 1 ↓", "step 2 ↓", "last / first")
+    assert table.headings == ("method", "step 1 ↓", "step 2 ↓", "last / first", "n")
     assert column(table, "step 2")["Peer & Co_1"] == "0.0600"
 
 
@@ -144,7 +144,7 @@ def test_points_are_mean_acm_against_seconds(tmp_path) -> None:
     points = cost_points(methods)
     assert points["ours"] == [(0.2, pytest.approx(0.02)), (0.2, pytest.approx(0.04))]
     assert nothing_score(methods) == pytest.approx(0.15)
-    bare = Method("bare", "bare", ({"metrics": {"acm/roots": 0.1, "acm/leaves": 0.1}},))
+    bare = MethodResults("bare", "bare", ({"metrics": {"acm/roots": 0.1, "acm/leaves": 0.1}},))
     assert cost_points([bare]) == {}, "no seconds, no point"
 
 

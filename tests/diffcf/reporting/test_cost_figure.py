@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from matplotlib.text import Text
 
-from diffcf.reporting.figures.curves import quality_cost
+from diffcf.reporting.cost import quality_cost
 
 SPREAD = {
     "ours": [(0.15, 0.008), (0.2, 0.009)],

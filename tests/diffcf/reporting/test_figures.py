@@ -3,19 +3,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
-from diffcf.evaluation.answers import Answered, FactualBatch, Strength
+from diffcf.evaluation import CounterfactualBatch, FactualBatch, GuidanceStrength
 from diffcf.methods.interface import Counterfactual
-from diffcf.reporting.figures.curves import dose_response, error_histograms, strength_curve
-from diffcf.reporting.figures.pictures import counterfactual_grid, save_figure, sequence_strips
+from diffcf.reporting.cost import save_figure
+from diffcf.reporting.pictures import (
+    counterfactual_grid,
+    dose_response,
+    error_histograms,
+    sequence_strips,
+    strength_curve,
+)
 
 GRAPH = CausalGraph([Factor("light", low=0, high=10), Factor("lit", "binary")], [("light", "lit")])
 
 
-def _answered(exact: bool = True) -> Answered:
+def _answered(exact: bool = True) -> CounterfactualBatch:
     image, factors = torch.zeros(2, 3, 8, 8), torch.zeros(2, 2)
-    answered = Answered(FactualBatch(image, factors, torch.arange(2)))
+    answered = CounterfactualBatch(FactualBatch(image, factors, torch.arange(2)))
     for name in GRAPH.names:
         do = Intervention.from_do({name: 1.0}, GRAPH, 2)
         answered.single[name] = Counterfactual(image, factors, do)
@@ -54,8 +61,8 @@ def test_a_strip_has_the_factual_and_every_step_over_the_exact_ones() -> None:
 
 
 def test_the_strength_curve_has_a_line_per_intervention() -> None:
-    of_light = [Strength(1.0, 0.1, 0.0, 0.4), Strength(0.5, 0.2, 0.1, 0.3)]
-    figure = strength_curve({"light": of_light, "angle": [Strength(1.0, 0.3, 0.2, 0.4)]})
+    of_light = [GuidanceStrength(1.0, 0.1, 0.0, 0.4), GuidanceStrength(0.5, 0.2, 0.1, 0.3)]
+    figure = strength_curve({"light": of_light, "angle": [GuidanceStrength(1.0, 0.3, 0.2, 0.4)]})
     lines = [container.lines[0] for container in figure.axes[0].containers]
     assert [line.get_ydata().tolist() for line in lines] == [
         pytest.approx([0.1, 0.2]),
@@ -64,7 +71,7 @@ def test_the_strength_curve_has_a_line_per_intervention() -> None:
 
 
 def test_a_strength_is_the_middle_and_the_spread_over_images() -> None:
-    assert Strength.of(0.5, torch.arange(11.0)) == (0.5, 5.0, 1.0, 9.0)
+    assert GuidanceStrength.of(0.5, torch.arange(11.0)) == (0.5, 5.0, 1.0, 9.0)
 
 
 def test_doses_and_errors_have_a_panel_per_factor() -> None:

@@ -8,7 +8,7 @@ import torch
 from small_runs import tiny
 
 from diffcf.commands.main import main
-from diffcf.training.callbacks.resuming import RandomState
+from diffcf.training.callbacks.running import RandomState
 
 
 def measured(folder: Path, seed: int) -> dict[str, float]:

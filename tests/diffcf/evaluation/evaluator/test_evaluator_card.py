@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from data_modules.pendulum import PendulumDataModule
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.evaluation.evaluator.card import (
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.commands.evaluator import card_markdown
+from diffcf.evaluation.evaluator.reader import (
     ReadingError,
-    card_markdown,
     measure_readings,
     reading_error,
 )

@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.evaluator.module import FactorEvaluator
 from diffcf.networks.projector import LocalPosteriorProjector
 from diffcf.networks.region_mixing import RegionMixer

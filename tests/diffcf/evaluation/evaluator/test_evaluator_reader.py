@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.causal.posterior import FactorPosterior
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.causal.posterior import LocalPosterior
 from diffcf.evaluation.evaluator.reader import EvaluatorReader, read_factors
 from diffcf.io.errors import CheckpointError
 from diffcf.networks.factory import build_network
@@ -43,9 +44,9 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.code = torch.tensor(code)
 
-    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> FactorPosterior:
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> LocalPosterior:
         mean = self.code.expand(len(x_t), -1)
-        return FactorPosterior(mean, mean, mean, mean, mean)
+        return LocalPosterior(mean, mean, mean, mean, mean)
 
 
 def test_each_kind_of_factor_is_read_in_its_own_way() -> None:

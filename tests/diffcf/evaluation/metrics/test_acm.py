@@ -5,7 +5,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.metrics.acm import ACM, absolute_counterfactual_mismatch
 
 GRAPH = CausalGraph([Factor("a"), Factor("b"), Factor("c")], [("a", "b")])

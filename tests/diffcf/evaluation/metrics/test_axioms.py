@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.metrics.axioms import Composition, Reversibility
 from diffcf.evaluation.metrics.fidelity import SequenceFidelity
 

@@ -10,7 +10,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributions import Independent, Normal, kl_divergence
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.metrics.cld import (
     CLD,
     counterfactual_latent_divergence,

@@ -6,8 +6,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.evaluation.metrics.effectiveness import Effectiveness, effectiveness_error
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.evaluation.metrics.axioms import Effectiveness, effectiveness_error
 
 COLOURS = ("red", "green", "blue")
 GRAPH = CausalGraph(

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-import diffcf.evaluation.metrics.real_statistics as fid_module
+import diffcf.evaluation.perceptual as fid_module
 from diffcf.evaluation.metrics.frechet import (
     GaussianStatistics,
     GenerationQuality,
     frechet_distance,
     kernel_distance,
 )
-from diffcf.evaluation.metrics.real_statistics import real_statistics
-from diffcf.io.errors import UnavailableError
+from diffcf.evaluation.perceptual import real_statistics
+from diffcf.io.errors import OutputError
 
 
 def _gaussian(variance: Tensor, mean: Tensor) -> GaussianStatistics:
@@ -144,7 +144,7 @@ def test_the_metric_knows_neither_batches_nor_repeats(tmp_path) -> None:
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_no_image_is_an_error(tmp_path) -> None:
     quality = GenerationQuality(Projection(), _statistics(made_images(4), tmp_path))
-    with pytest.raises(ValueError, match="has seen 0 image"):
+    with pytest.raises(ValueError, match="has seen no image"):
         quality.compute()
 
 
@@ -227,5 +227,5 @@ def test_no_images_and_no_room_are_errors(tmp_path) -> None:
     with pytest.raises(ValueError, match="the set is empty"):
         real_statistics(list, Projection(), tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(UnavailableError, match="name another folder"):
+    with pytest.raises(OutputError, match="name a place that can be written to"):
         _statistics(made_images(4), tmp_path / "file")

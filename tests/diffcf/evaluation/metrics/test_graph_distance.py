@@ -5,7 +5,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.evaluation.metrics.graph_distance import (
     EdgeF1,
@@ -98,7 +99,7 @@ def test_bad_input_is_named() -> None:
         edge_f1(TRUE, TRUE[:3, :3])
     with pytest.raises(ValueError, match=r"square .* got \[3, 4\] and \[3, 4\]"):
         edge_f1(TRUE[:3], TRUE[:3])
-    with pytest.raises(ValueError, match="settle strengths of edges first"):
+    with pytest.raises(ValueError, match="threshold strengths of edges first"):
         edge_f1(TRUE.float(), TRUE)
     with pytest.raises(ValueError, match="clear the diagonal"):
         structural_hamming_distance(TRUE | torch.eye(4, dtype=torch.bool), TRUE)

@@ -8,6 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from diffcf.causal import CausalGraph, Factor
 from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
 
 
@@ -187,8 +188,8 @@ def test_bad_input_is_named() -> None:
 
 def test_factor_means_leaves_out_what_never_occurred() -> None:
     means = torch.tensor([[1.0, torch.nan, 5.0]])
-    groups = {"roots": ["a"], "leaves": ["b", "c"], "others": ["b"]}
-    result = factor_means("psnr", means, [0, 2], ["a", "b", "c"], groups)
+    graph = CausalGraph([Factor(name) for name in "abc"], [("a", "b"), ("a", "c")])
+    result = factor_means("psnr", means, [0, 2], graph)
     assert {name: value.item() for name, value in result.items()} == {
         "psnr": 3,
         "psnr/a": 1,

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_modules.scenes.pendulum.scene import PendulumScene
-from diffcf.causal.graph import CausalGraph, Factor
+from data_modules.scenes.pendulum import PendulumScene
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.metrics.fidelity import Minimality, excess_change, peak_signal_noise_ratio
 
 GRAPH = CausalGraph([Factor("a"), Factor("b"), Factor("c")], [("a", "b")])

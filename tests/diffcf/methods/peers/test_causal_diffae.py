@@ -18,7 +18,7 @@ from latent_checks import (
 from stirring import stir
 
 from diffcf.causal.graph import CausalGraph
-from diffcf.diffusion.guidance.along_gradient import ConstantGuidance
+from diffcf.diffusion.guidance.gradient_rules import ConstantGuidance
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_diffae import CausalDiffAE
 from diffcf.methods.peers.causal_latents import LatentMechanisms
@@ -82,13 +82,14 @@ def test_the_third_term_moves_the_mechanisms_alone(graph: CausalGraph, small_bat
     assert learning == {"mechanisms"}
 
 
-def test_the_picture_is_the_noise_under_its_own_latents(
+def test_the_stochastic_code_is_the_noise_under_its_own_latents(
     diffae: CausalDiffAE, small_batch: dict
 ) -> None:
     image = small_batch["image"][:2]
     world = diffae.method(SAMPLING).abduct(image)
-    other = world.method.picture(image, world.latents.flip(0))
-    assert world.picture.shape == image.shape and not torch.allclose(world.picture, other)
+    code = world.stochastic_code
+    other = diffae.stochastic_code(image, world.latents.flip(0), SAMPLING)
+    assert code.shape == image.shape and not torch.allclose(code, other)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,11 @@ import pytest
 import torch
 from latent_checks import MIXED, mixed_batch
 
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.methods.peers.causal_latents import (
-    Gaussian,
-    LabelPrior,
-    LatentMechanisms,
-    with_dimensions,
-)
-from diffcf.methods.peers.latent_networks import LatentDecoder, LatentEncoder, LatentUNet
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.methods.peers.causal_latents import LabelPrior, LatentMechanisms
+from diffcf.methods.peers.causal_vae import CausalVAE
+from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentUNet
 from diffcf.networks.unet import UNet
 
 
@@ -90,10 +87,10 @@ def test_categories_cause_by_all_their_columns() -> None:
 
 
 def test_dimensions_are_said_once() -> None:
-    spec = with_dimensions(LatentEncoder, 3)
-    assert spec["init_args"] == {"dimensions": 3}
+    model = CausalVAE(MIXED, dimensions=3)
+    assert all(spec["init_args"] == {"dimensions": 3} for spec in model.spec.values())
     with pytest.raises(ValueError, match="dimensions must be at least 1, not 0"):
-        with_dimensions(LatentEncoder, 0)
+        CausalVAE(MIXED, dimensions=0)
 
 
 def test_the_decoder_draws_any_size_that_fits(graph: CausalGraph) -> None:

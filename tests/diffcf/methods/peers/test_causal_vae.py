@@ -16,10 +16,10 @@ from latent_checks import (
 )
 from stirring import stir
 
-from diffcf.causal.graph import CausalGraph, Factor
-from diffcf.methods.peers.causal_latents import Gaussian
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.methods.peers.causal_vae import CausalLayers, CausalVAE
-from diffcf.methods.peers.latent_networks import LatentDecoder, LatentEncoder
+from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
 
 
 def small(graph: CausalGraph, **settings: float) -> CausalVAE:

@@ -12,7 +12,8 @@ from jsonargparse import ArgumentParser
 from stirring import stir
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.methods.base import CounterfactualModule, load_method
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import predict_sequence

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from diffcf.methods.peers.causal_latents import Gaussian, gaussian_kl
+from diffcf.methods.peers.latent_networks import Gaussian, gaussian_kl
 
 
 def test_the_divergence_is_that_of_gaussians() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from stirring import stir
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.methods.peers.hvae import LOG_SCALE, ConditionalHVAE, Explained
 
 MIXED = CausalGraph(

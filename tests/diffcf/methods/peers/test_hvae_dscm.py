@@ -10,14 +10,15 @@ import torch
 import yaml
 from stirring import stir
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.methods.base import load_method
 from diffcf.methods.interface import predict_sequence
-from diffcf.methods.peers.causal_latents import Gaussian
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE
 from diffcf.methods.peers.hvae_dscm import HierarchicalVAE, transport
+from diffcf.methods.peers.latent_networks import Gaussian
 from diffcf.networks.factory import build_network
 
 ROOT = Path(__file__).parents[4]
@@ -98,7 +99,8 @@ def test_abduction_and_prediction_are_deterministic(trained: HierarchicalVAE, sm
 
 
 def test_factors_that_are_not_given_are_read(trained: HierarchicalVAE, small_batch) -> None:
-    expected = trained.nscm.refine(*trained.predictor(small_batch["image"]))
+    reading = trained.predictor(small_batch["image"])
+    expected = trained.nscm.refine(reading.mean, reading.variance)
     world = trained.method().abduct(small_batch["image"])
     assert torch.equal(world.factors, expected)
     given = trained.method().abduct(small_batch["image"], small_batch["factors"])
@@ -226,7 +228,7 @@ def test_shares_out_of_range_are_refused(graph, setting: dict, message: str) -> 
 def test_the_benchmark_describes_it(graph: CausalGraph) -> None:
     text = (ROOT / "experiments/benchmarks/methods/hvae_dscm.yaml").read_text()
     model = yaml.safe_load(text)["model"]
-    assert model["class_path"] == f"{HierarchicalVAE.__module__}.{HierarchicalVAE.__qualname__}"
+    assert model["class_path"] == "diffcf.methods.HierarchicalVAE"
     arguments = model["init_args"]
     for name in ("hvae", "predictor", "nscm"):
         build_network(arguments[name], graph)

@@ -1,4 +1,4 @@
-"""Where cartoon faces are painted: a window of the canvas, in the coordinates of each face.
+"""What cartoon faces are painted with: shapes in the coordinates of each face, and a palette.
 
 Shapes are given in face units: canvas pixels at scale 1, from the middle of the face, x to the
 right and y *down*, as image files have it. A shape's coverage of a pixel is a ramp one pixel wide
@@ -7,33 +7,50 @@ across its outline, ``[B, h, w]`` in [0, 1]. Numbers may be floats or ``[B, 1, 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 
 import torch
 from torch import Tensor
+
+from data_modules.scenes.drawing import Rgb
 
 Number = float | Tensor
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Part of the canvas.
+    """A canvas with one face on each image, or part of it.
 
     Attributes:
-        pixels: view of the canvas, ``[B, C, h, w]``.
+        pixels: view of the canvas, ``[B, C, h, w]``, painted in place.
         x, y: of the pixels' centres in face units, ``[B, 1, w]`` and ``[B, h, 1]``.
         scale: pixels in one face unit, ``[B, 1, 1]``.
+        colours: to paint with, ``[B, C]`` each.
     """
 
     pixels: Tensor
     x: Tensor
     y: Tensor
     scale: Tensor
+    colours: dict[str, Tensor]
 
-    def paint(self, colour: Tensor, coverage: Tensor) -> None:
-        """Lay ``colour`` ``[B, C]`` over the pixels in place, as opaque as ``coverage``."""
-        self.pixels.lerp_(colour[:, :, None, None], coverage[:, None])
+    def part(self, left: float, right: float, top: float, bottom: float) -> Patch:
+        """The pixels that this rectangle (in face units) touches in any of the faces."""
+        columns, rows = self._span(left, right, self.x), self._span(top, bottom, self.y)
+        pixels = self.pixels[:, :, rows, columns]
+        return replace(self, pixels=pixels, x=self.x[..., columns], y=self.y[:, rows])
+
+    def _span(self, low: float, high: float, centres: Tensor) -> slice:
+        first, last = centres[:, :1, :1], max(centres.shape[1:])
+        start = floor(float(((low - first) * self.scale).min())) - 1
+        stop = ceil(float(((high - first) * self.scale).max())) + 2
+        start = min(max(start, 0), last)
+        return slice(start, min(max(stop, start), last))
+
+    def paint(self, colour: str, coverage: Tensor) -> None:
+        """Lay a colour over the pixels in place, as opaque as ``coverage``."""
+        self.pixels.lerp_(self.colours[colour][:, :, None, None], coverage[:, None])
 
     def inside(self, distance: Tensor) -> Tensor:
         """Coverage by what lies at positive signed ``distance``, in face units."""
@@ -47,21 +64,15 @@ class Patch:
         slope = ((u / across).square() + (v / along).square() + 1e-7).sqrt()
         return self.inside((1 - level) * level / slope)
 
-    def band(self, middle: Tensor, half: Number, slope: Number = 0.0) -> Tensor:
-        """Coverage of a brush stroke along y = ``middle`` ``[B, 1, w]``, ``half`` to either side.
-
-        Strokes thinner than a pixel stay right. ``slope`` is the derivative of ``middle``.
-        """
-        steep = torch.as_tensor(1 + torch.as_tensor(slope).square()).sqrt().to(self.y)
-        offset = (self.y - middle) / steep
-        return self.inside(offset + half) - self.inside(offset - half)
-
     def arc(self, x: Number, y: Number, reach: Number, bend: Number, half: Number) -> Tensor:
         """Coverage of a stroke that tapers to both ends: a parabola through (x, y) whose ends, at
         x ± ``reach``, lie ``bend`` higher; it is 2 ``half`` thick in the middle."""
         u = (self.x - x) / reach
         thick = half * (1 - u.square()).clamp(min=0).sqrt()
-        return self.band(y - bend * u.square(), thick, -2 * bend * u.clamp(-1, 1) / reach)
+        slope = -2 * bend * u.clamp(-1, 1) / reach
+        offset = (self.y - (y - bend * u.square())) / (1 + slope.square()).sqrt()
+        # A difference, so that strokes thinner than a pixel stay right.
+        return self.inside(offset + thick) - self.inside(offset - thick)
 
     def box(self, left: float, right: float, top: float, bottom: float, radius: float) -> Tensor:
         """Coverage of a rectangle with rounded corners."""
@@ -70,47 +81,6 @@ class Patch:
         corner = (u.clamp(min=0).square() + v.clamp(min=0).square()).sqrt()
         return self.inside(radius - corner - torch.maximum(u, v).clamp(max=0))
 
-
-class Easel:
-    """A canvas with a face on it.
-
-    Args:
-        ground: ``[B, C, h, w]``, painted in place.
-        columns, rows: first canvas column and row of ``ground``.
-        centre: canvas coordinates ``[B, 2]`` of the middle of every face.
-        scale: ``[B]``, canvas pixels in a face unit.
-    """
-
-    def __init__(
-        self, ground: Tensor, columns: int, rows: int, centre: Tensor, scale: Tensor
-    ) -> None:
-        self.ground, self.scale = ground, scale[:, None, None]
-        height, width = ground.shape[2:]
-        # Pixels' centres from the middle of the face, in pixels.
-        self._x = columns + 0.5 + torch.arange(width, device=ground.device) - centre[:, :1]
-        self._y = rows + 0.5 + torch.arange(height, device=ground.device) - centre[:, 1:]
-        self._first = (self._x[:, 0], self._y[:, 0])
-
-    def patch(self, left: float, right: float, top: float, bottom: float) -> Patch:
-        """The pixels that this rectangle (in face units) touches in any of the faces."""
-        columns = self._span(left, right, 0, self.ground.shape[3])
-        rows = self._span(top, bottom, 1, self.ground.shape[2])
-        return Patch(
-            self.ground[:, :, rows, columns],
-            self._x[:, None, columns] / self.scale,
-            self._y[:, rows, None] / self.scale,
-            self.scale,
-        )
-
-    def _span(self, low: float, high: float, axis: int, length: int) -> slice:
-        scale, first = self.scale[:, 0, 0], self._first[axis]
-        start = floor(float((low * scale - first).min())) - 1
-        stop = ceil(float((high * scale - first).max())) + 2
-        start = min(max(start, 0), length)
-        return slice(start, min(max(stop, start), length))
-
-
-Rgb = tuple[float, float, float]
 
 FREE = ("skin", "hair", "background", "clothes")
 # Stops of a ramp over [0, 1], evenly spaced, of each free colour.
@@ -122,22 +92,22 @@ RAMPS: dict[str, list[Rgb]] = {
 }
 GREY: Rgb = (0.72, 0.73, 0.78)  # what old hair turns to, as far as GREYING
 GREYING = 0.85
+NONE: Rgb = (0.0, 0.0, 0.0)
 # Name: (free colour, its share, fixed colour added).
 PALETTE: dict[str, tuple[str, float, Rgb]] = {
-    "skin": ("skin", 1.0, (0.0, 0.0, 0.0)),
-    "shade": ("skin", 0.84, (0.0, 0.0, 0.0)),
-    "crease": ("skin", 0.60, (0.0, 0.0, 0.0)),
+    "skin": ("skin", 1.0, NONE),
+    "shade": ("skin", 0.84, NONE),
+    "crease": ("skin", 0.60, NONE),
     "shine": ("skin", 0.55, (0.45, 0.45, 0.45)),
     "blush": ("skin", 0.65, (0.33, 0.14, 0.14)),
     "lip": ("skin", 0.30, (0.52, 0.10, 0.13)),
-    "hair": ("hair", 1.0, (0.0, 0.0, 0.0)),
-    "dark hair": ("hair", 0.78, (0.0, 0.0, 0.0)),
-    "brow": ("hair", 0.70, (0.0, 0.0, 0.0)),
+    "hair": ("hair", 1.0, NONE),
+    "dark hair": ("hair", 0.78, NONE),
+    "brow": ("hair", 0.70, NONE),
     "gloss": ("hair", 0.72, (0.28, 0.28, 0.28)),
-    "background": ("background", 1.0, (0.0, 0.0, 0.0)),
+    "background": ("background", 1.0, NONE),
     "glow": ("background", 0.45, (0.55, 0.55, 0.55)),
-    "clothes": ("clothes", 1.0, (0.0, 0.0, 0.0)),
-    "seam": ("clothes", 0.75, (0.0, 0.0, 0.0)),
+    "clothes": ("clothes", 1.0, NONE),
     "white": ("skin", 0.0, (1.0, 1.0, 1.0)),
     "iris": ("skin", 0.0, (0.36, 0.22, 0.14)),
     "ink": ("skin", 0.0, (0.13, 0.08, 0.09)),
@@ -161,21 +131,15 @@ def free_colours(tones: Tensor, young: Tensor) -> Tensor:
     return torch.stack(colours, 1)
 
 
-def mixed(free: Tensor) -> dict[str, Tensor]:
-    """Every colour of the palette, ``[B, 3]``, from the free ones ``[B, 4, 3]``."""
+def palette(free: Tensor) -> dict[str, Tensor]:
+    """Every colour ``[B, C]``, from the free ones ``[B, 4, C]``; the last three of C channels are
+    red, green and blue.
+
+    With unit vectors for free colours, C = 7, painting gives the picture's coefficients: the share
+    of each free colour in a pixel, and the fixed colour added.
+    """
+    none = (0.0,) * (free.shape[2] - 3)
     return {
-        name: share * free[:, FREE.index(base)] + free.new_tensor(fixed)
+        name: share * free[:, FREE.index(base)] + free.new_tensor((*none, *fixed))
         for name, (base, share, fixed) in PALETTE.items()
     }
-
-
-def separate(like: Tensor) -> dict[str, Tensor]:
-    """The palette as ``[len(like), 7]``: the shares of the four free colours, and the fixed one.
-
-    Painting with it gives the picture's coefficients instead of the picture.
-    """
-    table = {}
-    for name, (base, share, fixed) in PALETTE.items():
-        shares = [share * (base == other) for other in FREE]
-        table[name] = like.new_tensor([*shares, *fixed]).expand(len(like), -1)
-    return table

@@ -1,4 +1,4 @@
-"""The seven bodies of the Shadow data and the areas of their shadows on the floor.
+"""The geometry of the Shadow data: lights, camera, the seven bodies, and their shadows' areas.
 
 The bodies are those of the published Blender scripts, ``Polyhedron_Generation_Sunlight_v6.py`` and
 ``Polyhedron_Generation_Pointlight_v5.py`` of github.com/Jiagengzhu/Shadow-dataset-for-crl (Zhu et
@@ -16,18 +16,115 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from itertools import combinations, product
-from math import cos, pi, sin, sqrt
+from math import cos, pi, radians, sin, sqrt, tan
 
 import torch
 from torch import Tensor
 
-from data_modules.scenes.shadow.rays import START, Light
-
 SHAPES = ("cube", "sphere", "cylinder", "tetrahedron", "octahedron", "dodecahedron", "icosahedron")
 SPHERE, CYLINDER = SHAPES.index("sphere"), SHAPES.index("cylinder")
 ROUND_POINTS = 32  # on each circle of an outline
+START = -4.0  # x and y of the light at position 0
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Looks at ``target`` (x, y, z) from ``distance``; angles in degrees, picture square.
+
+    ``view`` is the angle between the left and the right side of the picture, ``azimuth`` is
+    measured from x to y, ``elevation`` from the floor up.
+    """
+
+    target: tuple[float, float, float]
+    view: float
+    azimuth: float = -100.0
+    elevation: float = 57.0
+    distance: float = 24.0
+
+    @cached_property
+    def axes(self) -> Tensor:
+        """``[3, 3]``: to the right, up and forward, as rows."""
+        a, e = radians(self.azimuth), radians(self.elevation)
+        return torch.tensor(
+            [
+                [-sin(a), cos(a), 0.0],
+                [-sin(e) * cos(a), -sin(e) * sin(a), cos(e)],
+                [-cos(e) * cos(a), -cos(e) * sin(a), -sin(e)],
+            ]
+        )
+
+    @cached_property
+    def origin(self) -> Tensor:
+        """Where the camera stands, ``[3]``."""
+        return torch.tensor(self.target) - self.distance * self.axes[2]
+
+    @property
+    def reach(self) -> float:
+        """Half the picture's side, at distance 1."""
+        return tan(radians(self.view / 2))
+
+    def rays(self, image_size: int, samples: Tensor) -> Tensor:
+        """Directions ``[S * S * n, 3]`` through ``samples`` ``[n, 2]`` in [0, 1] of each pixel.
+
+        Row by row from the top, the samples of a pixel beside one another.
+        """
+        cells = torch.arange(image_size)
+        x = (cells[None, :, None] + samples[:, 0]) * (2 / image_size) - 1
+        y = 1 - (cells[:, None, None] + samples[:, 1]) * (2 / image_size)
+        x, y = (self.reach * v.expand(image_size, image_size, -1).reshape(-1, 1) for v in (x, y))
+        right, up, forward = self.axes
+        return forward + x * right + y * up
+
+    def on_floor(self, rays: Tensor) -> Tensor:
+        """Where rays ``[N, 3]`` from the camera meet the floor: ``[N, 2]``."""
+        return (self.origin - rays * (self.origin[2] / rays[:, 2:]))[:, :2]
+
+    def locate(self, points: Tensor) -> Tensor:
+        """Where ``[..., 3]`` points are seen: x, y ``[..., 2]`` in −1…1, y upwards."""
+        right, up, depth = ((points - self.origin.to(points)) @ self.axes.T.to(points)).unbind(-1)
+        return torch.stack([right, up], -1) / (self.reach * depth)[..., None]
+
+
+@dataclass(frozen=True)
+class Light:
+    """A light at (q, q, ``height``), q = position − 4: the sun in that direction, or a point there.
+
+    Published light positions are 0…8. The sun shines along its direction everywhere. ``camera``
+    takes the pictures of the scene.
+    """
+
+    height: float
+    is_point: bool
+    camera: Camera
+
+    def project(self, points: Tensor, position: Tensor) -> Tensor:
+        """Shadows ``[B, N, 2]`` on the floor of ``points`` ``[B, N, 3]``, lit from ``[B]``."""
+        flat, z = points[..., :2], points[..., 2:]
+        q = (position + START)[:, None, None]
+        if self.is_point:
+            return self.height * (flat - q) / (self.height - z) + q
+        return flat - z / self.height * q
+
+    def slope(self, floor: Tensor, position: Tensor) -> Tensor:
+        """How far a ray from ``floor`` ``[B, N, 2]`` to the light moves, in x and y, per height."""
+        q = (position + START)[:, None, None]
+        return (q - floor) / self.height if self.is_point else q.expand_as(floor) / self.height
+
+    def vector(self, position: Tensor) -> Tensor:
+        """Where the point light is, or the direction towards the sun: ``[B, 3]``."""
+        q = position + START
+        return torch.stack([q, q, torch.full_like(q, self.height)], dim=1)
+
+
+# Light and shadow move along the diagonal x = y, which climbs from the lower left of the picture
+# to its upper right: the longest way a square has. All published shadows are inside.
+SUN = Light(5.0, is_point=False, camera=Camera((-0.35, -0.45, 0.0), view=22.4))
+POINT = Light(8.0, is_point=True, camera=Camera((-0.75, -1.0, 0.0), view=31.5))
+
+
+# --- bodies ---
 
 
 @dataclass(frozen=True)
@@ -94,88 +191,6 @@ def _polyhedra() -> dict[int, Polyhedron]:
 POLYHEDRA = _polyhedra()
 
 
-def footprint_area(shape: Tensor, size: Tensor) -> Tensor:
-    """Area ``[B]`` of the face on which bodies of ``shape`` ``[B]`` (place in SHAPES) stand."""
-    unit = torch.zeros(len(SHAPES), dtype=size.dtype, device=size.device)
-    unit[CYLINDER] = pi
-    for place, body in POLYHEDRA.items():
-        face = body.vertices[body.faces[body.normals[:, 2].argmin()]].to(unit)
-        if face[:, 2].max() < 1e-4:
-            unit[place] = _polygon_area(face)
-    return unit[shape] * size.square()
-
-
-def hull_area(shape: Tensor, size: Tensor, position: Tensor, light: Light) -> Tensor:
-    """Area ``[B]`` of the whole shadow on the floor, the ground below the body included.
-
-    Args:
-        shape: ``[B]`` int64, places in :data:`SHAPES`.
-        size: ``[B]``, half the side of a cube.
-        position: ``[B]``, of the light.
-    """
-    area = torch.zeros_like(size)
-    for place in shape.unique().tolist():
-        rows = (shape == place).nonzero()[:, 0]
-        some, at = size[rows], position[rows]
-        if place == SPHERE:
-            _, along, across = sphere_shadow(some, at, light)
-            area[rows] = pi * along * across
-        elif place == CYLINDER:
-            area[rows] = _cylinder_area(some, at, light)
-        else:
-            body = POLYHEDRA[place]
-            shadow = light.project(body.vertices.to(some) * some[:, None, None], at)
-            # Each ray enters and leaves the body once: faces cover its shadow twice.
-            area[rows] = _polygon_area(shadow[:, body.faces.to(rows.device)]).sum(1) / 2
-    return area
-
-
-def _polygon_area(corners: Tensor) -> Tensor:
-    """Area of polygons ``[..., n, 2 or 3]`` in the plane of x and y."""
-    x, y = corners[..., 0], corners[..., 1]
-    return (x * y.roll(-1, -1) - x.roll(-1, -1) * y).sum(-1).abs() / 2
-
-
-def sphere_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor, Tensor]:
-    """The ellipse in which the rays that touch a sphere meet the floor.
-
-    Returns:
-        x (which is y too) of the centre, semi-axis along the diagonal x = y, semi-axis across.
-    """
-    q = position + START
-    if not light.is_point:
-        longer = (1 + 2 * q.square() / light.height**2).sqrt()
-        return -q * size / light.height, size * longer, size
-    # A cone of half-angle c around an axis tilted by a; its cut is a conic about the lamp's foot.
-    drop = light.height - size
-    distance = 2 * q.square() + drop.square()
-    sin2, inside = size.square() / distance, (drop.square() - size.square()) / distance
-    major = light.height * (sin2 * (1 - sin2)).sqrt() / inside
-    minor = light.height * (sin2 / inside).sqrt()
-    return q - light.height * q * drop / distance / inside, major, minor
-
-
-def cylinder_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor]:
-    """Shadow of the top disc: x (which is y too) of its centre, and radius."""
-    top = 2 * size
-    q = position + START
-    if light.is_point:
-        grown = light.height / (light.height - top)
-        return q * (1 - grown), size * grown
-    return -q * top / light.height, size
-
-
-def _cylinder_area(size: Tensor, position: Tensor, light: Light) -> Tensor:
-    """The hull of two discs, the base and the shadow of the top."""
-    centre, wide = cylinder_shadow(size, position, light)
-    apart = sqrt(2) * centre.abs()
-    # Where one disc holds the other, the sine is 1 and only the larger one is left.
-    sine = ((wide - size) / apart.clamp(min=1e-9)).clamp(max=1)
-    flare, cosine = sine.asin(), (1 - sine.square()).sqrt()
-    ends = wide.square() * (pi / 2 + flare) + size.square() * (pi / 2 - flare)
-    return ends + apart * cosine * (wide + size)
-
-
 def outline(shape: int, size: Tensor) -> Tensor:
     """Points ``[B, N, 3]`` whose shadows span the shadow of the body, for sizes ``[B]``.
 
@@ -198,47 +213,83 @@ def outline(shape: int, size: Tensor) -> Tensor:
     return unit * size[:, None, None]
 
 
-ROUND_NORMALS = 64
-NEVER = 1e3  # the enlargement where no finite one is enough
+# --- areas on the floor ---
 
 
-def enlargement(shape: int, size: Tensor, position: Tensor, light: Light, floor: Tensor) -> Tensor:
-    """The least enlargement ``[B, R]`` of ``[B]`` shadows that holds points ``[R, 2]``."""
-    normals, support = _half_planes(shape, size, position, light)
-    # A shadow whose rim passes through the origin never grows beyond it.
-    scaled = normals / support.clamp(min=1e-4)[..., None]
-    needed = torch.zeros(len(size), len(floor), device=floor.device)
-    for part in scaled.split(8, dim=1):
-        torch.maximum(needed, (part @ floor.T).amax(1), out=needed)
-    return needed.clamp(max=NEVER)
+def footprint_area(shape: Tensor, size: Tensor) -> Tensor:
+    """Area ``[B]`` of the face on which bodies of ``shape`` ``[B]`` (index in SHAPES) stand."""
+    unit = torch.zeros(len(SHAPES), dtype=size.dtype, device=size.device)
+    unit[CYLINDER] = pi
+    for index, body in POLYHEDRA.items():
+        face = body.vertices[body.faces[body.normals[:, 2].argmin()]].to(unit)
+        if face[:, 2].max() < 1e-4:
+            unit[index] = _polygon_area(face)
+    return unit[shape] * size.square()
 
 
-def _half_planes(shape: int, size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor]:
-    """Unit normals ``[B, D, 2]`` (zero where an edge projects to a point), support ``[B, D]``."""
-    if shape in POLYHEDRA:
-        shadow = light.project(outline(shape, size), position)
-        start, end = _edges(shape).to(size.device)
-        along = shadow[:, end] - shadow[:, start]
-        across = torch.stack([along[..., 1], -along[..., 0]], -1)
-        across = across / across.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-        normals = torch.cat([across, -across], 1)
-        return normals, (normals @ shadow.mT).amax(-1)
-    angle = torch.arange(ROUND_NORMALS, device=size.device) * (2 * torch.pi / ROUND_NORMALS)
-    normals = torch.stack([angle.cos(), angle.sin()], -1)
-    diagonal, across = normals.sum(1), (normals[:, 0] - normals[:, 1]) / 2**0.5
-    if shape == SPHERE:
-        centre, major, minor = (part[:, None] for part in sphere_shadow(size, position, light))
-        reach = ((major * diagonal / 2**0.5).square() + (minor * across).square()).sqrt()
-        support = centre * diagonal + reach
-    else:
-        centre, wide = (part[:, None] for part in cylinder_shadow(size, position, light))
-        support = torch.maximum(size[:, None].expand(-1, ROUND_NORMALS), centre * diagonal + wide)
-    return normals.expand(len(size), -1, -1), support
+def hull_area(shape: Tensor, size: Tensor, position: Tensor, light: Light) -> Tensor:
+    """Area ``[B]`` of the whole shadow on the floor, the ground below the body included.
+
+    Args:
+        shape: ``[B]`` int64, indices in :data:`SHAPES`.
+        size: ``[B]``, half the side of a cube.
+        position: ``[B]``, of the light.
+    """
+    area = torch.zeros_like(size)
+    for index in shape.unique().tolist():
+        rows = (shape == index).nonzero()[:, 0]
+        some, at = size[rows], position[rows]
+        if index == SPHERE:
+            _, along, across = sphere_shadow(some, at, light)
+            area[rows] = pi * along * across
+        elif index == CYLINDER:
+            area[rows] = _cylinder_area(some, at, light)
+        else:
+            body = POLYHEDRA[index]
+            shadow = light.project(body.vertices.to(some) * some[:, None, None], at)
+            # Each ray enters and leaves the body once: faces cover its shadow twice.
+            area[rows] = _polygon_area(shadow[:, body.faces.to(rows.device)]).sum(1) / 2
+    return area
 
 
-@lru_cache(maxsize=8)
-def _edges(shape: int) -> Tensor:
-    """Ends ``[2, E]`` of a polyhedron's edges."""
-    faces = POLYHEDRA[shape].faces
-    ends = torch.stack([faces.flatten(), faces.roll(-1, 1).flatten()])
-    return ends[:, ends[0] < ends[1]]
+def _polygon_area(corners: Tensor) -> Tensor:
+    """Area of polygons ``[..., n, 2 or 3]`` in the plane of x and y."""
+    x, y = corners[..., 0], corners[..., 1]
+    return (x * y.roll(-1, -1) - x.roll(-1, -1) * y).sum(-1).abs() / 2
+
+
+def sphere_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor, Tensor]:
+    """The ellipse in which the rays that touch a sphere meet the floor, ``[B]`` each: x (which is y
+    too) of its centre, semi-axis along the diagonal x = y, and across."""
+    q = position + START
+    if not light.is_point:
+        longer = (1 + 2 * q.square() / light.height**2).sqrt()
+        return -q * size / light.height, size * longer, size
+    # A cone of half-angle c around an axis tilted by a; its cut is a conic about the lamp's foot.
+    drop = light.height - size
+    distance = 2 * q.square() + drop.square()
+    sin2, inside = size.square() / distance, (drop.square() - size.square()) / distance
+    major = light.height * (sin2 * (1 - sin2)).sqrt() / inside
+    minor = light.height * (sin2 / inside).sqrt()
+    return q - light.height * q * drop / distance / inside, major, minor
+
+
+def cylinder_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor]:
+    """Shadow of the top disc, ``[B]`` each: x (which is y too) of its centre, and radius."""
+    top = 2 * size
+    q = position + START
+    if light.is_point:
+        grown = light.height / (light.height - top)
+        return q * (1 - grown), size * grown
+    return -q * top / light.height, size
+
+
+def _cylinder_area(size: Tensor, position: Tensor, light: Light) -> Tensor:
+    """The hull of two discs, the base and the shadow of the top."""
+    centre, wide = cylinder_shadow(size, position, light)
+    apart = sqrt(2) * centre.abs()
+    # Where one disc holds the other, the sine is 1 and only the larger one is left.
+    sine = ((wide - size) / apart.clamp(min=1e-9)).clamp(max=1)
+    flare, cosine = sine.asin(), (1 - sine.square()).sqrt()
+    ends = wide.square() * (pi / 2 + flare) + size.square() * (pi / 2 - flare)
+    return ends + apart * cosine * (wide + size)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcf.causal.graph import CausalGraph, Factor
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.methods.engine import Sampling
 
@@ -46,8 +47,8 @@ def read(true: Tensor) -> Tensor:
     return misread
 
 
-def settled(nscm: NSCM, read: Tensor, doubt: float = 0.5) -> Tensor:
-    return nscm.refine(read, DEVIATION.square().expand_as(read), doubt)
+def refined(nscm: NSCM, read: Tensor, contamination: float = 0.5) -> Tensor:
+    return nscm.refine(read, DEVIATION.square().expand_as(read), contamination)
 
 
 def error(factors: Tensor, true: Tensor) -> Tensor:
@@ -57,36 +58,36 @@ def error(factors: Tensor, true: Tensor) -> Tensor:
 def test_a_nearly_certain_mechanism_corrects_a_reading(
     nscm: NSCM, read: Tensor, true: Tensor
 ) -> None:
-    before, after = error(read, true), error(settled(nscm, read), true)
+    before, after = error(read, true), error(refined(nscm, read), true)
     # The sun's own misreading goes on through the mechanism, whose slope is .6 on average.
     assert after[2] < 0.8 * before[2]
-    assert error(settled(nscm, torch.cat([true[:, :1], read[:, 1:]], 1)), true)[2] < 0.5 * before[2]
+    assert error(refined(nscm, torch.cat([true[:, :1], read[:, 1:]], 1)), true)[2] < 0.5 * before[2]
 
 
 def test_a_wide_mechanism_leaves_a_reading_alone(nscm: NSCM, read: Tensor, true: Tensor) -> None:
-    moved = error(settled(nscm, read), read)[3]
+    moved = error(refined(nscm, read), read)[3]
     assert moved < 0.3 * error(read, true)[3]
 
 
 def test_roots_and_discrete_factors_stay_as_they_are_read(nscm: NSCM, read: Tensor) -> None:
-    found, decoded = settled(nscm, read), GRAPH.decode(read)
+    found, decoded = refined(nscm, read), GRAPH.decode(read)
     assert torch.equal(found[:, :2], decoded[:, :2])
 
 
 def test_a_factor_that_was_set_keeps_its_reading(nscm: NSCM, true: Tensor) -> None:
     cut = true.clone()
     cut[:, 2] = (true[:, 2] + 0.4) % 1.0
-    assert error(settled(nscm, cut), cut)[2] < 1e-3
-    certain = settled(nscm, cut, contamination=0.0)
-    assert error(certain, cut)[2] > 10 * error(settled(nscm, cut), cut)[2], "nobody doubted"
+    assert error(refined(nscm, cut), cut)[2] < 1e-3
+    certain = refined(nscm, cut, contamination=0.0)
+    assert error(certain, cut)[2] > 10 * error(refined(nscm, cut), cut)[2], "δ = 0 allows no cut"
 
 
-def test_with_all_doubt_it_is_what_was_read(nscm: NSCM, read: Tensor) -> None:
-    assert torch.equal(settled(nscm, read, contamination=1.0), GRAPH.decode(read))
+def test_with_full_contamination_it_is_what_was_read(nscm: NSCM, read: Tensor) -> None:
+    assert torch.equal(refined(nscm, read, contamination=1.0), GRAPH.decode(read))
 
 
-def test_less_doubt_moves_further(nscm: NSCM, read: Tensor) -> None:
-    moved = [error(settled(nscm, read, doubt), read)[2] for doubt in (0.999, 0.9, 0.5, 0.0)]
+def test_less_contamination_moves_further(nscm: NSCM, read: Tensor) -> None:
+    moved = [error(refined(nscm, read, c), read)[2] for c in (0.999, 0.9, 0.5, 0.0)]
     assert moved == sorted(moved)
 
 
@@ -96,12 +97,12 @@ def test_a_sure_reading_stands(nscm: NSCM, read: Tensor) -> None:
 
 
 def test_precision_and_shape_are_kept(nscm: NSCM, read: Tensor) -> None:
-    assert settled(nscm, read).dtype == torch.float32
-    assert settled(nscm, read.double()).dtype == torch.float64
-    assert settled(nscm, read).shape == read.shape
+    assert refined(nscm, read).dtype == torch.float32
+    assert refined(nscm, read.double()).dtype == torch.float64
+    assert refined(nscm, read).shape == read.shape
 
 
-@pytest.mark.parametrize("doubt", [-0.1, 1.1, float("nan")])
-def test_doubt_is_a_probability(doubt: float) -> None:
-    with pytest.raises(ValueError, match="doubt of sampling is a probability"):
-        Sampling(contamination=doubt)
+@pytest.mark.parametrize("contamination", [-0.1, 1.1, float("nan")])
+def test_contamination_is_a_probability(contamination: float) -> None:
+    with pytest.raises(ValueError, match="contamination of sampling is a probability"):
+        Sampling(contamination=contamination)

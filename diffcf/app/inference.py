@@ -1,0 +1,234 @@
+"""Counterfactuals of one image: the worlds that predict them, queries, and the thread they run on.
+
+:class:`Worlds` pairs the model's world of an image with the scene's own. A :class:`Query` is an
+intervention on them, after any number of earlier steps (:class:`Step`). Networks may take seconds,
+so queries wait in a :class:`LatestOnlyQueue` of their tab for the one :class:`InferenceThread`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+from torch import Tensor
+
+from diffcf.api import Model
+from diffcf.app.gallery import Subject
+from diffcf.causal import CausalGraph, Intervention
+from diffcf.methods import Counterfactual, World
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a query.
+
+    Attributes:
+        do: everything that was set, in [0, 1] units by factor name.
+        answer: the model's counterfactual, a batch of one.
+        exact: the scene's; None where the exact counterfactual is not known.
+        read: ``[K]`` in [0, 1] units, read back from the model's image; None without a reader.
+        in_frame: whether the exact image shows its objects whole, so that the ruler can read it.
+    """
+
+    do: Mapping[str, float]
+    answer: Counterfactual
+    exact: Counterfactual | None
+    read: Tensor | None
+    in_frame: bool
+
+    @property
+    def image(self) -> Tensor:
+        """The model's image ``[C, S, S]`` in [-1, 1]."""
+        return self.answer.image[0]
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """The model's world of one image and, where it is known, the scene's.
+
+    Attributes:
+        model: the model that abducted ``inferred``.
+        subject: the factual image.
+        inferred: the model's world, a batch of one.
+        true: the scene's world; None where there are no exact counterfactuals.
+    """
+
+    model: Model
+    subject: Subject
+    inferred: World
+    true: World | None
+
+    @property
+    def reader(self) -> str | None:
+        """What reads factors back: the scene's ruler (its analytic read-out), or the model."""
+        if self.subject.scene is not None:
+            return "the scene's ruler"
+        return "the model itself" if self.model.module.reads else None
+
+    @property
+    def factual(self) -> Result:
+        """The answer without any intervention: the factual image itself."""
+        image, factors = self.subject.image[None].to(self.inferred.image), self.inferred.factors
+        return self._result({}, Counterfactual(image, factors, Intervention.none(factors)))
+
+    def predict(self, do: Mapping[str, float]) -> Result:
+        """The counterfactual under ``do``, in [0, 1] units by factor name. Slow."""
+        return self._result(do, self.inferred.predict(do))
+
+    def reabduct(self, result: Result) -> Worlds:
+        """The same worlds, with their causal noise, but inferred from the images of ``result``."""
+        true = self.true
+        if true is not None and result.exact is not None:
+            true = true.reabduct(result.exact)
+        return replace(self, inferred=self.inferred.reabduct(result.answer), true=true)
+
+    def _result(self, do: Mapping[str, float], answer: Counterfactual) -> Result:
+        exact = None if self.true is None else self.true.predict(do)
+        scene, read, in_frame = self.subject.scene, None, True
+        if scene is not None:
+            read = scene.read(answer.image.cpu())[0]
+            in_frame = exact is None or bool(scene.visible(exact.factors.cpu())[0])
+        elif self.model.module.reads:
+            read = self.model.read(answer.image)[0].cpu()
+        return Result(do, answer, exact, read, in_frame)
+
+
+def open_worlds(model: Model, subject: Subject) -> Worlds:
+    """Abduct an image once, for any number of interventions.
+
+    Raises:
+        ValueError: when its factors are not known and the model cannot read them.
+    """
+    if subject.factors is None and not model.module.reads:
+        raise ValueError(
+            "This model reads no factors off images: pick one whose factors are known."
+        )
+    observed = None if subject.factors is None else subject.factors[None]
+    inferred = model.abduct(subject.image[None].to(model.device), observed).world
+    return Worlds(model, subject, inferred, subject.exact_world())
+
+
+def causal_graph(model: Model) -> CausalGraph:
+    """The graph that the model's answers follow: the learned one, where it learned one."""
+    learned = getattr(getattr(model.module, "nscm", None), "learned", None)
+    return model.graph if learned is None else learned()
+
+
+@dataclass(frozen=True)
+class Query:
+    """The counterfactual that a visitor wants to see; immutable, so any thread can answer it.
+
+    Attributes:
+        start: the worlds of the factual image.
+        last: the step whose image the intervention is made on; None for the factual image.
+        do: everything that is set, in [0, 1] units by factor name; None if nothing since ``last``.
+        version: the session's number of changes when it was asked.
+    """
+
+    start: Worlds
+    last: Step | None
+    do: Mapping[str, float] | None
+    version: int
+
+    @property
+    def worlds(self) -> Worlds:
+        """The worlds that answer: those of ``start``, or those after ``last``."""
+        return self.start if self.last is None else self.last.after
+
+    def run(self) -> Result:
+        """The answer. Slow, unless nothing was ever set."""
+        if self.do is not None:
+            return self.worlds.predict(self.do)
+        return self.start.factual if self.last is None else self.last.result
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step of a sequence.
+
+    Attributes:
+        do: what was set in it, in [0, 1] units by factor name.
+        result: its counterfactual.
+        query: the query that ``result`` answers.
+    """
+
+    do: Mapping[str, float]
+    result: Result
+    query: Query
+
+    @cached_property
+    def after(self) -> Worlds:
+        """The worlds abducted anew from this step's counterfactual. Slow, once."""
+        return self.query.worlds.reabduct(self.result)
+
+    @property
+    def inferred(self) -> World:
+        """The model's world after this step; that of the factual until ``after`` is computed.
+
+        Never slow. Both predict the same factors, except for methods that read latents off images.
+        """
+        return vars(self).get("after", self.query.start).inferred
+
+
+class InferenceThread:
+    """One thread for all that networks do, since they share the processor: one task at a time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diffcf-inference")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns or raises; the event loop goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class LatestOnlyQueue:
+    """Runs one tab's queries; of those that wait, only the newest is kept.
+
+    Args:
+        thread: shared by all tabs.
+        show: gets each query, its result, and the seconds since it was asked.
+        fail: gets what a query raised.
+
+    Attributes:
+        busy: whether a query is running or waiting.
+    """
+
+    def __init__(
+        self,
+        thread: InferenceThread,
+        show: Callable[[Query, Result, float], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self.thread, self.show, self.fail, self.busy = thread, show, fail, False
+        self._waiting: deque[tuple[Query, float]] = deque(maxlen=1)
+
+    async def put(self, query: Query) -> None:
+        """Run ``query`` when the thread is free, unless a newer one replaces it before that."""
+        self._waiting.append((query, time.perf_counter()))
+        if self.busy:
+            return
+        self.busy = True
+        try:
+            while self._waiting:
+                try:
+                    answered, result, since = await self.thread.run(self._next)
+                except Exception as error:  # whatever it is, the tab must remain usable
+                    self.fail(error)
+                    continue
+                # While a slider moves, older results of the same image are shown on the way.
+                if not self._waiting or self._waiting[0][0].start is answered.start:
+                    self.show(answered, result, time.perf_counter() - since)
+        finally:
+            self.busy = False
+
+    def _next(self) -> tuple[Query, Result, float]:
+        query, since = self._waiting.pop()
+        return query, query.run(), since

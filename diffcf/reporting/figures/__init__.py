@@ -1,1 +1,0 @@
-"""Pictures and curves, as matplotlib figures and PNG files."""
