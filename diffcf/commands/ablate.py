@@ -31,7 +31,7 @@ from diffcf.training import Batch, FactorData, sampling_record
 Rows = dict[str, dict[str, float]]
 """Metrics by variant."""
 
-GIVEN = "told the factors"
+GIVEN = "factors given"
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
 
@@ -121,7 +121,7 @@ def measure(
     """Metrics of every variant on the first images of the split, and those of doing nothing.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
-    depth; it is left out where there is none. ``acm/in_turn`` and ``psnr/in_turn`` are those of the
+    depth; it is left out where there is none. ``acm/sequence`` and ``psnr/sequence`` are those of the
     last intervention of a sequence. Where factors are read, the first variant is measured once more
     with the factors given.
     """
@@ -164,7 +164,7 @@ def _metrics(
     metrics = evaluation.compute()
     if setup.sequence:
         for name in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):
-            metrics[f"{name}/in_turn"] = metrics[f"{name}/step_{setup.sequence}"]
+            metrics[f"{name}/sequence"] = metrics[f"{name}/step_{setup.sequence}"]
     return metrics
 
 

@@ -188,8 +188,8 @@ _COLUMNS = (
     Column("of guidance", "cost/evaluations/guidance", "", ".4g"),
     Column("memory (MiB)", "cost/memory", "", ".0f", "lower"),
     Column("time / none", "time_ratio", "", ".2f"),
-    Column("ACM in turn", "acm", "in_turn", better="lower"),
-    Column("PSNR in turn", "psnr", "in_turn", ".1f", "higher"),
+    Column("ACM sequence", "acm", "sequence", better="lower"),
+    Column("PSNR sequence", "psnr", "sequence", ".1f", "higher"),
 )
 
 

@@ -44,8 +44,8 @@ _SUMMARY = columns(
     "PSNR leaves",
 )  # fmt: skip
 _ABLATED = columns(
-    "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "ACM in turn",
-    "PSNR in turn", "time / none",
+    "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "ACM sequence",
+    "PSNR sequence", "time / none",
 )  # fmt: skip
 _CAPTIONS = {
     "grid": "Per sample: factual, counterfactual, exact counterfactual, and their difference.",

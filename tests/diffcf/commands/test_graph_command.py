@@ -22,8 +22,8 @@ from diffcf.commands.main import main
 from diffcf.methods.base import write_weights
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_vae import CausalVAE
-from diffcf.reporting.layout import curve, layered
 from diffcf.reporting.graph import graph_figure
+from diffcf.reporting.layout import curve, layered
 
 ROOT = Path(__file__).parents[3]
 LINE = CausalGraph([Factor("a"), Factor("b"), Factor("c")], [("a", "b"), ("b", "c"), ("a", "c")])

@@ -13,9 +13,9 @@ from diffcf.reporting.comparison import (
     cost_points,
     nothing_score,
 )
+from diffcf.reporting.results import MethodResults, find_results, sampling_text
 from diffcf.reporting.single import ablation_markdown
 from diffcf.reporting.tables import ComparisonTable, as_markdown
-from diffcf.reporting.results import MethodResults, find_results, sampling_text
 
 ROOT = Path(__file__).parents[3]
 

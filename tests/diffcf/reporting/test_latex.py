@@ -6,8 +6,8 @@ from pathlib import Path
 from made_results import grid
 
 from diffcf.commands.tables import all_tables
-from diffcf.reporting.tables import as_latex, escape
 from diffcf.reporting.results import find_results
+from diffcf.reporting.tables import as_latex, escape
 
 ABLATION = Path(__file__).parents[3] / "experiments/results/pendulum/ablation.json"
 
