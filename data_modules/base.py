@@ -1,7 +1,4 @@
-"""Base of all data modules: images and factors, split into train, val and test, in batches.
-
-A subclass only loads images and factors (:meth:`FactorImageDataModule.load`).
-"""
+"""Base of all data modules: images and factors, split into train, val and test, in batches."""
 
 from __future__ import annotations
 
@@ -41,7 +38,8 @@ class Loaded:
 class FactorImageDataModule(LightningDataModule):
     """Batches ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
-    ``index`` is the row within the split. ``graph`` and ``scene`` exist before :meth:`setup`.
+    ``index`` is the row within the split. A subclass only loads images and factors, in
+    :meth:`load`; ``graph`` and ``scene`` exist before.
 
     Args:
         graph: names, kinds and ranges of the factors, and which causes which.
@@ -93,15 +91,15 @@ class FactorImageDataModule(LightningDataModule):
             return
         generator = Generator().manual_seed(self.seed)
         loaded = self.load(generator)
-        for name, rows in self.kept(loaded.split, generator).items():
-            self._split[name] = FactorImages(loaded.images, loaded.factors, rows)
-        self._noise = loaded.noise
-        if len(self._split["train"]) < self.batch_size:
-            size, self._split = len(self._split["train"]), {}
+        kept = self.kept(loaded.split, generator)
+        if (size := len(kept["train"])) < self.batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} exceeds the {size} training images: take a smaller "
                 "one, or give more of the data to training."
             )
+        for stage_name, rows in kept.items():
+            self._split[stage_name] = FactorImages(loaded.images, loaded.factors, rows)
+        self._noise = loaded.noise
 
     def kept(self, split: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         """Rows of each split, ascending: all, or a random subset of the size that was asked for."""
@@ -146,20 +144,19 @@ class FactorImageDataModule(LightningDataModule):
 
 
 class SceneDataModule(FactorImageDataModule):
-    """A data module whose images its scene draws.
+    """A data module whose images its scene draws, a ``scene_class``.
 
     Args:
-        scene: the synthetic world.
         image_size: side of the images in pixels, one that the scene draws.
         val_fraction: part of the training images that is held out, in (0, 1).
         common: see :class:`FactorImageDataModule`.
     """
 
     scene: Scene
+    scene_class: type[Scene]
 
-    def __init__(
-        self, scene: Scene, image_size: int = 64, val_fraction: float = 0.1, **common: Any
-    ) -> None:
+    def __init__(self, image_size: int = 64, val_fraction: float = 0.1, **common: Any) -> None:
+        scene = self.scene_class()
         super().__init__(scene.graph, scene, **common)
         self.image_size = scene.checked_size(image_size)
         self.val_fraction = fraction("val_fraction", val_fraction)

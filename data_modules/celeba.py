@@ -1,7 +1,6 @@
-"""CelebA: 202,599 faces with 40 binary attributes (Liu et al., Deep Learning Face Attributes in
-the Wild, ICCV 2015), from its standard folder and with its official partition.
+"""CelebA: 202,599 faces with 40 binary attributes, and the official partition.
 
-Nothing is downloaded: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html has the files.
+Source: Liu et al., Deep Learning Face Attributes in the Wild, ICCV 2015. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from data_modules.columns import column_split, factor_tensor, number_tensor
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
@@ -26,8 +25,6 @@ from diffcf.io import (
 )
 
 IMAGES = "img_align_celeba"
-ATTRIBUTES = "list_attr_celeba"
-PARTITION = "list_eval_partition"
 NOISE = "scene_noise.csv"  # of a synthetic world
 IMAGE = "image_id"  # as the CSV variants name it
 NOT = "not "
@@ -84,52 +81,42 @@ class CelebADataModule(StoredImageDataModule):
                 f"{self.root}', or name another."
             )
         folder, attribute_file, partition_file = _standard_files(self.root)
-        wanted = {attribute.removeprefix(NOT) for attribute in self.attributes.values()}
-        attributes = _read(attribute_file, sorted(wanted), counted=True)
+        columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
+        attributes = _read(attribute_file, sorted(set(columns.values())), counted=True)
         names = image_names(attributes, IMAGE)
         partitions = _read(partition_file, ["partition"], counted=False)
         partition = _in_order_of(names, attributes, partitions)
         split = column_split(partition, "partition", None, generator)
+        factors = factor_tensor(attributes, self.graph.factors, columns)
+        negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
+        factors = torch.where(negated, 1 - factors, factors)
+        noise = None
+        if self.scene is not None and self.scene.noise_names and (self.root / NOISE).is_file():
+            table = read_table(self.root / NOISE, [IMAGE, *self.scene.noise_names])
+            noise = number_tensor(_in_order_of(names, attributes, table), self.scene.noise_names)
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
-        noise = self._image_noise(names, attributes)
-        return ImageTable(self.root, files, self._factors(attributes), origin, split, noise)
-
-    def _factors(self, table: Table) -> Tensor:
-        columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
-        factors = factor_tensor(table, self.graph.factors, columns)
-        negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
-        return torch.where(negated, 1 - factors, factors)
-
-    def _image_noise(self, names: list[str], attributes: Table) -> Tensor | None:
-        file = self.root / NOISE
-        if self.scene is None or not file.is_file():
-            return None
-        shown = self.scene.noise_names
-        table = read_table(file, [IMAGE, *shown])
-        return number_tensor(_in_order_of(names, attributes, table), shown)
+        return ImageTable(self.root, files, factors, origin, split, noise)
 
 
 def _standard_files(root: Path) -> tuple[str, Path, Path]:
     """Image folder relative to ``root``, attribute table and partition table, if all are there."""
     nested = f"{IMAGES}/{IMAGES}"
     folder = nested if (root / nested).is_dir() else IMAGES
-    tables, missing = [], []
+    missing, tables = [], []
     if not (root / folder).is_dir():
         missing.append(f"the folder {root / IMAGES} with 000001.jpg and so on")
-    for name in (ATTRIBUTES, PARTITION):
-        found = [root / f"{name}{end}" for end in (".txt", ".csv")]
-        tables.append(next((file for file in found if file.is_file()), None))
-        if tables[-1] is None:
-            missing.append(f"the file {root / name}.txt (or .csv)")
-    attributes, partition = tables
-    if missing or attributes is None or partition is None:
+    for text in (root / "list_attr_celeba.txt", root / "list_eval_partition.txt"):
+        tables.append(text if text.is_file() else text.with_suffix(".csv"))
+        if not tables[-1].is_file():
+            missing.append(f"the file {text} (or .csv)")
+    if missing:
         raise DataError(
             f"CelebA needs {', '.join(missing)}: get them from "
             "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and put them there; they are never "
             "downloaded for you."
         )
-    return folder, attributes, partition
+    return folder, tables[0], tables[1]
 
 
 def _read(file: Path, columns: list[str], counted: bool) -> Table:
@@ -150,10 +137,9 @@ def _read(file: Path, columns: list[str], counted: bool) -> Table:
                 f"Table {file} row 1 should give the number of images alone, and row 2 the "
                 "attributes: take the original file."
             )
-        for name in columns:
-            if name not in header:
-                known = ", ".join(header)
-                raise DataError(f"Table {file} has no attribute '{name}': it has {known}.")
+        if lacking := [name for name in columns if name not in header]:
+            known = ", ".join(header)
+            raise DataError(f"Table {file} has no attribute '{lacking[0]}': it has {known}.")
     uneven = f"words where {len(header) + 1} are due: the file is not whole"
     table = select_columns(file, [IMAGE, *header], [IMAGE, *columns], lines, uneven)
     if not len(table):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from data_modules.base import SceneDataModule
-from data_modules.scenes import FlowScene
-from data_modules.scenes.flow import scene as flow
+from data_modules.scenes import FlowScene, flow
 from data_modules.stored import PublishedImagesDataModule, published_names
 
 
@@ -17,17 +16,11 @@ class FlowDataModule(SceneDataModule):
     Factors are the true floats, and the split is by index: the published file names truncate, so
     that 8,100 renders share 6,050 names, some of them in both splits.
 
-    Args:
-        image_size: 64, 96 or 128.
-        val_fraction, common: see :class:`data_modules.base.SceneDataModule`.
+    Arguments are those of :class:`SceneDataModule`; ``image_size`` is 64, 96 or 128.
     """
 
     scene: FlowScene
-
-    def __init__(
-        self, image_size: int = 64, val_fraction: float = 0.1, **common: int | None
-    ) -> None:
-        super().__init__(FlowScene(), image_size, val_fraction, **common)
+    scene_class = FlowScene
 
     def grid(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.scene.published_grid()
@@ -41,8 +34,7 @@ class PublishedFlowDataModule(PublishedImagesDataModule):
     The rest show the last render of their name; an earlier one would differ by .2 in height and .1
     in flow at most.
 
-    Arguments are those of :class:`data_modules.stored.PublishedImagesDataModule`; ``image_size`` is
-    64, 96 or 128.
+    Arguments are those of :class:`PublishedImagesDataModule`; ``image_size`` is 64, 96 or 128.
     """
 
     title = "Flow"

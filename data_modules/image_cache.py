@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
+from itertools import repeat
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -24,15 +24,11 @@ CHUNK = 256  # images decoded between two writes
 
 
 class CachedImages:
-    """Images in a cache file; indexing reads them.
+    """Images ``[N, C, S, S]`` in a cache file; indexing reads them.
 
     Every read maps the file anew and copies its rows, so memory never holds more than a batch
     (pages of a lasting map would add up to the whole file), worker processes share nothing, and
     pickling carries the path alone.
-
-    Args:
-        file: the cache file.
-        shape: ``(N, C, S, S)``.
     """
 
     dtype = torch.uint8
@@ -51,17 +47,10 @@ class CachedImages:
 def open_cache(
     root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat, folder: Path
 ) -> CachedImages:
-    """The cache of some images, built first (with a progress bar) where there is none.
+    """The cache in ``folder`` of the images ``files``, relative to ``root``, in that order.
 
-    Args:
-        root: folder that ``files`` are relative to.
-        files: N image files, in the order of the cache's rows.
-        origin: the table row that names each file, for error messages.
-        form: size, crop and channels of every image.
-        folder: where caches lie; made when it is absent.
-
-    Returns:
-        The images, ``[N, C, S, S]``.
+    It is built first (with a progress bar) where there is none. ``origin`` is the table row that
+    names each file, for error messages.
 
     Raises:
         DataError: naming file and row, for an image that is missing, empty or unreadable.
@@ -70,12 +59,9 @@ def open_cache(
     shape = (len(files), form.channels, form.size, form.size)
     file = folder / f"images-{form.size}px-{_fingerprint(root, files, origin, form)}.npy"
     if not _is_whole(file, shape):
-        remedy = "name another folder as cache_dir"
-        with (
-            whole_file(file, shared=True, remedy=remedy) as unfinished,
-            unfinished.open("xb") as stream,
-        ):
-            _write(stream, shape, _decoded(root, files, origin, form))
+        chunks = _decoded(root, files, origin, form)
+        with whole_file(file, shared=True, remedy="name another folder as cache_dir") as unfinished:
+            _write(unfinished, shape, chunks)
     return CachedImages(file, shape)
 
 
@@ -86,10 +72,8 @@ def _fingerprint(root: Path, files: Sequence[str], origin: Sequence[str], form: 
         try:
             status = checked_file(root / file)
         except UnusableImage as error:
-            raise DataError(
-                f"Image {root / file} ({row}) {error.problem}: put the picture there, or drop its "
-                "row."
-            ) from None
+            remedy = "put the picture there, or drop its row"
+            raise DataError(f"Image {root / file} ({row}) {error.problem}: {remedy}.") from None
         digest.update(repr((file, status.st_size, status.st_mtime_ns)).encode())
     return digest.hexdigest()[:20]
 
@@ -103,12 +87,12 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
     return images.shape == shape and images.dtype == np.uint8
 
 
-def _write(stream: IO[bytes], shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> None:
+def _write(file: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> None:
     """Header and images. Plain writes: on a full disk they fail, where a map would crash."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
     bar = tqdm(total=shape[0], desc=f"Image cache, {shape[-1]} px", unit=" images")
-    with bar, warnings.catch_warnings():
+    with file.open("xb") as stream, bar, warnings.catch_warnings():
+        np.lib.format.write_array_header_1_0(stream, header)
         # Pillow warns of large pictures; `decode` refuses them at its own limit.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for chunk in chunks:
@@ -119,15 +103,10 @@ def _write(stream: IO[bytes], shape: tuple[int, ...], chunks: Iterator[np.ndarra
 def _decoded(
     root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat
 ) -> Iterator[np.ndarray]:
-    """All images in order, ``[CHUNK, C, S, S]`` at a time.
-
-    Threads suffice: Pillow decodes and resizes without holding Python's lock.
-    """
-
-    def load(place: int) -> np.ndarray:
-        return decode(root / files[place], form, origin[place])
-
+    """All images in order, ``[CHUNK, C, S, S]`` at a time."""
+    # Threads suffice: Pillow decodes and resizes without holding Python's lock.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
         for start in range(0, len(files), CHUNK):
-            places = range(start, min(start + CHUNK, len(files)))
-            yield np.stack(list(pool.map(load, places)))
+            chunk = slice(start, start + CHUNK)
+            paths = [root / file for file in files[chunk]]
+            yield np.stack(list(pool.map(decode, paths, repeat(form), origin[chunk])))

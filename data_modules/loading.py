@@ -17,16 +17,13 @@ Batch = dict[str, Tensor]
 
 
 class ImageRows(Protocol):
-    """Images ``[N, C, H, W]`` of which a batch of rows can be had; a tensor is one."""
+    """Images ``[N, C, H, W]``, floats in [-1, 1] or uint8 in 0…255, such as a tensor."""
 
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
 class FactorImages(Dataset[Batch]):
-    """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, as float32 batches.
-
-    Images are floats in [-1, 1] or uint8 in 0…255.
-    """
+    """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, in float32."""
 
     def __init__(self, images: ImageRows, factors: Tensor, index: Tensor) -> None:
         self.images, self.factors, self.index = images, factors, index
@@ -38,7 +35,7 @@ class FactorImages(Dataset[Batch]):
         return {name: value[0] for name, value in self.__getitems__([item]).items()}
 
     def __getitems__(self, items: list[int]) -> Batch:
-        # The loader fetches a whole batch by one indexing instead of stacking single samples.
+        """A whole batch by one indexing, instead of single samples to stack."""
         place = torch.as_tensor(items)
         rows = self.index[place]
         image = self.images[rows]
@@ -50,15 +47,8 @@ class ShuffledOrder(DistributedSampler[int]):
     """A new order every epoch, a function of seed and epoch alone, shared among the processes.
 
     So a resumed run meets the images that the unbroken run would have met, and P processes with
-    batches of B see at every step what one process sees with batches of P · B: the images of an
-    epoch are dealt out like cards, an equal number to each. Lightning sets the epoch through
-    :meth:`set_epoch`.
-
-    Args:
-        length: number of images.
-        seed: of all orders.
-        processes: among how many images are dealt.
-        rank: which of them this is.
+    batches of B see at every step what one process sees with batches of P · B: the ``length``
+    images of an epoch are dealt out like cards, an equal number to each process.
     """
 
     def __init__(self, length: int, seed: int, processes: int = 1, rank: int = 0) -> None:
@@ -77,6 +67,7 @@ class ShuffledOrder(DistributedSampler[int]):
         self.skip = skip
 
     def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning."""
         if self._first is not None:
             self._ahead, self._first = self._first - epoch, None
         self.epoch = epoch + self._ahead
@@ -109,9 +100,21 @@ class ResumableLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         images = state.get("images", self._images)
-        whole = self.sampler.length // images
-        epochs, steps = _completed(self.trainer, whole) if self.trainer else (0, 0)
+        epochs, steps = self._completed(self.sampler.length // images)
         self.sampler.go_on(state["epoch"] + epochs, images * steps)
+
+    def _completed(self, epoch: int) -> tuple[int, int]:
+        """Epochs (0 or 1) and steps that are completed of the checkpoint's epoch of that length."""
+        if self.trainer is None:
+            return 0, 0
+        if not self.trainer.fit_loop.restarting:
+            return 1, 0
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        done = int(progress.processed)  # type: ignore[attr-defined]
+        limit = self.trainer.limit_train_batches
+        length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
+        # A checkpoint written after the last batch goes on with the next epoch.
+        return (1, 0) if done >= length else (0, done)
 
     @property
     def _images(self) -> int:
@@ -125,10 +128,7 @@ def training_loader(
     seed: int,
     trainer: Trainer | None = None,
 ) -> ResumableLoader:
-    """Shuffled, without the incomplete last batch; goes on mid-epoch where ``trainer`` resumes.
-
-    ``batch_size`` is of each of the trainer's processes.
-    """
+    """Shuffled, of ``batch_size`` in each process, the incomplete last one dropped."""
     shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
     loader = ResumableLoader(
         dataset,
@@ -159,21 +159,6 @@ def evaluation_loader(
     )
 
 
-def _completed(trainer: Trainer, epoch: int) -> tuple[int, int]:
-    """Epochs (0 or 1) and steps of the checkpoint's epoch that a resumed run has completed.
-
-    An epoch has ``epoch`` steps, unless the trainer limits them.
-    """
-    if not trainer.fit_loop.restarting:
-        return 1, 0
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    done = int(progress.processed)  # type: ignore[attr-defined]
-    limit = trainer.limit_train_batches
-    length = min(epoch, limit) if isinstance(limit, int) else int(epoch * (limit or 1.0))
-    # A checkpoint written after the last batch goes on with the next epoch.
-    return (1, 0) if done >= length else (0, done)
-
-
 def _unchanged(batch: object) -> object:
-    # FactorImages hands over whole batches: there is nothing to collate.
+    """FactorImages hands over whole batches: there is nothing to collate."""
     return batch

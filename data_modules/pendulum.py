@@ -16,17 +16,11 @@ class PendulumDataModule(SceneDataModule):
     They are rendered at sub-pixel precision: in the published PNG files matplotlib's snapping has
     quantised the shadow. Order and test split are the published ones.
 
-    Args:
-        image_size: 32, 64, 96 or 128.
-        val_fraction, common: see :class:`data_modules.base.SceneDataModule`.
+    Arguments are those of :class:`SceneDataModule`; ``image_size`` is 32, 64, 96 or 128.
     """
 
     scene: PendulumScene
-
-    def __init__(
-        self, image_size: int = 64, val_fraction: float = 0.1, **common: int | None
-    ) -> None:
-        super().__init__(PendulumScene(), image_size, val_fraction, **common)
+    scene_class = PendulumScene
 
     def grid(self) -> tuple[Tensor, Tensor, None]:
         return *self.scene.published_grid(), None
@@ -35,8 +29,7 @@ class PendulumDataModule(SceneDataModule):
 class PublishedPendulumDataModule(PublishedImagesDataModule):
     """The 7,308 published Pendulum images. Angle and light are in their names, exactly.
 
-    Arguments are those of :class:`data_modules.stored.PublishedImagesDataModule`; ``image_size`` is
-    32, 64, 96 or 128.
+    Arguments are those of :class:`PublishedImagesDataModule`; ``image_size`` is 32, 64, 96 or 128.
     """
 
     title = "Pendulum"

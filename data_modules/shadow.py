@@ -32,23 +32,20 @@ class ShadowDataModule(SceneDataModule):
 
     Args:
         image_size: 32, 64, 96, 128 or 256.
-        test_fraction: part of the combinations that is for test, in (0, 1).
-        val_fraction: part of the others that is held out, in (0, 1).
-        common: see :class:`data_modules.base.SceneDataModule`; the seed also chooses the test
-            images.
+        test_fraction: part of the combinations that is for test, in (0, 1), chosen by ``seed``.
+        val_fraction, common: see :class:`SceneDataModule`.
     """
 
     scene: ShadowScene
-    scene_class: type[SunlightScene] | type[PointlightScene]
 
     def __init__(
         self,
         image_size: int = 64,
         test_fraction: float = 0.1,
         val_fraction: float = 0.1,
-        **common: int | None,
+        **common: Any,
     ) -> None:
-        super().__init__(self.scene_class(), image_size, val_fraction, **common)
+        super().__init__(image_size, val_fraction, **common)
         self.test_fraction = fraction("test_fraction", test_fraction)
 
     def grid(self) -> tuple[Tensor, Tensor, None]:
@@ -67,19 +64,13 @@ class ShadowDataModule(SceneDataModule):
 
 
 class SunlightDataModule(ShadowDataModule):
-    """Shape, object colour, size, light position and colour, shadow area, floor colour.
-
-    Arguments are those of :class:`ShadowDataModule`.
-    """
+    """Shape, object colour, size, light position and colour, shadow area, floor colour."""
 
     scene_class = SunlightScene
 
 
 class PointlightDataModule(ShadowDataModule):
-    """The factors of Sunlight, and position and colour of the bright spot on the floor.
-
-    Arguments are those of :class:`ShadowDataModule`.
-    """
+    """The factors of Sunlight, and position and colour of the bright spot on the floor."""
 
     scene_class = PointlightScene
 
@@ -93,7 +84,6 @@ POINTLIGHT_PATTERN = (
     SUNLIGHT_PATTERN
     + r"_Brightest_X_-?[\d.]+_Y_-?[\d.]+_RGB_ ?\((?P<spot_colour>\d+, ?\d+, ?\d+)\)"
 )
-FEWEST = 3  # images: one for each of training, validation and test
 SLACK = 1e-4  # of a range, for rounding
 
 
@@ -117,11 +107,11 @@ class PublishedShadowDataModule(StoredImageDataModule):
             other folders must fit the same model.
         image_size: side of the images in pixels; published are 256.
         val_fraction, test_fraction: parts of all images, in (0, 1).
-        common: see :class:`data_modules.stored.StoredImageDataModule`.
+        common: see :class:`StoredImageDataModule`.
 
     Raises:
-        DataError: in one sentence, for a folder without images, and for a file whose name does not
-            match or holds an unknown word or a number out of range.
+        DataError: for a folder without images, and for a file whose name does not match or holds
+            an unknown word or a number out of range.
         ValueError: for a pattern that is wrong or lacks a group.
     """
 
@@ -137,11 +127,10 @@ class PublishedShadowDataModule(StoredImageDataModule):
         **common: Any,
     ) -> None:
         self.root = Path(root)
-        self.val_fraction, self.test_fraction = checked_fractions(val_fraction, test_fraction)
-        self._files = sorted(
-            path.relative_to(self.root).as_posix() for path in self.root.rglob("*.png")
-        )
-        if len(self._files) < FEWEST:
+        self.fractions = checked_fractions(val_fraction, test_fraction)
+        files = self.root.rglob("*.png")
+        self._files = sorted(file.relative_to(self.root).as_posix() for file in files)
+        if len(self._files) < 3:  # one for each of training, validation and test
             raise DataError(
                 f"Folder {self.root} holds {len(self._files)} PNG files, too few: unpack the "
                 "published Shadow images there; they are never downloaded."
@@ -156,8 +145,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
             )
         area = Factor("shadow_area", "continuous", low, high)
         factors = [area if factor.name == area.name else factor for factor in graph.factors]
-        ranged = CausalGraph(factors, graph.edges)
-        super().__init__(ranged, None, image_size, None, 3, **common)
+        super().__init__(CausalGraph(factors, graph.edges), None, image_size, None, 3, **common)
 
     def table(self, generator: Generator) -> ImageTable:
         factors = self.graph.to_scaled(self._native)
@@ -169,8 +157,8 @@ class PublishedShadowDataModule(StoredImageDataModule):
                 f"The name of {self.root / self._files[row]} has a {factor.name} outside "
                 f"{factor.low:g} to {factor.high:g}: remove the file or correct its name."
             )
-        split = random_split(len(self._files), self.val_fraction, self.test_fraction, generator)
-        origin = ["its name"] * len(self._files)
+        split = random_split(len(factors), *self.fractions, generator)
+        origin = ["its name"] * len(factors)
         return ImageTable(self.root, self._files, factors.float(), origin, split)
 
 
@@ -206,8 +194,7 @@ def _factors_of_names(root: Path, files: list[str], pattern: str, graph: CausalG
         compiled = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
-    lacking = set(graph.names) - {"spot_position"} - set(compiled.groupindex)
-    if lacking:
+    if lacking := set(graph.names) - {"spot_position"} - set(compiled.groupindex):
         raise ValueError(
             f"The pattern {pattern!r} has no group (?P<{min(lacking)}>…): give it one per factor."
         )
@@ -226,7 +213,6 @@ def _factors_of_names(root: Path, files: list[str], pattern: str, graph: CausalG
 
 
 def _value(factor: Factor, word: str, path: Path) -> float:
-    """The native value of one factor."""
     if factor.categories:
         places = {category.lower(): place for place, category in enumerate(factor.categories)}
         spelling = word.lower().replace(" ", "")

@@ -42,19 +42,15 @@ class StoredImageDataModule(FactorImageDataModule):
     """A data module over image files; a subclass says which, in :meth:`table`.
 
     The images are decoded once, by :meth:`prepare_data` (Lightning calls it in one process of each
-    node) or, in plain Python, by :meth:`setup`; see :mod:`data_modules.image_cache`. Nodes that
-    share a file system would each build the same cache: harmless, but to spare the work set
-    ``prepare_data_per_node`` of the module to False.
+    node) or, in plain Python, by :meth:`setup`; see :mod:`data_modules.image_cache`. Where nodes
+    share a file system, ``prepare_data_per_node = False`` spares all but one of them the work.
 
     Args:
-        graph: see :class:`FactorImageDataModule`.
-        scene: the synthetic world that drew the images, to measure by; None where there is none.
+        graph, scene, common: see :class:`FactorImageDataModule`.
         image_size: side S of the square images in pixels.
-        crop: side of the central square of a file that is kept, in its pixels; None keeps the
-            largest.
+        crop: side of the central square that is kept, in pixels of the file; None: the largest.
         channels: 3 for colour, 1 for grey.
         cache_dir: folder of the cache; None for ``.diffcf_cache`` in the folder of the images.
-        common: see :class:`FactorImageDataModule`.
 
     Raises:
         GraphError: when the scene has other factors than the graph.
@@ -89,12 +85,9 @@ class StoredImageDataModule(FactorImageDataModule):
 
     def prepare_data(self) -> None:
         """Check the tables and build the cache, so that mistakes show before training."""
-        self._loaded(Generator().manual_seed(self.seed))
+        self.load(Generator().manual_seed(self.seed))
 
     def load(self, generator: Generator) -> Loaded:
-        return self._loaded(generator)
-
-    def _loaded(self, generator: Generator) -> Loaded:
         table = self.table(generator)
         for stage, rows in table.split.items():
             if not len(rows):
@@ -116,9 +109,8 @@ class PublishedImagesDataModule(StoredImageDataModule):
     of the published grid a file shows is found by cutting the grid's own factors in the same way,
     so that the factors are exact wherever a name still identifies them. The publishing script
     writes in the order of the grid; where two renders of one folder share a name, the later has
-    overwritten the earlier. A folder may hold part of the published images.
-
-    Warns, once, of what file names and pictures have lost.
+    overwritten the earlier. A folder may hold part of the published images. :meth:`setup` warns of
+    what file names and pictures have lost.
 
     Args:
         root: folder that holds ``train/a_*.png`` and ``test/a_*.png``.
@@ -142,9 +134,10 @@ class PublishedImagesDataModule(StoredImageDataModule):
     def published(self) -> tuple[Tensor, list[str], Tensor]:
         """Native factors ``[N, K]`` (float64), file names, and which are for test, ``[N]``."""
 
-    def load(self, generator: Generator) -> Loaded:
-        rank_zero_warn(f"{self.title} of {self.root}: {self.lost}")
-        return super().load(generator)
+    def setup(self, stage: str | None = None) -> None:
+        if not self._split:
+            rank_zero_warn(f"{self.title} of {self.root}: {self.lost}")
+        super().setup(stage)
 
     def table(self, generator: Generator) -> ImageTable:
         factors, names, is_test = self.published()
@@ -154,12 +147,11 @@ class PublishedImagesDataModule(StoredImageDataModule):
             for row, (name, test) in enumerate(zip(names, is_test.tolist(), strict=True))
         }
         files = [*self._files("train"), *self._files("test")]
-        for file in files:
-            if file not in row_of:
-                raise DataError(
-                    f"Image {self.root / file} has no name of the published {self.title} images: "
-                    "remove it, or check that train and test are the published folders."
-                )
+        if unknown := set(files) - set(row_of):
+            raise DataError(
+                f"Image {self.root / min(unknown)} has no name of the published {self.title} "
+                "images: remove it, or check that train and test are the published folders."
+            )
         files.sort(key=row_of.__getitem__)
         rows = torch.tensor([row_of[file] for file in files])
         tests = is_test[rows]
@@ -170,8 +162,7 @@ class PublishedImagesDataModule(StoredImageDataModule):
 
     def _files(self, stage: str) -> list[str]:
         files = [f"{stage}/{path.name}" for path in (self.root / stage).glob("*.png")]
-        least = 2 if stage == "train" else 1
-        if len(files) < least:
+        if len(files) < (2 if stage == "train" else 1):
             raise DataError(
                 f"Folder {self.root / stage} holds {len(files)} PNG files, too few: put the "
                 f"published {self.title} images a_*.png into {self.root}/train and "

@@ -36,8 +36,7 @@ Units = Literal["scaled", "native"]
 """``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
 
 WEIGHTS = Path(__file__).parent / "weights"
-UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)
-"""For checkpoints that do not say how to sample."""
+UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)  # where a checkpoint does not say how
 
 
 @dataclass(frozen=True)
@@ -86,20 +85,14 @@ class AbductedImages:
     def select(self, rows: Sequence[int]) -> AbductedImages:
         """Some of the images, each as often as it is named: many what-ifs of one at once.
 
-        Raises:
-            NotImplementedError: for methods that cannot.
+        NotImplementedError for methods that cannot.
         """
         chosen = torch.as_tensor(list(rows), device=self.world.image.device)
         return AbductedImages(self.model, self.world.select(chosen))
 
 
 class Model:
-    """A trained method that answers; made by :func:`load`.
-
-    Args:
-        module: the networks.
-        sampling: how images are drawn.
-    """
+    """A trained method that answers; made by :func:`load`."""
 
     def __init__(self, module: CounterfactualModule, sampling: Sampling) -> None:
         self.module, self.sampling = module.eval(), sampling
@@ -117,8 +110,7 @@ class Model:
     def read(self, images: Tensor, units: Units = "scaled") -> Tensor:
         """Factors ``[B, K]`` that the model reads off images ``[B, C, H, W]`` in [-1, 1].
 
-        Raises:
-            ValueError: for broken images, and methods that read nothing.
+        ValueError for broken images, and methods that read nothing.
         """
         if not self.module.reads:
             raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
@@ -134,8 +126,7 @@ class Model:
 
         Args:
             images: ``[B, C, H, W]`` in [-1, 1].
-            factors: ``[B, K]`` where they are observed; None has the model read them.
-            units: of ``factors``.
+            factors: ``[B, K]`` in ``units`` where they are observed; None has the model read them.
         """
         if factors is not None:
             factors = factors.to(self.device)
@@ -160,10 +151,9 @@ class Model:
         return self.abduct(images, factors, units).predict(do, units)
 
     def image_form(self, size: int | None = None) -> ImageFormat:
-        """How image files are decoded for this model; ``size`` where it is not as in training.
+        """How image files are decoded for this model, or DataError where their size is not known.
 
-        Raises:
-            DataError: when neither the weights nor ``size`` give one.
+        ``size`` is in pixels, where it is not as in training.
         """
         shape = self.module.image_shape
         if size is None and shape is None:
@@ -214,11 +204,10 @@ def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
         raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
     if units == "scaled" or not isinstance(do, Mapping):
         return do
-    scaled: dict[str, float | str | Tensor] = {}
+    scaled: dict[str, float | str | Tensor] = dict(do)
     for name, value in do.items():
         factor = graph.factors[graph.column(name)]
         if isinstance(value, str):
-            scaled[name] = value
             continue
         given = factor.to_scaled(torch.as_tensor(value, dtype=torch.float64))
         outside = (given < -1e-6) | (given > 1 + 1e-6)

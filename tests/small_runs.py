@@ -41,7 +41,9 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     }
     for callback in config["trainer"]["callbacks"]:
         if callback["class_path"].endswith("CounterfactualCallback"):
-            guidance = {"class_path": "diffcf.diffusion.guidance.gradient_rules.GaussNewtonGuidance"}
+            guidance = {
+                "class_path": "diffcf.diffusion.guidance.gradient_rules.GaussNewtonGuidance"
+            }
             callback["init_args"] |= {
                 "sampling": {"steps": 2, "guidance": guidance},
                 "val_images": 4,

@@ -1,7 +1,7 @@
 from .faces.scene import (
     CartoonFaces as CartoonFaces,
 )
-from .flow.scene import (
+from .flow import (
     FlowScene as FlowScene,
 )
 from .pendulum import (

@@ -16,7 +16,6 @@ from torch import Tensor
 Rgb = tuple[float, float, float]
 Number = TypeVar("Number", float, Tensor)
 
-IMAGE_SIZES = (32, 64, 96, 128)
 # Where matplotlib puts the axes, as parts of the figure: left, right, bottom, top.
 SUBPLOT = (0.125, 0.9, 0.11, 0.88)
 SUB_COLUMNS = 4  # of a pixel, across which an ellipse is sampled
@@ -29,32 +28,21 @@ CHUNK_PIXELS = 2**23
 
 @dataclass(frozen=True)
 class Frame:
-    """The map from native units (both axes upward from their first limit) to pixels.
-
-    Raises:
-        ValueError: when ``image_size`` is not one of :data:`IMAGE_SIZES`.
-    """
+    """The map from native units (both axes upward from their first limit) to pixels."""
 
     image_size: int
     x_limits: tuple[float, float]
     y_limits: tuple[float, float]
 
-    def __post_init__(self) -> None:
-        if self.image_size not in IMAGE_SIZES:
-            sizes = ", ".join(map(str, IMAGE_SIZES))
-            raise ValueError(f"image_size {self.image_size} is not drawn: use one of {sizes}.")
-
     @property
     def unit_x(self) -> float:
         """Pixels in one native unit of x."""
-        share = SUBPLOT[1] - SUBPLOT[0]
-        return self.image_size * share / (self.x_limits[1] - self.x_limits[0])
+        return self.image_size * (SUBPLOT[1] - SUBPLOT[0]) / (self.x_limits[1] - self.x_limits[0])
 
     @property
     def unit_y(self) -> float:
         """Pixels in one native unit of y."""
-        share = SUBPLOT[3] - SUBPLOT[2]
-        return self.image_size * share / (self.y_limits[1] - self.y_limits[0])
+        return self.image_size * (SUBPLOT[3] - SUBPLOT[2]) / (self.y_limits[1] - self.y_limits[0])
 
     @property
     def point(self) -> float:
@@ -182,12 +170,8 @@ def draw_in_chunks(
 ) -> Tensor:
     """Draw rows of ``native`` ``[B, N]`` as float32 ``[B, 3, S, S]`` in [-1, 1], row 0 on top.
 
-    Args:
-        paint_all: paints some rows, in place, on a white canvas ``[b, 3, S, S]`` in [0, 1] whose
-            row 0 is at the *bottom*.
-
-    Raises:
-        ValueError: for factors that are not finite.
+    ``paint_all`` paints some rows, in place, on a white canvas ``[b, 3, S, S]`` in [0, 1] whose
+    row 0 is at the *bottom*. ValueError for factors that are not finite.
     """
     native, size = checked_finite(native), frame.image_size
     images = torch.empty(len(native), 3, size, size, device=native.device)
@@ -207,14 +191,11 @@ def interval_coverage(low: Tensor, high: Tensor, cells: Tensor) -> Tensor:
 
 
 def _half_plane(distance: Tensor, normal_x: Tensor, normal_y: Tensor) -> Tensor:
-    """Exact coverage of the half-plane that holds pixel centres of positive ``distance``.
+    """Exact coverage of a half-plane, from the signed ``distance`` ``[B, h, w]`` of the pixels'
+    centres, positive inside, and the components of its unit normal (broadcastable).
 
     A pixel's projection onto the unit normal is a trapezoid, the convolution of boxes as wide as
     |normal_x| and |normal_y|; the coverage is its integral, four second-order ramps.
-
-    Args:
-        distance: ``[B, h, w]`` signed distance of the pixels' centres, positive inside.
-        normal_x, normal_y: components of the unit normal, broadcastable to ``distance``.
     """
     # Nearly axis-aligned edges would divide by zero; widening the narrow box costs < 1e-4.
     wide_x, wide_y = normal_x.abs().clamp(min=0.01), normal_y.abs().clamp(min=0.01)
@@ -234,8 +215,7 @@ def _stroke(
     """Coverage of strokes along the unit vector (ux, uy), from signed distances ``[B, h, w]``:
     ``aside`` from the middle line, ``begin`` and ``beyond`` from the lines across its two ends."""
     # A strip is the difference of two half-planes, so strokes thinner than a pixel stay right.
-    strip = _half_plane(aside + width / 2, uy, ux)
-    strip = strip - _half_plane(aside - width / 2, uy, ux)
+    strip = _half_plane(aside + width / 2, uy, ux) - _half_plane(aside - width / 2, uy, ux)
     return strip * (_half_plane(begin, ux, uy) - _half_plane(beyond, ux, uy))
 
 

@@ -14,20 +14,13 @@ would quantise the shadow; here it is drawn at sub-pixel precision, as after ``s
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import pi
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from data_modules.scenes.drawing import (
-    IMAGE_SIZES,
-    Frame,
-    Window,
-    draw_in_chunks,
-    interval_coverage,
-)
+from data_modules.scenes.drawing import Frame, Window, draw_in_chunks, interval_coverage
 from data_modules.scenes.unmixing import (
     cached,
     centroid,
@@ -90,15 +83,6 @@ def published_grid() -> Tensor:
     return torch.stack([angle, light, *mechanism(angle, light)], dim=1)
 
 
-@lru_cache(maxsize=1)
-def _graph() -> CausalGraph:
-    grid = published_grid()
-    names = ("angle", "light", "shadow_length", "shadow_position")
-    bounds = zip(names, grid.amin(0).tolist(), grid.amax(0).tolist(), strict=True)
-    factors = [Factor(name, "continuous", low, high) for name, low, high in bounds]
-    return CausalGraph(factors, [(cause, effect) for cause in names[:2] for effect in names[2:]])
-
-
 # --- picture ---
 
 
@@ -109,7 +93,7 @@ def pendulum_frame(image_size: int) -> Frame:
 
 def draw(native: Tensor, image_size: int) -> Tensor:
     """Draw native angle, light, length, position ``[B, 4]`` as float32 ``[B, 3, S, S]`` in [-1, 1].
-    ValueError for another ``image_size``, or factors that are not finite."""
+    ValueError when they are not finite."""
     return draw_in_chunks(_paint_pendulum, native, pendulum_frame(image_size))
 
 
@@ -140,11 +124,11 @@ def _window(
     canvas: Tensor, frame: Frame, xs: tuple[Tensor, ...], ys: tuple[Tensor, ...], margin: float
 ) -> Window:
     """The part of the canvas within ``margin`` of any of the points."""
-    limits = [
-        (float(values.min()) - margin, float(values.max()) + margin)
-        for values in (torch.stack(xs), torch.stack(ys))
-    ]
-    return frame.window(canvas, *limits)
+    low, high = (
+        (float(ends.min()) - margin, float(ends.max()) + margin)
+        for ends in (torch.stack(xs), torch.stack(ys))
+    )
+    return frame.window(canvas, low, high)
 
 
 def _shadow_edges(frame: Frame) -> tuple[float, float]:
@@ -160,14 +144,9 @@ CALIBRATION_POINTS = 1025
 CALIBRATION_RANGE = (torch.pi * 56 / 200, torch.pi * 151 / 200)
 
 
-def read_native(images: Tensor) -> Tensor:
+def _read_native(images: Tensor) -> Tensor:
     """Native angle, light (radians), length and position, float32 ``[B, 4]``, of ``[B, 3, S, S]``
-    images in [-1, 1]; NaN where there is nothing to measure. ValueError unless the images are
-    square, RGB, of a drawn size."""
-    return read_in_chunks(_read_chunk, images)
-
-
-def _read_chunk(images: Tensor) -> Tensor:
+    images in [-1, 1]; NaN where there is nothing to measure."""
     frame = pendulum_frame(images.shape[-1])
     weights = unmix(images, COLOURS)
     x, y, ball_found = centroid(weights["firebrick"])
@@ -183,8 +162,7 @@ def _read_chunk(images: Tensor) -> Tensor:
 
 @cached
 def _light_calibration(image_size: int) -> tuple[Tensor, Tensor]:
-    """Centroid of the drawn sun, which the box cuts, and the light, both ``[N]``, by ascending
-    centroid."""
+    """Centroid of the drawn sun (which the box cuts), ascending, and the light, ``[N]`` each."""
     lights = torch.linspace(*CALIBRATION_RANGE, CALIBRATION_POINTS)
     native = pad(lights[:, None], (1, 2))
     parts = [unmix(draw(some, image_size), COLOURS)["orange"] for some in native.split(256)]
@@ -218,7 +196,11 @@ class PendulumScene(Scene):
     """
 
     def __init__(self) -> None:
-        self.graph = _graph()
+        grid, names = published_grid(), ("angle", "light", "shadow_length", "shadow_position")
+        bounds = zip(names, grid.amin(0).tolist(), grid.amax(0).tolist(), strict=True)
+        factors = [Factor(name, "continuous", low, high) for name, low, high in bounds]
+        edges = [(cause, effect) for cause in names[:2] for effect in names[2:]]
+        self.graph = CausalGraph(factors, edges)
 
     def published_grid(self) -> tuple[Tensor, Tensor]:
         """Scaled factors ``[7308, 4]`` of the published images, and the ``[7308]`` bool test mask:
@@ -229,23 +211,24 @@ class PendulumScene(Scene):
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """See :meth:`Scene.counterfactual`."""
         acted = torch.where(mask, values, factors)
-        before, after = self.graph.to_native(factors), self.graph.to_native(acted)
-        old_length, old_position = mechanism(before[:, 0], before[:, 1])
-        new_length, new_position = mechanism(after[:, 0], after[:, 1])
-        length = (before[:, 2] - old_length + new_length).clamp(min=MIN_LENGTH)
-        position = before[:, 3] - old_position + new_position
-        shadow = self.graph.to_scaled(torch.stack([*before.unbind(1)[:2], length, position], 1))
+        angle, light, length, position = self.graph.to_native(factors).unbind(1)
+        old_length, old_position = mechanism(angle, light)
+        new_length, new_position = mechanism(*self.graph.to_native(acted).unbind(1)[:2])
+        length = (length - old_length + new_length).clamp(min=MIN_LENGTH)
+        position = position - old_position + new_position
+        shadow = self.graph.to_scaled(torch.stack([angle, light, length, position], dim=1))
         predicted = mask[:, :2].any(1, keepdim=True) & ~mask
         predicted = predicted & torch.tensor([False, False, True, True], device=mask.device)
         return torch.where(predicted, shadow, acted)
 
     def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Scene.render`; ``image_size`` is 32, 64, 96 or 128, else ValueError."""
-        return draw(self.graph.to_native(factors.float()), image_size)
+        return draw(self.graph.to_native(factors.float()), self.checked_size(image_size))
 
     def read(self, images: Tensor) -> Tensor:
         """See :meth:`Scene.read`; a missing ball, sun or shadow reads 0 in its factors."""
-        return self.graph.to_scaled(read_native(images)).nan_to_num(nan=0.0)
+        self.checked_size(images.shape[-1])
+        return self.graph.to_scaled(read_in_chunks(_read_native, images)).nan_to_num(nan=0.0)
 
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: angle and light in range, and the whole shadow inside the picture.
@@ -253,7 +236,7 @@ class PendulumScene(Scene):
         The picture is the smallest of all image sizes (their clip boxes differ by a fraction of a
         pixel), x from 0 to 19.89. 1.6% of the published images are not visible in this sense.
         """
-        frames = [pendulum_frame(size) for size in IMAGE_SIZES]
+        frames = [pendulum_frame(size) for size in self.image_sizes]
         left = max((f.box[0] - f.x(0.0)) / f.unit_x for f in frames)
         right = min((f.box[1] - f.x(0.0)) / f.unit_x for f in frames)
         _, _, length, position = self.graph.to_native(factors).unbind(1)

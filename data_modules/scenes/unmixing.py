@@ -33,11 +33,7 @@ def displayed(images: Tensor) -> Tensor:
 def read_in_chunks(
     read_some: Callable[[Tensor], Tensor], images: Tensor, chunk: int | None = None
 ) -> Tensor:
-    """Read ``[B, 3, S, S]`` images ``chunk`` at a time: ``[B, K]``.
-
-    Raises:
-        ValueError: when the images are not square RGB.
-    """
+    """Read ``[B, 3, S, S]`` images ``chunk`` at a time: ``[B, K]``. ValueError for other shapes."""
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
         raise ValueError(f"Cannot read images {tuple(images.shape)}: they must be [B, 3, S, S].")
     chunk = chunk or CHUNK_PIXELS // images.shape[-1] ** 2
@@ -45,10 +41,8 @@ def read_in_chunks(
 
 
 def unmix(images: Tensor, colours: Mapping[str, Rgb]) -> dict[str, Tensor]:
-    """Weights ``[B, H, W]`` of each of four colours in ``[B, 3, H, W]`` images; they sum to 1.
-
-    Pixels beyond [-1, 1] count as they would be displayed, NaN as white.
-    """
+    """Weights ``[B, H, W]`` of each of four colours in ``[B, 3, H, W]`` images, as they would be
+    displayed; the weights sum to 1."""
     channels = pad((displayed(images) + 1) / 2, (0, 0, 0, 0, 0, 1), value=1.0)
     equations = torch.tensor([(*rgb, 1.0) for rgb in colours.values()], dtype=torch.float64).T
     inverse = torch.linalg.inv(equations).to(channels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from typing import Protocol
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffcf.app.gallery import Subject
 from diffcf.app.inference import Step
-from diffcf.app.session import Role
+from diffcf.app.session import Role, Session, do_text
 from diffcf.causal import CausalGraph, Factor
 from diffcf.io import to_picture
 
@@ -41,11 +41,8 @@ class Actions(Protocol):
     async def upload(self, event: events.UploadEventArguments) -> None: ...
     def refuse(self) -> None: ...
     def download(self) -> None: ...
-    async def set(self, name: str, value: float | str) -> None: ...
-    async def toggle(self, name: str) -> None: ...
     async def take(self) -> None: ...
-    async def undo(self) -> None: ...
-    async def restart(self) -> None: ...
+    async def change(self, change: Callable[[Session], None]) -> None: ...
 
 
 class _Slider(ui.slider):
@@ -57,10 +54,7 @@ class _Slider(ui.slider):
 class FactorRow:
     """One factor: a slider, a switch or a menu, its pin, and its values.
 
-    Args:
-        factor: its kind and range.
-        with_exact: whether there is a column for the exact value.
-        actions: called when a visitor sets the factor or clicks its pin.
+    ``with_exact`` is whether there is a column for the exact value.
     """
 
     def __init__(self, factor: Factor, with_exact: bool, actions: Actions) -> None:
@@ -68,7 +62,8 @@ class FactorRow:
         name, continuous = factor.name.replace("_", " "), factor.kind == "continuous"
         with ui.element("div").classes("factor").props(f'data-factor="{factor.name}"') as self.root:
             with ui.element("div").classes(f"factor-line {factor.kind}"):
-                self.pin = ui.button(color=None, on_click=partial(actions.toggle, factor.name))
+                toggle = partial(actions.change, lambda session: session.toggle(factor.name))
+                self.pin = ui.button(color=None, on_click=toggle)
                 self.pin.props("flat round dense size=sm").classes("pin")
                 ui.label(name).classes("factor-name")
                 if continuous:
@@ -113,12 +108,14 @@ class FactorRow:
 
     async def _slid(self, event: events.GenericEventArguments) -> None:
         if event.args is not None:
-            await self.actions.set(self.factor.name, float(event.args))
+            await self._set(float(event.args))
 
     async def _chosen(self, event: events.ValueChangeEventArguments) -> None:
         if event.value != self._shown:
-            native = float(event.value) if self.factor.kind == "binary" else str(event.value)
-            await self.actions.set(self.factor.name, native)
+            await self._set(float(event.value) if self.factor.kind == "binary" else event.value)
+
+    async def _set(self, value: float | str) -> None:
+        await self.actions.change(lambda session: session.set(self.factor.name, value))
 
     def show(self, role: Role, target: float, factual: float) -> None:
         """Show the state of the factor, without an image; values are in [0, 1] units."""
@@ -157,12 +154,7 @@ class _Image(ui.element):
 
 
 class Picture:
-    """An image of the model's size, magnified, under its title.
-
-    Args:
-        title: above it.
-        mark: the value of its attribute ``data-picture``.
-    """
+    """An image of the model's size, magnified, under its title; ``mark`` names it in the page."""
 
     def __init__(self, title: str, mark: str) -> None:
         with ui.element("figure").classes("picture").props(f'data-picture="{mark}"'):
@@ -180,13 +172,7 @@ class Picture:
 
 
 class Difference:
-    """A map of differences with its scale.
-
-    Args:
-        title: above it.
-        mark: the value of its attribute ``data-picture``.
-        scale: the share of a pixel's whole range at the end of the scale.
-    """
+    """A map of differences with its scale, which ends at the share ``scale`` of a pixel's range."""
 
     def __init__(self, title: str, mark: str, scale: float) -> None:
         self.scale = scale
@@ -204,9 +190,17 @@ class Difference:
                     self.mean, self.most = ui.label(), ui.label()
 
     def show(self, one: Tensor, other: Tensor) -> None:
-        """How much two images ``[C, S, S]`` in [-1, 1] differ; the first is the background."""
-        self.image.show(difference(one, other, self.scale))
+        """The largest difference of any channel of two images ``[C, S, S]`` in [-1, 1], in colour.
+
+        The first is the faint background.
+        """
         size = (one - other).abs().amax(0) / 2
+        scaled = (size / self.scale).clamp(0, 1).cpu().numpy()
+        stops = np.linspace(0, 1, len(RAMP))
+        colour = np.stack([np.interp(scaled, stops, channel) for channel in np.transpose(RAMP)], -1)
+        grey = ((one.mean(0) + 1) / 2).clamp(0, 1).cpu().numpy()[..., None]
+        shade = 1 - BACKGROUND * (1 - grey) * (1 - scaled[..., None])
+        self.image.show(Image.fromarray((colour * shade).round().astype(np.uint8)))
         self.mean.set_text(f"mean {size.mean():.1%}")
         self.most.set_text(f"max {size.max():.0%}")
 
@@ -250,36 +244,11 @@ def thumbnails(subjects: list[Subject], actions: Actions) -> list[ui.element]:
     """A button for each image, which picks it."""
     buttons = []
     for place, subject in enumerate(subjects):
-        title = subject.title
-        button = ui.element("button").classes("thumb").props(f'type="button" title="{title}"')
-        button.on("click", partial(actions.pick, place), [])
-        with button:
-            _Image(title).show(_thumbnail(subject.image))
-        buttons.append(button)
+        with ui.element("button").classes("thumb") as button:
+            _Image(subject.title).show(_thumbnail(subject.image))
+        button.props(f'type="button" title="{subject.title}"')
+        buttons.append(button.on("click", partial(actions.pick, place), []))
     return buttons
-
-
-def do_text(do: Mapping[str, float], graph: CausalGraph) -> str:
-    """``do(light = 1.40)``, of values in [0, 1] units."""
-    pairs = (
-        f"{factor.name.replace('_', ' ')} = {factor.text(do[factor.name])}"
-        for factor in graph.factors
-        if factor.name in do
-    )
-    return f"do({', '.join(pairs)})"
-
-
-def difference(one: Tensor, other: Tensor, scale: float) -> Image.Image:
-    """The largest difference of any channel of two images ``[C, H, W]`` in [-1, 1], in colour.
-
-    ``one`` is the faint background; ``scale`` is as in :class:`Difference`.
-    """
-    size = ((one - other).abs().amax(0) / 2 / scale).clamp(0, 1).cpu().numpy()
-    stops = np.linspace(0, 1, len(RAMP))
-    colour = np.stack([np.interp(size, stops, channel) for channel in np.transpose(RAMP)], -1)
-    grey = ((one.mean(0) + 1) / 2).clamp(0, 1).cpu().numpy()[..., None]
-    shade = 1 - BACKGROUND * (1 - grey) * (1 - size[..., None])
-    return Image.fromarray((colour * shade).round().astype(np.uint8))
 
 
 def png(picture: Image.Image) -> bytes:

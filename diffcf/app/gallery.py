@@ -24,10 +24,8 @@ from diffcf.io import (
 from diffcf.methods import World
 from diffcf.training import FactorData, load_data, make_data
 
-MAX_BYTES = 10_000_000
-"""Of an upload."""
-MAX_PIXELS = 25_000_000
-"""Of an upload, decompressed."""
+MAX_BYTES = 10_000_000  # of an upload
+MAX_PIXELS = 25_000_000  # of an upload, decompressed
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ def uploaded(content: bytes, form: ImageFormat) -> Subject:
 def held_out(
     model: Model, name: str | Path, count: int, config: Path | None = None
 ) -> FactorData | None:
-    """The data module of a model, set up with at most ``count`` images of its test split.
+    """The data module of a model called ``name``, with at most ``count`` images of its test split.
 
     ``config`` is the YAML of an experiment or of a data module; without it, it is the data that the
-    model was trained on, and None where its weights do not name them. ``name`` is for messages.
+    model was trained on, and None where its weights do not name them.
 
     Raises:
         GraphError: when the data have other factors than the model.

@@ -6,9 +6,9 @@ have a double outline and an arrow, and cut edges are dashed and crossed out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
+from operator import mul
 
 from diffcf.app.session import Role
 from diffcf.causal import CausalGraph
@@ -27,20 +27,11 @@ BOX = (267, 213)
 CROSSED = 0.66
 """Where a cut edge is crossed out, from cause to effect: not in the middle, where edges meet."""
 STATE = {"set": "set", "held": "set earlier", "moved": "affected", "still": "unchanged"}
-
-Edge = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """In pixels: centres of the nodes, Bézier points of the edges, and the size of the drawing.
-
-    A path is its start and then three points, two controls and an end, for each piece.
-    """
-
-    centres: Mapping[str, Point]
-    paths: Mapping[Edge, list[Point]]
-    size: Point
+ARROWHEAD = (
+    '<marker id="tip-{kind}" class="tip {kind}" viewBox="0 0 8 8" refX="6.5" refY="4" '
+    'markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto">'
+    '<path d="M0,0 L8,4 L0,8 z"/></marker>'
+)
 
 
 def draw(graph: CausalGraph, roles: Mapping[str, Role], values: Mapping[str, str]) -> str:
@@ -51,33 +42,29 @@ def draw(graph: CausalGraph, roles: Mapping[str, Role], values: Mapping[str, str
         roles: of every factor; edges into a factor that is set are cut.
         values: of every factor, as text.
     """
-    layout = _layout(graph)
-    width, height = layout.size
-    text = "; ".join(f"{_label(n)} {STATE[roles[n]]} at {values[n]}" for n in graph.names)
+    # Causes above their effects, or left of them where that leaves larger letters.
+    drawing = layered(graph.names, graph.edges)
+    layouts = [_in_pixels(drawing, down) for down in (True, False)]
+    layout = max(layouts, key=lambda layout: min(BOX[0] / layout.width, BOX[1] / layout.height))
+    text = "; ".join(f"{_label(n)} {STATE[roles[n]]} at {escape(values[n])}" for n in graph.names)
     parts = [
-        f'<svg class="dag" viewBox="0 0 {width:g} {height:g}" role="img" '
-        f'style="max-width:{1.25 * width:g}px" aria-label="Causal graph: {escape(text)}">',
-        "<defs>",
-        *(_arrowhead(kind) for kind in ("still", "live", "cut")),
-        "</defs>",
+        f'<svg class="dag" viewBox="0 0 {layout.width:g} {layout.height:g}" role="img" '
+        f'style="max-width:{1.25 * layout.width:g}px" aria-label="Causal graph: {text}">',
+        f"<defs>{''.join(ARROWHEAD.format(kind=kind) for kind in ('still', 'live', 'cut'))}</defs>",
     ]
     for cause, effect in graph.edges:
         live = roles[effect] == "moved" and roles[cause] != "still"
         kind = "cut" if roles[effect] in ("set", "held") else "live" if live else "still"
-        parts.append(_edge((cause, effect), layout.paths[cause, effect], kind))
-    parts += [_node(name, layout.centres[name], roles[name], values[name]) for name in graph.names]
+        parts.append(_edge(cause, effect, layout.paths[cause, effect], kind))
+    parts += [_node(name, layout.nodes[name], roles[name], values[name]) for name in graph.names]
     return "".join([*parts, "</svg>"])
 
 
-def _layout(graph: CausalGraph) -> _Layout:
-    """Causes above their effects, or left of them where that leaves larger letters."""
-    drawing = layered(graph.names, graph.edges)
-    layouts = [_in_pixels(drawing, down) for down in (True, False)]
-    return max(layouts, key=lambda layout: min(BOX[0] / layout.size[0], BOX[1] / layout.size[1]))
+def _in_pixels(drawing: DagLayout, down: bool) -> DagLayout:
+    """As on the page: a path is its start, then two Bézier controls and an end for each piece.
 
-
-def _in_pixels(drawing: DagLayout, down: bool) -> _Layout:
-    """Edges end at the borders of the nodes, short of the arrowhead."""
+    It ends at the border of the node, short of the arrowhead.
+    """
     along, across = SPACING_DOWN if down else SPACING_RIGHT
     half = (HEIGHT if down else WIDTH) / 2
     margin = along / 2, half + 8
@@ -93,23 +80,24 @@ def _in_pixels(drawing: DagLayout, down: bool) -> _Layout:
         (x, y), *between, (end_x, end_y) = map(scaled, points)
         path = [(x, y + half + 2), *between, (end_x, end_y - half - 4)]
         pieces = [point for piece in curve(path) for point in piece]
-        paths[edge] = [turned(point) for point in (path[0], *pieces)]
+        paths[edge] = tuple(turned(point) for point in (path[0], *pieces))
     width, height = scaled((drawing.width, drawing.height))
     centres = {name: turned(scaled(point)) for name, point in drawing.nodes.items()}
-    return _Layout(centres, paths, turned((width + margin[0], height + margin[1])))
+    return DagLayout(centres, paths, *turned((width + margin[0], height + margin[1])))
 
 
-def _edge(edge: Edge, path: list[Point], kind: str) -> str:
-    cause, effect = (escape(_label(name)) for name in edge)
+def _edge(cause: str, effect: str, path: Sequence[Point], kind: str) -> str:
     start, *rest = (f"{x:.1f},{y:.1f}" for x, y in path)
     cut = ": cut, since it is set" if kind == "cut" else ""
     drawn = (
-        f'<g class="edge {kind}" data-edge="{escape(f"{edge[0]}>{edge[1]}")}">'
-        f"<title>{cause} causes {effect}{cut}</title>"
+        f'<g class="edge {kind}" data-edge="{escape(f"{cause}>{effect}")}">'
+        f"<title>{_label(cause)} causes {_label(effect)}{cut}</title>"
         f'<path d="M{start} C{" ".join(rest)}" marker-end="url(#tip-{kind})"/>'
     )
     if kind == "cut":
-        x, y = (_bezier(CROSSED, *line) for line in zip(*path[-4:], strict=True))
+        s, t = 1 - CROSSED, CROSSED
+        bezier = (s**3, 3 * s * s * t, 3 * s * t * t, t**3)
+        x, y = (sum(map(mul, bezier, line)) for line in zip(*path[-4:], strict=True))
         drawn += (
             f'<g transform="translate({x:.1f},{y:.1f})"><circle r="8"/>'
             '<path class="cross" d="M-4,-4 L4,4 M-4,4 L4,-4"/></g>'
@@ -117,15 +105,9 @@ def _edge(edge: Edge, path: list[Point], kind: str) -> str:
     return drawn + "</g>"
 
 
-def _bezier(t: float, a: float, b: float, c: float, d: float) -> float:
-    """A coordinate of a cubic Bézier curve."""
-    s = 1 - t
-    return s**3 * a + 3 * s * s * t * b + 3 * s * t * t * c + t**3 * d
-
-
 def _node(name: str, centre: Point, role: Role, value: str) -> str:
     (x, y), (left, top) = centre, (centre[0] - WIDTH / 2, centre[1] - HEIGHT / 2)
-    label, inner, tag, mark = escape(_label(name)), "", "", ""
+    label, inner, tag, mark = _label(name), "", "", ""
     if role == "moved":
         mark = "→ "
         inner = (
@@ -146,13 +128,5 @@ def _node(name: str, centre: Point, role: Role, value: str) -> str:
     )
 
 
-def _arrowhead(kind: str) -> str:
-    return (
-        f'<marker id="tip-{kind}" class="tip {kind}" viewBox="0 0 8 8" refX="6.5" refY="4" '
-        'markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto">'
-        '<path d="M0,0 L8,4 L0,8 z"/></marker>'
-    )
-
-
 def _label(name: str) -> str:
-    return name.replace("_", " ")
+    return escape(name.replace("_", " "))

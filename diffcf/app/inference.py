@@ -1,8 +1,7 @@
 """Counterfactuals of one image: the worlds that predict them, queries, and the thread they run on.
 
-:class:`Worlds` pairs the model's world of an image with the scene's own. A :class:`Query` is an
-intervention on them, after any number of earlier steps (:class:`Step`). Networks may take seconds,
-so queries wait in a :class:`LatestOnlyQueue` of their tab for the one :class:`InferenceThread`.
+Networks may take seconds, so each :class:`Query` on the :class:`Worlds` of an image waits in the
+:class:`LatestOnlyQueue` of its tab for the one :class:`InferenceThread`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
-from diffcf.causal import CausalGraph, Intervention
+from diffcf.causal import Intervention
 from diffcf.methods import Counterfactual, World
 
 T = TypeVar("T")
@@ -28,21 +27,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to a query.
+    """The answer to a query."""
 
-    Attributes:
-        do: everything that was set, in [0, 1] units by factor name.
-        answer: the model's counterfactual, a batch of one.
-        exact: the scene's; None where the exact counterfactual is not known.
-        read: ``[K]`` in [0, 1] units, read back from the model's image; None without a reader.
-        in_frame: whether the exact image shows its objects whole, so that the ruler can read it.
-    """
-
-    do: Mapping[str, float]
-    answer: Counterfactual
-    exact: Counterfactual | None
-    read: Tensor | None
-    in_frame: bool
+    do: Mapping[str, float]  # everything that was set, in [0, 1] units by factor name
+    answer: Counterfactual  # the model's, a batch of one
+    exact: Counterfactual | None  # the scene's, where it is known
+    read: Tensor | None  # [K] in [0, 1] units, read back from the model's image, if by anything
+    in_frame: bool  # whether the exact image shows its objects whole, for the ruler to read
 
     @property
     def image(self) -> Tensor:
@@ -52,19 +43,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Worlds:
-    """The model's world of one image and, where it is known, the scene's.
-
-    Attributes:
-        model: the model that abducted ``inferred``.
-        subject: the factual image.
-        inferred: the model's world, a batch of one.
-        true: the scene's world; None where there are no exact counterfactuals.
-    """
+    """The model's world of one image and, where it is known, the scene's."""
 
     model: Model
-    subject: Subject
-    inferred: World
-    true: World | None
+    subject: Subject  # the factual image
+    inferred: World  # the model's, a batch of one
+    true: World | None  # the scene's; None where there are no exact counterfactuals
 
     @property
     def reader(self) -> str | None:
@@ -116,31 +100,17 @@ def open_worlds(model: Model, subject: Subject) -> Worlds:
     return Worlds(model, subject, inferred, subject.exact_world())
 
 
-def causal_graph(model: Model) -> CausalGraph:
-    """The graph that the model's answers follow: the learned one, where it learned one."""
-    learned = getattr(getattr(model.module, "nscm", None), "learned", None)
-    return model.graph if learned is None else learned()
-
-
 @dataclass(frozen=True)
 class Query:
-    """The counterfactual that a visitor wants to see; immutable, so any thread can answer it.
+    """The counterfactual that a visitor wants to see; immutable, so any thread can answer it."""
 
-    Attributes:
-        start: the worlds of the factual image.
-        last: the step whose image the intervention is made on; None for the factual image.
-        do: everything that is set, in [0, 1] units by factor name; None if nothing since ``last``.
-        version: the session's number of changes when it was asked.
-    """
-
-    start: Worlds
-    last: Step | None
-    do: Mapping[str, float] | None
-    version: int
+    start: Worlds  # of the factual image
+    last: Step | None  # whose image the intervention is made on; None for the factual image
+    do: Mapping[str, float] | None  # everything set, in [0, 1] units; None if nothing since `last`
+    version: int  # the session's number of changes when it was asked
 
     @property
     def worlds(self) -> Worlds:
-        """The worlds that answer: those of ``start``, or those after ``last``."""
         return self.start if self.last is None else self.last.after
 
     def run(self) -> Result:
@@ -152,16 +122,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step of a sequence.
+    """A finished step of a sequence."""
 
-    Attributes:
-        do: what was set in it, in [0, 1] units by factor name.
-        result: its counterfactual.
-        query: the query that ``result`` answers.
-    """
-
-    do: Mapping[str, float]
-    result: Result
+    do: Mapping[str, float]  # what was set in it, in [0, 1] units by factor name
+    result: Result  # its counterfactual, the answer to `query`
     query: Query
 
     @cached_property
@@ -190,15 +154,10 @@ class InferenceThread:
 
 
 class LatestOnlyQueue:
-    """Runs one tab's queries; of those that wait, only the newest is kept.
+    """Runs one tab's queries on the thread of all tabs; only the newest that waits is kept.
 
-    Args:
-        thread: shared by all tabs.
-        show: gets each query, its result, and the seconds since it was asked.
-        fail: gets what a query raised.
-
-    Attributes:
-        busy: whether a query is running or waiting.
+    ``show`` gets each query, its result, and the seconds since it was asked; ``fail`` gets what a
+    query raised; ``busy`` is whether a query is running or waiting.
     """
 
     def __init__(

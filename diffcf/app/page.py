@@ -17,41 +17,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from diffcf.api import Model
 from diffcf.app.elements import png
 from diffcf.app.gallery import MAX_BYTES, Subject, uploaded
-from diffcf.app.inference import (
-    InferenceThread,
-    LatestOnlyQueue,
-    Query,
-    Result,
-    causal_graph,
-    open_worlds,
-)
-from diffcf.app.session import Session
+from diffcf.app.inference import InferenceThread, LatestOnlyQueue, Query, Result, open_worlds
+from diffcf.app.session import Session, causal_graph
 from diffcf.app.view import View
 from diffcf.io import FORMATS, ImageFormat, to_picture
 
 REFUSED = f"That file was refused: upload a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} of at most "
 REFUSED += f"{MAX_BYTES // 10**6} MB."
-OVERHEAD = 100_000
-"""Bytes that a request may have besides an upload."""
+OVERHEAD = 100_000  # bytes that a request may have besides an upload
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """What all tabs share.
+    """What all tabs share."""
 
-    Attributes:
-        name: of the model, for people.
-        model: answers the queries.
-        subjects: images to pick from.
-        form: size and channels that uploads are converted to.
-        thread: which all networks run on.
-    """
-
-    name: str
+    name: str  # of the model, for people
     model: Model
-    subjects: list[Subject]
-    form: ImageFormat
-    thread: InferenceThread = field(default_factory=InferenceThread)
+    subjects: list[Subject]  # to pick from
+    form: ImageFormat  # that uploads are converted to
+    thread: InferenceThread = field(default_factory=InferenceThread)  # all networks run on it
 
 
 class Controller:
@@ -67,8 +51,6 @@ class Controller:
         self.view = View(about, causal_graph(model), explorer.subjects, self)
         if explorer.subjects:
             ui.timer(0, lambda: self.pick(0), once=True)
-
-    # --- what a visitor does ---
 
     async def pick(self, place: int) -> None:
         """Open one of the images offered."""
@@ -91,25 +73,20 @@ class Controller:
             content = png(to_picture(self.result.image))
             ui.download.content(content, "counterfactual.png", "image/png")
 
-    # --- changes of the session ---
-
-    async def set(self, name: str, value: float | str) -> None:
-        await self._change(lambda session: session.set(name, value))
-
-    async def toggle(self, name: str) -> None:
-        await self._change(lambda session: session.toggle(name))
-
     async def take(self) -> None:
+        """Make the counterfactual that is shown the session's next step."""
         if (result := self.result) is not None:
-            await self._change(lambda session: session.take(result))
+            await self.change(lambda session: session.take(result))
 
-    async def undo(self) -> None:
-        await self._change(Session.undo)
-
-    async def restart(self) -> None:
-        await self._change(Session.restart)
-
-    # --- from query to result ---
+    async def change(self, change: Callable[[Session], None]) -> None:
+        """Make a change of the session, and show what follows."""
+        if self.session is None:
+            return
+        try:
+            change(self.session)
+        except ValueError as error:
+            self.view.notify(str(error))
+        await self._ask(self.session)
 
     async def _open(self, subject: Callable[[], Subject], place: int | None) -> None:
         self._busy(True)
@@ -121,15 +98,6 @@ class Controller:
             return
         self.session, self.result = Session(worlds), None
         self.view.show_subject(worlds, place)
-        await self._ask(self.session)
-
-    async def _change(self, change: Callable[[Session], None]) -> None:
-        if self.session is None:
-            return
-        try:
-            change(self.session)
-        except ValueError as error:
-            self.view.notify(str(error))
         await self._ask(self.session)
 
     async def _ask(self, session: Session) -> None:

@@ -1,7 +1,6 @@
 """What one visitor does with one image: factors set, steps taken, changes undone.
 
-Interventions follow one another as in :func:`diffcf.methods.interface.predict_sequence`: what a
-step set stays set, and the next intervention is made on the step's counterfactual. Only the causal
+Steps follow one another as in :func:`diffcf.methods.interface.predict_sequence`. Only the causal
 model runs here; images are left to :meth:`diffcf.app.inference.Query.run`.
 """
 
@@ -13,35 +12,38 @@ from typing import Literal
 
 from torch import Tensor
 
-from diffcf.app.inference import Query, Result, Step, Worlds, causal_graph
-from diffcf.causal import Intervention
+from diffcf.api import Model
+from diffcf.app.inference import Query, Result, Step, Worlds
+from diffcf.causal import CausalGraph, Intervention
 from diffcf.io import InterventionError
 
 Role = Literal["set", "held", "moved", "still"]
 """Of a factor: set in this step; set in an earlier one; an effect of these; as in the factual."""
 
-MOST_UNDONE = 200
-"""Changes that can be undone."""
+MOST_UNDONE = 200  # changes
+
+
+def causal_graph(model: Model) -> CausalGraph:
+    """The graph that the model's answers follow: the learned one, where it learned one."""
+    learned = getattr(getattr(model.module, "nscm", None), "learned", None)
+    return model.graph if learned is None else learned()
+
+
+def do_text(do: Mapping[str, float], graph: CausalGraph) -> str:
+    """``do(light = 1.40)``, of values in [0, 1] units."""
+    chosen = (factor for factor in graph.factors if factor.name in do)
+    pairs = (f"{f.name.replace('_', ' ')} = {f.text(do[f.name])}" for f in chosen)
+    return f"do({', '.join(pairs)})"
 
 
 class Session:
-    """The interventions on one image.
-
-    Args:
-        worlds: of the image; see :func:`diffcf.app.inference.open_worlds`.
-
-    Attributes:
-        graph: the causal graph that effects follow.
-        steps: those that were taken, first to last.
-        do: what is set in the current step, in [0, 1] units by factor name.
-        version: number of changes so far; results of older queries have a smaller one.
-    """
+    """The interventions on one image, whose ``worlds`` are given."""
 
     def __init__(self, worlds: Worlds) -> None:
         self.start, self.graph = worlds, causal_graph(worlds.model)
-        self.steps: tuple[Step, ...] = ()
-        self.do: Mapping[str, float] = {}
-        self.version = 0
+        self.steps: tuple[Step, ...] = ()  # those that were taken, first to last
+        self.do: Mapping[str, float] = {}  # what the current step sets, in [0, 1] units by name
+        self.version = 0  # number of changes so far; results of older queries have a smaller one
         self._past: deque[tuple[tuple[Step, ...], Mapping[str, float]]] = deque(maxlen=MOST_UNDONE)
         self._dragged: str | None = None  # the factor that the last change set
 
@@ -81,8 +83,6 @@ class Session:
         last = self.steps[-1] if self.steps else None
         return Query(self.start, last, self.full_do if self.do else None, self.version)
 
-    # --- changes ---
-
     def set(self, name: str, value: float | str) -> None:
         """Set a factor in this step, in native units or by the name of a category.
 
@@ -91,11 +91,9 @@ class Session:
             InterventionError: for a value out of range, or none of its levels.
         """
         factor = self.graph.factors[self.graph.column(name)]
-        if isinstance(value, str):
-            scaled = factor.scaled(value)
-        else:
-            scaled = factor.to_scaled(value)
-            scaled = min(max(scaled, 0.0), 1.0) if -1e-6 < scaled < 1 + 1e-6 else scaled
+        scaled = factor.scaled(value) if isinstance(value, str) else factor.to_scaled(value)
+        if -1e-6 < scaled < 1 + 1e-6:
+            scaled = min(max(scaled, 0.0), 1.0)
         Intervention.from_do({name: scaled}, self.graph, 1)  # or an error
         # Dragging a slider is one change, however many values it passes.
         self._change(self.steps, {**self.do, name: scaled}, undoable=self._dragged != name)

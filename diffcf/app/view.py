@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nicegui import ui
 from torch import Tensor
 
 from diffcf.app import graph_svg
-from diffcf.app.elements import (
-    Actions,
-    Difference,
-    FactorRow,
-    Picture,
-    StepStrip,
-    do_text,
-    thumbnails,
-)
+from diffcf.app.elements import Actions, Difference, FactorRow, Picture, StepStrip, thumbnails
 from diffcf.app.gallery import MAX_BYTES, Subject
 from diffcf.app.inference import Result, Worlds
-from diffcf.app.session import Session
+from diffcf.app.session import Session, do_text
 from diffcf.causal import CausalGraph
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -30,14 +23,7 @@ LEGEND = (("set", "set by you"), ("moved", "affected"), ("cut", "cut edge"))
 
 
 class View:
-    """The elements of one tab.
-
-    Args:
-        about: the model, in a few words.
-        graph: its causal graph.
-        subjects: images to pick from.
-        actions: called for what a visitor does.
-    """
+    """The elements of one tab; ``about`` is the model, in a few words."""
 
     def __init__(
         self, about: str, graph: CausalGraph, subjects: list[Subject], actions: Actions
@@ -59,8 +45,6 @@ class View:
             self.side.classes("empty")
             self.stage.classes("empty")
 
-    # --- building ---
-
     def _header(self, about: str) -> None:
         with ui.element("header"):
             ui.html("What if?", tag="h1", sanitize=False)
@@ -73,12 +57,8 @@ class View:
         with ui.element("div").classes("panel images"):
             with ui.element("div").classes("heading"):
                 ui.label("Image").classes("title")
-                self.upload = ui.upload(
-                    on_upload=actions.upload,
-                    on_rejected=actions.refuse,
-                    max_file_size=MAX_BYTES,
-                    auto_upload=True,
-                ).classes("uploader")
+                self.upload = ui.upload(on_upload=actions.upload, on_rejected=actions.refuse)
+                self.upload.props(f"max-file-size={MAX_BYTES} auto-upload").classes("uploader")
                 self.upload.on("failed", actions.refuse, [])
                 choose = ui.button("Upload", icon="upload", color=None)
                 choose.props("flat dense no-caps size=sm")
@@ -96,13 +76,12 @@ class View:
                 ui.label("factor")
                 for title in ("target", "read back", *(["exact"] if exact else [])):
                     ui.label(title).classes("number")
-            self.rows = {
-                factor.name: FactorRow(factor, exact, actions) for factor in self.graph.factors
-            }
+            self.rows = {f.name: FactorRow(f, exact, actions) for f in self.graph.factors}
         with ui.element("div").classes("actions"):
             self.take_button = _button("Take this step", "redo", actions.take, "unelevated")
-            self.undo_button = _button("Undo", "undo", actions.undo, "flat")
-            self.restart_button = _button("Start over", "restart_alt", actions.restart, "flat")
+            undo, restart = (partial(actions.change, c) for c in (Session.undo, Session.restart))
+            self.undo_button = _button("Undo", "undo", undo, "flat")
+            self.restart_button = _button("Start over", "restart_alt", restart, "flat")
 
     def _result_panels(self, actions: Actions) -> None:
         exact = self.has_exact
@@ -124,16 +103,13 @@ class View:
         with ui.element("div").classes("panel sequence"):
             self.steps = StepStrip(self.graph)
 
-    # --- showing ---
-
     def show_subject(self, worlds: Worlds, place: int | None) -> None:
         """Another image; ``place`` where it is one of those to pick from."""
         for number, button in enumerate(self.thumbs):
             button.props(f"aria-pressed={str(number == place).lower()}")
         self.factual.show(worlds.subject.image, worlds.subject.title)
-        for part in (self.side, self.stage):
-            part.classes(remove="empty")
-        self.stage.classes(remove="no-exact", add="no-exact" if worlds.true is None else "")
+        self.side.classes(remove="empty")
+        self.stage.classes(remove="empty no-exact", add="no-exact" if worlds.true is None else "")
 
     def show_state(self, session: Session) -> None:
         """What is set and what the causal model predicts, without an image."""
@@ -149,7 +125,6 @@ class View:
         self.restart_button.set_enabled(bool(session.steps or session.do))
 
     def show_result(self, factual: Tensor, result: Result) -> None:
-        """The images of a result, and the factors read back from them."""
         image, read, exact = result.image.cpu(), result.read, result.exact
         text = do_text(result.do, self.graph) if result.do else "Nothing is set: the factual."
         self.counterfactual.show(image, text)

@@ -12,6 +12,7 @@ from itertools import combinations
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
@@ -50,25 +51,20 @@ class EdgeCurve:
 def edge_curves(nscm: NSCM, draws: int = SAMPLES, seed: int = 0) -> list[EdgeCurve]:
     """A curve for every edge, by effect in causal order.
 
-    Args:
-        nscm: the trained model, in evaluation mode.
-        draws: number of samples of its exogenous noise.
-        seed: of the samples.
+    ``nscm`` is in evaluation mode; ``draws`` is the number of samples of its exogenous noise.
     """
     graph, device = nscm.learned(), next(nscm.parameters()).device
     exogenous = prior_noise(graph, draws, Generator().manual_seed(seed)).to(device)
     factors = nscm.decode(exogenous)
-    probabilities = None if nscm.gates is None else nscm.gates.probabilities()
     curves = []
     for effect in graph.order:
         for cause in graph.parents(effect):
             i, j = graph.column(effect), graph.column(cause)
-            values = levels(graph.factors[j]).to(device)
-            response = _response(nscm, factors, exogenous, j, i, values)
-            strength, greatest = total_effect(nscm, factors, exogenous, cause, effect)
-            probability = None if probabilities is None else float(probabilities[i, j])
-            curve = (cause, effect, values.cpu(), response.cpu(), strength, greatest, probability)
-            curves.append(EdgeCurve(*curve))
+            values = levels(graph.factors[j])
+            response = _response(nscm, factors, exogenous, j, i, values).cpu()
+            changes = total_effect(nscm, factors, exogenous, cause, effect)
+            probability = None if nscm.gates is None else float(nscm.gates.probabilities()[i, j])
+            curves.append(EdgeCurve(cause, effect, values, response, *changes, probability))
     return curves
 
 
@@ -77,15 +73,9 @@ def total_effect(
 ) -> tuple[float, float]:
     """Mean absolute change of ``effect``, in [0, 1] units, when ``cause`` is set from low to high.
 
-    Exogenous values are held, and factors between cause and effect follow. A changed category
-    counts as a change of 1. A categorical cause has no low and high: of all its pairs of
-    categories, the one with the greatest change is taken.
-
-    Args:
-        nscm: the trained model.
-        factors: ``[N, K]``, samples of it.
-        exogenous: ``[N, E]``, theirs.
-        cause, effect: factor names.
+    Exogenous values ``[N, E]`` of the samples ``[N, K]`` are held, and factors between cause and
+    effect follow. A changed category counts as a change of 1. A categorical cause has no low and
+    high: of all its pairs of categories, the one with the greatest change is taken.
 
     Returns:
         From low to high, and the greatest between any two of a few values.
@@ -97,16 +87,14 @@ def total_effect(
     values = levels(changed)
     if changed.kind == "continuous":
         values = values[:: (POINTS - 1) // (TRIED - 1)]
-    outcomes = [
-        nscm.predict(factors, exogenous, torch.full_like(factors, float(value)), mask)[:, i]
-        for value in values
-    ]
-    changes = []
-    for one, other in combinations(outcomes, 2):
-        change = (one - other).abs()
-        changes.append(float(((change > 1e-6).float() if affected.categories else change).mean()))
-    greatest = max(changes)
-    low_to_high = changes[len(outcomes) - 2]  # the first of all pairs with the last
+    imposed = (torch.full_like(factors, float(value)) for value in values)
+    outcomes = [nscm.predict(factors, exogenous, each, mask)[:, i] for each in imposed]
+    changes = [(one - other).abs() for one, other in combinations(outcomes, 2)]
+    if affected.categories:
+        changes = [(change > 1e-6).float() for change in changes]
+    means = [float(change.mean()) for change in changes]
+    greatest = max(means)
+    low_to_high = means[len(outcomes) - 2]  # the first of all pairs with the last
     return greatest if changed.categories else low_to_high, greatest
 
 
@@ -116,10 +104,9 @@ def prior_noise(graph: CausalGraph, count: int, generator: Generator) -> Tensor:
     for factor in graph.factors:
         if factor.kind == "continuous":
             columns.append(torch.randn(count, 1, generator=generator))
-            continue
-        uniform = torch.rand(count, factor.width, generator=generator).clamp(1e-6, 1 - 1e-6)
-        gumbel = -(-uniform.log()).log()
-        columns.append(gumbel if factor.categories else uniform.logit())
+        else:
+            uniform = torch.rand(count, factor.width, generator=generator).clamp(1e-6, 1 - 1e-6)
+            columns.append(-(-uniform.log()).log() if factor.categories else uniform.logit())
     return torch.cat(columns, dim=1)
 
 
@@ -136,14 +123,13 @@ def _response(
     discrete = nscm.graph.discrete.to(factors.device)
     middle = torch.where(discrete, factors.mode(0)[0], factors.median(0)[0])
     held = middle.repeat(len(factors), 1).double()
-    factor, rows = nscm.graph.factors[effect], []
+    outcomes, noise = [], exogenous.double()
     for value in values:
         held[:, cause] = value
-        outcome = nscm.equations.evaluate(held, exogenous.double(), nscm.adjacency, effect)
-        if factor.kind == "continuous":
-            rows.append(torch.quantile(outcome, outcome.new_tensor(BAND)))
-        else:
-            count = max(factor.width, 2)
-            level = (outcome * (count - 1)).round().long().clamp(0, count - 1)
-            rows.append(torch.bincount(level, minlength=count) / len(outcome))
-    return torch.stack(rows)
+        outcomes.append(nscm.equations.evaluate(held, noise, nscm.adjacency, effect))
+    outcome, factor = torch.stack(outcomes), nscm.graph.factors[effect]  # [P, N]
+    if factor.kind == "continuous":
+        return torch.quantile(outcome, outcome.new_tensor(BAND), dim=1).T
+    count = max(factor.width, 2)
+    level = (outcome * (count - 1)).round().long().clamp(0, count - 1)
+    return one_hot(level, count).sum(dim=1) / len(factors)

@@ -6,6 +6,7 @@ No tensors here, so that a graph can be read and checked without PyTorch;
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -53,22 +54,19 @@ class Dag:
             raise GraphError("The graph has no factors: name at least one.")
         if len(self.factors) > MOST:
             raise GraphError(f"The graph has {len(self.factors)} factors: {MOST} are the most.")
-        if len(self._column) < len(self.names):
-            name = next(n for k, n in enumerate(self.names) if self._column[n] != k)
-            raise GraphError(f"Factor '{name}' is declared twice: give each its own name.")
-        seen: set[tuple[str, str]] = set()
-        for cause, effect in self.edges:
+        for name, count in Counter(self.names).items():
+            if count > 1:
+                raise GraphError(f"Factor '{name}' is declared twice: give each its own name.")
+        for (cause, effect), count in Counter(self.edges).items():
+            edge = f"Edge {cause:.100} → {effect:.100}"
             for name in (cause, effect):
                 if name not in self._column:
-                    raise GraphError(
-                        f"Edge {cause:.100} → {effect:.100} names the unknown factor "
-                        f"'{name:.100}': the factors are {', '.join(self.names)}."
-                    )
+                    known = f"the factors are {', '.join(self.names)}"
+                    raise GraphError(f"{edge} names the unknown factor '{name:.100}': {known}.")
             if cause == effect:
                 raise GraphError(f"Factor '{cause}' cannot cause itself: remove that edge.")
-            if (cause, effect) in seen:
-                raise GraphError(f"Edge {cause} → {effect} is declared twice: keep one.")
-            seen.add((cause, effect))
+            if count > 1:
+                raise GraphError(f"{edge} is declared twice: keep one.")
 
     def __len__(self) -> int:
         return len(self.factors)
@@ -84,8 +82,6 @@ class Dag:
     def __repr__(self) -> str:
         edges = ", ".join(f"{cause} → {effect}" for cause, effect in self.edges)
         return f"{type(self).__name__}({', '.join(self.names)}; {edges or 'no edges'})"
-
-    # --- relatives ---
 
     def column(self, name: str) -> int:
         """The column of factor ``name`` in a factor tensor; GraphError when it is unknown."""
@@ -118,8 +114,6 @@ class Dag:
     def leaves(self) -> tuple[str, ...]:
         """Factors without children (an isolated factor counts as a leaf)."""
         return tuple(n for n in self.names if not self._children[n])
-
-    # --- description ---
 
     def to_dict(self) -> dict[str, object]:
         """Primitive description; :meth:`from_dict` reads it back."""

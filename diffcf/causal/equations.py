@@ -26,13 +26,8 @@ from diffcf.causal.mechanisms import GroupedMLP, NoiseMap, truncated_gumbels, tr
 class StructuralEquations(nn.Module):
     """Mechanisms of K factors, whose code and exogenous values have E columns.
 
-    Args:
-        graph: gives the factors and their kinds; its edges are not used.
-        hidden: widths of the hidden layers of each factor's location (or logit) network; the
-            network of scale and spline has one layer of the last width.
-        bins: bins of each spline.
-        scale_floor: least scale of a continuous mechanism, in [0, 1] units.
-        sees_gates: whether the mechanisms also get as input which parents they have.
+    The edges of ``graph`` are not used; ``sees_gates`` says whether the mechanisms also get as
+    input which parents they have. For the rest see :class:`diffcf.causal.nscm.NSCM`.
     """
 
     _is_discrete: Tensor
@@ -50,20 +45,16 @@ class StructuralEquations(nn.Module):
         super().__init__()
         self.graph, self.scale_floor, self.sees_gates = graph, scale_floor, sees_gates
         self.widths = graph.widths
-        ends = torch.tensor(self.widths).cumsum(0).tolist()
-        self._columns = [slice(e - w, e) for e, w in zip(ends, self.widths, strict=True)]
-        self._kinds = [factor.kind for factor in graph.factors]
-        self._continuous = [k for k, kind in enumerate(self._kinds) if kind == "continuous"]
-        self._categorical = [k for k, kind in enumerate(self._kinds) if kind == "categorical"]
-        fan_in = (2 if sees_gates else 1) * ends[-1]
+        self.kinds = [factor.kind for factor in graph.factors]
+        self._continuous = [k for k, kind in enumerate(self.kinds) if kind == "continuous"]
+        self._categorical = [k for k, kind in enumerate(self.kinds) if kind == "categorical"]
+        fan_in = (2 if sees_gates else 1) * sum(self.widths)
         self.location = GroupedMLP(len(graph), [fan_in, *hidden, max(self.widths)])
         if self._continuous:
             self.shape = GroupedMLP(len(self._continuous), [fan_in, hidden[-1], 3 * bins])
         self.register_buffer("_is_discrete", graph.discrete, persistent=False)
         self.register_buffer("_is_binary", graph.binary, persistent=False)
         self.register_buffer("_owner", graph.code_owner, persistent=False)
-
-    # --- all factors at once ---
 
     def inputs(self, factors: Tensor, gates: Tensor) -> Tensor:
         """``[B, K]`` to ``[K, B, E or 2E]``: what each row of gates lets through, centred.
@@ -84,7 +75,8 @@ class StructuralEquations(nn.Module):
         locations of continuous factors receive by ``scale_floor``."""
         location = self.location(inputs)
         if damp and location.requires_grad:
-            location.register_hook(self._damp)
+            rate = torch.where(self._is_discrete, 1.0, self.scale_floor)[:, None, None]
+            location.register_hook(lambda gradient: rate * gradient)
         sign = torch.where(factors.T >= 0.5, 1.0, -1.0)
         rows = list(F.logsigmoid(sign * location[..., 0]))
         if self._continuous:
@@ -99,18 +91,9 @@ class StructuralEquations(nn.Module):
             rows[k] = logits.gather(1, category[:, None])[:, 0]
         return torch.stack(rows, dim=1)
 
-    def _damp(self, gradient: Tensor) -> Tensor:
-        return torch.where(self._is_discrete[:, None, None], gradient, self.scale_floor * gradient)
-
     def _of_continuous(self, rows: Tensor) -> Tensor:
         """The rows of the continuous factors out of K."""
-        return rows if len(self._continuous) == len(self._kinds) else rows[self._continuous]
-
-    # --- one factor ---
-
-    def is_continuous(self, k: int) -> bool:
-        """Whether factor k is continuous."""
-        return self._kinds[k] == "continuous"
+        return rows if len(self._continuous) == len(self.kinds) else rows[self._continuous]
 
     def abduct(
         self, factors: Tensor, inputs: Tensor, k: int, generator: torch.Generator | None
@@ -118,10 +101,10 @@ class StructuralEquations(nn.Module):
         """``u_k`` ``[B, width]`` that explains column k: exact for a continuous factor, a draw from
         the posterior for a discrete one."""
         location, z = self.location(inputs[k : k + 1], group=k)[0], factors[:, k]
-        if self._kinds[k] == "categorical":
+        if self.kinds[k] == "categorical":
             logits = location[:, : self.widths[k]]
             return truncated_gumbels(logits, self.graph.factors[k].category(z), generator)
-        if self._kinds[k] == "binary":
+        if self.kinds[k] == "binary":
             return truncated_logistic(location[:, 0], z >= 0.5, generator)[:, None]
         return self._noise_map(inputs, location[:, 0], k).to_noise(z)[:, None]
 
@@ -129,11 +112,11 @@ class StructuralEquations(nn.Module):
         """``f_k``: column k ``[B]`` from its parents' columns and the exogenous ``[B, E]``."""
         inputs = self.inputs(factors, gates)
         location: Tensor = self.location(inputs[k : k + 1], group=k)[0]
-        u = exogenous[:, self._columns[k]]
-        if self._kinds[k] == "categorical":
+        u = torch.split(exogenous, self.widths, dim=1)[k]
+        if self.kinds[k] == "categorical":
             chosen = (location[:, : self.widths[k]] + u).argmax(-1)
             return chosen.to(factors.dtype) / (self.widths[k] - 1)
-        if self._kinds[k] == "binary":
+        if self.kinds[k] == "binary":
             return (location[:, 0] + u[:, 0] > 0).to(factors.dtype)
         return self._noise_map(inputs, location[:, 0], k).to_factor(u[:, 0])
 

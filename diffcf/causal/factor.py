@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +14,7 @@ if TYPE_CHECKING:  # graphs are read without PyTorch
     from torch import Tensor
 
 KINDS = ("continuous", "binary", "categorical")
-LONGEST_NAME = 100
-MOST_CATEGORIES = 1000
+LONGEST_NAME, MOST_CATEGORIES = 100, 1000
 Number = TypeVar("Number", float, "Tensor")
 
 
@@ -43,44 +42,25 @@ class Factor:
                 f"Factor name {self.name!r:.100} is not usable: take letters, digits and '_', "
                 f"{LONGEST_NAME} at most."
             )
-        if self.kind not in KINDS:
-            raise GraphError(
-                f"Factor '{self.name}' has kind {self.kind!r:.100}: use one of {', '.join(KINDS)}."
-            )
-        self._check_range()
-        self._check_categories()
+        for fault in self._faults():
+            raise GraphError(f"Factor '{self.name}' {fault}.")
 
-    def _check_range(self) -> None:
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with kind, range and categories, most basic first."""
+        span, categories = f"[{self.low}, {self.high}]", list(self.categories)
+        if self.kind not in KINDS:
+            yield f"has kind {self.kind!r:.100}: use one of {', '.join(KINDS)}"
         if not self.low < self.high:
-            raise GraphError(
-                f"Factor '{self.name}' has the empty range [{self.low}, {self.high}]: "
-                "its low end must be below its high end."
-            )
+            yield f"has the empty range {span}: its low end must be below its high end"
         low, high = array("f", [self.low, self.high])  # rounded to single precision
         if not low < high or not isfinite(high - low):
-            raise GraphError(
-                f"Factor '{self.name}' has the range [{self.low}, {self.high}], which single "
-                "precision cannot hold: take other units."
-            )
+            yield f"has the range {span}, which single precision cannot hold: take other units"
         if self.kind == "binary" and (self.low, self.high) != (0.0, 1.0):
-            raise GraphError(
-                f"Binary factor '{self.name}' takes the values 0 and 1: drop its range."
-            )
-
-    def _check_categories(self) -> None:
-        if self.kind != "categorical":
-            if self.categories:
-                raise GraphError(
-                    f"Factor '{self.name}' is {self.kind} but lists categories: drop them, or make "
-                    "its kind 'categorical'."
-                )
-        elif len(set(self.categories)) != len(self.categories) or len(self.categories) < 2:
-            raise GraphError(
-                f"Categorical factor '{self.name}' needs two or more different categories, "
-                f"got {list(self.categories)}."
-            )
-
-    # --- values ---
+            yield "takes the values 0 and 1, being binary: drop its range"
+        if self.kind != "categorical" and categories:
+            yield f"is {self.kind} but lists categories: drop them, or make its kind 'categorical'"
+        if self.kind == "categorical" and len(set(categories)) < max(2, len(categories)):
+            yield f"is categorical and needs two or more different categories, got {categories}"
 
     @property
     def width(self) -> int:
@@ -120,8 +100,6 @@ class Factor:
             return f"{self.low:.4g} … {self.high:.4g}"
         return ", ".join(self.categories) or "0, 1"
 
-    # --- description ---
-
     def to_spec(self) -> dict[str, object]:
         """Primitive description, without the name; :meth:`from_spec` reads it back."""
         if self.categories:
@@ -131,25 +109,20 @@ class Factor:
     @classmethod
     def from_spec(cls, name: str, spec: object) -> Factor:
         """Read a mapping of ``kind``, ``range`` and ``categories``; all three are optional."""
+        what = f"Factor {name!r:.100}"
         if not isinstance(spec, Mapping) or set(spec) - {"kind", "range", "categories"}:
-            raise GraphError(
-                f"Factor {name!r:.100} takes only 'kind', 'range' and 'categories', "
-                f"got {spec!r:.200}."
-            )
+            allowed = "'kind', 'range' and 'categories'"
+            raise GraphError(f"{what} takes only {allowed}, got {spec!r:.200}.")
         categories = [] if spec.get("categories") is None else spec["categories"]
         if not isinstance(categories, list | tuple) or len(categories) > MOST_CATEGORIES:
-            raise GraphError(
-                f"Factor {name!r:.100} needs a list of categories, {MOST_CATEGORIES} at most, "
-                f"got {categories!r:.100}."
-            )
+            allowed = f"a list of categories, {MOST_CATEGORIES} at most"
+            raise GraphError(f"{what} needs {allowed}, got {categories!r:.100}.")
         bounds = spec.get("range", [0.0, 1.0])
         try:
             if not isinstance(bounds, list | tuple):
                 raise TypeError
             low, high = map(float, bounds)
         except (TypeError, ValueError, OverflowError):
-            raise GraphError(
-                f"Factor {name!r:.100} needs a range [low, high], got {bounds!r:.100}."
-            ) from None
+            raise GraphError(f"{what} needs a range [low, high], got {bounds!r:.100}.") from None
         kind = spec.get("kind", "categorical" if categories else "continuous")
         return cls(name, kind, low, high, tuple(map(str, categories)))

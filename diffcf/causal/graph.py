@@ -21,8 +21,6 @@ class CausalGraph(Dag):
     categorical one a column for each of its categories.
     """
 
-    # --- structure ---
-
     @property
     def adjacency(self) -> Tensor:
         """``[K, K]`` bool: entry ``[i, j]`` says that factor j is a parent of factor i."""
@@ -49,8 +47,6 @@ class CausalGraph(Dag):
         """``[K]`` bool: which factors are categorical."""
         return torch.tensor([f.kind == "categorical" for f in self.factors])
 
-    # --- code ---
-
     @property
     def widths(self) -> list[int]:
         """Columns of each factor's code; E in all."""
@@ -75,13 +71,12 @@ class CausalGraph(Dag):
         """
         if not any(f.categories for f in self.factors):
             return factors
-        parts = []
-        for factor, column in zip(self.factors, factors.unbind(dim), strict=True):
-            if factor.categories:
-                code = one_hot(factor.category(column), factor.width)
-                parts.append(code.movedim(-1, dim).to(factors.dtype))
-            else:
-                parts.append(column.unsqueeze(dim))
+        parts = [
+            one_hot(factor.category(column), factor.width).movedim(-1, dim).to(factors.dtype)
+            if factor.categories
+            else column.unsqueeze(dim)
+            for factor, column in zip(self.factors, factors.unbind(dim), strict=True)
+        ]
         return torch.cat(parts, dim)
 
     def decode(self, code: Tensor, hard: bool = True) -> Tensor:
@@ -99,8 +94,6 @@ class CausalGraph(Dag):
                 value = (value >= 0.5).to(code.dtype)
             columns.append(value)
         return torch.stack(columns, dim=-1)
-
-    # --- units ---
 
     @property
     def low(self) -> Tensor:
@@ -129,10 +122,8 @@ class CausalGraph(Dag):
         >>> graph.native_rows(torch.tensor([[0.5, 1.0]]))
         [[5.0, 'ball']]
         """
-        columns = [
-            [f.text(value) for value in scaled] if f.categories else native
-            for f, scaled, native in zip(
-                self.factors, factors.T.tolist(), self.to_native(factors).T.tolist(), strict=True
-            )
+        rows = zip(factors.tolist(), self.to_native(factors).tolist(), strict=True)
+        return [
+            [f.text(z) if f.categories else x for f, z, x in zip(self.factors, *row, strict=True)]
+            for row in rows
         ]
-        return [list(row) for row in zip(*columns, strict=True)]

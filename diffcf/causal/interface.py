@@ -70,16 +70,10 @@ class Scene(Reader, Protocol):
 
     @abstractmethod
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Abduct the true exogenous noise, act, predict.
+        """Abduct the true exogenous noise of ``[B, K]`` factors, act, predict ``[B, K]``.
 
-        Args:
-            factors: ``[B, K]`` factual factors.
-            values: ``[B, K]`` what to set; read only where ``mask`` is true.
-            mask: ``[B, K]`` bool, the intervened factors, sample by sample.
-
-        Returns:
-            ``[B, K]``. Intervened factors equal ``values``; factors that are no descendants of an
-            intervened one equal the factual ones bit for bit.
+        Factors in ``mask`` (bool, sample by sample) are set to ``values``, which are read only
+        there; those that are no descendants of a set one equal the factual ones bit for bit.
         """
 
     @abstractmethod

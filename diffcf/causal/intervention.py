@@ -19,8 +19,7 @@ from diffcf.io import InterventionError
 
 Do = Mapping[str, float | str | Tensor]
 """Factor name → value in [0, 1] units (one, or ``[B]`` numbers), or a category's name."""
-LONGEST = 1000
-"""Steps of a sweep."""
+LONGEST = 1000  # steps of a sweep
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,7 @@ class Intervention:
         batch: int,
         device: torch.device | None = None,
     ) -> Intervention:
-        """Check ``do`` against the graph and spread it over the batch.
-
-        An :class:`Intervention` is returned as it is.
+        """Check ``do`` against the graph and spread it over the batch; an Intervention stays.
 
         Raises:
             GraphError: for an unknown factor or category.
@@ -56,11 +53,9 @@ class Intervention:
             factor = graph.factors[column]
             given = factor.scaled(given) if isinstance(given, str) else given
             value = torch.as_tensor(given, dtype=torch.float32, device=device)
-            if value.dim() > 1 or (value.dim() == 1 and len(value) != batch):
-                raise InterventionError(
-                    f"do({name}) has shape {tuple(value.shape)}: give one number, or one for each "
-                    f"of the {batch} images."
-                )
+            if value.shape not in ((), (batch,)):
+                wanted = f"give one number, or one for each of the {batch} images"
+                raise InterventionError(f"do({name}) has shape {tuple(value.shape)}: {wanted}.")
             _check_values(factor, value)
             values[:, column] = value
             mask[:, column] = True
@@ -73,9 +68,8 @@ class Intervention:
 
     def then(self, other: Intervention) -> Intervention:
         """This one followed by ``other``: what was set stays set unless ``other`` sets it anew."""
-        return Intervention(
-            torch.where(other.mask, other.values, self.values), self.mask | other.mask
-        )
+        values = torch.where(other.mask, other.values, self.values)
+        return Intervention(values, self.mask | other.mask)
 
 
 def _check_values(factor: Factor, value: Tensor) -> None:
@@ -83,7 +77,7 @@ def _check_values(factor: Factor, value: Tensor) -> None:
     if not torch.isfinite(value).all():
         raise InterventionError(f"do({name}) is not a finite number: give a value in [0, 1].")
     if (value < 0).any() or (value > 1).any():
-        worst = value.reshape(-1)[(value.reshape(-1) - 0.5).abs().argmax()]
+        worst = value.flatten()[(value - 0.5).abs().argmax()]
         raise InterventionError(
             f"do({name}={worst:.4g}) is outside the factor's range: values are scaled to [0, 1] "
             "(CausalGraph.to_scaled converts native units)."
@@ -115,9 +109,7 @@ def parse_do(texts: Sequence[str], graph: CausalGraph) -> Do:
             raise InterventionError(f"'{text}' sets {name} a second time: set it once.")
         if factor.categories:
             factor.scaled(value)  # or an error that names the categories
-            do[name] = value
-        else:
-            do[name] = _number(value, text)
+        do[name] = value if factor.categories else _number(value, text)
     return do
 
 
@@ -141,7 +133,7 @@ def parse_sweep(text: str, graph: CausalGraph) -> tuple[str, list[float] | list[
     if count != int(count) or not 2 <= count <= LONGEST:
         raise InterventionError(f"'{text}' takes 2 to {LONGEST} steps, not {parts[2]}.")
     # Weighted ends, since the difference of two large numbers may not be a number.
-    weights = (k / (int(count) - 1) for k in range(int(count)))
+    weights = (k / (count - 1) for k in range(int(count)))
     return name, [first * (1 - weight) + last * weight for weight in weights]
 
 
@@ -157,6 +149,6 @@ def _number(value: str, text: str) -> float:
         number = float(value)
     except ValueError:
         raise InterventionError(f"'{text}': {value!r} is not a number.") from None
-    if not math.isfinite(number):
-        raise InterventionError(f"'{text}': {value!r} is not a finite number.")
-    return number
+    if math.isfinite(number):
+        return number
+    raise InterventionError(f"'{text}': {value!r} is not a finite number.")

@@ -27,10 +27,7 @@ class GroupedMLP(nn.Module):
 
     ReLU, since structural equations have kinks (clipped lengths, absolute values): on Pendulum's
     shadow length SiLU stalled at a mean error of .018 where ReLU of the same size reached .001.
-
-    Args:
-        groups: number G of perceptrons.
-        sizes: layer widths, inputs first, outputs last.
+    ``sizes`` are the widths of the layers, inputs first, outputs last.
     """
 
     def __init__(self, groups: int, sizes: Sequence[int]) -> None:
@@ -38,11 +35,9 @@ class GroupedMLP(nn.Module):
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for fan_in, fan_out in pairwise(sizes):
-            bound = fan_in**-0.5
-            self.weights.append(nn.Parameter(torch.empty(groups, fan_in, fan_out)))
-            self.biases.append(nn.Parameter(torch.empty(groups, 1, fan_out)))
-            nn.init.uniform_(self.weights[-1], -bound, bound)
-            nn.init.uniform_(self.biases[-1], -bound, bound)
+            for parameters, rows in ((self.weights, fan_in), (self.biases, 1)):
+                parameters.append(nn.Parameter(torch.empty(groups, rows, fan_out)))
+                nn.init.uniform_(parameters[-1], -(fan_in**-0.5), fan_in**-0.5)
 
     def forward(self, x: Tensor, group: int | None = None) -> Tensor:
         """``[G, B, in]`` to ``[G, B, out]`` in the dtype of ``x``; with ``group``, G is 1."""
@@ -60,10 +55,8 @@ class NoiseMap:
     stays bounded. Beyond :data:`SPLINE_BOUND` the spline g is the identity, so an outlier is
     carried along additively.
 
-    Args:
-        location: ``[...]`` :math:`\mu`.
-        shape: ``[..., 3 * bins]`` unconstrained scale, bin widths, bin heights, knot slopes.
-        floor: least :math:`\sigma`, in factor units.
+    ``location`` is :math:`\mu` ``[...]``; ``shape`` ``[..., 3 * bins]`` holds the unconstrained
+    scale, bin widths, bin heights and knot slopes.
     """
 
     def __init__(self, location: Tensor, shape: Tensor, floor: float) -> None:
@@ -72,9 +65,8 @@ class NoiseMap:
         self.location = location
         # softplus(-1) = 0.31, about the spread of a factor in [0, 1]
         self.scale = floor + F.softplus(scale.squeeze(-1) - 1)
-        self.spline = MonotonicRQSTransform(
-            widths, heights, slopes, bound=SPLINE_BOUND, slope=SPLINE_SLOPE
-        )
+        knots = (widths, heights, slopes)
+        self.spline = MonotonicRQSTransform(*knots, bound=SPLINE_BOUND, slope=SPLINE_SLOPE)
 
     def to_noise(self, z: Tensor) -> Tensor:
         u: Tensor = self.spline((z - self.location) / self.scale)
@@ -123,12 +115,9 @@ MARGIN = 1e-3
 def truncated_logistic(
     logits: Tensor, positive: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    r"""Sample a logistic u given that :math:`[\mathrm{logit} + u > 0]` equals ``positive``.
+    """Sample a logistic u ``[...]`` given that ``[logits + u > 0]`` equals ``positive`` (bool).
 
-    Args:
-        logits: ``[...]`` log odds of the value 1.
-        positive: ``[...]`` bool, the observed value.
-        generator: source of randomness, on the device of ``logits``.
+    ``logits`` ``[...]`` are the log odds of the value 1; the generator is on their device.
     """
     sign = torch.where(positive, 1.0, -1.0).to(logits.dtype)
     # By symmetry sample s·u > -s·logit: its tail probability is uniform in (0, σ(s·logit)).
@@ -146,10 +135,7 @@ def truncated_gumbels(
     with location logsumexp(logits) whichever category attains it; the others are Gumbel, cut off
     there.
 
-    Args:
-        logits: ``[..., C]`` log odds of the categories.
-        observed: ``[...]`` int64, the observed category.
-        generator: source of randomness, on the device of ``logits``.
+    ``logits`` are ``[..., C]``, ``observed`` ``[...]`` int64; the generator is on their device.
     """
     gumbel = -(-_uniform(logits, generator).log()).log()
     category = observed.unsqueeze(-1)

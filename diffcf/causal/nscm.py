@@ -1,8 +1,7 @@
 r"""The non-parametric structural causal model: mechanisms, abduction, prediction.
 
-Each factor is :math:`z_i = f_i(pa_i, u_i)`, by the mechanisms of :mod:`diffcf.causal.equations`:
-splines for continuous factors, Gumbel-max for binary and categorical ones. The exogenous values u
-have one column per factor, a categorical factor one for each category: E in all.
+Each factor is :math:`z_i = f_i(pa_i, u_i)`, by the mechanisms of :mod:`diffcf.causal.equations`.
+The exogenous values u have one column per factor, a categorical one for each category: E in all.
 
 References:
     Deep Structural Causal Models (Pawlowski et al., 2020), https://arxiv.org/abs/2006.06485
@@ -42,8 +41,8 @@ class NSCM(nn.Module):
         scale_floor: least scale of a mechanism, in [0, 1] units. A factor that its parents
             determine ends up at this floor, where exogenous values act additively.
         learned_graph: learn which factor causes which, ignoring the edges of ``graph``. Where
-            factors determine each other, as on Pendulum, both directions are equally likely, so
-            read the result as *a* graph that explains the data. With acyclicity weighted 1 to 3 and
+            factors determine each other, as on Pendulum, both directions are equally likely: read
+            the result as *a* graph that explains the data. With acyclicity weighted 1 to 3 and
             sparsity .05 to .1, 2,000 steps end 1 to 2 edges from Pendulum's published graph and 1
             to 3 from Flow's; with weaker acyclicity they end in cycles.
 
@@ -142,10 +141,8 @@ class NSCM(nn.Module):
     ) -> Tensor:
         """Factors ``[B, K]`` of an uncertain reading, corrected by the mechanisms.
 
-        Args:
-            code: ``[B, E]``, the reading's mean.
-            variance: ``[B, E]``, of the reading.
-            contamination: δ of :mod:`diffcf.causal.refinement`; 1 takes the reading as it is.
+        ``code`` and ``variance`` ``[B, E]`` are the reading's; ``contamination`` is the δ of
+        :mod:`diffcf.causal.refinement`: 1 takes the reading as it is.
         """
         factors = self.graph.decode(code)
         if contamination >= 1:
@@ -153,29 +150,25 @@ class NSCM(nn.Module):
         with full_precision(code):
             read = self._checked(factors).to(wide_dtype(factors))
             deviation = variance[:, self.graph.code_first.to(code.device)].to(read).sqrt()
-            refined = refine(
-                self.equations, self.adjacency, self._order(), read, deviation, contamination
-            )
-            return refined.to(result_dtype(factors))
+            known = (self.equations, self.adjacency, self._order())
+            return refine(*known, read, deviation, contamination).to(result_dtype(factors))
 
     def abduct(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Exogenous values ``[B, E]`` that explain ``factors``.
+        """Exogenous values ``[B, E]`` that explain ``factors``: exact for continuous ones.
 
-        Exact for continuous factors. For discrete ones a sample from the posterior, drawn with
-        ``generator`` (on the factors' device): see :mod:`diffcf.causal.mechanisms`.
+        For discrete ones a sample from the posterior, by ``generator`` (on the factors' device).
         """
         with full_precision(factors):
             z = self._checked(factors).to(wide_dtype(factors))
             inputs = self.equations.inputs(z, self.adjacency)
-            columns = [
-                self.equations.abduct(z, inputs, k, generator) for k in range(len(self.graph))
-            ]
+            ks = range(len(self.graph))
+            columns = [self.equations.abduct(z, inputs, k, generator) for k in ks]
             return torch.cat(columns, dim=1).to(result_dtype(factors))
 
     def decode(self, exogenous: Tensor) -> Tensor:
         """Factors ``[B, K]`` of exogenous values alone: the inverse of :meth:`abduct`."""
         with full_precision(exogenous):
-            u = self._checked_exogenous(exogenous).to(wide_dtype(exogenous))
+            u = self._checked_exogenous(exogenous)
             z = u.new_zeros(len(u), len(self.graph))
             adjacency = self.adjacency
             for k in self._order():
@@ -183,58 +176,46 @@ class NSCM(nn.Module):
             return z.to(result_dtype(exogenous))
 
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Counterfactual factors under per-sample interventions.
+        """Counterfactual factors ``[B, K]`` of factual ones with ``exogenous`` ``[B, E]``.
 
-        Args:
-            factors: ``[B, K]`` factual.
-            exogenous: ``[B, E]`` from :meth:`abduct`.
-            values: ``[B, K]`` imposed values; read only where ``mask`` is set.
-            mask: ``[B, K]`` bool, the factors intervened upon in each sample.
-
-        Returns:
-            ``[B, K]``: imposed values where ``mask`` is set, the factual bit for bit where no
-            ancestor is intervened upon, and elsewhere the mechanism applied to the parents'
-            counterfactual values and the factual's exogenous value.
+        They are the imposed ``values`` (read only there) where ``mask`` ``[B, K]`` (bool, sample by
+        sample) is set, the factual bit for bit where no ancestor is intervened upon, and elsewhere
+        the mechanism applied to the parents' counterfactual values and the exogenous value.
         """
         with full_precision(factors):
             if not factors.shape == values.shape == mask.shape or len(exogenous) != len(factors):
+                shapes = [list(given.shape) for given in (factors, values, mask, exogenous)]
                 raise GraphError(
                     "predict needs factors, values and mask of one shape and as many exogenous "
-                    "rows, got "
-                    f"{', '.join(str(list(t.shape)) for t in (factors, values, mask, exogenous))}."
+                    f"rows, got {', '.join(map(str, shapes))}."
                 )
-            z, wide = self._checked(factors), wide_dtype(factors)
-            u = self._checked_exogenous(exogenous).to(wide)
+            z, u = self._checked(factors), self._checked_exogenous(exogenous)
             imposed = self._checked(torch.where(mask, values, z), "Imposed value of")
             adjacency = self.adjacency
             result, moved = imposed.to(result_dtype(factors)), mask
             for k in self._order():
                 reached = (moved & adjacency[k]).any(dim=1) & ~mask[:, k]
-                anew = self.equations.evaluate(result.to(wide), u, adjacency, k).to(result.dtype)
+                anew = self.equations.evaluate(result.to(u.dtype), u, adjacency, k).to(result.dtype)
                 result = with_column(result, k, torch.where(reached, anew, result[:, k]))
                 moved = with_column(moved, k, moved[:, k] | reached)
             return result
-
-    # --- checks ---
 
     def _checked(self, factors: Tensor, what: str = "Factor") -> Tensor:
         """``factors`` itself; GraphError unless it is a finite ``[B, K]``."""
         return _finite(factors, self.graph.names, what)
 
     def _checked_exogenous(self, exogenous: Tensor) -> Tensor:
-        """``exogenous`` itself; GraphError unless it is a finite ``[B, E]``."""
+        """A finite ``[B, E]`` in the dtype to compute in, or GraphError."""
         names = [factor.name for factor in self.graph.factors for _ in range(factor.width)]
-        return _finite(exogenous, names, "Exogenous value of")
+        return _finite(exogenous, names, "Exogenous value of").to(wide_dtype(exogenous))
 
 
 def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
     if values.ndim != 2 or values.shape[1] != len(names):
-        raise GraphError(
-            f"The NSCM needs a tensor [B, {len(names)}], one column for each of "
-            f"{', '.join(names)}, got {list(values.shape)}."
-        )
-    finite = values.isfinite()
+        wanted = f"a tensor [B, {len(names)}], one column for each of {', '.join(names)}"
+        raise GraphError(f"The NSCM needs {wanted}, got {list(values.shape)}.")
+    finite = values.isfinite().all(dim=0)
     if not finite.all():
-        worst = int((~finite).any(dim=0).nonzero()[0])
-        raise GraphError(f"{what} '{names[worst]}' is not finite: check where it comes from.")
+        name = names[int((~finite).nonzero()[0])]
+        raise GraphError(f"{what} '{name}' is not finite: check where it comes from.")
     return values

@@ -49,11 +49,8 @@ class CodeDistribution(nn.Module):
     """Gaussian for continuous factors, Bernoulli for binary, categorical for categorical ones.
 
     It has no parameters. Codes are ``[B, E, ...]`` and factors ``[B, K, ...]``, with any further
-    dimensions, such as places.
-
-    Args:
-        graph: gives the factors and their kinds.
-        scale_floor: least standard deviation of a continuous factor, in [0, 1] units.
+    dimensions, such as places. ``scale_floor`` is the least standard deviation of a continuous
+    factor, in [0, 1] units.
     """
 
     owner: Tensor

@@ -1,8 +1,8 @@
 r"""Refinement: an uncertain reading of the factors, corrected by the causal model.
 
-A projector reads :math:`z_k = \hat z_k \pm \sigma_k`. Were that abducted as it is, an error of
-reading would pass for exogenous noise and enter every counterfactual. But the causal model knows
-which values are likely given the causes, so the reading is replaced by the mean of
+A projector reads :math:`z_k = \hat z_k \pm \sigma_k`. Were that abducted as it is, its error would
+pass for exogenous noise and enter every counterfactual. But the causal model knows which values are
+likely given the causes, so the reading is replaced by the mean of
 
 .. math::
     p(z_k \mid x, pa_k) \propto N(\hat z_k;\, z_k, \sigma_k^2)
@@ -29,8 +29,7 @@ from diffcf.causal.equations import StructuralEquations
 from diffcf.causal.mechanisms import with_column
 
 CONTAMINATION = 0.5
-"""On Pendulum and Flow, as good for observed pictures as less, and safer for pictures in which a
-factor was set."""
+"""On Pendulum and Flow as good as less, and safer for pictures in which a factor was set."""
 POINTS, REACH = 513, 4.0  # grid of values around the reading, up to so many standard deviations
 
 
@@ -42,21 +41,16 @@ def refine(
     deviation: Tensor,
     contamination: float,
 ) -> Tensor:
-    """Refined factors ``[B, K]`` in [0, 1] units.
+    """Refined ``factors`` ``[B, K]`` in [0, 1] units, read with a standard ``deviation`` like them.
 
-    Args:
-        equations: the mechanisms.
-        adjacency: ``[K, K]`` bool, ``[i, j]``: j is a parent of i.
-        order: columns, causes first.
-        factors: ``[B, K]``, as they were read.
-        deviation: ``[B, K]``, standard deviation of the reading.
-        contamination: δ in [0, 1].
+    ``adjacency`` ``[K, K]`` (bool, ``[i, j]``: j is a parent of i) and ``order`` (columns, causes
+    first) are the graph's.
     """
     offsets = torch.linspace(-REACH, REACH, POINTS, dtype=factors.dtype, device=factors.device)
     log_follows = math.log1p(-contamination) if contamination < 1 else -math.inf
     log_contamination = offsets.new_tensor(contamination).log()
     for k in order:
-        if equations.is_continuous(k) and adjacency[k].any():
+        if equations.kinds[k] == "continuous" and adjacency[k].any():
             values = factors[:, k, None] + deviation[:, k, None] * offsets
             density = equations.log_density(values, factors, adjacency, k)
             log_prior = torch.logaddexp(density + log_follows, log_contamination)

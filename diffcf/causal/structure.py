@@ -60,12 +60,9 @@ class EdgeGates(nn.Module):
     def score(self, gates: Tensor, log_prob: Tensor) -> Tensor:
         """Scalar whose gradient raises the edges under which factors are likelier (REINFORCE).
 
-        Row i of the gates affects factor i alone, and the batch mean is the baseline: so the
-        estimate has little variance; straight-through gradients found hardly an edge.
-
-        Args:
-            gates: ``[B, K, K]`` from :meth:`sample`.
-            log_prob: ``[B, K]`` likelihood of each factor under its sample's gates.
+        ``log_prob`` ``[B, K]`` is of each factor under its sample's ``gates`` ``[B, K, K]``. Row i
+        of the gates affects factor i alone, and the batch mean is the baseline: so the estimate
+        has little variance; straight-through gradients found hardly an edge.
         """
         advantage = (log_prob - log_prob.mean(0)).detach().clamp(-ADVANTAGE_CLIP, ADVANTAGE_CLIP)
         logits = self.logits.float().expand_as(gates)

@@ -7,68 +7,44 @@ the same held-out images and writes ``ablation.json`` and ``ablation.md``.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, seed_everything
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from diffcf.api import load
 from diffcf.causal import Intervention
-from diffcf.commands.speed.timing import Call, seconds
+from diffcf.commands.speed import seconds
 from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol
 from diffcf.io import CheckpointError, device_name, versions, write_json, write_text
 from diffcf.methods import CounterfactualModule, Method, Sampling, World
 from diffcf.reporting import ablation_markdown
 from diffcf.training import Batch, FactorData, sampling_record
 
-Rows = dict[str, dict[str, float]]
-"""Metrics by variant."""
-
 GIVEN = "factors given"
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What is the same for every variant; the command's options of these names say more."""
-
-    images: int
-    seed: int
-    sequence: int
-    read: bool
-    split: Literal["test", "val"]
-
-
 def ablation_parser() -> ArgumentParser:
-    """What ``diffcf ablate`` takes."""
     parser = ArgumentParser(prog="diffcf ablate", description="Compare ways to sample.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
     parser.add_argument("ckpt", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     parser.add_argument("--images", type=int, default=128, help="The first of the split.")
-    parser.add_argument(
-        "--split",
-        type=Literal["test", "val"],
-        default="test",
-        help="Where they are from; choose settings by those of val.",
-    )
-    parser.add_argument(
-        "--sequence",
-        type=int,
-        default=0,
-        help="Interventions one after another, each upon the image the last left; 0 for none.",
-    )
-    parser.add_argument(
-        "--read", type=bool, default=False, help="Read the factual's factors off its image."
-    )
+    split = "Where they are from; choose settings by those of val."
+    parser.add_argument("--split", type=Literal["test", "val"], default="test", help=split)
+    sequence = "Interventions one after another, each upon the image the last left; 0 for none."
+    parser.add_argument("--sequence", type=int, default=0, help=sequence)
+    read = "Read the factual's factors off its image."
+    parser.add_argument("--read", type=bool, default=False, help=read)
     parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
     return parser
@@ -85,15 +61,17 @@ def ablate(args: Sequence[str]) -> None:
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
     seed_everything(built.seed, verbose=False)
-    setup = Setup(built.images, built.seed, built.sequence, built.read, built.split)
-    rows = measure(model, built.data, built.variants, setup)
+    protocol = EvaluationProtocol(
+        images=built.images, steps=built.sequence, cycles=0, reverse_images=0, seed=built.seed
+    )
+    rows = measure(model, built.data, built.variants, protocol, built.split, built.read)
     record = {
         "rows": rows,
         "variants": {name: sampling_record(variant) for name, variant in built.variants.items()},
         "provenance": {
             "checkpoint": Path(built.ckpt).name,
             "training": model.training_record.as_dict(),
-            **vars(setup),
+            **{name: built[name] for name in ("images", "seed", "sequence", "read", "split")},
             "device": device_name(model.device),
             "seconds": round(time.perf_counter() - started, 1),
             "versions": versions(),
@@ -116,26 +94,33 @@ class _WithoutFactors:
 
 
 def measure(
-    model: CounterfactualModule, data: FactorData, variants: Mapping[str, Sampling], setup: Setup
-) -> Rows:
+    model: CounterfactualModule,
+    data: FactorData,
+    variants: Mapping[str, Sampling],
+    protocol: EvaluationProtocol,
+    split: Literal["test", "val"] = "test",
+    read: bool = False,
+) -> dict[str, dict[str, float]]:
     """Metrics of every variant on the first images of the split, and those of doing nothing.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
-    depth; it is left out where there is none. ``acm/sequence`` and ``psnr/sequence`` are those of the
-    last intervention of a sequence. Where factors are read, the first variant is measured once more
-    with the factors given.
+    depth; it is left out where there is none. ``acm/sequence`` and ``psnr/sequence`` are those of
+    the last intervention of a sequence. Where factors are ``read`` off the factual image, the first
+    variant is measured once more with the factors given.
     """
     data.setup()
+    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    asked = data.factors_of(split), protocol, data.scene, data.noise_of(split)
     methods: dict[str, Method] = {name: model.method(variant) for name, variant in variants.items()}
-    if setup.read:
+    if read:
         given = next(iter(methods.values()))
         methods = {name: _WithoutFactors(method) for name, method in methods.items()}
         methods[GIVEN] = given
     rows = {
-        name: _metrics(model, data, method, setup)
+        name: _metrics(method, CounterfactualEvaluation(model.graph, *asked), loader)
         for name, method in track(methods.items(), description="ablation")
     }
-    image = next(iter(_loader(data, setup)))["image"][: min(setup.images, _TIMED_IMAGES)]
+    image = next(iter(loader))["image"][: protocol.images][:_TIMED_IMAGES]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None)
         if plain in variants.values():
@@ -145,26 +130,18 @@ def measure(
     return {"do nothing": nothing, **rows}
 
 
-def _loader(data: FactorData, setup: Setup) -> DataLoader[Batch]:
-    return data.val_dataloader() if setup.split == "val" else data.test_dataloader()
-
-
 def _metrics(
-    model: CounterfactualModule, data: FactorData, method: Method, setup: Setup
+    method: Method, evaluation: CounterfactualEvaluation, loader: Iterable[Batch]
 ) -> dict[str, float]:
-    protocol = EvaluationProtocol(
-        images=setup.images, steps=setup.sequence, cycles=0, reverse_images=0, seed=setup.seed
-    )
-    factors, noise = data.factors_of(setup.split), data.noise_of(setup.split)
-    evaluation = CounterfactualEvaluation(model.graph, factors, protocol, data.scene, noise)
-    for batch in _loader(data, setup):
-        keep = batch["index"] < setup.images
+    protocol = evaluation.protocol
+    for batch in loader:
+        keep = batch["index"] < (protocol.images or torch.inf)
         if keep.any():
             evaluation.update(method, batch["image"][keep], batch["index"][keep])
     metrics = evaluation.compute()
-    if setup.sequence:
+    if protocol.steps:
         for name in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):
-            metrics[f"{name}/sequence"] = metrics[f"{name}/step_{setup.sequence}"]
+            metrics[f"{name}/sequence"] = metrics[f"{name}/step_{protocol.steps}"]
     return metrics
 
 
@@ -175,9 +152,8 @@ def _time_ratio(
     if variant == plain:
         return 1.0
     nothing = Intervention.none(image.new_zeros(len(image), len(model.graph)))
-    turns: dict[str, Call] = {
-        name: partial(model.method(sampling).abduct(image).predict, nothing)
-        for name, sampling in (("variant", variant), ("plain", plain))
-    }
+    worlds = {"variant": model.method(variant).abduct(image)}
+    worlds["plain"] = model.method(plain).abduct(image)
+    turns = {name: partial(world.predict, nothing) for name, world in worlds.items()}
     taken = seconds(turns, _TIMED_ROUNDS, image.device)
     return min(taken["variant"]) / min(taken["plain"])

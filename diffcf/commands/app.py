@@ -33,11 +33,8 @@ def app(args: Sequence[str]) -> None:
         subjects = [*from_folder(parsed.images, form, OWN), *subjects]
     only_here = _is_loopback(parsed.host)
     if not only_here:
-        print(
-            f"diffcf: {parsed.host} is reachable from other machines, without password or "
-            "encryption: anyone there can use the explorer.",
-            file=sys.stderr,
-        )
+        reason = "without password or encryption: anyone there can use the explorer."
+        print(f"diffcf: {parsed.host} is reachable from other machines, {reason}", file=sys.stderr)
     from diffcf.app.page import Explorer, serve  # needs the extra
 
     explorer = Explorer(Path(parsed.weights).stem, model, subjects, form)
@@ -59,21 +56,17 @@ def _parser() -> ArgumentParser:
 
 def _held_out(model: Model, weights: str, config: Path | None) -> list[Subject]:
     """Held-out images; none, with a line on stderr, where the data are unknown or missing."""
+    problem = f"{weights} does not say what it was trained on: name the data by --data."
     try:
         module = held_out(model, weights, HELD_OUT, config)
     except (DataError, FileNotFoundError) as error:
         if config is not None:
             raise
-        print(f"diffcf: no held-out images: {error}", file=sys.stderr)
-        return []
-    if module is None:
-        print(
-            f"diffcf: {weights} does not say what it was trained on, so there are no "
-            "held-out images: name the data by --data.",
-            file=sys.stderr,
-        )
-        return []
-    return from_data(module)
+        module, problem = None, str(error)
+    if module is not None:
+        return from_data(module)
+    print(f"diffcf: no held-out images: {problem}", file=sys.stderr)
+    return []
 
 
 def _is_loopback(host: str) -> bool:

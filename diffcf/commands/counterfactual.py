@@ -8,7 +8,7 @@ of every value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,42 +51,24 @@ def counterfactual(args: Sequence[str]) -> None:
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
     files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
-    _check_out(parsed.out, parsed.overwrite)
-    with whole_folder(parsed.out) as unfinished:
-        _write(model, files, parsed, unfinished)
-    print(f"{len(files)} images answered: {parsed.out}")
-
-
-def _write(model: Model, files: Mapping[str, Path], parsed: Namespace, out: Path) -> None:
-    """Write pictures and ``factors.json``."""
+    if parsed.out.is_symlink() or (parsed.out.exists() and not parsed.overwrite):
+        raise OutputError(f"{parsed.out} exists: name another folder, or --overwrite true.")
+    if parsed.out.exists() and not (parsed.out / RECORD).is_file():
+        raise OutputError(
+            f"{parsed.out} holds something else than answers (no {RECORD}): name another folder."
+        )
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
-    form, names = model.image_form(parsed.size), list(files)
-    for start in range(0, len(files), parsed.batch_size):
-        some = names[start : start + parsed.batch_size]
-        pixels = [decode(files[name], form, str(files[name])) for name in some]
-        images = torch.stack([from_bytes(image) for image in pixels])
-        rows |= answer(model, some, images, parsed, out)
-    record = {
-        "weights": str(parsed.weights),
-        "units": parsed.units,
-        "factors": list(model.graph.names),
-        "do": parsed.do,
-        "then": parsed.then,
-        "sweep": parsed.sweep,
-        "images": rows,
-    }
-    write_json(record, out / RECORD)
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """OutputError unless ``out`` may be written: only a folder of this command is replaced."""
-    if out.is_symlink() or (out.exists() and not overwrite):
-        raise OutputError(f"{out} exists: name another folder, or --overwrite true.")
-    if out.exists() and not (out / RECORD).is_file():
-        raise OutputError(
-            f"{out} holds something else than answers (no {RECORD}): name another folder."
-        )
+    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
+    with whole_folder(parsed.out) as out:
+        form, names = model.image_form(parsed.size), list(files)
+        for start in range(0, len(files), parsed.batch_size):
+            some = names[start : start + parsed.batch_size]
+            pixels = [decode(files[name], form, str(files[name])) for name in some]
+            images = torch.stack([from_bytes(image) for image in pixels])
+            rows |= answer(model, some, images, parsed, out)
+        write_json({**asked, "factors": list(model.graph.names), "images": rows}, out / RECORD)
+    print(f"{len(files)} images answered: {parsed.out}")
 
 
 def _parser() -> ArgumentParser:
@@ -99,12 +81,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
-    parser.add_argument(
-        "--doubt",
-        type=float,
-        help="Probability that a factor does not follow its mechanism; at 1 the factors that are "
-        "read off the image are not corrected by the causal model.",
-    )
+    doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
+    parser.add_argument("--doubt", type=float, help=doubt)
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
     parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
@@ -114,20 +92,14 @@ def _parser() -> ArgumentParser:
 
 
 def _model(parsed: Namespace) -> Model:
-    model = load(parsed.weights, parsed.device)
-    sampling = model.sampling
-    if parsed.rule is not None:
-        if parsed.rule not in RULES:
-            raise InterventionError(
-                f"There is no rule {parsed.rule}; there are {', '.join(RULES)}."
-            )
-        if not isinstance(sampling.guidance, RULES[parsed.rule]):
-            sampling = replace(sampling, guidance=RULES[parsed.rule]())
-    if parsed.steps is not None:
-        sampling = replace(sampling, steps=parsed.steps)
-    if parsed.doubt is not None:
-        sampling = replace(sampling, contamination=parsed.doubt)
-    return Model(model.module, sampling)
+    model, rule = load(parsed.weights, parsed.device), parsed.rule
+    changes = {"steps": parsed.steps, "contamination": parsed.doubt}
+    if rule is not None and rule not in RULES:
+        raise InterventionError(f"There is no rule {rule}; there are {', '.join(RULES)}.")
+    if rule is not None and not isinstance(model.sampling.guidance, RULES[rule]):
+        changes["guidance"] = RULES[rule]()
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return Model(model.module, replace(model.sampling, **changes))
 
 
 def _answer(
@@ -159,9 +131,8 @@ def _sweep(
     for name, image in zip(names, images, strict=True):
         world = model.abduct(image[None])
         answers = [world.predict(do, parsed.units) for do in dos]
-        shown = {"factual": image[None]}
-        shown |= {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
-        save_figure(_sheet([name], shown), out / f"{name}.png")
+        shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
+        save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
         rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
     return rows
 
@@ -174,17 +145,14 @@ def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, o
         scaled = units == "scaled"
         return factors.tolist() if scaled else graph.native_rows(graph.to_scaled(factors))
 
-    factual, targets = rows(last.factors), [rows(answer.target) for answer in answers]
-    read = rows(model.read(last.image, units)) if model.module.reads else None
-    return [
-        {
-            "factual": factual[k],
-            "exogenous": None if last.exogenous is None else last.exogenous[k].tolist(),
-            "target": [target[k] for target in targets],
-            "read": None if read is None else read[k],
-        }
-        for k in range(len(last.image))
-    ]
+    nothing = [None] * len(last.image)
+    columns: dict[str, Iterable[object]] = {
+        "factual": rows(last.factors),
+        "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
+        "target": zip(*(rows(answer.target) for answer in answers), strict=True),
+        "read": rows(model.read(last.image, units)) if model.module.reads else nothing,
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _title(do: Do) -> str:
@@ -195,8 +163,7 @@ def _title(do: Do) -> str:
 def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
     """A row per image."""
     lines = min(len(names), ROWS)
-    size = (1.3 * len(columns), 1.3 * lines + 0.3)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = Figure((1.3 * len(columns), 1.3 * lines + 0.3), dpi=150, layout="constrained")
     grid = figure.subplots(lines, len(columns), squeeze=False)
     for (line, row), name in zip(enumerate(grid), names, strict=False):
         label = name.encode("utf-8", "replace").decode()  # a file may have any name

@@ -26,16 +26,15 @@ COLUMNS = 8
 def data(args: Sequence[str]) -> None:
     """Command ``diffcf data``; ``--help`` lists the arguments."""
     parser = ArgumentParser(prog="diffcf data", description="Describe a dataset.")
-    parser.add_argument(
-        "config", type=Path, help="YAML of an experiment, or of a data module (class_path)."
-    )
+    config = "YAML of an experiment, or of a data module (class_path)."
+    parser.add_argument("config", type=Path, help=config)
     parser.add_argument("--out", type=Path, help="Contact sheet; default runs/data/<config>.png.")
-    config = parser.parse_args(list(args))
-    module = load_data(config.config)
+    parsed = parser.parse_args(list(args))
+    module = load_data(parsed.config)
     module.prepare_data()
     module.setup()
     print_description(module)
-    out = config.out or Path("runs/data") / f"{config.config.stem}.png"
+    out = parsed.out or Path("runs/data") / f"{parsed.config.stem}.png"
     save_figure(contact_sheet(module), out)
     print(f"The contact sheet is {out}")
 
@@ -60,9 +59,8 @@ def draw_graph(graph: CausalGraph) -> str:
     """The graph as text: every cause with its effects, in causal order."""
     lines = []
     for name in graph.order:
-        effects = ", ".join(graph.children(name))
-        if effects:
-            lines.append(f"{name} → {effects}")
+        if effects := graph.children(name):
+            lines.append(f"{name} → {', '.join(effects)}")
         elif not graph.parents(name):
             lines.append(f"{name} (alone)")
     return "\n".join(lines)
@@ -83,10 +81,7 @@ def _values(factor: Factor, column: Tensor) -> str:
 def contact_sheet(module: FactorData) -> Figure:
     """A row of training images per factor, by rising value or by category, with their values."""
     factors = module.factors_of("train")
-    rows = [
-        _chosen(factor, column)
-        for factor, column in zip(module.graph.factors, factors.unbind(1), strict=True)
-    ]
+    rows = list(map(_chosen, module.graph.factors, factors.unbind(1)))
     columns = max(map(len, rows))
     figure = Figure(figsize=(1.2 * columns, 1.45 * len(rows)), dpi=150, layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)

@@ -18,13 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
-from diffcf.evaluation import (
-    Card,
-    EvaluationData,
-    EvaluatorReader,
-    FactorEvaluator,
-    measure_readings,
-)
+from diffcf.evaluation import Card, EvaluatorReader, FactorEvaluator, measure_readings
 from diffcf.io import GraphError, OutputError, versions, whole_folder, write_json
 from diffcf.reporting import markdown
 
@@ -76,12 +70,7 @@ def build(args: Sequence[str]) -> EvaluatorCLI:
 
 
 def evaluator(args: Sequence[str]) -> None:
-    """Command ``diffcf evaluator``; ``--help`` lists the arguments.
-
-    Raises:
-        OutputError, GraphError: see :func:`build`.
-        DivergenceError: when training diverges.
-    """
+    """Command ``diffcf evaluator``; ``--help`` lists the arguments. Raises as :func:`build`."""
     cli = build(args)
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
     trainer.fit(model, datamodule=data)
@@ -93,23 +82,8 @@ def evaluator(args: Sequence[str]) -> None:
     spec = model.latent_spec
     latents = (spec, model.best_latents) if spec is not None else None
     reader = EvaluatorReader(model.graph, model.spec, model.best_weights, shape, latents=latents)
-    config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
-    reader.card = _card(reader, model, data, config)
-    text = card_markdown(reader.card)
-    with whole_folder(cli.config.out) as unfinished:
-        reader.save(unfinished / "evaluator.safetensors")
-        write_json(reader.card, unfinished / "card.json")
-        (unfinished / "card.md").write_text(text, encoding="utf-8")
-    print(text)
-    print(f"The evaluator is {cli.config.out / 'evaluator.safetensors'}")
-
-
-def _card(
-    reader: EvaluatorReader, model: FactorEvaluator, data: EvaluationData, config: object
-) -> Card:
-    """Errors and where they come from, all of it plain text and numbers."""
     stages = {"train": "train", "validation": "val", "test": "test"}
-    return {
+    reader.card = {
         "data": type(data).__name__,
         "image_shape": list(reader.image_shape),
         "images": {name: data.size_of(stage) for name, stage in stages.items()},
@@ -117,8 +91,15 @@ def _card(
         "training": {**model.training_record.as_dict(), "selected_step": model.best_step},
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "versions": versions(),
-        "config": config,
+        "config": yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)),
     }
+    text = card_markdown(reader.card)
+    with whole_folder(cli.config.out) as unfinished:
+        reader.save(unfinished / "evaluator.safetensors")
+        write_json(reader.card, unfinished / "card.json")
+        (unfinished / "card.md").write_text(text, encoding="utf-8")
+    print(text)
+    print(f"The evaluator is {cli.config.out / 'evaluator.safetensors'}")
 
 
 def card_markdown(card: Card) -> str:
@@ -141,15 +122,12 @@ def card_markdown(card: Card) -> str:
     ]
     if not known:
         lines += ["", f"The error on counterfactual images is {counterfactual}."]
-    return "\n".join([*lines, "", *_origin(card, training)]) + "\n"
-
-
-def _origin(card: Card, training: Card) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-    return [
+    lines += [
+        "",
         f"{card['parameters']:,} parameters; {training['steps']} steps in "
         f"{training['seconds']:.0f} s on {training['device']}, seed {training['seed']};",
         f"the weights are those of step {training['selected_step']}, the best on validation.",
-        f"Trained on the {card['images']['train']:,} images of the training split and no other.",
-        f"{versions}.",
+        f"Trained on the {images['train']:,} images of the training split and no other.",
+        ", ".join(f"{name} {version}" for name, version in card["versions"].items()) + ".",
     ]
+    return "\n".join(lines) + "\n"

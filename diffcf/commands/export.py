@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import yaml
@@ -27,15 +27,11 @@ Split = Literal["train", "val", "test"]
 
 
 def export(args: Sequence[str]) -> None:
-    """Command ``diffcf export``; ``--help`` lists the arguments.
-
-    Raises:
-        OutputError: when the folder exists; nothing is ever overwritten.
-    """
+    """Command ``diffcf export``; OutputError when the folder exists: nothing is overwritten."""
     parser = ArgumentParser(prog="diffcf export", description="Write a dataset as PNG and CSV.")
     parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
     parser.add_argument("out", type=Path, help="Folder to make.")
-    parser.add_argument("--splits", type=list[Split], default=list(get_args(Split)))
+    parser.add_argument("--splits", type=list[Split], default=["train", "val", "test"])
     parser.add_argument("--images", type=PositiveInt, help="Of each split, the first; else all.")
     config = parser.parse_args(list(args))
     module, out = load_data(config.config), config.out
@@ -50,7 +46,7 @@ def export(args: Sequence[str]) -> None:
 
 
 def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: int | None) -> int:
-    """Write images, table and graph; returns how many images."""
+    """Returns how many images it wrote."""
     graph, count = module.graph, 0
     with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -59,15 +55,13 @@ def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: in
             factors = module.factors_of(stage)[:images]
             for row in track(range(len(factors)), description=stage):
                 name = f"{count:06d}.png"
-                save_image(
-                    module.images_of(stage, torch.tensor([row]))[0], folder / "images" / name
-                )
+                image = module.images_of(stage, torch.tensor([row]))[0]
+                save_image(image, folder / "images" / name)
                 values = zip(graph.factors, factors[row].tolist(), strict=True)
                 table.writerow([name, stage, *(_native(f, value) for f, value in values)])
                 count += 1
-    (folder / "graph.yaml").write_text(
-        yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None), encoding="utf-8"
-    )
+    text = yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None)
+    (folder / "graph.yaml").write_text(text, encoding="utf-8")
     return count
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
 from jsonargparse import ArgumentParser
 from PIL import Image
@@ -32,9 +33,8 @@ BATCH = 64
 
 def faces(args: Sequence[str]) -> None:
     """Command ``diffcf faces``; ``--help`` lists the arguments."""
-    parser = ArgumentParser(
-        prog="diffcf faces", description="Write cartoon faces as a folder in CelebA's layout."
-    )
+    description = "Write cartoon faces as a folder in CelebA's layout."
+    parser = ArgumentParser(prog="diffcf faces", description=description)
     parser.add_argument("root", type=Path, help="Folder to make.")
     parser.add_argument("--count", type=int, default=4000, help="How many faces.")
     parser.add_argument("--seed", type=int, default=0, help="Chooses the faces.")
@@ -49,9 +49,7 @@ def write_faces(root: str | Path, count: int, seed: int = 0) -> bool:
     Makes ``img_align_celeba/000001.jpg`` and on (178 × 218 pixels), ``list_attr_celeba.txt``,
     ``list_eval_partition.txt``, ``scene_noise.csv`` (everything the pictures depend on, so that
     exact counterfactuals can be drawn) and a marker. The folder appears once it is complete.
-
-    Returns:
-        False where the same faces were there already, and nothing was done.
+    Returns False, and does nothing, where the same faces are there already.
 
     Raises:
         DataError: when the folder holds anything else, or ``count`` is below 10.
@@ -107,31 +105,21 @@ def _write(folder: Path, marker: dict[str, int]) -> None:
     train, val = int(0.8 * count), int(0.9 * count)
     partition = [f"{name} {(place >= train) + (place >= val)}" for place, name in enumerate(names)]
     _write_lines(folder / "list_eval_partition.txt", partition)
-    _write_lines(folder / NOISE, _noise_lines(names, attributes, looks))
+    # Everything the pictures depend on: attributes (0 or 1) and looks, factors or not.
+    drawn = torch.cat([attributes, looks], 1).numpy()
+    table = pd.DataFrame(drawn, names, [*ATTRIBUTES, *APPEARANCE])
+    lines = table.to_csv(index_label=IMAGE, float_format="%.7g").splitlines()
+    _write_lines(folder / NOISE, lines)
     _write_lines(folder / MARKER, [json.dumps(marker)])
 
 
 def _attribute_lines(names: list[str], attributes: Tensor) -> list[str]:
     """The original format: number of images, names of attributes, and 1 or -1 of every image."""
-    columns = []
-    for column in COLUMNS:
-        has = attributes[:, ATTRIBUTES.index(column.removeprefix("No_"))] > 0.5
-        columns.append((~has if column.startswith("No_") else has).tolist())
-    rows = [
-        " ".join([name, *(f"{1 if has else -1:2d}" for has in values)])
-        for name, *values in zip(names, *columns, strict=True)
-    ]
+    places = [ATTRIBUTES.index(column.removeprefix("No_")) for column in COLUMNS]
+    lacks = torch.tensor([column.startswith("No_") for column in COLUMNS])
+    signs = torch.where((attributes[:, places] > 0.5) ^ lacks, 1, -1).tolist()
+    rows = (f"{n} {' '.join(f'{s:2d}' for s in row)}" for n, row in zip(names, signs, strict=True))
     return [str(len(names)), " ".join(COLUMNS), *rows]
-
-
-def _noise_lines(names: list[str], attributes: Tensor, looks: Tensor) -> list[str]:
-    """A CSV of every attribute (0 or 1) and look: those that are no factors are noise."""
-    cells = torch.cat([attributes, looks], 1).tolist()
-    rows = [
-        ",".join([name, *(f"{value:.7g}" for value in values)])
-        for name, values in zip(names, cells, strict=True)
-    ]
-    return [",".join([IMAGE, *ATTRIBUTES, *APPEARANCE]), *rows]
 
 
 def _write_lines(file: Path, lines: list[str]) -> None:

@@ -70,12 +70,10 @@ def fid(args: Sequence[str]) -> None:
 class FolderImages:
     """The PNG and JPEG files of a folder and its subfolders, in the order of their names.
 
-    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], at the files' own size, so a batch ends
-    where the size changes.
+    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], each of files of one size.
 
     Raises:
-        DataError: when the folder is missing or has no images; while iterating, naming the file,
-            when one cannot be read.
+        DataError: when the folder is missing or has no images, or a file cannot be read.
     """
 
     def __init__(self, folder: Path, batch_size: int) -> None:
@@ -92,18 +90,14 @@ class FolderImages:
     def __iter__(self) -> Iterator[Tensor]:
         batch: list[Tensor] = []
         for file in self.files:
-            image = _read(file)
+            try:
+                with open_image(file, FORMATS) as opened:
+                    pixels = np.asarray(opened.convert("RGB"))
+            except UnusableImage as error:
+                raise DataError(f"Image {file} {error}.") from None
+            image = from_bytes(pixels).permute(2, 0, 1)
             if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
                 yield torch.stack(batch)
                 batch = []
             batch.append(image)
         yield torch.stack(batch)
-
-
-def _read(file: Path) -> Tensor:
-    try:
-        with open_image(file, FORMATS) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except UnusableImage as error:
-        raise DataError(f"Image {file} {error}.") from None
-    return from_bytes(pixels).permute(2, 0, 1)

@@ -90,9 +90,8 @@ def _show(found: CausalGraph, curves: Sequence[EdgeCurve], note: str) -> None:
     console.print(table)
     if note:
         console.print(note, highlight=False)
-    if not curves:
-        return
-    console.print(_strengths(curves))
+    if curves:
+        console.print(_strengths(curves))
     for edge in curves:
         console.print(_mechanism(found, edge))
 
@@ -105,8 +104,8 @@ def _strengths(curves: Sequence[EdgeCurve]) -> Table:
     if learned:
         table.add_column("probability", justify="right")
     for edge in curves:
-        cells = [f"{edge.cause} → {edge.effect}", f"{edge.strength:.3f}", f"{edge.greatest:.3f}"]
-        table.add_row(*cells, *([f"{edge.probability:.3f}"] if learned else []))
+        numbers = [edge.strength, edge.greatest, *([edge.probability] if learned else [])]
+        table.add_row(f"{edge.cause} → {edge.effect}", *map("{:.3f}".format, numbers))
     return table
 
 

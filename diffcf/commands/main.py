@@ -38,9 +38,9 @@ COMMANDS = {
     "loading-speed": ("speed.pipeline:loading_speed", "measure how fast images are loaded"),
 }
 """Our own: ``module:function`` in this package, with what they do."""
+USER_ERRORS = (DiffcfError, FileExistsError, FileNotFoundError, PermissionError)
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """The disk is full or read-only, as reported by libraries that write on their own (loggers)."""
-TERMINATED = 128 + signal.SIGTERM
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -55,12 +55,12 @@ def main(args: Sequence[str] | None = None) -> int:
             getattr(import_module(f"diffcf.commands.{module}"), name)(arguments[1:])
             return 0
         return _lightning(None if args is None else arguments)
-    except (DiffcfError, FileExistsError, FileNotFoundError, PermissionError) as error:
-        return _refused(error)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except (DiffcfError, OSError) as error:
+        if not isinstance(error, USER_ERRORS) and error.errno not in DISK_ERRORS:
             raise
-        return _refused(error)
+        # One line, whatever a file's name or a key in it holds.
+        print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
 
 
 def _lightning(args: list[str] | None) -> int:
@@ -72,7 +72,7 @@ def _lightning(args: list[str] | None) -> int:
         cli(args)
     except SIGTERMException:
         # It is a SystemExit without a status: a training cut short would count as a whole one.
-        return TERMINATED
+        return 128 + signal.SIGTERM
     return 0
 
 
@@ -80,21 +80,12 @@ def _help() -> str:
     commands = LIGHTNING | {name: text for name, (_, text) in COMMANDS.items()}
     return "\n".join(
         [
-            "usage: diffcf COMMAND [ARGUMENTS]",
-            "",
-            "What would this image have looked like, had X been different?",
-            "",
+            "usage: diffcf COMMAND [ARGUMENTS]\n",
+            "What would this image have looked like, had X been different?\n",
             *(f"  {name:<16}{text}" for name, text in commands.items()),
-            "",
-            "`diffcf COMMAND --help` lists a command's arguments.",
+            "\n`diffcf COMMAND --help` lists a command's arguments.",
         ]
     )
-
-
-def _refused(error: Exception) -> int:
-    # One line, whatever a file's name or a key in it holds.
-    print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

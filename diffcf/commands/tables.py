@@ -17,32 +17,21 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from argparse import ArgumentParser  # jsonargparse takes as long to import as all tables to make
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-from jsonargparse import ArgumentParser
 
 from diffcf import reporting  # its figures, and with them matplotlib, only where they are drawn
 from diffcf.io import ResultsError, UnusableImage, open_image, write_text
-from diffcf.reporting import (
-    ABLATIONS,
-    ComparisonTable,
-    MethodResults,
-    ablation_table,
-    as_latex,
-    as_markdown,
-    comparison_tables,
-    cost_points,
-    find_results,
-    nothing_score,
-    results_table,
-    summary_table,
-)
+from diffcf.reporting import ComparisonTable, CostPoints, MethodResults, Record
 
 _BEGIN = re.compile(r"^<!-- diffcf tables: (?P<dataset>\S+) (?P<table>\S+) -->\n", re.MULTILINE)
 _END = "<!-- end -->"
-Shown = tuple[dict[str, list[tuple[float, float]]], float | None]
-"""The points of a figure of quality against cost, and the score of doing nothing."""
+Name = tuple[str, str]
+"""Dataset (or folder) and table."""
+Block = Callable[[], str]
+"""Makes the markdown of a table."""
 _FIGURE, _DATA = "quality_cost.png", "Description"
 
 
@@ -57,28 +46,23 @@ def tables(args: Sequence[str]) -> None:
     parser = ArgumentParser(prog="diffcf tables", description="Tables from benchmark results.")
     parser.add_argument("--results", type=Path, default=Path("experiments/results"))
     parser.add_argument("--out", type=Path, help="Folder to write; <results>/tables by default.")
-    parser.add_argument(
-        "--readme", type=Path, nargs="+", default=[], help="Texts whose marked tables are replaced."
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="Write nothing; exit with 1 where files differ."
-    )
+    marked = "Texts whose marked tables are replaced."
+    parser.add_argument("--readme", type=Path, nargs="+", default=[], help=marked)
+    check = "Write nothing; exit with 1 where files differ."
+    parser.add_argument("--check", action="store_true", help=check)
     parsed = parser.parse_args(list(args))
     out = parsed.out or parsed.results / "tables"
-    datasets = find_results(parsed.results)
+    datasets = reporting.find_results(parsed.results)
     content = all_tables(parsed.results, datasets)
     texts: dict[Path, str] = {}
-    for (dataset, name), compared in content.items():
-        texts[out / dataset / f"{name}.md"] = as_markdown(compared)
-        texts[out / dataset / f"{name}.tex"] = as_latex(compared, f"tab:{dataset}-{name}")
+    for (dataset, name), table in content.items():
+        texts[out / dataset / f"{name}.md"] = reporting.as_markdown(table)
+        texts[out / dataset / f"{name}.tex"] = reporting.as_latex(table, f"tab:{dataset}-{name}")
     if parsed.readme:
         blocks = text_blocks(parsed.results, content)
         texts |= {path: refreshed(path, blocks) for path in parsed.readme}
-    shown = {
-        out / name / _FIGURE: (cost_points(methods), nothing_score(methods))
-        for name, methods in datasets.items()
-    }
-    figures = {path: content for path, content in shown.items() if content[0]}
+    shown = {out / name / _FIGURE: reporting.cost_points(found) for name, found in datasets.items()}
+    figures = {path: points for path, points in shown.items() if points.methods}
     if parsed.check:
         _check(texts, figures)
     else:
@@ -87,49 +71,40 @@ def tables(args: Sequence[str]) -> None:
 
 def all_tables(
     results: Path, datasets: Mapping[str, Sequence[MethodResults]]
-) -> dict[tuple[str, str], ComparisonTable]:
-    """Every table by dataset and name."""
-    found: dict[tuple[str, str], ComparisonTable] = {}
+) -> dict[Name, ComparisonTable]:
+    """Every table that compares methods, or ways to sample."""
+    found: dict[Name, ComparisonTable] = {}
     for dataset, methods in datasets.items():
-        listed = comparison_tables(dataset, methods)
-        paths = (results / dataset / f"{name}.json" for name in ABLATIONS)
-        listed += [ablation_table(dataset, path) for path in paths if path.exists()]
+        listed = reporting.comparison_tables(dataset, methods)
+        paths = (results / dataset / f"{name}.json" for name in reporting.ABLATIONS)
+        listed += [reporting.ablation_table(dataset, path) for path in paths if path.exists()]
         found |= {(dataset, table.name): table for table in listed}
     return found
 
 
-def text_blocks(
-    results: Path, compared: Mapping[tuple[str, str], ComparisonTable]
-) -> dict[tuple[str, str], str]:
-    """Markdown of every block that a text can show, by dataset (or folder) and table.
+def text_blocks(results: Path, compared: Mapping[Name, ComparisonTable]) -> dict[Name, Block]:
+    """Every block that a text can show; each is made when it is called.
 
-    Args:
-        results: the folder of results.
-        compared: the tables that compare methods; they win over recorded ones of the same name.
-
-    Raises:
-        ResultsError: for a ``seed*.json`` that ``diffcf test`` did not write.
+    ``compared`` are the tables that compare methods: they win over recorded ones of the same name.
+    ResultsError for a ``seed*.json`` that ``diffcf test`` did not write.
     """
-    recorded = sorted(results.glob("*/*.md"))
-    blocks = {(path.parent.name, path.stem): path.read_text(encoding="utf-8") for path in recorded}
-    own: dict[str, list[Path]] = {}
+    blocks: dict[Name, Block] = {
+        (path.parent.name, path.stem): partial(path.read_text, encoding="utf-8")
+        for path in sorted(results.glob("*/*.md"))
+    }
+    own: dict[str, list[Record]] = {}
     for path in sorted(results.glob("*/seed*.json")):
-        own.setdefault(path.parent.name, []).append(path)
-    blocks |= {(name, "own"): results_table(files) for name, files in own.items()}
+        own.setdefault(path.parent.name, []).append(reporting.read_record(path))
+    blocks |= {(name, "own"): partial(reporting.seeds_table, own[name]) for name in own}
     if own:
-        blocks["all", "own"] = summary_table(own)
-    return blocks | {key: as_markdown(table) for key, table in compared.items()}
+        blocks["all", "own"] = partial(reporting.summary_table, own)
+    return blocks | {key: partial(reporting.as_markdown, t) for key, t in compared.items()}
 
 
-def refreshed(path: Path, tables: Mapping[tuple[str, str], str]) -> str:
-    """The text of a file with its marked blocks replaced; without blocks, the text as it is.
+def refreshed(path: Path, blocks: Mapping[Name, Block]) -> str:
+    """The text of a file with its marked blocks, if any, replaced.
 
-    Args:
-        path: of the text, a README say.
-        tables: markdown by dataset and table.
-
-    Raises:
-        ResultsError: when the file is missing, a block has no end, or there is no such table.
+    ResultsError when the file is missing, a block has no end, or there is no such table.
     """
     if not path.is_file():
         raise ResultsError(f"{path} does not exist: name the text whose tables are to be replaced.")
@@ -137,44 +112,41 @@ def refreshed(path: Path, tables: Mapping[tuple[str, str], str]) -> str:
     parts, rest = [], 0
     for begin in _BEGIN.finditer(text):
         key = begin["dataset"], begin["table"]
+        name = " ".join(key)
         end = text.find(_END, begin.end())
         following = _BEGIN.search(text, begin.end())
         if end < 0 or (following and following.start() < end):
-            raise ResultsError(
-                f"The block '{' '.join(key)}' of {path} has no end: add a line {_END}."
-            )
-        if key not in tables:
-            known = ", ".join(map(" ".join, tables))
-            raise ResultsError(
-                f"{path} asks for the table '{' '.join(key)}': the results give {known}."
-            )
-        parts += [text[rest : begin.end()], tables[key]]
+            raise ResultsError(f"The block '{name}' of {path} has no end: add a line {_END}.")
+        if key not in blocks:
+            known = ", ".join(map(" ".join, blocks))
+            raise ResultsError(f"{path} asks for the table '{name}': the results give {known}.")
+        parts += [text[rest : begin.end()], blocks[key]()]
         rest = end
     return "".join([*parts, text[rest:]])
 
 
-def _write(texts: Mapping[Path, str], figures: Mapping[Path, Shown]) -> None:
+def _write(texts: Mapping[Path, str], figures: Mapping[Path, CostPoints]) -> None:
     for path, text in texts.items():
         write_text(text, path)
-    for path, (points, nothing) in figures.items():
-        figure = reporting.quality_cost(points, nothing, path.parent.name)
-        reporting.save_figure(figure, path, {_DATA: _described((points, nothing))})
+    for path, points in figures.items():
+        figure = reporting.quality_cost(points.methods, points.nothing, path.parent.name)
+        reporting.save_figure(figure, path, {_DATA: _described(points)})
     print("\n".join(str(path) for path in (*texts, *figures)))
 
 
-def _check(texts: Mapping[Path, str], figures: Mapping[Path, Shown]) -> None:
+def _check(texts: Mapping[Path, str], figures: Mapping[Path, CostPoints]) -> None:
     """SystemExit with 1 unless every file is what the results give."""
     differ = [p for p, text in texts.items() if not p.is_file() or text != p.read_text("utf-8")]
-    differ += [path for path, shown in figures.items() if _description(path) != _described(shown)]
+    differ += [path for path, points in figures.items() if _description(path) != _described(points)]
     if differ:
         listed = ", ".join(map(str, differ))
         print(f"diffcf: run `diffcf tables` again, results differ from {listed}.", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _described(shown: Shown) -> str:
+def _described(points: CostPoints) -> str:
     """What a figure shows, as text inside it: pixels depend on matplotlib's version as well."""
-    return json.dumps({"points": shown[0], "do nothing": shown[1]})
+    return json.dumps({"points": points.methods, "do nothing": points.nothing})
 
 
 def _description(path: Path) -> str | None:
@@ -189,5 +161,4 @@ def table(args: Sequence[str]) -> None:
     """Command ``diffcf table``."""
     parser = ArgumentParser(prog="diffcf table", description="Markdown from results files.")
     parser.add_argument("files", type=Path, nargs="+", help="metrics.json files, one per seed.")
-    parsed = parser.parse_args(list(args))
-    print(results_table(parsed.files), end="")
+    print(reporting.results_table(parser.parse_args(list(args)).files), end="")

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 def weights(args: Sequence[str]) -> None:
     """Command ``diffcf weights``; ``--help`` lists the arguments."""
-    parser = ArgumentParser(
-        prog="diffcf weights", description="Make weights to ship, or check them."
-    )
+    about = "Make weights to ship, or check them."
+    parser = ArgumentParser(prog="diffcf weights", description=about)
     parser.add_argument("ckpt", type=Path, nargs="?", help="Checkpoint, or weights tested anew.")
     parser.add_argument("metrics", type=Path, nargs="?", help="metrics.json of its test.")
     parser.add_argument("--out", type=Path, help="File to write, .safetensors.")
@@ -73,19 +72,9 @@ def check(path: Path) -> None:
 def card(path: Path) -> str:
     """What people should know of a weights file, from it and from the metrics beside it."""
     metrics = path.with_suffix(".json")
-    facts = [[name, text] for name, text in _facts(path, read_record(metrics)).items()]
-    return "\n".join(
-        [
-            f"# Weights: {path.stem}",
-            "",
-            f"`diffcf.load({path.stem!r})`",
-            "",
-            markdown(["", ""], facts),
-            "## Tested",
-            "",
-            results_table([metrics]),
-        ]
-    )
+    facts = list(map(list, _facts(path, read_record(metrics)).items()))
+    title = f"# Weights: {path.stem}\n\n`diffcf.load({path.stem!r})`"
+    return f"{title}\n\n{markdown(['', ''], facts)}\n## Tested\n\n{results_table([metrics])}"
 
 
 def _facts(path: Path, record: Record) -> dict[str, str]:
@@ -110,8 +99,7 @@ def _facts(path: Path, record: Record) -> dict[str, str]:
 def _sampling(record: Record) -> Sampling:
     """How the test drew."""
     spec = dict(record["provenance"]["sampling"])
-    rule = spec.get("guidance")
-    if rule is not None:
+    if rule := spec.get("guidance"):
         arguments = {key: value for key, value in rule.items() if key != "rule"}
         path = f"{diffusion.__name__}.{rule['rule']}"
         spec["guidance"] = {"class_path": path, "init_args": arguments}

@@ -94,9 +94,8 @@ def denoiser_of(velocity_of: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
 
 def stratified_times(image: Tensor) -> Tensor:
     """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
-    count = len(image)
-    strata = torch.randperm(count, device=image.device)
-    return (strata + torch.rand(count, device=image.device)) / count
+    count, device = len(image), image.device
+    return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
 
 
 def leaky_noise(image: Tensor, leakage: float) -> Tensor:
@@ -108,23 +107,18 @@ def leaky_noise(image: Tensor, leakage: float) -> Tensor:
     conditioned on. So half of the samples get weaker noise, and half get a faint copy of *another*
     image added, which contradicts their factors. (Our addition.)
 
-    Args:
-        image: ``[B, C, H, W]``.
-        leakage: largest amplitude of the copy; 0 for plain Gaussian noise.
-
-    Returns:
-        Noise like ``image``.
+    ``leakage`` is the largest amplitude of the copy; 0 gives plain Gaussian noise. The noise is
+    ``[B, C, H, W]``, like the image.
     """
     noise = torch.randn_like(image)
     if leakage == 0.0:
         return noise
-    shape = (len(image), 1, 1, 1)
-    strength = torch.rand(shape, device=image.device)
-    weaker = torch.rand(shape, device=image.device) < 0.5
-    leaky = torch.rand(shape, device=image.device) < 0.5
-    other = image[torch.randperm(len(image), device=image.device)] - image.mean(dim=0)
-    amplitude = leakage * torch.rand(shape, device=image.device)
-    return torch.where(weaker, strength, 1.0) * noise + torch.where(leaky, amplitude, 0.0) * other
+    shape, device = (len(image), 1, 1, 1), image.device
+    strength, weaker, leaky = (torch.rand(shape, device=device) for _ in range(3))
+    other = image[torch.randperm(len(image), device=device)] - image.mean(dim=0)
+    amplitude = leakage * torch.rand(shape, device=device)
+    noise = torch.where(weaker < 0.5, strength, 1.0) * noise
+    return noise + torch.where(leaky < 0.5, amplitude, 0.0) * other
 
 
 def random_condition_mask(factors: Tensor, factor_dropout: float, all_dropout: float) -> Tensor:
@@ -144,12 +138,8 @@ def velocity_loss(
     It is taken in units of what is left to learn at each t, so that every t counts alike: without
     that the high noise levels, where the factors decide what is drawn, would weigh a tenth.
 
-    Args:
-        generator: predicts v.
-        image: clean images ``[B, C, H, W]``.
-        noise: like ``image``.
-        t: ``[B]`` in [0, 1].
-        condition: the generator's condition, and its mask.
+    Clean images and noise are ``[B, C, H, W]``, t is ``[B]`` in [0, 1], and ``condition`` is the
+    generator's condition and its mask.
     """
     v = generator(add_noise(image, noise, t), t, *condition)
     error = (v.float() - velocity(image, noise, t)) / generator.residual_scale(t)

@@ -5,15 +5,14 @@ A sampler knows nothing of factors: the denoiser is already conditioned on them.
 stayed constant, x_t would rotate about the origin: that is DDIM's step (``order`` 1). ``order`` 2
 adds the change of the prediction since the step before, to second order in φ.
 
-Inversion follows the path from an image to the noise x_T; sampling comes back. Both are exact to
-their order only, so that the image that comes back is not quite the one that was inverted. An
-*anchored* inversion (direct inversion with residuals) stores this error: at each time, the
-difference between the factual's own x_t and the sampling step that should lead to it. Added at the
-same steps of any sampling, these corrections return the factual itself exactly, however few the
-steps, and a counterfactual keeps exactly what it shares with the factual. Where the counterfactual
-predicts another clean image, a correction would only leave a trace of the factual, so it fades with
-that difference. All this costs no evaluation: inversion has made the predictions already, except
-at the last time; in exchange the first one is left out, where x_t is the image without noise.
+Inversion follows the path from an image to the noise x_T; sampling comes back, not quite to the
+same image, as both are exact to their order only. An *anchored* inversion (direct inversion with
+residuals) stores this error: at each time, the difference between the factual's own x_t and the
+sampling step that should lead to it. Added at the same steps of any sampling, these corrections
+return the factual exactly, however few the steps, and a counterfactual keeps exactly what it shares
+with the factual. Where it predicts another clean image, a correction would only leave a trace of
+the factual, so it fades with that difference. All this costs no evaluation: inversion has made the
+predictions already, but for the last time, and leaves out the first, where x_t is the image itself.
 
 References:
     Denoising Diffusion Implicit Models, eq. 12 (Song et al., 2021), https://arxiv.org/abs/2010.02502
@@ -97,8 +96,7 @@ def invert(
     the last.
     """
     states, predictions = deque([x], maxlen=3), deque[_Timed](maxlen=3)
-    corrections: list[Tensor] = []
-    denoised: list[Tensor] = []
+    corrections, denoised = list[Tensor](), list[Tensor]()
     for k, now in enumerate(times if anchored else times[:-1]):
         is_image = anchored and k == 0  # x_t is the image, without noise
         prediction = Prediction(x, torch.zeros_like(x)) if is_image else denoiser(states[-1], now)

@@ -1,8 +1,8 @@
 """What a counterfactual costs: parameters, network evaluations, seconds and memory.
 
 Measured at the start of a test, before anything else has used memory, on a few test images whose
-factors are given, as in the test itself: one abduction and one prediction, of the first factor of
-the graph set to the value that another image has.
+factors are given: one abduction and one prediction of the first factor in causal order, set to the
+value that the next image has.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from diffcf.causal import CausalGraph, Intervention
 from diffcf.io import device_name, work
 from diffcf.methods import Method
 
-IMAGES = 32
-"""How many images, at most, a test takes to measure cost."""
+IMAGES = 32  # at most, that a test takes to measure cost
 RUNS, COUNTED = 3, 4
 
 
@@ -34,13 +33,11 @@ class Cost:
 
     Attributes:
         parameters: of all networks of the method, those that only training needs included.
-        abduction, prediction: images that pass through the method's networks for each
-            counterfactual, guidance apart.
-        guidance: images that pass through them with gradients, for each counterfactual.
-        abduction_seconds, prediction_seconds: for each counterfactual, of the median of three
-            runs; by the wall on a card, of all threads together on a processor.
+        abduction, prediction, guidance: images that pass through the method's networks; those that
+            pass with gradients are guidance.
+        abduction_seconds, prediction_seconds: of the median of three runs; by the wall on a card,
+            of all threads together on a processor.
         memory: peak in MiB, see :func:`peak_memory`.
-        images: how many were answered at once.
         device: the card, or the processor and its threads.
         threads: of torch on the processor.
     """
@@ -92,7 +89,10 @@ def measure_cost(
         factors: ``[B, K]`` in [0, 1] units.
     """
     networks = list(networks)
-    do, device, count = _neighbours(graph, factors), image.device, len(image)
+    device, count = image.device, len(image)
+    mask = torch.zeros_like(factors, dtype=torch.bool)
+    mask[:, graph.column(graph.order[0])] = True
+    do = Intervention(torch.where(mask, factors.roll(1, 0), 0.0), mask)
     cards = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(cards):
         abduction, prediction, guidance = _evaluations(method, networks, image, factors, do)
@@ -133,8 +133,7 @@ def peak_memory(device: torch.device) -> float:
     """MiB that this process has held at most so far.
 
     On a CUDA card, what torch has allocated on it. Elsewhere the resident set of the whole process
-    (``ru_maxrss``), with interpreter, libraries, data and weights, and with a training that went
-    before in the same process.
+    (``ru_maxrss``), with libraries, data and a training that went before in the same process.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -189,14 +188,10 @@ class EvaluationCounter:
                 self._depth[network] -= 1
             if self._depth[network] == 0:  # within a forward, the layers are part of that call
                 calls = self._images.setdefault((network, torch.is_grad_enabled()), Counter())
-                calls[layer] += _images(args, kwargs, output)
+                tensors = _tensors((args, kwargs, output))
+                calls[layer] += next((len(x) for x in tensors if x.dim() == 4), 0)
 
         return count
-
-
-def _images(*values: object) -> int:
-    """Rows of the first four-dimensional tensor in ``values``; 0 where there is none."""
-    return next((len(tensor) for tensor in _tensors(values) if tensor.dim() == 4), 0)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
@@ -209,13 +204,6 @@ def _tensors(value: object) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, value))
     elif is_dataclass(value) and not isinstance(value, type):
         yield from _tensors(vars(value))
-
-
-def _neighbours(graph: CausalGraph, factors: Tensor) -> Intervention:
-    """The first factor of the causal order set to what the next image has: its effects follow."""
-    mask = torch.zeros_like(factors, dtype=torch.bool)
-    mask[:, graph.column(graph.order[0])] = True
-    return Intervention(torch.where(mask, factors.roll(1, 0), 0.0), mask)
 
 
 def _seconds(

@@ -3,9 +3,7 @@
 For every image: the null intervention and one intervention on each factor; for some of them
 sequences, repeated null interventions and the undoing of each intervention
 (:class:`diffcf.evaluation.protocol.EvaluationProtocol`). Reference methods
-(:mod:`diffcf.evaluation.references`) are given the same images and interventions, and their scores
-are reported beside: those of a perfect method, of doing nothing, and of changing everything.
-:class:`ModelReadout` measures what a model reads off clean images, and the graph that it learned.
+(:mod:`diffcf.evaluation.references`) are given the same images and interventions.
 """
 
 from __future__ import annotations
@@ -37,14 +35,12 @@ class GuidanceStrength(NamedTuple):
 
     t: float
     median: float
-    low: float
-    """The 10% quantile."""
-    high: float
-    """The 90% quantile."""
+    low: float  # the 10% quantile
+    high: float  # the 90% quantile
 
     @classmethod
     def of(cls, t: float, strength: Tensor) -> Self:
-        """Of λ_t ``[B]`` at time ``t``."""
+        """Summary of λ_t ``[B]`` at time ``t``."""
         middle, low, high = (float(strength.float().quantile(q)) for q in (0.5, 0.1, 0.9))
         return cls(t, middle, low, high)
 
@@ -59,9 +55,9 @@ class CounterfactualEvaluation:
         graph: the causal graph.
         factors: ``[N, K]``, the factual factors of the whole set.
         protocol: what is asked.
-        scene: true model, renderer and ruler; None where the world is not known.
+        scene: true model, renderer and ruler, if known.
         noise: ``[N, M]``, the scene's image noise of the whole set, if known.
-        evaluator: an independent network that reads images; None where there is none.
+        evaluator: an independent network that reads images, if there is one.
         perceptual: FID and LPIPS, as far as they are asked for and at hand.
         device: where metrics accumulate.
 
@@ -89,13 +85,11 @@ class CounterfactualEvaluation:
         world = scene if self.truth.identified else None
         scm, visible = (world.counterfactual, world.visible) if world else (None, None)
         self.plan = InterventionPlan(graph, factors.cpu(), protocol, scm, visible)
-        prefixed = {
-            "" if place == 0 else f"{name}/": reader
-            for place, (name, reader) in enumerate(self.readers.items())
-        }
-        names = ["", *self._references()]
+        readers = enumerate(self.readers.items())
+        prefixed = {f"{name}/" if place else "": reader for place, (name, reader) in readers}
         self.scores = {
-            name: Scores(self.plan, self.truth, prefixed, perceptual, device) for name in names
+            name: Scores(self.plan, self.truth, prefixed, perceptual, device)
+            for name in ("", *self._references())
         }
         self.traces: dict[str, list[GuidanceStrength]] = {}
 
@@ -125,28 +119,28 @@ class CounterfactualEvaluation:
             values = scores.compute()
             if name:
                 values.pop("seconds_per_counterfactual")
-            result |= {_under(name, key): value for key, value in values.items()}
+            result |= {name + key: value for key, value in values.items()}
         return result
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95% bootstrap intervals by name; every process has to call it."""
         return {
-            _under(name, key): span
+            name + key: span
             for name, scores in self.scores.items()
             for key, span in scores.intervals().items()
         }
 
     def _references(self) -> list[str]:
-        """The reference methods that can be had: all need targets, two the true counterfactuals."""
+        """Prefixes of the reference methods: all need targets, two the true counterfactuals."""
         if not self.protocol.references or not self.readers:
             return []
-        return ["do_nothing", *(["exact", "change_everything"] if self.truth.certain else [])]
+        return ["do_nothing/", *(["exact/", "change_everything/"] if self.truth.certain else [])]
 
     def _reference(self, name: str, batch: FactualBatch) -> Method:
-        if name == "do_nothing":
+        if name == "do_nothing/":
             return DoNothing(self.graph)
         assert self.truth.scene is not None  # or there would be no exact images
-        method = {"exact": ExactMethod, "change_everything": ChangeEverything}[name]
+        method = ExactMethod if name == "exact/" else ChangeEverything
         return method(self.truth.scene, self.truth.noise_at(batch.index, batch.factors))
 
 
@@ -163,10 +157,6 @@ def _readers(
             "ruler needs data with a scene, the evaluator a trained one (diffcf evaluator)."
         )
     return found
-
-
-def _under(name: str, key: str) -> str:
-    return f"{name}/{key}" if name else key
 
 
 class ModelReadout:
@@ -203,10 +193,9 @@ class ModelReadout:
                 rank_zero_info(f"{name} is left out: {error}")
                 continue
             result |= {key: float(value) for key, value in values.items()}
-        nscm = getattr(self.model, "nscm", None)
-        learned = learned_adjacency(nscm) if nscm is not None else None
+        learned = learned_adjacency(getattr(self.model, "nscm", None))
         if learned is not None:
             true = self.graph.adjacency
-            result["graph/shd"] = float(structural_hamming_distance(learned.cpu(), true))
-            result["graph/edge_f1"] = edge_f1(learned.cpu(), true)
+            result["graph/shd"] = float(structural_hamming_distance(learned, true))
+            result["graph/edge_f1"] = edge_f1(learned, true)
         return result

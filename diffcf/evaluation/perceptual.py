@@ -1,12 +1,10 @@
 """Measures in the features of networks: which can be had, and what they need of real images.
 
-FID, sFID and KID need Inception, LPIPS needs AlexNet; the weights come with optional packages.
-Where these are not installed the measures are left out, with a line that says what is missing; no
-other network ever stands in. CLD is measured in the latents of the independent evaluator.
+FID, sFID and KID need Inception, LPIPS needs AlexNet. Where these are not installed the measures
+are left out, with a line that says what is missing. CLD needs the latents of an evaluator.
 
-Statistics of real images (:func:`real_statistics`) are the same for every method, seed and epoch,
-and kept on disk. The name of a file is a hash of the images' bytes and of how they were measured,
-so a file fits or has another name. Its folder may be deleted at any time.
+Statistics of real images (:func:`real_statistics`) are kept on disk, under a hash of the images'
+bytes and of how they were measured. Their folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -47,15 +45,12 @@ Batches = Callable[[], Iterable[Tensor]]
 
 @dataclass(frozen=True)
 class Perceptual:
-    """How to make the metrics of one method; None for those that cannot or should not be had.
-
-    ``encode`` gives the latents that CLD compares.
-    """
+    """How to make the metrics of one method; None for those that cannot or should not be had."""
 
     quality: Callable[[], GenerationQuality] | None = None
     lpips: Callable[[], Metric] | None = None
     cld: Callable[[], CLD] | None = None
-    encode: Callable[[Tensor], Latents] | None = None
+    encode: Callable[[Tensor], Latents] | None = None  # images to the latents that CLD compares
 
     @classmethod
     def of(
@@ -65,10 +60,7 @@ class Perceptual:
         device: torch.device,
         evaluator: EvaluatorReader | None = None,
     ) -> Perceptual:
-        """What ``protocol`` asks for, as far as this machine has it; CLD where latents are known.
-
-        Real images are a seeded choice of the training split of ``data``.
-        """
+        """What ``protocol`` asks for, as far as it is at hand; CLD where ``evaluator`` encodes."""
         quality, lpips, cld, encode = None, None, None, None
         if protocol.fid_images:
             try:
@@ -76,11 +68,10 @@ class Perceptual:
             except UnavailableError as error:
                 rank_zero_info(f"FID, sFID and KID are left out: {error}")
         if protocol.lpips:
-            try:
-                load_lpips()
+            if reason := lpips_unavailable():
+                rank_zero_info(f"LPIPS is left out: {reason}")
+            else:
                 lpips = load_lpips
-            except UnavailableError as error:
-                rank_zero_info(f"LPIPS is left out: {error}")
         if evaluator is not None and evaluator.encodes:
             cld, encode = _cld(protocol, data, evaluator), evaluator.latents
         return cls(quality, lpips, cld, encode)
@@ -90,10 +81,9 @@ def _quality(
     protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
 ) -> Callable[[], GenerationQuality]:
     network = load_inception().to(device)
-    rows = _chosen(protocol, data, protocol.fid_images)
+    rows = _real_rows(protocol, data, protocol.fid_images)
     real = real_statistics(lambda: _images(data, rows), network)
-    note = bias_note(protocol.fid_images, len(rows))
-    if note is not None:
+    if note := bias_note(protocol.fid_images, len(rows)):
         rank_zero_info(note)
     return lambda: GenerationQuality(network, real).to(device)
 
@@ -101,14 +91,15 @@ def _quality(
 def _cld(
     protocol: EvaluationProtocol, data: EvaluationData, evaluator: EvaluatorReader
 ) -> Callable[[], CLD]:
-    rows = _chosen(protocol, data, OBSERVED)
+    rows = _real_rows(protocol, data, OBSERVED)
     means, log_variances = zip(*map(evaluator.latents, _images(data, rows)), strict=True)
     latents = (torch.cat(means), torch.cat(log_variances))
     factors = data.factors_of("train")[rows]
     return lambda: CLD(evaluator.graph, latents, factors, CLASSES)
 
 
-def _chosen(protocol: EvaluationProtocol, data: EvaluationData, count: int) -> Tensor:
+def _real_rows(protocol: EvaluationProtocol, data: EvaluationData, count: int) -> Tensor:
+    """A seeded choice of the training split."""
     order = torch.randperm(data.size_of("train"), generator=Generator().manual_seed(protocol.seed))
     return order[:count]
 
@@ -118,12 +109,7 @@ def _images(data: EvaluationData, rows: Tensor) -> Iterator[Tensor]:
 
 
 def lpips_unavailable() -> str | None:
-    """What LPIPS lacks on this machine, in a sentence; None where it can be measured.
-
-    >>> reason = lpips_unavailable()
-    >>> reason is None or reason.startswith("LPIPS needs")
-    True
-    """
+    """What LPIPS lacks on this machine, in a sentence; None where it can be measured."""
     if find_spec("torchvision") is None:
         return "LPIPS needs torchvision: run pip install torchvision."
     file = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
@@ -138,13 +124,9 @@ def load_lpips() -> LearnedPerceptualImagePatchSimilarity:
     Raises:
         UnavailableError: when the machine lacks what it needs.
     """
-    reason = lpips_unavailable()
-    if reason is not None:
+    if reason := lpips_unavailable():
         raise UnavailableError(reason)
     return LearnedPerceptualImagePatchSimilarity(net_type="alex")
-
-
-# --- statistics of real images ---
 
 
 def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
@@ -161,15 +143,10 @@ def bias_note(generated: int, real: int, size: int = 2048) -> str | None:
 def real_statistics(
     images: Batches, network: FeatureNetwork, folder: Path = CACHE
 ) -> RealStatistics:
-    """What FID, sFID and KID need of real images, read from disk or measured (with a bar) and kept.
+    """What FID, sFID and KID need of real images, read from ``folder`` or measured and kept there.
 
-    In a distributed run every process calls it with the whole set: the first one measures, the
-    others wait and read.
-
-    Args:
-        images: called twice at most: to hash the images and to measure them.
-        network: turns them into features, on its own device.
-        folder: where the statistics are kept.
+    ``images`` is called to hash the images, and perhaps to measure them. In a distributed run every
+    process calls this with the whole set: the first one measures, the others wait and read.
 
     Raises:
         OutputError: when the folder cannot be written to.
@@ -216,13 +193,13 @@ def _measure(images: Batches, count: int, network: FeatureNetwork) -> RealStatis
 @contextmanager
 def _first_process_first() -> Iterator[None]:
     """The first process goes through alone, then all the others."""
-    together = dist.is_available() and dist.is_initialized()
-    if together and dist.get_rank() > 0:
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else None
+    if rank:
         dist.barrier()
     try:
         yield
     finally:
-        if together and dist.get_rank() == 0:
+        if rank == 0:
             dist.barrier()
 
 

@@ -1,12 +1,11 @@
 """What an evaluation asks, of which images: drawn once for the whole set, from one seed.
 
 :class:`EvaluationProtocol` is data (``experiments/protocols/*.yaml``); :class:`InterventionPlan`
-holds the interventions it makes on one set, and a :class:`FactualBatch` takes its rows of them. By
-default a factor takes the value that another image of the set has. Values closer to the factual
-than ``min_change`` are drawn anew, and so are those whose exact counterfactual the scene cannot
-show (a shadow that leaves the image, which no reader could read). Since everything is drawn
-before the first batch, and nothing depends on the method, neither batch size, number of processes
-nor method changes which intervention is made on which image.
+holds the interventions it makes on one set, and a :class:`FactualBatch` takes its rows of them.
+Values closer to the factual than ``min_change`` are drawn anew, and so are those whose exact
+counterfactual the scene cannot show (a shadow that leaves the image, which no reader could read).
+Everything is drawn before the first batch, so neither batch size, number of processes nor method
+changes which intervention is made on which image.
 """
 
 from __future__ import annotations
@@ -28,11 +27,7 @@ Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class EvaluationData(Protocol):
-    """What an evaluation uses of a data module, such as ``data_modules.FactorImageDataModule``.
-
-    ``split`` is ``"train"``, ``"val"`` or ``"test"``; ``scene`` and its image noise are None where
-    they are not known.
-    """
+    """What an evaluation uses of a data module; ``split`` is "train", "val" or "test"."""
 
     scene: Scene | None
 
@@ -50,8 +45,7 @@ class EvaluationProtocol:
 
     Attributes:
         factors: names of the factors that are intervened upon; None for all.
-        values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value of
-            the factor's range, or any level.
+        values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value.
         min_change: least distance between the value set and the factual one, in [0, 1] units, for
             continuous factors. Discrete ones always differ.
         images: how many images are measured; None for all of the set.
@@ -61,10 +55,9 @@ class EvaluationProtocol:
         cycle_images: how many images undergo the cycles.
         reverse_images: how many images have every intervention undone.
         references: measure the reference methods beside (:mod:`diffcf.evaluation.references`).
-        readers: who may read counterfactual images, the first of those at hand being the one the
-            tables show: ``"ruler"`` is the scene's, ``"evaluator"`` the independent network.
-        fid_images: counterfactual and real images for FID, sFID and KID (extra ``[fid]``); 0 for
-            none.
+        readers: who may read counterfactual images; the tables show the first at hand. ``"ruler"``
+            is the scene's analytic read-out, ``"evaluator"`` the independent network.
+        fid_images: counterfactual and real images for FID, sFID and KID; 0 for none.
         lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
         resamples: of the bootstrap.
         seed: of all interventions.
@@ -90,16 +83,17 @@ class EvaluationProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # A YAML file may leave any value null, whatever its type is said to be.
         counts = ("steps", "sequence_images", "cycles", "cycle_images", "reverse_images")
         for name in (*counts, "fid_images", "resamples"):
-            if not _whole(getattr(self, name)) or getattr(self, name) < 0:
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
                 raise SettingsError(
                     f"{name} of a protocol must be a whole number and must not be negative, not "
                     f"{getattr(self, name)!r:.100}."
                 )
-        if not _whole(self.seed):
+        if type(self.seed) is not int:
             raise SettingsError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
-        if self.images is not None and (not _whole(self.images) or self.images < 1):
+        if self.images is not None and (type(self.images) is not int or self.images < 1):
             raise SettingsError("images of a protocol must be at least 1; leave it out for all.")
         if not isinstance(self.min_change, int | float) or not 0 <= self.min_change < 0.5:
             raise SettingsError(
@@ -108,19 +102,6 @@ class EvaluationProtocol:
             )
         if self.factors is not None and not self.factors:
             raise SettingsError("factors of a protocol is empty: name some, or leave it out.")
-
-    def intervened(self, graph: CausalGraph) -> tuple[str, ...]:
-        """The factors that are intervened upon; GraphError for an unknown name."""
-        if self.factors is None:
-            return graph.names
-        for name in self.factors:
-            graph.column(name)
-        return tuple(name for name in graph.names if name in self.factors)
-
-
-def _whole(value: object) -> bool:
-    # A YAML file may leave any value null, whatever its type is said to be.
-    return type(value) is int
 
 
 @dataclass(frozen=True)
@@ -153,13 +134,15 @@ class InterventionPlan:
         graph: the factors.
         factors: ``[N, K]``, the factual factors of the whole set.
         protocol: which factors, values, length of sequences and seed.
-        scm: the scene's true counterfactual; None where it is not known.
+        scm: the scene's true counterfactual, if known.
         visible: the scene's test of whether factors can be shown; None where all can.
+
+    Raises:
+        GraphError: when the protocol names a factor that the graph has not.
 
     Attributes:
         single: per factor name, an intervention on that factor ``[N, K]``.
-        sequence: interventions ``[N, K]``, each on one factor per image that differs from the step
-            before (where the protocol intervenes on more than one).
+        sequence: interventions ``[N, K]``, each on one factor per image, another at each step.
     """
 
     def __init__(
@@ -174,7 +157,8 @@ class InterventionPlan:
         self._scm, self._visible = scm, visible
         self._generator = Generator().manual_seed(protocol.seed)
         nothing = Intervention.none(factors)
-        columns = torch.tensor([graph.column(name) for name in protocol.intervened(graph)])
+        names = graph.names if protocol.factors is None else protocol.factors
+        columns = torch.tensor(sorted({graph.column(name) for name in names}))
         self.single = {
             graph.names[column]: self._draw(nothing, torch.full((len(factors),), column))
             for column in columns.tolist()

@@ -2,23 +2,13 @@
 
 :class:`Truth` knows what a counterfactual is compared with. Where a scene made the images and
 factors alone determine every counterfactual (:attr:`Scene.identified`), the target is the scene's
-true counterfactual and the exact counterfactual image is its render. Where they do not (binary
-factors with random mechanisms), no method can know the exogenous noise, so the target is what the
-method's causal model drew, and the *rates* at which effects follow are compared with the true
-probabilities. The exact image of that target can be drawn all the same, if the image noise is
-known: the same scene or face, with these factors. Without a scene the target is the method's too,
-and no exact image exists.
+true counterfactual and the exact image is its render. Where they do not (binary factors with random
+mechanisms), or without a scene, the target is what the method's causal model drew. A scene whose
+image noise is known can draw that target all the same, and the *rates* at which effects follow are
+compared with the true probabilities.
 
-The reference methods show which metric finds which fault:
-
-=========================  ==================================  ===================================
-method                     right                               wrong
-=========================  ==================================  ===================================
-:class:`ExactMethod`       everything                          nothing
-:class:`DoNothing`         all that must stay                  all that must change
-:class:`ChangeEverything`  the factors                         all that must stay
-=========================  ==================================  ===================================
-
+The reference methods show which metric finds which fault: :class:`ExactMethod` is right in
+everything, :class:`DoNothing` in what must stay, :class:`ChangeEverything` in the factors alone.
 None of them learns anything or reads images: the factual factors must be given.
 """
 
@@ -34,9 +24,7 @@ from torch import Tensor
 from diffcf.causal import CausalGraph, Intervention, Scene
 from diffcf.methods import Counterfactual, World
 
-# Factors nearer than this, in [0, 1] units, are the same: float32 mechanisms are less exact, and
-# no image shows it.
-SAME = 1e-5
+SAME = 1e-5  # in [0, 1] units: float32 mechanisms are less exact, and no image shows it
 GOLDEN = 2.399963  # radians; multiples of the golden angle never meet
 
 
@@ -45,8 +33,8 @@ class Truth:
 
     Args:
         scene: the synthetic world; None where the world is not known.
-        noise: ``[N, M]``, the image noise of the whole set; None where the scene has none, or where
-            it is not known, and then there are no exact images.
+        noise: ``[N, M]``, the image noise of the whole set; None where there is none or it is not
+            known, and then there are no exact images.
 
     Attributes:
         source: of the targets, ``"scene"`` or ``"model"``.
@@ -118,10 +106,7 @@ class Reference(ABC):
 class ReferenceWorld(World):
     """The factual images and factors of a batch; nothing is inferred from them.
 
-    Attributes:
-        method: which answers.
-        factual: ``[B, C, H, W]``, the images of the factual factors; ``image`` is the one last
-            abducted.
+    ``factual`` ``[B, C, H, W]`` are the images of these factors, ``image`` those last abducted.
     """
 
     method: Reference
@@ -168,12 +153,11 @@ class ExactMethod(Reference):
 
     Args:
         scene: the synthetic world that made the images.
-        noise: ``[B, M]``, what the batch's images show beyond their factors, for scenes that have
-            such noise; the method is then that batch's.
+        noise: ``[B, M]``, the batch's image noise, for scenes that have it; the method is then that
+            batch's.
 
     Raises:
-        ValueError: for a scene whose exact counterfactual images do not exist: factors do not
-            determine them, or the noise is not known.
+        ValueError: when factors do not determine the counterfactual, or the noise is not known.
 
     >>> from data_modules.scenes import PendulumScene
     >>> scene, factors = PendulumScene(), torch.tensor([[0.4, 0.5, 0.1, 0.5]])
@@ -219,12 +203,9 @@ class ExactMethod(Reference):
 class ChangeEverything(ExactMethod):
     """Right factors, and a coloured haze over the whole image that no intervention calls for.
 
-    The haze is another one for every intervention, the null intervention included, and the same
-    one every time: so minimality, composition and reversibility must catch it.
-
-    Args:
-        scene, noise: see :class:`ExactMethod`.
-        amplitude: in (0, 1], the share of the haze where it is thickest; half of it elsewhere.
+    The haze depends on the intervention alone, and the null intervention has one too, so that
+    minimality, composition and reversibility must catch it. ``amplitude``, in (0, 1], is its share
+    where it is thickest; half of it elsewhere.
 
     Raises:
         ValueError: as :class:`ExactMethod`, and for an amplitude out of range.

@@ -28,8 +28,7 @@ from diffcf.methods import Counterfactual, Method, World, predict_sequence
 
 T = TypeVar("T")
 
-# ACM of a first step below which its growth over a sequence says nothing.
-_NO_ERROR = 1e-3
+_NO_ERROR = 1e-3  # ACM of a first step below which its growth over a sequence says nothing
 # The image after one null intervention is the reconstruction, and is known by that name.
 _RECONSTRUCTION = {"composition_psnr/1": "psnr/reconstruction"}
 
@@ -40,11 +39,9 @@ class CounterfactualBatch:
 
     Attributes:
         factual: the batch.
-        single: per intervened factor, the counterfactual.
-        exact: per intervened factor, the exact counterfactual images; empty where unknown.
-        sequence: the counterfactual of each step, for the first images of the set in the batch.
-        sequence_do: what each step set.
-        sequence_exact: the exact images of each step; empty where unknown.
+        single, exact: per intervened factor, the counterfactual and, where known, the exact images.
+        sequence, sequence_do, sequence_exact: the same of each step, and what it set, for the first
+            images of the set in the batch.
     """
 
     factual: FactualBatch
@@ -62,7 +59,7 @@ MethodFor = Callable[[FactualBatch], Method]
 class ReaderScores:
     """What one reader reads off counterfactual images: ACM, effectiveness, ACM of sequences.
 
-    The names of its results start with ``prefix``; sequences have ``steps`` steps, 0 for none.
+    Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none.
     """
 
     def __init__(self, graph: CausalGraph, reader: Reader, prefix: str, steps: int) -> None:
@@ -105,7 +102,7 @@ class ReaderScores:
         return {self.prefix + key: value for key, value in result.items()}
 
     def _read(self, answer: Counterfactual, batch: FactualBatch) -> Tensor:
-        """Factors ``[B, K]`` off the answer; off an unchanged image once only."""
+        """Factors ``[B, K]`` of the answer; an unchanged image is read only once."""
         if answer.image is not batch.image:
             return self.reader.read(answer.image)
         if self._unchanged is None or self._unchanged[0] is not batch.image:
@@ -115,6 +112,8 @@ class ReaderScores:
 
 class Scores:
     """Accumulates over batches; :meth:`compute` gives numbers by name, :meth:`intervals` theirs.
+
+    Every process has to call these two.
 
     Args:
         plan: the interventions, and the protocol they follow.
@@ -156,8 +155,6 @@ class Scores:
             for metric in vars(holder).values():
                 if isinstance(metric, Metric):
                     metric.to(device)
-
-    # --- measuring ---
 
     @torch.no_grad()
     def update(
@@ -260,8 +257,6 @@ class Scores:
                 exact = self.truth.exact(target, few.index, answer.image.shape[-1])
                 answers.sequence_exact.append(exact)
                 self.sequence.update(answer.image, exact, step, few.index)
-
-    # --- results; every process has to call them ---
 
     def compute(self) -> dict[str, float]:
         """Numbers by name."""

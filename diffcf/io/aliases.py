@@ -1,11 +1,12 @@
 """Old names in checkpoints, weights, results and YAML of earlier versions, and what replaced them.
 
-Everything that reads such a file passes it through :func:`present` (descriptions) and
-:func:`present_tensors` (weights), so that the rest of diffcf knows today's names only.
+Whatever reads such a file calls :func:`present` and :func:`present_tensors`, so that the rest of
+diffcf knows today's names only.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -53,8 +54,6 @@ ARGUMENTS = {
     "UNet": BROADCAST,
 }
 """Renamed arguments, by class."""
-MEASURES = {"/in_turn": "/sequence"}
-"""Renamed ends of the keys of results."""
 
 
 def present_name(path: str) -> str:
@@ -97,10 +96,8 @@ def present_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def _present_key(key: object) -> object:
-    for old, new in MEASURES.items():
-        if isinstance(key, str) and key.endswith(old):
-            return key.removesuffix(old) + new
-    return key
+    """Metrics "…/in_turn" are "…/sequence" today."""
+    return re.sub("/in_turn$", "/sequence", key) if isinstance(key, str) else key
 
 
 def _renamed(arguments: object, names: Mapping[str, str]) -> object:

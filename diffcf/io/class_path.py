@@ -19,23 +19,23 @@ T = TypeVar("T")
 
 TRUST = "DIFFCF_TRUST"
 """Environment variable: packages whose modules may be imported, separated by commas."""
-
 OWN = ("diffcf", "data_modules")
 
 
 def class_at(path: str, base: type[T]) -> type[T]:
-    """The class at ``path``, which must be a subclass of ``base``.
+    """The subclass of ``base`` at ``path``.
 
     Raises:
-        ValueError: when there is no such class, it is another kind of thing, or its module is
-            neither imported nor trusted.
+        ValueError: when there is none, or its module is neither imported nor trusted.
     """
     module, _, name = present_name(path).rpartition(".")
-    if not _trusted(module):
-        package = module.partition(".")[0] or "its_package"
+    package = module.partition(".")[0]
+    trusted = (*OWN, *map(str.strip, os.environ.get(TRUST, "").split(",")))
+    # Importing again what is imported already runs nothing.
+    if not package or (module not in sys.modules and package not in trusted):
         raise ValueError(
             f"'{path}' lies in a module that is not ours, and importing it would run it (if you "
-            f"trust it, import it first, or set {TRUST}={package})"
+            f"trust it, import it first, or set {TRUST}={package or 'its_package'})"
         )
     try:
         found = getattr(importlib.import_module(module), name)
@@ -54,10 +54,3 @@ def path_of(kind: type) -> str:
         if getattr(sys.modules.get(package), kind.__name__, None) is kind:
             return f"{package}.{kind.__qualname__}"
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _trusted(module: str) -> bool:
-    if module in sys.modules:  # importing it again runs nothing
-        return True
-    trusted = {*OWN, *filter(None, map(str.strip, os.environ.get(TRUST, "").split(",")))}
-    return module.partition(".")[0] in trusted

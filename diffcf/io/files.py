@@ -31,8 +31,7 @@ def whole_file(
 
     Args:
         path: the file; missing folders are made.
-        durable: wait until the bytes are on the disk, so that a power cut cannot leave the new
-            name with nothing behind it.
+        durable: wait until the bytes are on the disk, so that no power cut leaves an empty file.
         shared: other processes may write the same file at the same time; the last one counts.
         remedy: end of the error's sentence, what to do when the file cannot be written.
 
@@ -59,12 +58,9 @@ def whole_file(
 def whole_folder(path: Path, shared: bool = False) -> Iterator[Path]:
     """An empty folder that becomes ``path`` when the block ends; nothing is left when it fails.
 
-    A folder that is there already is replaced; whether it may be is for the caller to check.
-
-    Args:
-        path: the folder.
-        shared: other processes may write the same folder at the same time; the first one counts,
-            and only an empty folder is replaced.
+    A folder that is there already is replaced; whether it may be is for the caller to check. Where
+    other processes may write the same folder at the same time (``shared``), the first one counts,
+    and only an empty folder is replaced.
 
     Raises:
         OutputError: when the disk is full, the place is read-only, or (shared) it is taken.

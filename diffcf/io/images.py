@@ -44,15 +44,11 @@ class UnusableImage(ValueError):
 def open_image(
     source: Path | BytesIO, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Image.Image]:
-    """The picture, not decoded yet; decoding errors inside the block are converted too.
-
-    Args:
-        source: a file, or its content, whose length the caller bounds.
-        formats: readers of Pillow to try.
-        max_pixels: width times height may not exceed it.
+    """The picture in a file, or in its content, whose length the caller bounds; not decoded yet.
 
     Raises:
-        UnusableImage: when it is no regular file, no picture of ``formats``, too large, or broken.
+        UnusableImage: when it is no regular file, no picture of ``formats``, of more pixels than
+            ``max_pixels``, or broken, which may show when it is decoded inside the block.
     """
     if isinstance(source, Path):
         checked_file(source)
@@ -60,9 +56,9 @@ def open_image(
         with Image.open(source, formats=formats) as image:
             pixels = image.width * image.height
             if pixels > max_pixels:
-                size = f"{image.width} × {image.height}"
+                size = f"{image.width} × {image.height} pixels"
                 most = f"more than {max_pixels / 1e6:.3g} million"
-                raise UnusableImage(f"has {size} pixels, {most}", "scale it down")
+                raise UnusableImage(f"has {size}, {most}", "scale it down")
             with _ONE_AT_A_TIME if pixels > LARGE else nullcontext():
                 yield image
     except UnusableImage:
@@ -100,16 +96,12 @@ WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What every image becomes.
+    """What every image becomes; ValueError for a setting outside its range.
 
     Attributes:
         size: side S of the square result, in pixels.
-        crop: side of the central square that is kept, in pixels of the file; None keeps the
-            largest.
+        crop: side of the central square that is kept, in pixels of the file; None: the largest.
         channels: 3 for colour, 1 for grey.
-
-    Raises:
-        ValueError: for a setting outside its range.
     """
 
     size: int
@@ -126,22 +118,14 @@ class ImageFormat:
 
 
 def decode(path: Path, form: ImageFormat, origin: str) -> np.ndarray:
-    """Read one file: turned upright by its EXIF tag, on white, cropped, resized with antialiasing.
+    """One file as ``[C, S, S]`` uint8: upright by its EXIF tag, on white, cropped, antialiased.
 
     Grey, palette, 16-bit grey, CMYK and transparent pictures are converted; of an animation the
     first frame is taken; a smaller picture is enlarged.
 
-    Args:
-        path: a PNG, JPEG, WebP or BMP file.
-        form: size, crop and channels of the result.
-        origin: the table row that names the file, for the error message.
-
-    Returns:
-        ``[C, S, S]`` uint8.
-
     Raises:
-        DataError: naming file and row, for a picture that is broken, too large, or smaller than
-            the crop.
+        DataError: naming file and ``origin``, the table row that names it, for a picture that is
+            broken, too large, or smaller than the crop.
     """
     try:
         return _decoded(path, form, MAX_PIXELS)
@@ -198,7 +182,6 @@ def _in_strips(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """From 16 bits of grey."""
     grey = np.asarray(image).astype(np.float64).clip(0, 65535)
     return Image.fromarray((grey / 257).round().astype(np.uint8))
 
@@ -216,11 +199,8 @@ LONGEST = 255 - len("_1000.png.part")
 def image_files(paths: Sequence[Path], taken: Collection[str] = ()) -> dict[str, Path]:
     """Image files, by the name (without ending) that the output made from each gets.
 
-    Of a folder, the visible files with a picture's ending, ordered by name.
-
-    Args:
-        paths: files and folders.
-        taken: output names that the command uses itself.
+    Of a folder, the visible files with a picture's ending are taken, ordered by name. The command
+    itself uses the output names ``taken``.
 
     Raises:
         OutputError: when two outputs would get one name (also on a file system that ignores case),
@@ -234,10 +214,8 @@ def image_files(paths: Sequence[Path], taken: Collection[str] = ()) -> dict[str,
             raise DataError(f"Image {file} does not exist: check the path.")
         if folded in map(_folded, taken):
             raise OutputError(f"{file} would be answered in our own {file.stem}.png: rename it.")
-        if folded in found:
-            raise OutputError(
-                f"{file} and {found[folded]} would share an answer's name: rename one."
-            )
+        if other := found.get(folded):
+            raise OutputError(f"{file} and {other} would share an answer's name: rename one.")
         if len(file.stem.encode("utf-8", "surrogateescape")) > LONGEST:
             raise DataError(f"The name of {file} is too long to answer by: shorten it.")
         found[folded] = file

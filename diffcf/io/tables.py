@@ -61,7 +61,14 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
     if not file.is_file():
         raise DataError(f"Table {file} does not exist: check the path.")
     try:
-        table = _read_parquet(file, columns) if suffix in PARQUET else _read_csv(file, columns)
+        if suffix in PARQUET:
+            table = _read_parquet(file, columns)
+        else:
+            records = _records(file)
+            header = [name.strip() for name in next(records, (1, []))[1]]
+            _check_header(file, header, columns)
+            uneven = f"cells where the header has {len(header)}: give every row the same cells"
+            table = select_columns(file, header, columns, records, uneven)
     except OSError as error:
         raise DataError(f"Table {file} cannot be read ({error}): check the file.") from None
     if not len(table):
@@ -70,12 +77,7 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
 
 
 def read_text(file: Path) -> str:
-    """A UTF-8 file, without its byte-order mark and with its line ends.
-
-    Raises:
-        DataError: naming the row that is not UTF-8, or when the file is empty.
-        OSError: when it cannot be read.
-    """
+    """A UTF-8 file without its byte-order mark; DataError when it is none, or empty."""
     data = file.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -114,15 +116,6 @@ def image_names(table: Table, column: str) -> list[str]:
     return list(first)
 
 
-def _read_csv(file: Path, columns: Sequence[str]) -> Table:
-    text = read_text(file)
-    records = _records(file, text)
-    header = [name.strip() for name in next(records)[1]]
-    _check_header(file, header, columns)
-    uneven = f"cells where the header has {len(header)}: give every row the same cells"
-    return select_columns(file, header, columns, records, uneven)
-
-
 def select_columns(
     file: Path,
     header: Sequence[str],
@@ -132,23 +125,21 @@ def select_columns(
 ) -> Table:
     """The wanted columns of records, each with its row number and a cell per name of ``header``.
 
-    Raises:
-        DataError: for a record of another length, naming file and row; ends with ``uneven``.
+    A DataError of a record of another length names file and row, and ends with ``uneven``.
     """
     places = [header.index(name) for name in columns]
-    rows: list[int] = []
-    values: list[list[str]] = [[] for _ in columns]
+    kept: dict[int, list[str]] = {}
     for row, record in records:
         if len(record) != len(header):
             raise DataError(f"Table {file} row {row} has {len(record)} {uneven}.")
-        rows.append(row)
-        for column, place in zip(values, places, strict=True):
-            column.append(record[place])
-    return Table(file, dict(zip(columns, values, strict=True)), rows)
+        kept[row] = [record[place] for place in places]
+    values = {name: [cells[i] for cells in kept.values()] for i, name in enumerate(columns)}
+    return Table(file, values, list(kept))
 
 
-def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Records that are not blank, each with the line on which it begins."""
+    text = read_text(file)
     first = text.lstrip().splitlines()[0]
     delimiter = max(",;\t", key=first.count)
     # Strict: an unclosed quote is an error, instead of a cell that swallows the rest of the file.
@@ -165,8 +156,7 @@ def _records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
     try:
-        # Optional, so imported only where it is needed.
-        import pyarrow
+        import pyarrow  # optional
         from pyarrow import parquet
     except ImportError:
         raise DataError(
@@ -186,10 +176,8 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
 
 def _check_header(file: Path, header: Sequence[str], columns: Sequence[str]) -> None:
     """DataError when the header lacks one of ``columns`` or has a name twice."""
-    for name in header:
-        if name and header.count(name) > 1:
-            raise DataError(f"Table {file} row 1 has the column '{name}' twice: drop one.")
-    for name in columns:
-        if name not in header:
-            present = ", ".join(filter(None, header))
-            raise DataError(f"Table {file} has no column '{name}': its columns are {present}.")
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise DataError(f"Table {file} row 1 has the column '{twice[0]}' twice: drop one.")
+    if lacking := [name for name in columns if name not in header]:
+        present = ", ".join(filter(None, header))
+        raise DataError(f"Table {file} has no column '{lacking[0]}': its columns are {present}.")

@@ -20,10 +20,7 @@ SPEC_KEY = "diffcf"
 
 
 def write_tensors(
-    tensors: Mapping[str, Tensor],
-    about: Mapping[str, object],
-    path: Path,
-    shared: bool = False,
+    tensors: Mapping[str, Tensor], about: Mapping[str, object], path: Path, shared: bool = False
 ) -> None:
     """Write whole or not at all, see :func:`whole_file`; ``about`` is anything that JSON holds."""
     held = {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -34,12 +31,9 @@ def write_tensors(
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and description that :func:`write_tensors` wrote, in present names.
 
-    Args:
-        path: the file.
-        what: it should hold, for messages.
-
     Raises:
-        CheckpointError: when it is missing, no safetensors file, or has no description.
+        CheckpointError: when the file is missing, no safetensors file, or has no description;
+            ``what`` it should hold is for this message.
     """
     if not path.is_file():
         raise CheckpointError(f"{what.capitalize()} {path} does not exist: check the path.")

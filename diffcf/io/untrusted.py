@@ -32,7 +32,8 @@ def check_archive(path: Path) -> None:
             described = [entry for entry in entries if entry.filename.endswith("data.pkl")]
             if len(described) != 1 or described[0].file_size > _DESCRIPTION:
                 raise CheckpointError(f"Checkpoint {path} was not written by diffcf.")
-            allocators = _allocators(archive.read(described[0]))
+            operations = pickletools.genops(archive.read(described[0]))
+            named = {str(given) for code, given, _ in operations if code.name in ("GLOBAL", "INST")}
     except CheckpointError:
         raise
     except Exception as error:  # a torn or forged archive fails in many ways
@@ -40,17 +41,11 @@ def check_archive(path: Path) -> None:
         raise CheckpointError(
             f"Checkpoint {path} cannot be read: it is torn, or none of diffcf's ({reason:.200})."
         ) from None
-    if allocators:
+    # These allocate memory by number.
+    if found := sorted(name for name in named if name.endswith((" bytearray", "Tensor"))):
         raise CheckpointError(
-            f"Checkpoint {path} was not written by diffcf: it calls {', '.join(allocators)}."
+            f"Checkpoint {path} was not written by diffcf: it calls {', '.join(found)}."
         )
-
-
-def _allocators(pickled: bytes) -> list[str]:
-    """Globals of the pickle that allocate memory by number."""
-    operations = pickletools.genops(pickled)
-    named = {str(given) for code, given, _ in operations if code.name in ("GLOBAL", "INST")}
-    return sorted(name for name in named if name.endswith((" bytearray", "Tensor")))
 
 
 class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -92,7 +87,5 @@ class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _elements(argument: object) -> int:
     """Elements of a shape; 0 for other arguments."""
-    if not isinstance(argument, list | tuple) or not argument:
-        return 0
-    sides = [abs(side) for side in argument if type(side) is int]
-    return prod(sides) if len(sides) == len(argument) else 0
+    sides = argument if isinstance(argument, list | tuple) else ()
+    return prod(map(abs, sides)) if sides and all(type(side) is int for side in sides) else 0

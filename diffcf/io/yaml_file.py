@@ -27,11 +27,7 @@ class YamlError(ValueError):
 
 
 def load_yaml(path: Path, load: Callable[[str], object] = yaml.safe_load) -> Any:
-    """The values of a file, in present names.
-
-    Args:
-        path: the file, in UTF-8.
-        load: from text to values; it must make plain ones only.
+    """The values of a UTF-8 file, in present names; ``load`` must make plain ones only.
 
     Raises:
         YamlError: in one line, for whatever is wrong with the text.
@@ -52,18 +48,13 @@ def load_yaml(path: Path, load: Callable[[str], object] = yaml.safe_load) -> Any
 
 
 class _BoundedLoader(yaml.SafeLoader):  # type: ignore[misc]
-    """Composes the nodes of a text; YamlError as soon as it exceeds a limit or has a key twice.
-
-    Attributes:
-        depth: how many nodes the present one lies in.
-        values: so far, those behind an anchor counted at every use.
-        anchored: how many values each finished anchor stands for.
-    """
+    """Composes the nodes of a text; YamlError as soon as it exceeds a limit or has a key twice."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.depth, self.values = 0, 0
-        self.anchored: dict[str, int] = {}
+        self.depth = 0  # how many nodes the present one lies in
+        self.values = 0  # so far, those behind an anchor counted at every use
+        self.anchored: dict[str, int] = {}  # how many values each finished anchor stands for
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event, before = self.peek_event(), self.values
@@ -83,7 +74,6 @@ class _BoundedLoader(yaml.SafeLoader):  # type: ignore[misc]
             self.anchored.setdefault(event.anchor, self.values - before)
         if isinstance(node, yaml.MappingNode):
             keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            for key, times in keys.items():
-                if times > 1:
-                    raise YamlError(f"it has the key '{key:.100}' twice in one place")
+            if twice := [key for key, times in keys.items() if times > 1]:
+                raise YamlError(f"it has the key '{twice[0]:.100}' twice in one place")
         return node

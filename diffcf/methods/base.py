@@ -1,9 +1,7 @@
 """What every trained method is: a LightningModule of networks over one causal graph.
 
-Ours (:mod:`diffcf.methods.diffusion_counterfactuals`) and its peers (:mod:`diffcf.methods.peers`)
-define their networks, their losses and how they answer; optimisation, schedules, logging and
-checkpoints are the same for all, so that a comparison compares methods. The functions at the end
-restore a trained method from its file, and write one.
+Methods define networks, losses and answers; optimisation, logging and checkpoints are the same for
+all, so that a comparison compares methods.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ LARGEST_SIDE = 8192  # of an image in a description, in pixels
 class CounterfactualModule(LightningModule, ABC):
     """Networks over one causal graph that together answer interventions.
 
-    A method is one subclass: its constructor names its networks, :meth:`losses` trains them and
-    :meth:`method` answers. Every network becomes an attribute of its name.
+    A subclass names its networks, each of which becomes an attribute of its name, trains them by
+    :meth:`losses` and answers by :meth:`method`.
 
     Args:
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
@@ -54,9 +52,9 @@ class CounterfactualModule(LightningModule, ABC):
         learning_rate: of AdamW; :meth:`rate_of` may give a network its own.
         weight_decay: of AdamW.
         warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
-        clip: gradient norm allowed to each network; they are clipped apart, so that a steep
-            likelihood in one does not hold up the others.
-        weights: weight of each loss term; terms that are not named have weight 1.
+        clip: gradient norm allowed to each network, so that a steep likelihood in one does not
+            hold up the others.
+        weights: of the loss terms; those not named have weight 1.
 
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
 
@@ -91,8 +89,6 @@ class CounterfactualModule(LightningModule, ABC):
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
-
-    # --- what a method defines ---
 
     @abstractmethod
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
@@ -151,7 +147,6 @@ class CounterfactualModule(LightningModule, ABC):
         """Nothing of its own: callbacks draw."""
 
     def networks(self) -> Iterator[tuple[str, nn.Module]]:
-        """The networks by name."""
         return ((name, getattr(self, name)) for name in self.spec)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -234,8 +229,8 @@ def method_of(
     spec, weights = spec_of(checkpoint, str(path)), checkpoint.get("state_dict")
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{path} holds no weights.")
+    name = str(spec.get("method", "diffcf.methods.DiffusionCounterfactuals"))
     try:
-        name = str(spec.get("method", "diffcf.methods.DiffusionCounterfactuals"))
         method = class_at(name, CounterfactualModule)  # type: ignore[type-abstract]
     except ValueError as error:
         raise CheckpointError(
@@ -268,12 +263,10 @@ def check_share(name: str, share: float) -> float:
 
 
 def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
-    """Factor of the learning rate: a linear warm-up from ``start``, then a cosine down to zero.
+    """Factor of the learning rate at ``progress`` of the training, in [0, 1].
 
-    Args:
-        progress: how much of the training is over, in [0, 1], by steps or by time.
-        warmup: share of what follows ``start`` that the warm-up takes.
-        start: when the part that is trained enters, in [0, 1).
+    From ``start``, in [0, 1), it rises linearly, for the share ``warmup`` of what is left of the
+    training, and then falls as a cosine to zero.
 
     >>> [round(warm_cosine(p, 0.2, start=0.5), 2) for p in (0.5, 0.55, 0.6, 0.8, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
@@ -288,9 +281,6 @@ def write_weights(
     model: CounterfactualModule, sampling: Sampling, path: Path, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write a weights file, whole or not at all; floating weights are kept as ``dtype``."""
-    tensors = {
-        name: value.to(dtype) if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    record = {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}
-    write_tensors(tensors, record, path)
+    state = model.state_dict()
+    tensors = {n: v.to(dtype) if v.is_floating_point() else v for n, v in state.items()}
+    write_tensors(tensors, {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}, path)

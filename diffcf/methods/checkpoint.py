@@ -1,10 +1,7 @@
 """Checkpoints and weights files: reading them, and what they hold beside weights.
 
 Both describe the method (class, graph, networks, settings), its training, and how to sample, in
-plain text and numbers, so that they are read without unpickling any code. In this order: reading
-untrusted files of any age, for Python and for a Trainer; the limits within which a description is
-turned into networks (:func:`diffcf.methods.base.method_of`); the record of a training; the
-description of :class:`Sampling`.
+plain text and numbers, so that untrusted files are read without unpickling any code.
 """
 
 from __future__ import annotations
@@ -40,13 +37,10 @@ from diffcf.methods.engine import Sampling
 Spec = dict[str, Any]
 """Plain text, numbers, lists and mappings by name, as JSON holds them."""
 WEIGHTS_SUFFIX = ".safetensors"
-SAMPLING_KEY = "diffcf_sampling"
-"""Where a checkpoint keeps how to sample."""
-SAMPLING = "sampling"
-"""Where the description in a weights file keeps it."""
+SAMPLING_KEY, SAMPLING = "diffcf_sampling", "sampling"
+"""Where a checkpoint, and the description in a weights file, keep how to sample."""
 MOST_STEPS = 10_000
-EXTRA_MEMORY = 256 * 2**20
-"""Bytes that networks may take beyond their weights."""
+EXTRA_MEMORY = 256 * 2**20  # bytes that networks may take beyond their weights
 LONGEST = 500  # characters of a cited error
 
 
@@ -65,11 +59,7 @@ def read_trained(path: str | Path, map_location: str | torch.device = "cpu") -> 
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> Spec:
-    """The checkpoint as a dictionary of tensors and primitives.
-
-    Raises:
-        CheckpointError: when the file is missing, unreadable or not one of ours.
-    """
+    """The checkpoint as a dictionary of tensors and primitives; errors as :func:`read_trained`."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist: check the path.")
@@ -97,11 +87,7 @@ def _in_present_names(checkpoint: object, path: str | Path) -> Spec:
 
 
 def spec_of(checkpoint: object, name: str = "This checkpoint") -> Spec:
-    """The description in a loaded checkpoint (:meth:`CounterfactualModule.spec_record`).
-
-    Raises:
-        CheckpointError: when there is none.
-    """
+    """A checkpoint's description (:meth:`CounterfactualModule.spec_record`), or CheckpointError."""
     spec = checkpoint.get(SPEC_KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(spec, dict):
         raise CheckpointError(f"{name} was not written by diffcf: it describes no networks.")
@@ -114,22 +100,15 @@ class TrainedIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> Spec:
         if Path(path).suffix != WEIGHTS_SUFFIX:
             return _in_present_names(super().load_checkpoint(path, *args, **kwargs), path)
-        lightning = version("lightning")
-        position = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": lightning}
-        return {**read_trained(path), **position}
+        position = {"epoch": 0, "global_step": 0}
+        return {**read_trained(path), **position, "pytorch-lightning_version": version("lightning")}
 
 
 @contextmanager
 def building(path: str | Path, what: str, tensors: Mapping[str, object]) -> Iterator[None]:
-    """Build what a file describes, within the memory that its own weights call for.
+    """Build what a file describes, within the memory that its weights ``tensors`` call for.
 
-    Args:
-        path: the file, for messages.
-        what: it describes, likewise.
-        tensors: the file's weights.
-
-    Raises:
-        CheckpointError: for whatever goes wrong in the block.
+    Whatever goes wrong in the block is raised as CheckpointError, that ``path`` describes ``what``.
     """
     weights = sum(value.nbytes for value in tensors.values() if isinstance(value, torch.Tensor))
     try:
@@ -158,7 +137,6 @@ class TrainingRecord:
         self._clocks: tuple[float, float] | None = None
 
     def start(self) -> None:
-        """Start the clock: training begins or goes on."""
         self._clocks = (time.perf_counter(), time.process_time())
 
     def update(self, step: int, device: torch.device) -> Spec:
@@ -184,18 +162,12 @@ class TrainingRecord:
 def sampling_to_spec(sampling: Sampling) -> Spec:
     """Primitive description; :func:`sampling_from_spec` reads it back."""
     rule, free = sampling.guidance, sampling.free
-    spec = vars(sampling) | {"guidance": None, "free": None if free is None else vars(free)}
-    if rule is not None:
-        spec["guidance"] = {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
-    return spec
+    guidance = rule and {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
+    return vars(sampling) | {"guidance": guidance, "free": free and vars(free)}
 
 
 def sampling_from_spec(spec: object) -> Sampling:
-    """The sampling that ``spec`` describes.
-
-    Raises:
-        ValueError: for keys, values or a guidance rule that do not exist.
-    """
+    """The sampling that ``spec`` describes; ValueError for unknown keys, values or guidance."""
     given = _mapping(spec, "Sampling")
     unknown = set(given) - {field.name for field in fields(Sampling)}
     if unknown:

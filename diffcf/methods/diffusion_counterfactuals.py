@@ -4,9 +4,7 @@ r"""The LightningModule: generator, projector and NSCM trained together.
     L = w_v\,\mathbb{E}\lVert v - v_\theta(x_t, t, z)\rVert^2
       - w_z\,\log p(z \mid x_t) - w_s\,\log p(z) + w_g\,(\text{graph penalties})
 
-for the generator, the projector, the causal mechanisms and, when it is learned, the graph. Every
-term is logged by name as ``train/<term>`` and has its weight in YAML. Counterfactuals are made by
-:class:`diffcf.methods.engine.CounterfactualEngine`.
+for the generator, the projector, the causal mechanisms and, when it is learned, the graph.
 """
 
 from __future__ import annotations
@@ -42,22 +40,19 @@ class DiffusionCounterfactuals(CounterfactualModule):
     """Generator, projector and NSCM over one causal graph.
 
     Args:
-        graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
+        graph, kwargs: see :class:`CounterfactualModule`.
         generator: network class for v, a :class:`diffcf.diffusion.Generator`.
         projector: network class that reads the factors from noisy images, a
             :class:`diffcf.networks.LocalProjector`.
         nscm: network class of the structural causal model.
         mixing: region mixing; None trains on observational images alone.
         factor_dropout: probability that the generator is not conditioned on a factor.
-        all_dropout: probability that it is conditioned on none, so that it also works
-            unconditionally.
-        leakage: largest amplitude at which other images leak into the generator's noise; see
-            :func:`diffcf.diffusion.process.leaky_noise`.
+        all_dropout: probability that it is conditioned on none.
+        leakage: of other images into its noise (:func:`diffcf.diffusion.process.leaky_noise`).
         projector_share: part of each batch that the projector is trained on.
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
             until the projector has learned where each factor is read.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
     """
 
     reads = True
@@ -87,8 +82,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
         self.projector_learning_rate = projector_learning_rate
-
-    # --- losses ---
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """Every loss term by name (scalars), and ``mixed``, the share of composites."""

@@ -1,9 +1,5 @@
 r"""The counterfactual engine: abduct, act, predict.
 
->>> engine = CounterfactualEngine(generator, projector, nscm)           # doctest: +SKIP
->>> world = engine.abduct(images)                                       # doctest: +SKIP
->>> world.predict({"light": 0.8}).image                                 # doctest: +SKIP
-
 1. *Abduct*: read the factors z off the image, unless they are given, and refine the reading by the
    causal model; infer the exogenous noise u = s⁻¹(z), and by DDIM inversion the noise x_T from
    which the generator draws this image.
@@ -53,12 +49,11 @@ class Sampling:
         guidance: the rule for λ_t; None for none.
         steps: evaluations of the generator, for inversion and for sampling each.
         t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
-        conditional: whether the generator is conditioned on the factors; without, it is the paper's
-            unconditional generator, and guidance alone has to change the image.
+        conditional: whether the generator is conditioned on the factors; else guidance alone has
+            to change the image.
         free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
             conditioning: it has to find the noise of the factual image.
-        mechanisms: whether effects follow their causes; without, only what is set changes, as in
-            image editing without a causal model (for ablation).
+        mechanisms: whether effects follow their causes; else only what is set changes (ablation).
         anchored: whether the errors of inversion, found along the factual's path, are corrected on
             the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
         order: of the solver, 1 (DDIM) or 2.
@@ -87,9 +82,8 @@ class Sampling:
         if self.order not in (1, 2):
             raise SettingsError(f"Sampling is of order 1 or 2, not {self.order}.")
         if not 0.0 <= self.contamination <= 1.0:
-            raise SettingsError(
-                f"The contamination of sampling is a probability, not {self.contamination}."
-            )
+            message = f"The contamination of sampling is a probability, not {self.contamination}."
+            raise SettingsError(message)
         if self.anchored and self.free is not None:
             raise SettingsError(
                 "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
@@ -145,10 +139,7 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:
-        """The path from images to x_T, conditioned on ``factors``, and the factual bias along it.
-
-        See :class:`Abducted` for the latter.
-        """
+        """``path`` and ``factual_bias`` of :class:`Abducted`, for images with ``factors``."""
         denoiser, sampling = self.denoiser(factors), self.sampling
         code = self.nscm.graph.encode(factors)
         factual_bias: dict[float, Tensor] = {}
@@ -165,8 +156,7 @@ class CounterfactualEngine:
     def denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
         """The denoiser conditioned on ``factors`` ``[B, K]``.
 
-        Classifier-free guidance, if there is any, applies where a ``mask`` ``[B, K]`` (bool) of set
-        factors is given.
+        Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors.
         """
         free = self.sampling.free
         if mask is not None and free is not None and self.sampling.conditional:
@@ -208,8 +198,7 @@ class Abducted(World):
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
         denoiser = engine.denoiser(target, do.mask)
         image = sample(denoiser, self.path, engine.sampling.order, guide)
-        trace = guide.trace if guide is not None else []
-        return Counterfactual(image.clamp(-1, 1), target, do, trace)
+        return Counterfactual(image.clamp(-1, 1), target, do, guide.trace if guide else [])
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
         path, factual_bias = self.engine.invert(answer.image, answer.factors)

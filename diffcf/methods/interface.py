@@ -1,8 +1,7 @@
 """What every method offers, ours and its peers alike.
 
-A :class:`Method` abducts images into a :class:`World`; a World answers ``predict(do)`` for any
-number of interventions. :func:`predict_sequence` makes interventions one after another. Everything
-that measures counterfactuals (:mod:`diffcf.evaluation`) knows a method by this interface only.
+A :class:`Method` abducts images into a :class:`World`, which answers ``predict(do)`` for any number
+of interventions. :mod:`diffcf.evaluation` knows a method by this interface only.
 """
 
 from __future__ import annotations
@@ -41,9 +40,6 @@ class Counterfactual:
 class World(ABC):
     """What a method inferred from images: all that stays the same under any intervention.
 
-    Each method has a subclass, with what else it infers, that defines :meth:`target`,
-    :meth:`answer` and :meth:`reabduct`.
-
     Attributes:
         graph: over the factors.
         image: ``[B, C, H, W]`` in [-1, 1], the images the world was inferred from.
@@ -58,7 +54,7 @@ class World(ABC):
 
     @torch.no_grad()
     def predict(self, do: Do | Intervention) -> Counterfactual:
-        """The counterfactual under ``do``, a mapping of names to [0, 1] values, or tensors.
+        """The counterfactual under ``do``, whose values are in [0, 1] units.
 
         Under no intervention it is the factual, drawn again.
         """
@@ -100,8 +96,7 @@ class Method(Protocol):
     def abduct(self, image: Tensor, factors: Tensor | None = None) -> World:
         """Infer the world of images ``[B, C, H, W]`` in [-1, 1].
 
-        ``factors`` ``[B, K]`` in [0, 1] units where they are observed; None has the method read
-        them.
+        ``factors`` are observed ones, ``[B, K]`` in [0, 1] units; None has the method read them.
         """
         ...
 

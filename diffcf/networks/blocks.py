@@ -32,20 +32,24 @@ class FourierFeatures(nn.Module):
         return torch.cat([value.unsqueeze(-1), phase.sin(), phase.cos()], dim=-1)
 
 
+def time_embedding(width: int, frequencies: int) -> nn.Sequential:
+    """``[B]`` times → ``[B, width]``."""
+    fourier = FourierFeatures(frequencies)
+    return nn.Sequential(fourier, nn.Linear(fourier.width, width), nn.SiLU())
+
+
 class ResBlock(nn.Module):
     """GroupNorm, SiLU, 3×3 convolution, twice; the condition scales and shifts in between (FiLM).
 
-    Args:
-        channels_in, channels_out: widths; a 1×1 skip joins them when they differ.
-        condition: width of the conditioning vector ``[B, condition]``.
+    The condition is ``[B, condition]``. A 1×1 skip joins the two widths when they differ.
     """
 
     def __init__(self, channels_in: int, channels_out: int, condition: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(_groups(channels_in), channels_in)
+        self.norm1 = nn.GroupNorm(math.gcd(channels_in, 8), channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.film = nn.Linear(condition, 2 * channels_out)
-        self.norm2 = nn.GroupNorm(_groups(channels_out), channels_out)
+        self.norm2 = nn.GroupNorm(math.gcd(channels_out, 8), channels_out)
         self.conv2 = zero_init(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
@@ -71,13 +75,10 @@ class Level(nn.Module):
         grow: bool = False,
     ) -> None:
         super().__init__()
-        self.shrink = (
-            nn.Conv2d(channels_in, channels_in, 3, stride=2, padding=1) if shrink else nn.Identity()
-        )
-        widths = [channels_in] + [channels_out] * blocks
-        self.blocks = nn.ModuleList(
-            ResBlock(before, after, condition) for before, after in pairwise(widths)
-        )
+        halve = nn.Conv2d(channels_in, channels_in, 3, stride=2, padding=1) if shrink else None
+        self.shrink = halve or nn.Identity()
+        widths = pairwise([channels_in] + [channels_out] * blocks)
+        self.blocks = nn.ModuleList(ResBlock(before, after, condition) for before, after in widths)
         # A convolution at the low resolution, then unfolding: a quarter of the usual order's cost.
         unfold = [nn.Conv2d(channels_out, 4 * channels_out, 1), nn.PixelShuffle(2)]
         self.grow = nn.Sequential(*unfold) if grow else nn.Identity()
@@ -92,14 +93,8 @@ class Level(nn.Module):
 class ImageEncoder(nn.Module):
     """Images ``[B, C, H, W]``, noisy ones with their times, → vectors ``[B, outputs]``.
 
-    Args:
-        outputs: width of the vector.
-        image_channels: of the images.
-        patch: side of the square of pixels folded into channels.
-        channels: width of each level; the resolution halves between levels.
-        blocks: residual blocks per level.
-        condition: width of the embedding of t.
-        frequencies: Fourier frequencies of t.
+    ``condition`` is the width of the embedding of t; the rest is as in
+    :class:`diffcf.networks.unet.UNet`, but that the levels only go down.
     """
 
     def __init__(
@@ -114,8 +109,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
-        fourier = FourierFeatures(frequencies)
-        self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
+        self.embed = time_embedding(condition, frequencies)
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels[0], 3, padding=1)
         levels = [Level(channels[0], channels[0], condition, blocks)]
         levels += [Level(a, b, condition, blocks, shrink=True) for a, b in pairwise(channels)]
@@ -141,19 +135,21 @@ class ImageEncoder(nn.Module):
 
 def append_coordinates(x: Tensor) -> Tensor:
     """Add two channels: the column and row of each pixel in [-1, 1]."""
-    b, _, h, w = x.shape
-    rows = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype).view(1, 1, h, 1)
-    columns = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype).view(1, 1, 1, w)
-    return torch.cat([x, columns.expand(b, 1, h, w), rows.expand(b, 1, h, w)], dim=1)
+    sides = (torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[-2:])
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
+    return torch.cat([x, torch.stack([columns, rows]).expand(len(x), -1, -1, -1)], dim=1)
 
 
-def check_sides(sides: Sequence[int], stride: int, network: str) -> None:
+def check_sides(
+    sides: Sequence[int],
+    stride: int,
+    network: str,
+    remedy: str = "image_size, patch or the number of levels",
+) -> None:
     """Raises ValueError, naming the ``network``, unless both sides are multiples of ``stride``."""
     if any(side % stride for side in sides):
-        raise ValueError(
-            f"{network} takes image sides that are multiples of {stride}, got {tuple(sides)}: "
-            "change image_size, patch or the number of levels."
-        )
+        wanted = f"image sides that are multiples of {stride}"
+        raise ValueError(f"{network} takes {wanted}, got {tuple(sides)}: change {remedy}.")
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
@@ -161,7 +157,3 @@ def zero_init(layer: nn.Module) -> nn.Module:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
-
-
-def _groups(channels: int) -> int:
-    return math.gcd(channels, 8)

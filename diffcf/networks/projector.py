@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph, CodeDistribution, LocalPosterior
-from diffcf.networks.blocks import FourierFeatures, append_coordinates, zero_init
+from diffcf.networks.blocks import (
+    FourierFeatures,
+    append_coordinates,
+    check_sides,
+    time_embedding,
+    zero_init,
+)
 
 
 class LocalProjector(Protocol):
@@ -46,13 +52,11 @@ class LocalPosteriorProjector(nn.Module):
     """Projector with a local posterior at every place.
 
     Args:
-        graph: gives the factors and their kinds.
-        image_channels: channels of the image.
+        graph, image_channels: the factors with their kinds, and channels of the image.
         patch: side of the square of pixels folded into channels; also the grid of places.
         channels: width.
         blocks: residual blocks; the n-th is dilated n-fold.
-        condition: width of the embedding of t.
-        frequencies: Fourier frequencies of t.
+        condition, frequencies: width of the embedding of t, and its Fourier frequencies.
         sharpness: β, how strongly attention prefers small variance.
         scale_floor: least standard deviation of a place's posterior.
     """
@@ -72,8 +76,7 @@ class LocalPosteriorProjector(nn.Module):
         super().__init__()
         self.graph, self.patch, self.sharpness = graph, patch, sharpness
         self.code = CodeDistribution(graph, scale_floor)
-        fourier = FourierFeatures(frequencies)
-        self.embed = nn.Sequential(fourier, nn.Linear(fourier.width, condition), nn.SiLU())
+        self.embed = time_embedding(condition, frequencies)
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
         dilations = range(1, blocks + 1)
         self.blocks = nn.ModuleList(LocalBlock(channels, condition, n) for n in dilations)
@@ -94,13 +97,8 @@ class LocalPosteriorProjector(nn.Module):
         Raises:
             ValueError: when H or W is not a multiple of ``patch``.
         """
-        p = self.patch
-        if x_t.shape[-1] % p or x_t.shape[-2] % p:
-            raise ValueError(
-                f"The projector takes image sides that are multiples of its patch {p}, "
-                f"got {tuple(x_t.shape[-2:])}: change image_size or patch."
-            )
-        h = self.stem(append_coordinates(F.pixel_unshuffle(x_t, p)))
+        check_sides(x_t.shape[-2:], self.patch, "The projector", "image_size or patch")
+        h = self.stem(append_coordinates(F.pixel_unshuffle(x_t, self.patch)))
         condition = self.embed(t)
         for block in self.blocks:
             h = block(h, condition)
@@ -139,10 +137,8 @@ class LocalPosteriorProjector(nn.Module):
         say how factors are distributed. A fifth of the weight is uniform, two fifths follow
         saliency (where there is something to read), two fifths attention (what is in fact read).
 
-        Args:
-            posterior: of the composites.
-            targets: ``[B, K, h, w]``, each place's label: the factors of its source image.
-            saliency: ``[B, 1, h, w]``, how much each place shows that other images do not.
+        ``targets`` ``[B, K, h, w]`` label each place with the factors of its source image;
+        ``saliency`` ``[B, 1, h, w]`` is how much each place shows that other images do not.
         """
         nll = -self.code.log_prob(posterior.local_mean, posterior.local_variance, targets)
         uniform = 1.0 / (nll.shape[-1] * nll.shape[-2])
@@ -152,10 +148,7 @@ class LocalPosteriorProjector(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """Residual block without normalisation.
-
-    GroupNorm averages over the whole image and would pass it on to every place.
-    """
+    """Residual block without GroupNorm, which would pass on the whole image to every place."""
 
     def __init__(self, channels: int, condition: int, dilation: int) -> None:
         super().__init__()

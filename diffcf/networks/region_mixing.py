@@ -1,17 +1,16 @@
 r"""Region mixing: composites of two training images, and their labels.
 
-In observational data the shadow is a function of pendulum and sun, so nothing in the data
-contradicts a network that reads, or draws, the shadow from them. Composites do: a region of one
-image pasted into another shows factor combinations that observation never shows.
+In observational data the shadow is a function of pendulum and sun, so nothing contradicts a network
+that reads, or draws, the shadow from them. Composites do: a region of one image pasted into another
+shows factor combinations that observation never shows.
 
 Candidate cuts are all straight ones and some random rectangles. They are chosen by which factors
 they transfer and by how little texture lies along their seam (the energy of Avidan & Shamir, 2007):
-they run between objects, not through them, where a spliced object would look whole and be
-mislabelled.
+cut through, an object would look whole and be mislabelled.
 
 - The projector's attention says where each of the two images shows a factor, hence which factors a
-  cut transfers. A random contrast between factors is drawn, and the cut that fits it best is taken;
-  so factors that are easily separated do not crowd out those that are not.
+  cut transfers. The cut that best fits a random contrast between factors is taken; so factors that
+  are easily separated do not crowd out those that are not.
 - For the projector, every place of a composite is labelled by the image that supplied it. While
   attention is still learning, cuts chosen by it would confirm its errors, so half of these
   composites ignore it: they transfer a share f of all texture, f uniform in [0, 1].
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffcf.causal import LocalPosterior
 from diffcf.networks.projector import LocalProjector
 
 STILL = 0.02  # standard deviation over a batch below which a pixel is the same in all images
@@ -79,18 +79,18 @@ class RegionMixer(nn.Module):
         """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``."""
         other = torch.randperm(len(image), device=image.device)
         cuts, share, seam = self._cuts(image, other)
-        attention = _attention(projector, image)
+        attention = _read(projector, image).attention
         ours, theirs = _kept_attention(attention, other, cuts)
         by_texture = torch.rand_like(share[:, :1]) < 0.5
         missed = (share - torch.rand_like(share[:, :1])).abs()
         cost = torch.where(by_texture, missed, _misfit(theirs - ours)) + self.seam_cost * seam
-        region = cuts.pick(cost.argmin(dim=1)).region()
+        region = cuts.regions(cost.argmin(dim=1))
         tried = torch.zeros(len(image), dtype=torch.bool, device=image.device)
         tried[self._tried(len(image), image.device)] = True
-        region = region & tried[:, None, None]
-        mixed = torch.where(region[:, None], image[other], image)
+        region = (region & tried[:, None, None])[:, None]
+        mixed = torch.where(region, image[other], image)
         grid = (attention.shape[-2], attention.shape[-1])
-        inside = F.adaptive_avg_pool2d(region[:, None].float(), grid) > 0.5
+        inside = F.adaptive_avg_pool2d(region.float(), grid) > 0.5
         labels = factors[:, :, None, None]
         return mixed, torch.where(inside, labels[other], labels)
 
@@ -98,13 +98,12 @@ class RegionMixer(nn.Module):
         """Composites that qualify; elsewhere the image itself with its own factors."""
         other = torch.randperm(len(image), device=image.device)
         cuts, _, seam = self._cuts(image, other)
-        from_other, decided = self._decided(
-            *_kept_attention(_attention(projector, image), other, cuts)
-        )
+        attention = _read(projector, image).attention
+        from_other, decided = self._decided(*_kept_attention(attention, other, cuts))
         decided &= seam < self.seam_limit
         cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
-        region = cuts.pick(best).region()
+        region = cuts.regions(best)
         rows = self._tried(len(image), image.device)
         taken = from_other[rows].gather(2, best[rows, None, None].expand(-1, factors.shape[1], 1))
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
@@ -120,8 +119,7 @@ class RegionMixer(nn.Module):
 
     def _agrees(self, projector: LocalProjector, image: Tensor, labels: Tensor) -> Tensor:
         """``[B]`` bool: the reading of the composite does not contradict any label."""
-        with torch.no_grad():
-            reading = projector(image, image.new_zeros(len(image)))
+        reading = _read(projector, image)
         # An unsure reading is no contradiction: to demand a sure one would leave out whatever is
         # hard to read, and the generator would never see it combined anew.
         allowed = reading.variance + self.tolerance**2
@@ -131,8 +129,9 @@ class RegionMixer(nn.Module):
     def _cuts(self, image: Tensor, other: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
         """Cuts, the share of texture within each and the share on its seam, ``[B, N]``."""
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        cuts = Rectangles.random((len(image), self.cuts), size, image.device)
-        cuts = cuts.join(Rectangles.halves(len(image), size, image.device))
+        some = Rectangles.random((len(image), self.cuts), size, image.device)
+        straight = Rectangles.halves(len(image), size, image.device)
+        cuts = Rectangles(torch.cat([some.bounds, straight.bounds], dim=2), size)
         # What all images share (walls, a frame) is no texture, and no seam.
         texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
@@ -140,29 +139,26 @@ class RegionMixer(nn.Module):
         return cuts, sum_within(texture, cuts) / total, sum_along(texture, cuts) / total
 
     def _tried(self, count: int, device: torch.device) -> Tensor:
-        """The images out of ``count`` to be mixed: the share ``fraction`` of them, at random.
-
-        As many in every batch: a size that varies would have the host wait for the device, and
-        fragment the memory of a CPU.
-        """
+        """The images out of ``count`` to be mixed: the share ``fraction`` of them, at random."""
+        # As many in every batch: a size that varies would have the host wait for the device, and
+        # fragment the memory of a CPU.
         return torch.randperm(count, device=device)[: round(self.fraction * count)]
 
     def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Which factors each cut takes from the other image, ``[B, K, N]``; is it decided?
 
-        Decided, ``[B, N]``, are cuts under which, for every factor, the place where one image shows
-        it is in the composite and the place where the other shows it is not; and each image
-        supplies at least one factor.
+        ``[B, N]``: it is if, of every factor, the composite keeps the place where one image shows
+        it and not that where the other does, and if each image supplies at least one factor.
         """
         own = (ours > 1 - self.remainder) & (theirs < self.remainder)
         partner = (theirs > 1 - self.remainder) & (ours < self.remainder)
         return partner, (own | partner).all(dim=1) & own.any(dim=1) & partner.any(dim=1)
 
 
-def _attention(projector: LocalProjector, image: Tensor) -> Tensor:
-    """Where the projector reads each factor of clean images, ``[B, K, h, w]``."""
-    with torch.no_grad():
-        return projector(image, image.new_zeros(len(image))).attention
+@torch.no_grad()
+def _read(projector: LocalProjector, image: Tensor) -> LocalPosterior:
+    """The projector's posterior of clean images."""
+    return projector(image, image.new_zeros(len(image)))
 
 
 def _kept_attention(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
@@ -194,77 +190,57 @@ def _texture(image: Tensor) -> Tensor:
 
 
 class Rectangles(NamedTuple):
-    """Pixel bounds, ``[B, N]`` each: rows ``top <= r < bottom``, columns ``left <= c < right``."""
+    """Rectangles of images of ``size`` H × W.
 
-    top: Tensor
-    bottom: Tensor
-    left: Tensor
-    right: Tensor
+    ``bounds`` are ``[4, B, N]`` in pixels: top, left, and, outside, bottom, right.
+    """
+
+    bounds: Tensor
     size: tuple[int, int]
 
     @classmethod
     def random(
         cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
     ) -> Rectangles:
-        """``shape`` B × N random rectangles of an image of ``size`` H × W."""
-        low, high = torch.rand(2, 2, *shape, device=device).sort(dim=0).values
-        bounds = (low[0] * size[0], high[0] * size[0], low[1] * size[1], high[1] * size[1])
-        return cls._make([*(bound.round().long() for bound in bounds), size])
+        """``shape`` B × N random rectangles."""
+        rows, columns = torch.rand(2, 2, *shape, device=device).sort(dim=0).values.unbind(dim=1)
+        ends = torch.stack([rows * size[0], columns * size[1]], dim=1)
+        return cls(ends.round().long().flatten(0, 1), size)
 
     @classmethod
     def halves(cls, count: int, size: tuple[int, int], device: torch.device) -> Rectangles:
         """All that is above a row or left of a column, ``count`` times the same H + W - 2."""
-        rows = torch.arange(1, size[0], device=device)
-        columns = torch.arange(1, size[1], device=device)
-        bottom = torch.cat([rows, torch.full_like(columns, size[0])])
-        right = torch.cat([torch.full_like(rows, size[1]), columns])
-        zero = torch.zeros_like(bottom)
-        bounds = (zero, bottom, zero, right)
-        return cls._make([*(bound.expand(count, -1) for bound in bounds), size])
+        row, column = (torch.arange(1, side, device=device) for side in size)
+        bottom = torch.cat([row, torch.full_like(column, size[0])])
+        right = torch.cat([torch.full_like(row, size[1]), column])
+        zero = torch.zeros_like(right)
+        return cls(torch.stack([zero, zero, bottom, right])[:, None].expand(-1, count, -1), size)
 
-    def join(self, other: Rectangles) -> Rectangles:
-        """Both sets of rectangles for each sample."""
-        pairs = zip(self[:4], other[:4], strict=True)
-        return Rectangles._make([*(torch.cat(pair, dim=1) for pair in pairs), self.size])
-
-    def pick(self, choice: Tensor) -> Rectangles:
-        """One rectangle for each sample: ``choice`` ``[B]`` → bounds ``[B]``."""
-        picked = (bound.gather(1, choice[:, None])[:, 0] for bound in self[:4])
-        return Rectangles._make([*picked, self.size])
-
-    def region(self) -> Tensor:
-        """Bounds ``[B]`` as ``[B, H, W]`` bool."""
-        rows = torch.arange(self.size[0], device=self.top.device)
-        columns = torch.arange(self.size[1], device=self.top.device)
-        in_rows = (rows >= self.top[:, None]) & (rows < self.bottom[:, None])
-        in_columns = (columns >= self.left[:, None]) & (columns < self.right[:, None])
+    def regions(self, choice: Tensor) -> Tensor:
+        """One rectangle for each sample, by its index ``[B]``, as ``[B, H, W]`` bool."""
+        index = choice[None, :, None].expand(4, -1, 1)
+        top, left, bottom, right = self.bounds.gather(2, index)
+        rows, columns = (torch.arange(side, device=choice.device) for side in self.size)
+        in_rows, in_columns = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)
         return in_rows[:, :, None] & in_columns[:, None, :]
 
 
 def sum_within(values: Tensor, cuts: Rectangles) -> Tensor:
     """Sum of ``values`` ``[B, (K,) H, W]`` in each rectangle, ``[B, (K,) N]``: integral images."""
     integral = F.pad(values.cumsum(dim=-2).cumsum(dim=-1), (1, 0, 1, 0))
-    return (
-        _at(integral, cuts.bottom, cuts.right)
-        - _at(integral, cuts.top, cuts.right)
-        - _at(integral, cuts.bottom, cuts.left)
-        + _at(integral, cuts.top, cuts.left)
-    )
+    top, left, bottom, right = cuts.bounds
+    below = _at(integral, bottom, right) - _at(integral, top, right)
+    return below - _at(integral, bottom, left) + _at(integral, top, left)
 
 
 def sum_along(values: Tensor, cuts: Rectangles) -> Tensor:
     """Sum of ``values`` ``[B, H, W]`` on both sides of every rectangle's edge, ``[B, N]``."""
-
-    def along(table: Tensor, line: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        return _at(table, line, end) - _at(table, line, start)
-
+    top, left, bottom, right = cuts.bounds
     rows, columns = _edge_sums(values), _edge_sums(values.mT)
-    return (
-        along(rows, cuts.top, cuts.left, cuts.right)
-        + along(rows, cuts.bottom, cuts.left, cuts.right)
-        + along(columns, cuts.left, cuts.top, cuts.bottom)
-        + along(columns, cuts.right, cuts.top, cuts.bottom)
-    )
+    total = _at(rows, top, right) - _at(rows, top, left)
+    total = total + (_at(rows, bottom, right) - _at(rows, bottom, left))
+    total = total + (_at(columns, left, bottom) - _at(columns, left, top))
+    return total + (_at(columns, right, bottom) - _at(columns, right, top))
 
 
 def _edge_sums(values: Tensor) -> Tensor:

@@ -32,8 +32,7 @@ class UNet(nn.Module):
     """v-prediction U-Net with optional factor conditioning.
 
     Args:
-        graph: gives the factors and their kinds.
-        image_channels: channels of the image.
+        graph, image_channels: the factors with their kinds, and channels of the image.
         patch: side of the square of pixels folded into channels.
         channels: width of each level; the resolution halves between levels.
         blocks: residual blocks per level, on the way down and again on the way up.
@@ -79,11 +78,8 @@ class UNet(nn.Module):
             self.up.insert(0, Level(wider, width, condition, blocks, grow=level > 0))
             width = wider
         self.middle = Middle(width, condition, attention_heads)
-        self.head = nn.Sequential(
-            nn.GroupNorm(8, channels[0]),
-            nn.SiLU(),
-            zero_init(nn.Conv2d(channels[0], 2 * folded, 1)),
-        )
+        last = zero_init(nn.Conv2d(channels[0], 2 * folded, 1))
+        self.head = nn.Sequential(nn.GroupNorm(8, channels[0]), nn.SiLU(), last)
 
     def forward(
         self,
@@ -92,16 +88,7 @@ class UNet(nn.Module):
         factors: Tensor | None = None,
         condition_mask: Tensor | None = None,
     ) -> Tensor:
-        """Predict v.
-
-        Args:
-            x_t: noisy images ``[B, C, H, W]``; H and W are multiples of ``stride``.
-            t: ``[B]`` in [0, 1].
-            factors: ``[B, K]`` in [0, 1] units; None for the unconditional generator.
-            condition_mask: ``[B, K]`` bool, the factors to condition on; None for all.
-
-        Returns:
-            v, shaped like ``x_t``.
+        """v of ``x_t``; see :class:`diffcf.diffusion.Generator`.
 
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
@@ -182,9 +169,7 @@ class ConditionFeatures(Protocol):
 class FactorFeatures(nn.Module):
     """Factors ``[B, K]`` and condition mask ``[B, K]`` (bool) → ``[B, width]``; 0 where masked out.
 
-    Args:
-        graph: gives the factors' kinds; None for an unconditional generator.
-        frequencies: Fourier frequencies of continuous factors.
+    No graph is for an unconditional generator; ``frequencies`` are those of continuous factors.
     """
 
     def __init__(self, graph: CausalGraph | None, frequencies: int) -> None:
@@ -222,12 +207,8 @@ class ConditionEmbedding(nn.Module):
     def __init__(self, features: int, width: int, frequencies: int) -> None:
         super().__init__()
         self.fourier = FourierFeatures(frequencies)
-        self.mlp = nn.Sequential(
-            nn.Linear(self.fourier.width + features, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-        )
+        first = nn.Linear(self.fourier.width + features, width)
+        self.mlp = nn.Sequential(first, nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, t: Tensor, features: Tensor) -> Tensor:
         return self.mlp(torch.cat([self.fourier(t), features], dim=-1))
@@ -237,10 +218,8 @@ class SpatialBroadcast(nn.Module):
     """Factor features broadcast over the picture: a perceptron of place and factors together.
 
     Products of sines of a place and of a factor express "draw it there", so one layer can learn it,
-    where convolutions must first work out where they are.
-
-    Reference:
-        Spatial Broadcast Decoder (Watters et al., 2019), https://arxiv.org/abs/1901.07017
+    where convolutions must first work out where they are. After the Spatial Broadcast Decoder
+    (Watters et al., 2019), https://arxiv.org/abs/1901.07017.
     """
 
     def __init__(self, features: int, hidden: int, channels: int, frequencies: int) -> None:
@@ -248,9 +227,8 @@ class SpatialBroadcast(nn.Module):
         self.fourier = FourierFeatures(frequencies)
         self.place = nn.Linear(2 * self.fourier.width, hidden)
         self.film = nn.Linear(features, 2 * hidden)
-        self.mlp = nn.Sequential(
-            nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, channels)
-        )
+        layers = (nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, channels))
+        self.mlp = nn.Sequential(nn.SiLU(), *layers)
 
     def forward(self, like: Tensor, features: Tensor) -> Tensor:
         """``[B, channels, h, w]`` on the grid of ``like`` ``[B, C, h, w]``."""

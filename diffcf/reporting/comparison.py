@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -80,11 +82,7 @@ def comparison_tables(dataset: str, methods: Sequence[MethodResults]) -> list[Co
 
 
 def ablation_table(dataset: str, path: Path) -> ComparisonTable:
-    """The ways to sample that ``diffcf ablate`` compared; :data:`ABLATIONS` says of which files.
-
-    Raises:
-        ResultsError: for a file that is something else.
-    """
+    """What ``diffcf ablate`` compared (:data:`ABLATIONS`); ResultsError for another's file."""
     record = read_json(path, ABLATION, "diffcf ablate")
     variants = [
         MethodResults(name, name, ({"metrics": row},))
@@ -113,16 +111,10 @@ def compared(
     references: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> ComparisonTable:
-    """A row for each method and reference; the last column counts seeds.
+    """A row for each method and measured reference; the last column counts seeds.
 
-    Args:
-        name: of the table's file.
-        caption: without a full stop.
-        shown: the columns; those that no method fills are left out.
-        numbers: of :func:`long_table`; it may hold other methods as well.
-        methods: a row each.
-        references: a row each, if measured; they are the same in all records, so the first counts.
-        notes: to go below.
+    ``numbers`` is a :func:`long_table` that may hold other methods as well. Columns that no method
+    fills are left out. References are the same in all records, so the first one's are shown.
     """
     names = [method.name for method in methods]
     first = numbers[numbers["method"].isin(names[:1]) & (numbers["seed"] == 0)]
@@ -137,10 +129,9 @@ def compared(
         seeds = len(method.records)
         cells = [_cell(found.get((method.name, c.heading)), seeds, top) for c, top in best.items()]
         rows.append(Row(method.title, (*cells, Cell(str(seeds)))))
-    for reference in references:
-        if (first["reference"] == reference).any():
-            cells = [_cell(known.get((reference, column.heading))) for column in best]
-            rows.append(Row(reference.replace("_", " "), (*cells, Cell()), reference=True))
+    for reference in (name for name in references if (first["reference"] == name).any()):
+        cells = [_cell(known.get((reference, column.heading))) for column in best]
+        rows.append(Row(reference.replace("_", " "), (*cells, Cell()), reference=True))
     headings = ("method", *(c.heading + _ARROWS[c.better] for c in best), "n")
     return ComparisonTable(name, caption, headings, tuple(rows), tuple(notes))
 
@@ -156,34 +147,33 @@ def _cell(found: Statistic | None, seeds: int = 1, best: str | None = None) -> C
     """Mean, standard deviation over seeds, and how many seeds where they are not the row's."""
     if found is None:
         return Cell()
-    spread = f" ± {found.text(found.deviation)}" if found.seeds > 1 else ""
-    count = f" (n = {found.seeds})" if found.seeds < seeds else ""
+    measured = len(found.values)
+    spread = f" ± {found.text(stdev(found.values))}" if measured > 1 else ""
+    count = f" (n = {measured})" if measured < seeds else ""
     return Cell(f"{found.text()}{spread}{count}", found.text() == best)
 
 
 # --- quality against cost ---
 
 
-def cost_points(methods: Sequence[MethodResults]) -> dict[str, list[tuple[float, float]]]:
-    """By method, (seconds per counterfactual, mean ACM of roots and leaves) of each seed.
+class CostPoints(NamedTuple):
+    """By method's title, (seconds per counterfactual, mean ACM of roots and leaves) of each seed;
+    and the ACM of doing nothing, if it was measured."""
 
-    Those that a logarithmic axis cannot show are left out.
-    """
+    methods: dict[str, list[tuple[float, float]]]
+    nothing: float | None
+
+
+def cost_points(methods: Sequence[MethodResults]) -> CostPoints:
+    """Seconds and ACM of every method that has both, above the 0 of a logarithmic axis."""
     numbers = long_table(methods)
     seconds = select(numbers, "cost/seconds").set_index(["method", "seed"])["value"]
     points = pd.DataFrame({"seconds": seconds, "acm": _roots_and_leaves(numbers)}).dropna()
     points = points[(points > _LEAST).all(axis=1)]
-    return {
-        method.title: list(points.loc[method.name].itertuples(index=False, name=None))
-        for method in methods
-        if method.name in points.index
-    }
-
-
-def nothing_score(methods: Sequence[MethodResults]) -> float | None:
-    """Mean ACM of roots and leaves of doing nothing."""
-    scores = _roots_and_leaves(long_table(methods[:1]), "do_nothing")
-    return float(scores.iloc[0]) if len(scores) else None
+    known = [method for method in methods if method.name in points.index]
+    found = {m.title: list(points.loc[m.name].itertuples(index=False, name=None)) for m in known}
+    nothing = _roots_and_leaves(numbers[numbers["method"] == methods[0].name], "do_nothing")
+    return CostPoints(found, float(nothing.iloc[0]) if len(nothing) else None)
 
 
 def _roots_and_leaves(numbers: pd.DataFrame, reference: str = "") -> pd.Series:
@@ -197,13 +187,9 @@ def _roots_and_leaves(numbers: pd.DataFrame, reference: str = "") -> pd.Series:
 # --- notes ---
 
 
-def _records(methods: Iterable[MethodResults]) -> Iterator[Record]:
-    return (record for method in methods for record in method.records)
-
-
 def _notes(methods: Sequence[MethodResults]) -> list[str]:
     """What was measured, on what, and with which budget."""
-    records = list(_records(methods))
+    records = [record for method in methods for record in method.records]
     first = (record["readers"][0] for record in records if record.get("readers"))
     readers = " or the ".join(dict.fromkeys(first))
     read = f", read by the {readers}" if readers else ""
@@ -211,7 +197,6 @@ def _notes(methods: Sequence[MethodResults]) -> list[str]:
 
 
 def _shown(methods: Sequence[MethodResults]) -> str:
-    """What a cell holds."""
     several = any(len(method.records) > 1 for method in methods)
     seeds = "mean ± standard deviation over n seeds" if several else "one seed"
     return f"{seeds}; best of the trained methods in bold" if len(methods) > 1 else seeds
@@ -222,16 +207,11 @@ def _origin(records: Sequence[Record]) -> str:
     trained = _either(training["device"] for training in trainings if training)
     budgets = _either(filter(None, (_budget(record) for record in records)))
     tested = _either(filter(None, (record["provenance"].get("device") for record in records)))
-    parts = [
-        f"Trained on {trained}" if trained else "Untrained",
-        f"budget {budgets}" if budgets and trained else "",
-        f"tested on {tested}",
-    ]
-    return "; ".join(filter(None, parts)) + "."
+    budget = f"; budget {budgets}" if budgets and trained else ""
+    return f"{f'Trained on {trained}' if trained else 'Untrained'}{budget}; tested on {tested}."
 
 
 def _budget(record: Record) -> str | None:
-    """The training budget that the record's config names."""
     trainer = (record["provenance"].get("config") or {}).get("trainer") or {}
     for settings in filter(None, map(budget_of, trainer.get("callbacks") or [])):
         return f"{settings['minutes']:g} {settings['clock']} minutes"
@@ -240,12 +220,10 @@ def _budget(record: Record) -> str | None:
 
 
 def _cost_notes(methods: Sequence[MethodResults]) -> list[str]:
-    drawn = [
-        f"{method.title}, {text}"
-        for method in methods
-        if (text := _either(filter(None, map(sampling_text, method.records))))
-    ]
-    batches = _either(f"{r['cost']['images']}" for r in _records(methods) if r.get("cost"))
+    texts = {m.title: _either(filter(None, map(sampling_text, m.records))) for m in methods}
+    drawn = [f"{title}, {text}" for title, text in texts.items() if text]
+    records = [record for method in methods for record in method.records]
+    batches = _either(f"{r['cost']['images']}" for r in records if r.get("cost"))
     note = (
         f"One abduction and one prediction, {batches} images at a time; seconds are of the "
         "processor, all threads added, or of a card; evaluations are images through a network for "
@@ -253,7 +231,7 @@ def _cost_notes(methods: Sequence[MethodResults]) -> list[str]:
         f"{_shown(methods)}."
     )
     sampled = [f"By sampling: {'; '.join(drawn)}."] if drawn else []
-    return [note, *sampled, _origin(list(_records(methods)))]
+    return [note, *sampled, _origin(records)]
 
 
 def _either(texts: Iterable[str]) -> str:

@@ -28,13 +28,7 @@ _ALIGNED = {1: "left", 0: "center", -1: "right"}
 
 
 def save_figure(figure: Figure, path: Path, described: Mapping[str, str] | None = None) -> None:
-    """Write a PNG, SVG or PDF, by the name's ending, whole or not at all.
-
-    Args:
-        figure: what to write.
-        path: the file.
-        described: texts inside a PNG, by keyword.
-    """
+    """Write a PNG (with texts inside, by keyword), SVG or PDF, whole or not at all."""
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix[1:].lower(), metadata=dict(described or {}))
 
@@ -55,25 +49,18 @@ def quality_cost(points: Points, nothing: float | None = None, title: str = "") 
     axis.set_ylabel("ACM, mean of roots and leaves (log scale)", fontsize=9)
     for place, seeds in enumerate(points.values()):
         x, y = centre = np.mean(seeds, 0)
-        width, height = np.stack([centre - np.min(seeds, 0), np.max(seeds, 0) - centre], 1)[
-            ..., None
-        ]
+        reach = np.stack([centre - np.min(seeds, 0), np.max(seeds, 0) - centre])
         axis.errorbar(
-            x, y, height, width, fmt="o", markersize=_MARKER, color=f"C{place % 10}", capsize=2,
-            elinewidth=1,
+            x, y, reach[:, 1:], reach[:, :1], fmt="o", markersize=_MARKER, color=f"C{place % 10}",
+            capsize=2, elinewidth=1,
         )  # fmt: skip
     _scale(axis, points, nothing)
     if nothing is not None:
         axis.axhline(nothing, color="0.4", linestyle="--", linewidth=1)
         axis.annotate(
-            "do nothing",
-            (0.01, nothing),
-            (0, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            fontsize=_LETTERS,
-            color="0.4",
-        )
+            "do nothing", (0.01, nothing), (0, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", fontsize=_LETTERS, color="0.4",
+        )  # fmt: skip
     canvas.draw()  # fixes the layout, and so where names have room
     _name(axis, points, canvas.get_renderer())
     return figure
@@ -83,12 +70,8 @@ def _scale(axis: Axes, points: Points, nothing: float | None) -> None:
     """Logarithmic axes with room for names, ticks at 1, 2 and 5."""
     seconds, heights = zip(*chain.from_iterable(points.values()), strict=True)
     heights = heights if nothing is None else (*heights, nothing)
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlim=(min(seconds) / 3, max(seconds) * 3),
-        ylim=(min(heights) / 1.7, max(heights) * 1.7),
-    )
+    axis.set(xscale="log", xlim=(min(seconds) / 3, max(seconds) * 3))
+    axis.set(yscale="log", ylim=(min(heights) / 1.7, max(heights) * 1.7))
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=30))
         side.set_minor_locator(NullLocator())
@@ -113,21 +96,16 @@ def _name(axis: Axes, points: Points, renderer: RendererBase) -> None:
         size = note.get_window_extent(renderer)
         note.remove()
         places = list(_places(axis.transData.transform(centre), size, unit))
-        inside = [p for p in places if _within(p[1], frame)] or places
+        inside = [p for p in places if frame.count_contains(p[1].corners()) == 4] or places
         free = [p for p in inside if not any(p[1].overlaps(box) for box in taken)] or inside
         (right, up, distance), box = free[0]
         taken.append(box)
         line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkB": _MARKER / 2}
         axis.annotate(
-            name,
-            centre,
-            (distance * right, distance * up),
-            textcoords="offset points",
-            ha=_ALIGNED[right],
-            va="center",
-            fontsize=_LETTERS,
+            name, centre, (distance * right, distance * up), textcoords="offset points",
+            ha=_ALIGNED[right], va="center", fontsize=_LETTERS,
             arrowprops=line if distance > _DISTANCES[0] else None,
-        )
+        )  # fmt: skip
 
 
 def _places(at: np.ndarray, size: Bbox, unit: float) -> Iterator[tuple[tuple[int, int, int], Bbox]]:
@@ -135,10 +113,8 @@ def _places(at: np.ndarray, size: Bbox, unit: float) -> Iterator[tuple[tuple[int
     for distance, (right, up) in product(_DISTANCES, _SIDES):
         left = at[0] + distance * right * unit + (right - 1) / 2 * size.width
         low = at[1] + distance * up * unit - size.height / 2
-        yield (
-            (right, up, distance),
-            Bbox.from_bounds(left, low, size.width, size.height).padded(unit),
-        )
+        covered = Bbox.from_bounds(left, low, size.width, size.height).padded(unit)
+        yield (right, up, distance), covered
 
 
 def _covered(axis: Axes, seeds: Sequence[tuple[float, float]], unit: float) -> list[Bbox]:
@@ -149,9 +125,3 @@ def _covered(axis: Axes, seeds: Sequence[tuple[float, float]], unit: float) -> l
     point = Bbox([[x, y], [x, y]]).padded(_MARKER / 2 * unit + unit)
     across, along = Bbox([[low[0], y], [high[0], y]]), Bbox([[x, low[1]], [x, high[1]]])
     return [point, across.padded(2 * unit), along.padded(2 * unit)]
-
-
-def _within(box: Bbox, frame: Bbox) -> bool:
-    return bool(
-        frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-    )

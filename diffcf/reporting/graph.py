@@ -25,17 +25,13 @@ _BENT = 0.05  # a change between an effect's ends this much below its greatest: 
 def graph_figure(
     graph: CausalGraph, curves: Sequence[EdgeCurve] = (), do: Collection[str] = ()
 ) -> Figure:
-    """The graph and, below it, a panel for every curve.
+    """The graph, with the strengths of ``curves`` beside its edges, and below a panel for each.
 
-    Args:
-        graph: what is drawn.
-        curves: of its edges; their strengths stand beside the edges.
-        do: factors that are set: the edges into them are dashed.
+    Edges into the factors that ``do`` sets are dashed.
     """
     layout = layered(graph.names, graph.edges)
-    column = 0.5 + max(
-        max(len(_caption(f)) * _SMALL_LETTER, len(f.name) * _LETTER) for f in graph.factors
-    )
+    captions = max(len(_caption(factor)) * _SMALL_LETTER for factor in graph.factors)
+    column = 0.5 + max(captions, max(map(len, graph.names)) * _LETTER)
     across = min(len(curves), _ACROSS)
     down = -(-len(curves) // across) if curves else 0
     width = max((layout.width + 1) * column, across * _PANEL[0], 3.2)
@@ -78,13 +74,11 @@ def _node(axis: Axes, factor: Factor, at: Point, width: float, is_set: bool) -> 
     colour, thick = (_SET, 1.6) if is_set else (_LINE, 0.8)
     corner = (x - width / 2, y - _BOX / 2)
     box = FancyBboxPatch(corner, width, _BOX, style, fc=_FILL[factor.kind], ec=colour, lw=thick)
-    axis.add_patch(box)
-    box.set_zorder(3)
+    axis.add_patch(box).set_zorder(3)
     name = f"do({factor.name})" if is_set else factor.name
     for text, up, size in ((name, 0.07, 8), (_caption(factor), -0.11, 5.5)):
-        axis.text(
-            x, y - up, text, ha="center", va="center", fontsize=size, zorder=4, parse_math=False
-        )
+        shown = axis.text(x, y - up, text, ha="center", va="center", fontsize=size, zorder=4)
+        shown.set_parse_math(False)
 
 
 def _edge(axis: Axes, points: list[Point], mechanism: EdgeCurve | None, cut: bool) -> None:
@@ -109,9 +103,8 @@ def _edge(axis: Axes, points: list[Point], mechanism: EdgeCurve | None, cut: boo
             text += f"\nat most {mechanism.greatest:.2f}"
         text += "" if mechanism.probability is None else f"\np = {mechanism.probability:.2f}"
         box = {"fc": "white", "ec": "none", "pad": 0.6}
-        axis.text(
-            x, y, text, fontsize=6, ha="center", va="center", bbox=box, zorder=2.5, color=colour
-        )
+        shown = axis.text(x, y, text, fontsize=6, ha="center", va="center", color=colour, bbox=box)
+        shown.set_zorder(2.5)
 
 
 def _caption(factor: Factor) -> str:

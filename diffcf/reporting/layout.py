@@ -1,8 +1,7 @@
 """Where the nodes and edges of a causal graph are drawn: layers by depth, roots on top.
 
-A pure function of names and edges, without any drawing: :mod:`diffcf.reporting.graph` draws its
-result with matplotlib, :mod:`diffcf.app.graph_svg` as SVG. Every edge has a place of its own in the
-layers that it passes, so that it crosses no node.
+:mod:`diffcf.reporting.graph` draws the result with matplotlib, :mod:`diffcf.app.graph_svg` as SVG.
+Every edge has a place of its own in the layers that it passes, so that it crosses no node.
 
 Reference:
     Methods for Visual Understanding of Hierarchical System Structures (Sugiyama et al., 1981),
@@ -30,13 +29,10 @@ _NARROW = 0.5  # room between edges that pass a layer, where nodes have 1
 
 @dataclass(frozen=True)
 class DagLayout:
-    """A drawing in units of one: nodes of a layer lie at least 1 apart, layers 1 apart.
+    """Points ``(x, y)`` of nodes, those that edges pass from cause to effect, and greatest x, y.
 
-    Attributes:
-        nodes: ``(x, y)`` of every node, x from 0 rightward, y from 0 (the roots) downward.
-        paths: by edge, the points that it passes, from its cause to its effect.
-        width: greatest x.
-        height: greatest y.
+    x runs from 0 rightward, y from 0 (the roots) downward. Layers lie 1 apart, and the nodes of a
+    layer at least 1.
     """
 
     nodes: Mapping[str, Point]
@@ -46,15 +42,7 @@ class DagLayout:
 
 
 def layered(names: Sequence[str], edges: Iterable[Edge]) -> DagLayout:
-    """The drawing of an acyclic graph.
-
-    Args:
-        names: of the nodes, each once.
-        edges: ``(cause, effect)``, without cycles.
-
-    Raises:
-        ValueError: when the edges form a cycle.
-    """
+    """The drawing of a graph; ValueError when its edges, ``(cause, effect)``, form a cycle."""
     graph = nx.DiGraph(list(edges))
     # Nodes without edges go to the side, where they part no others.
     ordered = sorted(names, key=lambda name: name not in graph)
@@ -90,11 +78,10 @@ def curve(points: Sequence[Point]) -> list[tuple[Point, Point, Point]]:
 
     The pieces start at ``points[0]``; SVG's ``C`` and matplotlib's ``CURVE4`` take them as such.
     """
-    pieces = []
-    for (x0, y0), (x1, y1) in pairwise(points):
-        middle = (y0 + y1) / 2
-        pieces.append(((x0, middle), (x1, middle), (x1, y1)))
-    return pieces
+    return [
+        ((x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2), (x1, y1))
+        for (x0, y0), (x1, y1) in pairwise(points)
+    ]
 
 
 def _untangled(layers: list[list[Node]], links: nx.DiGraph) -> list[list[Node]]:
@@ -120,14 +107,11 @@ def _places(layers: Sequence[Sequence[Node]]) -> dict[Node, int]:
 
 
 def _crossings(layers: Sequence[Sequence[Node]], links: nx.DiGraph) -> int:
-    place = _places(layers)
-    between = [
-        [(place[node], place[effect]) for node in layer for effect in links.succ[node]]
-        for layer in layers
-    ]
-    return sum(
-        (a - c) * (b - d) < 0 for spans in between for (a, b), (c, d) in combinations(spans, 2)
-    )
+    place, found = _places(layers), 0
+    for layer in layers:
+        spans = [(place[node], place[effect]) for node in layer for effect in links.succ[node]]
+        found += sum((a - c) * (b - d) < 0 for (a, b), (c, d) in combinations(spans, 2))
+    return found
 
 
 def _columns(layers: Sequence[Sequence[Node]], links: nx.DiGraph) -> dict[Node, float]:

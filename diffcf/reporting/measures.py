@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -44,6 +45,7 @@ class Place(NamedTuple):
     step: int = 0
 
 
+@cache  # every record has the same names
 def parsed(key: str) -> Place:
     """The place of a number by its name in ``metrics.json``.
 
@@ -127,15 +129,10 @@ def _group(graph: Dag, place: Place) -> str | None:
 
 @dataclass(frozen=True)
 class Column:
-    """What a column of a table shows.
+    """What a column of a table shows: numbers of a :class:`Place`, as far as rows do not name it.
 
-    Attributes:
-        heading: without the arrow that says which way is good.
-        measure, intervention, reference, step: of :class:`Place`; tables with a row for each
-            intervention or reference take those from the row.
-        spec: format of its numbers.
-        better: which way is good; None where neither is, and nothing is set in bold.
-        scale: values are multiplied by it.
+    Values are multiplied by ``scale`` and written in the format ``spec``. ``better`` is which way
+    is good (the best is set in bold); None where neither is.
     """
 
     heading: str
@@ -205,55 +202,47 @@ def step(number: int) -> Column:
 
 
 class Statistic(NamedTuple):
-    """What a cell of a table shows, over the seeds.
+    """What a cell of a table shows: the values of the seeds that measured it, and their format.
 
-    Attributes:
-        spec: format.
-        mean, deviation, least, greatest: over seeds.
-        seeds: how many measured it.
-        low, high: the first seed's interval over images; NaN where it is not known.
+    ``low`` and ``high`` are the first seed's interval over images; NaN where it is not known.
     """
 
     spec: str
-    mean: float
-    deviation: float
-    least: float
-    greatest: float
-    seeds: int
+    values: list[float]
     low: float
     high: float
 
     def text(self, value: float | None = None) -> str:
         """A value, the mean by default, in the column's format."""
-        return format(self.mean if value is None else value, self.spec)
+        return format(fmean(self.values) if value is None else value, self.spec)
 
 
-def statistics(
-    table: pd.DataFrame, shown: Sequence[Column], by: str
-) -> dict[tuple[str, str], Statistic]:
-    """By row and heading, what the columns show of a long table.
+Cells: TypeAlias = dict[tuple[str, str], Statistic]
+"""By row and heading."""
 
-    Args:
-        table: of :func:`long_table`.
-        shown: the columns.
-        by: what stands in the rows: ``method``, ``reference`` or ``intervention``.
-    """
+
+def statistics(table: pd.DataFrame, shown: Sequence[Column], by: str) -> Cells:
+    """What the columns show of a :func:`long_table`, with a row for each ``by``."""
     fields = [name for name in ("reference", "measure", "intervention", "step") if name != by]
-    wanted = {("", "", *(getattr(column, name) for name in fields)): column for column in shown}
-    places = zip(*(table[name] for name in ("reader", "factor", *fields)), strict=True)
-    rows = table[[by, "value", "low", "high"]].assign(column=[*map(wanted.get, places)])
-    rows = rows.dropna(subset="column")
-    rows["value"] *= [column.scale for column in rows["column"]]
-    groups = rows.groupby([by, "column"], sort=False)
-    found = groups["value"].agg(["mean", "std", "min", "max", "size"])
-    found = found.join(groups[["low", "high"]].first())
-    return {
-        (name, column.heading): Statistic(column.spec, *values)
-        for (name, column), *values in found.itertuples()
-    }
+    wanted = {tuple(getattr(column, name) for name in fields): column for column in shown}
+    rows = select(table, [column.measure for column in shown], reference=None, factor="")
+    found: Cells = {}
+    # Without groupby and agg: their overhead would exceed the time to read the files.
+    cells = zip(*(rows[name] for name in (by, "value", "low", "high", *fields)), strict=True)
+    for name, value, low, high, *place in cells:
+        if column := wanted.get(tuple(place)):
+            new = Statistic(column.spec, [], low, high)
+            found.setdefault((name, column.heading), new).values.append(value * column.scale)
+    return found
 
 
-def select(table: pd.DataFrame, measure: str, **place: str) -> pd.DataFrame:
-    """The rows of one measure by the first reader; of the tested method by default."""
-    wanted = {"reference": "", "reader": "", "measure": measure, **place}
-    return table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+def select(table: pd.DataFrame, measures: str | Sequence[str], **place: str | None) -> pd.DataFrame:
+    """The rows of one or several measures, and of a place in the other columns; None is any.
+
+    By default, those of the tested method itself, by the first reader.
+    """
+    table = table[table["measure"].isin([measures] if isinstance(measures, str) else measures)]
+    for name, value in {"reference": "", "reader": "", **place}.items():
+        if value is not None:
+            table = table[table[name] == value]
+    return table

@@ -46,6 +46,12 @@ def figures_of(
     return figures
 
 
+def _axes(size: tuple[float, float], rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure so many inches wide and high, with a grid of axes."""
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
 # --- images ---
 
 
@@ -61,8 +67,7 @@ def counterfactual_grid(
     samples = min(samples, len(answered.factual.image))
     panels = 4 if answered.exact else 3
     size = (1.15 * panels * samples, 1.3 * len(names) + 0.3)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    grid = figure.subplots(len(names), panels * samples, squeeze=False)
+    figure, grid = _axes(size, len(names), panels * samples)
     for line, (row, name) in enumerate(zip(grid, names, strict=True)):
         for sample in range(samples):
             shown = _panels(answered, name, sample)
@@ -94,8 +99,7 @@ def sequence_strips(answered: CounterfactualBatch, graph: CausalGraph, samples: 
     samples = min(samples, len(answered.sequence[0].image))
     rows = 2 if answered.sequence_exact else 1
     size = (1.2 * (steps + 1), 1.35 * rows * samples + 0.3)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    grid = figure.subplots(rows * samples, steps + 1, squeeze=False)
+    figure, grid = _axes(size, rows * samples, steps + 1)
     for sample in range(samples):
         drawn = [answered.factual.image, *(answer.image for answer in answered.sequence)]
         lines = [drawn, [drawn[0], *answered.sequence_exact]][:rows]
@@ -130,8 +134,7 @@ def show(axis: Axes, image: Tensor) -> None:
 
 def strength_curve(traces: Mapping[str, Sequence[GuidanceStrength]]) -> Figure:
     """λ_t against t, a line per intervention: the median over images, and where 80% of them are."""
-    figure = Figure(figsize=(5, 3), dpi=150, layout="constrained")
-    axis = figure.subplots()
+    figure, ((axis,),) = _axes((5, 3))
     for place, (name, trace) in enumerate(traces.items()):
         times, middle, low, high = np.array(trace).T
         # Side by side, since all are guided at the same times.
@@ -139,9 +142,8 @@ def strength_curve(traces: Mapping[str, Sequence[GuidanceStrength]]) -> Figure:
         reach = middle - low, high - middle
         axis.errorbar(times, middle, reach, label=f"do({name})", fmt="o-", lw=1, ms=3, capsize=2)
     guided = [strength.t for trace in traces.values() for strength in trace]
-    axis.set(
-        xlabel="t", ylabel="λ_t", ylim=(0, None), xlim=(max(guided) + 0.05, min(guided) - 0.05)
-    )
+    axis.set(xlabel="t", xlim=(max(guided) + 0.05, min(guided) - 0.05))
+    axis.set(ylabel="λ_t", ylim=(0, None))
     figure.legend(fontsize=7, loc="outside right upper")
     return figure
 
@@ -149,9 +151,8 @@ def strength_curve(traces: Mapping[str, Sequence[GuidanceStrength]]) -> Figure:
 def dose_response(rows: Rows, graph: CausalGraph) -> Figure:
     """Per factor, the value set against the value read back, with the diagonal.
 
-    Args:
-        rows: of :class:`diffcf.evaluation.metrics.axioms.Effectiveness`.
-        graph: the factors. A discrete factor shows the mean reading of each level set.
+    ``rows`` are of :class:`diffcf.evaluation.metrics.axioms.Effectiveness`. A discrete factor
+    shows the mean reading of each level set.
     """
     values, group, _ = rows
     figure, axes = _factor_panels(graph, "set", "read")
@@ -172,9 +173,7 @@ def dose_response(rows: Rows, graph: CausalGraph) -> Figure:
 def error_histograms(rows: Rows, graph: CausalGraph) -> Figure:
     """Per factor read, how its errors are distributed when it was set, and when another was.
 
-    Args:
-        rows: of :class:`diffcf.evaluation.metrics.acm.ACM`: the mismatch of every factor.
-        graph: the factors.
+    ``rows`` are of :class:`diffcf.evaluation.metrics.acm.ACM`: the mismatch of every factor.
     """
     values, group, _ = rows
     figure, axes = _factor_panels(graph, "error", "share of images")
@@ -195,8 +194,8 @@ def _factor_panels(graph: CausalGraph, across: str, up: str) -> tuple[Figure, li
     """A figure with small axes for each factor, four in a row at most."""
     columns = min(len(graph), 4)
     lines = -(-len(graph) // columns)
-    figure = Figure(figsize=(2.3 * columns, 2.2 * lines), dpi=150, layout="constrained")
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    figure, grid = _axes((2.3 * columns, 2.2 * lines), lines, columns)
+    axes = list(grid.flat)
     for axis in axes[len(graph) :]:
         axis.set_axis_off()
     for factor, axis in zip(graph.factors, axes, strict=False):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,13 +22,7 @@ _FREE = {"readers", "references", "fid_images", "lpips", "resamples"}
 
 @dataclass(frozen=True)
 class MethodResults:
-    """The results of one method on one dataset.
-
-    Attributes:
-        name: of its folder.
-        title: in tables.
-        records: by seed, ascending.
-    """
+    """The results of one method on one dataset: its folder's name, its title, records by seed."""
 
     name: str
     title: str
@@ -37,9 +32,8 @@ class MethodResults:
 def find_results(folder: Path) -> dict[str, list[MethodResults]]:
     """Methods by dataset, of ``<folder>/<dataset>/<method>/<seed>.json``; ours come first.
 
-    Raises:
-        ResultsError: when there are none; for a file that is not ours or lies in another's place;
-            and when methods were tested on different images or interventions.
+    ResultsError when there are none, for a file that is not ours or lies in another's place, and
+    when methods were tested on different images or interventions.
     """
     paths = [path for path in folder.glob("*/*/*.json") if re.fullmatch(r"[0-9]+", path.stem)]
     if not paths:
@@ -49,12 +43,9 @@ def find_results(folder: Path) -> dict[str, list[MethodResults]]:
         dataset, method = path.parts[-3:-1]
         found.setdefault(dataset, {}).setdefault(method, []).append(_placed(path))
     for methods in found.values():
-        _check_questions([record for records in methods.values() for record in records])
+        _check_questions(*chain.from_iterable(methods.values()))
     return {
-        dataset: [
-            MethodResults(name, display_name(records[0]), tuple(records))
-            for name, records in methods.items()
-        ]
+        dataset: [MethodResults(m, display_name(r[0]), tuple(r)) for m, r in methods.items()]
         for dataset, methods in found.items()
     }
 
@@ -79,27 +70,25 @@ def _placed(path: Path) -> Record:
 
 
 def _place(record: Record) -> str:
-    """Where the benchmark puts a record, below the folder of results."""
     block = record["benchmark"]
     return f"{block['dataset']}/{block['method']}/{block['seed']}.json"
 
 
-def _check_questions(records: Sequence[Record]) -> None:
+def _check_questions(first: Record, *others: Record) -> None:
     """ResultsError unless all records answer the same questions on as many images."""
-    first, asked = records[0], _questions(records[0])
-    for record in records[1:]:
-        other = _questions(record)
+
+    def questions(record: Record) -> dict[str, object]:
+        protocol = (record.get("protocol") or {}).items()
+        return {k: v for k, v in protocol if k not in _FREE} | {"images": record["images"]}
+
+    asked = questions(first)
+    for record in others:
+        other = questions(record)
         if different := sorted(key for key in asked | other if asked.get(key) != other.get(key)):
             raise ResultsError(
                 f"{_place(record)} and {_place(first)} differ in {', '.join(different)} of what "
                 "was asked: test one of them again."
             )
-
-
-def _questions(record: Record) -> dict[str, object]:
-    protocol = record.get("protocol") or {}
-    asked = {key: value for key, value in protocol.items() if key not in _FREE}
-    return asked | {"images": record["images"]}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -108,11 +97,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path, shape: Shape, command: str) -> dict[str, Any]:
-    """What ``command`` wrote, of that shape.
-
-    Raises:
-        ResultsError: for a file that is missing, no JSON, or of another shape.
-    """
+    """What ``command`` wrote; ResultsError for a file that is missing or of another shape."""
     if not path.is_file():
         raise ResultsError(f"Results file {path} does not exist: run `{command}` first.")
     try:
@@ -121,14 +106,14 @@ def read_json(path: Path, shape: Shape, command: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"Results file {path} is not JSON: {error}.") from None
     if problem := first_problem(record, shape):
-        raise ResultsError(f"{path} was not written by `{command}`: {problem}.")
+        found = problem.removeprefix(".") if problem.startswith(".") else f"it{problem}"
+        raise ResultsError(f"{path} was not written by `{command}`: {found}.")
     return record
 
 
 def display_name(record: Record) -> str:
     """A method's name as people read it: its title, its name in the benchmark, or its class."""
-    block = record.get("benchmark")
-    if block:
+    if block := record.get("benchmark"):
         return block.get("title") or block["method"].replace("_", " ")
     path = record["provenance"].get("method") or "DiffusionCounterfactuals"  # not in older records
     name = path.rpartition(".")[2]
@@ -151,40 +136,44 @@ def sampling_text(record: Record) -> str | None:
 
 # --- the shape of a record ---
 
-Check: TypeAlias = Callable[[object], str | None]
-"""``value -> problem``, None where there is none."""
+Check: TypeAlias = Callable[[object], str]
+"""``value -> problem``, as in " is no number"; empty where there is none."""
 Shape: TypeAlias = "Check | Mapping[str, Shape] | list[Shape]"
 """A check; ``[shape]``, a list of such things; ``{"*": shape}``, a mapping to such things; or
 ``{key: shape}``, where a key that ends in ``?`` may be missing or null."""
 
 
-def first_problem(value: object, shape: Shape, place: str = "") -> str | None:
-    """What is wrong, as in "images is no whole number"; None when all is as ``shape`` says."""
+def first_problem(value: object, shape: Shape) -> str:
+    """What is wrong and where, as in ".images is no whole number"; empty when nothing is."""
     if callable(shape):
-        problem = shape(value)
-        return problem and f"{place} {problem}"
-    parts: list[tuple[object, Shape, str]] = []
+        return shape(value)
     if isinstance(shape, list):
         if not isinstance(value, list):
-            return f"{place or 'it'} is no list"
-        parts = [(item, shape[0], f"{place}[{number}]") for number, item in enumerate(value)]
-    elif not isinstance(value, dict):
-        return f"{place or 'it'} is no mapping"
-    elif "*" in shape:
-        named = value.items()
-        parts = [(item, shape["*"], f"{place} holds '{name:.100}', which") for name, item in named]
-    else:
-        for key, part in shape.items():
-            name, optional = key.removesuffix("?"), key.endswith("?")
-            if name in value and not (optional and value[name] is None):
-                parts.append((value[name], part, f"{place}.{name}".lstrip(".")))
-            elif not optional:
-                return f"{place or 'it'} lacks {name}"
-    return next(filter(None, (first_problem(*part) for part in parts)), None)
+            return " is no list"
+        return _first_within("[{}]", enumerate(value), shape[0])
+    if not isinstance(value, dict):
+        return " is no mapping"
+    if "*" in shape:
+        return _first_within(" holds '{:.100}', which", value.items(), shape["*"])
+    for key, part in shape.items():
+        name, optional = key.removesuffix("?"), key.endswith("?")
+        if name not in value and not optional:
+            return f" lacks {name}"
+        absent = optional and value.get(name) is None
+        if not absent and (problem := first_problem(value[name], part)):
+            return f".{name}{problem}"
+    return ""
+
+
+def _first_within(place: str, items: Iterable[tuple[object, object]], shape: Shape) -> str:
+    for name, item in items:
+        if problem := first_problem(item, shape):
+            return place.format(name) + problem
+    return ""
 
 
 def _check(passes: Callable[[object], bool], problem: str) -> Check:
-    return lambda value: None if passes(value) else problem
+    return lambda value: "" if passes(value) else f" is {problem}"
 
 
 def _is_number(value: object) -> bool:
@@ -198,24 +187,25 @@ def _is_interval(value: object) -> bool:
     return all(end is None or _is_number(end) for end in value)
 
 
-def _graph(value: object) -> str | None:
+def _graph(value: object) -> str:
     try:
         Dag.from_dict(value)
     except GraphError as error:
-        return f"is no graph ({error})"
-    return None
+        return f" is no graph ({error})"
+    return ""
 
 
-def _training(value: object) -> str | None:
+def _training(value: object) -> str:
     shape: Shape = {"seconds": _NUMBER, "processor_seconds?": _NUMBER, "device": _TEXT}
-    return None if value == {} else first_problem(value, shape, "is not whole: it")
+    problem = first_problem(value, shape) if value != {} else ""  # untrained
+    return problem and f" is not whole: it{problem}"
 
 
-def _callback(value: object) -> str | None:
-    problem = first_problem(value, {"class_path": _TEXT, "init_args?": {}}, "is none: it")
-    if problem or not isinstance(value, dict) or budget_of(value) is None:
-        return problem
-    return first_problem(value, {"init_args": {"minutes": _NUMBER, "clock": _TEXT}}, "is none: it")
+def _callback(value: object) -> str:
+    problem = first_problem(value, {"class_path": _TEXT, "init_args?": {}})
+    if not problem and isinstance(value, dict) and budget_of(value) is not None:
+        problem = first_problem(value, {"init_args": {"minutes": _NUMBER, "clock": _TEXT}})
+    return problem and f" is none: it{problem}"
 
 
 def budget_of(callback: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -224,14 +214,14 @@ def budget_of(callback: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return callback.get("init_args", {}) if budget else None
 
 
-_NUMBER = _check(_is_number, "is no finite number, or far too large")
-_COUNT = _check(lambda n: _is_number(n) and isinstance(n, int) and n >= 0, "is no whole number")
-_TEXT = _check(lambda text: isinstance(text, str) and len(text) < 1000, "is no short text")
+_NUMBER = _check(_is_number, "no finite number, or far too large")
+_COUNT = _check(lambda n: _is_number(n) and isinstance(n, int) and n >= 0, "no whole number")
+_TEXT = _check(lambda text: isinstance(text, str) and len(text) < 1000, "no short text")
 _RULE: Shape = {"rule": _TEXT}
 
 RECORD: Shape = {
     "metrics": {"*": _NUMBER},
-    "intervals?": {"*": _check(_is_interval, "is no interval")},
+    "intervals?": {"*": _check(_is_interval, "no interval")},
     "images": _COUNT,
     "readers?": [_TEXT],
     "protocol?": {},

@@ -15,6 +15,7 @@ from rich.table import Table
 from diffcf.io import write_text
 from diffcf.reporting.measures import (
     REFERENCES,
+    Cells,
     Column,
     Statistic,
     columns,
@@ -54,52 +55,46 @@ _CAPTIONS = {
     "errors": "How far each factor reads from where it should, when it was set and when not.",
     "lambda_t": "λt along the path: the median over a batch, and where 80% of its images are.",
 }
-_Content = tuple[list[str], list[list[str]]]
+_Content = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Headings and rows of a table."""
 _Text = Callable[[Statistic], str]
 
 
 def results_table(files: Sequence[Path]) -> str:
-    """Markdown of ``metrics.json`` files, one per seed.
+    """:func:`seeds_table` of ``metrics.json`` files; ResultsError for a file that is none."""
+    return seeds_table([read_record(Path(file)) for file in files])
+
+
+def seeds_table(records: Sequence[Record]) -> str:
+    """Markdown of one method's records, a seed each.
 
     Cells are means over seeds, with the range in brackets where there are several.
-
-    Raises:
-        ResultsError: for a file that is missing or was not written by ``diffcf test``.
     """
-    records = [read_record(Path(file)) for file in files]
     numbers = _numbers(records)
     whole = _methods(numbers, _range, "method", f"**{display_name(records[0])}**")
     tables = [markdown(*content) for content in (_interventions(numbers, _range), whole)]
     return "\n".join([*tables, _footnote(records, numbers)]) + "\n"
 
 
-def summary_table(own: Mapping[str, Sequence[Path]]) -> str:
-    """Markdown with a row for each dataset, of the ``metrics.json`` files of our own method."""
-    rows = []
-    for name, files in own.items():
-        records = [read_record(file) for file in files]
+def summary_table(own: Mapping[str, Sequence[Record]]) -> str:
+    """Markdown with a row for each dataset, of the records of our own method."""
+    headings, rows = _content("dataset", {}, {}, _SUMMARY)
+    for name, records in own.items():
         # Results from before protocols had a least change answer easier questions.
         if all("min_change" in (record.get("protocol") or {}) for record in records):
             found = _complete(_numbers(records), _SUMMARY, "method")
-            title, images = {"": name.replace("_", " ")}, str(records[0]["images"])
-            (cells,) = _rows(found, title, _SUMMARY, Statistic.text, missing="–")
-            rows.append([*cells, images])
-    return markdown(["dataset", *(column.heading for column in _SUMMARY), "images"], rows)
+            _, (cells,) = _content("", {"": name.replace("_", " ")}, found, _SUMMARY, missing="–")
+            rows = [*rows, [*cells, str(records[0]["images"])]]
+    return markdown([*headings, "images"], rows)
 
 
 def ablation_markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown with a row for each variant of ``diffcf ablate``; a dash where one lacks a number.
-
-    Args:
-        rows: numbers by their names in ``metrics.json``, by variant.
-    """
+    """Markdown of the metrics of each variant of ``diffcf ablate``; a dash for none."""
     variants = [MethodResults(name, name, ({"metrics": row},)) for name, row in rows.items()]
     found = statistics(long_table(variants), _ABLATED, "method")
     filled = {heading for _, heading in found}
     shown = [column for column in _ABLATED if column.heading in filled]
-    cells = _rows(found, {name: name for name in rows}, shown, Statistic.text, missing="–")
-    return markdown(["variant", *(column.heading for column in shown)], cells)
+    return markdown(*_content("variant", {name: name for name in rows}, found, shown, missing="–"))
 
 
 def print_table(metrics: Mapping[str, float]) -> None:
@@ -128,18 +123,7 @@ def print_table(metrics: Mapping[str, float]) -> None:
 
 
 def write_page(record: Record, pictures: Sequence[str], path: Path) -> None:
-    """Write ``report.md``, the page of a test, whole or not at all.
-
-    Args:
-        record: what ``metrics.json`` holds.
-        pictures: names of the figures beside the page.
-        path: the file.
-    """
-    write_text(page(record, pictures), path)
-
-
-def page(record: Record, pictures: Sequence[str]) -> str:
-    """The page of a test as markdown."""
+    """Write ``report.md``, the page of a test with the named figures, whole or not at all."""
     numbers = _numbers([record])
     headings, interventions = _interventions(numbers, _interval)
     pairs = select(numbers, "acm").query("factor != ''")
@@ -147,42 +131,33 @@ def page(record: Record, pictures: Sequence[str]) -> str:
         [f"do({name})", *map("{:.4f}".format, row["value"])]
         for name, row in pairs.groupby("intervention", sort=False)
     ]
+    read = ["", *pairs["factor"].unique()]
+    model = numbers[numbers["measure"].str.fullmatch("irs|(dci|graph)/.*")]
+    modelled = [[row.measure, f"{row.value:.3f}"] for row in model.itertuples()]
+    sections = {
+        "The method and the references": _methods(numbers, _interval, "", "**this method**"),
+        "By intervention": (headings, interventions[: len(matrix)]),
+        "Which factor goes wrong: ACM by factor set and factor read": (read, matrix),
+        "Steps of a sequence": _sequence(numbers),
+        "The model itself: its code, its learned graph": (["measure", "value"], modelled),
+        "What a counterfactual costs": (["", "value"], _cost(record, numbers)),
+    }
+    every = ["name", "value", "interval"], _every(record)
+    texts = {
+        title: markdown(*content).rstrip() for title, content in sections.items() if content[1]
+    }
+    texts |= {_CAPTIONS[name]: f"![{name}]({name}.png)" for name in pictures}
+    texts |= {"All numbers, with 95% intervals": markdown(*every).rstrip()} if every[1] else {}
+    parts = ["# Counterfactuals, measured", _origin(record)]
+    parts += [f"## {title}\n\n{text}" for title, text in texts.items()]
+    write_text("\n\n".join(parts) + "\n", path)
+
+
+def _sequence(numbers: pd.DataFrame) -> _Content:
     steps = [step(number) for number in _steps(numbers)["step"]]
     found = statistics(numbers, steps, "reference")
-    model = numbers[numbers["measure"].str.fullmatch("irs|(dci|graph)/.*")]
-    sections = [
-        ("The method and the references", *_methods(numbers, _interval, "", "**this method**")),
-        ("By intervention", headings, interventions[: len(matrix)]),
-        (
-            "Which factor goes wrong: ACM by factor set and factor read",
-            ["", *pairs["factor"].unique()],
-            matrix,
-        ),
-        (
-            "Steps of a sequence",
-            ["", *(f"step_{column.step}" for column in steps)],
-            _rows(found, {"": "ACM"}, steps, _interval) if steps else [],
-        ),
-        (
-            "The model itself: its code, its learned graph",
-            ["measure", "value"],
-            [[row.measure, f"{row.value:.3f}"] for row in model.itertuples()],
-        ),
-        ("What a counterfactual costs", ["", "value"], _cost(record, numbers)),
-    ]
-    every = ("All numbers, with 95% intervals", ["name", "value", "interval"], _every(record))
-    parts = [
-        "# Counterfactuals, measured",
-        _origin(record),
-        *(_section(*section) for section in sections if section[-1]),
-        *(f"## {_CAPTIONS[name]}\n\n![{name}]({name}.png)" for name in pictures),
-        *(_section(*section) for section in [every] if section[-1]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _section(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return f"## {title}\n\n{markdown(headings, rows)}".rstrip()
+    _, rows = _content("", {"": "ACM"}, found, steps, _interval)
+    return ["", *(f"step_{column.step}" for column in steps)], rows if steps else []
 
 
 def _origin(record: Record) -> str:
@@ -208,15 +183,15 @@ def _cost(record: Record, numbers: pd.DataFrame) -> list[list[str]]:
     if cost is None:
         return []
 
-    def shown(measure: str, parts: str, spec: str) -> list[str]:
+    def shown(measure: str, parts: str, spec: str) -> str:
         found = (select(numbers, f"cost/{measure}/{part}")["value"] for part in parts.split(", "))
-        return [f"{measure}: {parts}", ", ".join(format(value.item(), spec) for value in found)]
+        return ", ".join(format(value.item(), spec) for value in found)
 
-    evaluations = shown("evaluations", "abduction, prediction, guidance", ".4g")
+    evaluated, spent = "abduction, prediction, guidance", "abduction, prediction"
     return [
         ["parameters", f"{cost['parameters']:,}"],
-        [f"network {evaluations[0]}", evaluations[1]],
-        shown("seconds", "abduction, prediction", ".4f"),
+        [f"network evaluations: {evaluated}", shown("evaluations", evaluated, ".4g")],
+        [f"seconds: {spent}", shown("seconds", spent, ".4f")],
         ["peak memory so far", f"{cost['memory']:.0f} MiB"],
         ["measured on", f"{cost['device']}, {cost['images']} images at a time"],
     ]
@@ -240,12 +215,10 @@ def _numbers(records: Sequence[Record]) -> pd.DataFrame:
     return long_table([MethodResults("", "", tuple(records))])
 
 
-def _complete(
-    numbers: pd.DataFrame, shown: Sequence[Column], by: str
-) -> dict[tuple[str, str], Statistic]:
+def _complete(numbers: pd.DataFrame, shown: Sequence[Column], by: str) -> Cells:
     """What all seeds measured."""
     found, seeds = statistics(numbers, shown, by), numbers["seed"].max() + 1
-    return {place: cell for place, cell in found.items() if cell.seeds == seeds}
+    return {place: cell for place, cell in found.items() if len(cell.values) == seeds}
 
 
 def _steps(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -266,7 +239,7 @@ def _interventions(numbers: pd.DataFrame, text: _Text) -> _Content:
     titles["null"] = "nothing"
     filled = {heading for name, heading in found if name in titles and name not in means}
     shown = [column for column in _BY_INTERVENTION if column.heading in filled]
-    return ["intervention", *(c.heading for c in shown)], _rows(found, titles, shown, text)
+    return _content("intervention", titles, found, shown, text)
 
 
 def _methods(numbers: pd.DataFrame, text: _Text, corner: str, title: str) -> _Content:
@@ -275,33 +248,28 @@ def _methods(numbers: pd.DataFrame, text: _Text, corner: str, title: str) -> _Co
     shown = [column for column in _WHOLE if ("", column.heading) in found]
     beside = [name for name in REFERENCES if (numbers["reference"] == name).any()]
     titles = {"": title} | {name: f"*{name.replace('_', ' ')}*" for name in beside}
-    return [corner, *(c.heading for c in shown)], _rows(found, titles, shown, text)
+    return _content(corner, titles, found, shown, text)
 
 
-def _rows(
-    found: Mapping[tuple[str, str], Statistic],
+def _content(
+    corner: str,
     titles: Mapping[str, str],
+    found: Cells,
     shown: Sequence[Column],
-    text: _Text,
+    text: _Text = Statistic.text,
     missing: str = "",
-) -> list[list[str]]:
-    """A row for each title."""
-    return [
-        [
-            title,
-            *(
-                text(found[name, c.heading]) if (name, c.heading) in found else missing
-                for c in shown
-            ),
-        ]
-        for name, title in titles.items()
-    ]
+) -> _Content:
+    """Headings, ``corner`` first, and a row for each title."""
+    headings = [column.heading for column in shown]
+    cells = {place: text(cell) for place, cell in found.items()}
+    rows = [[t, *(cells.get((n, h), missing) for h in headings)] for n, t in titles.items()]
+    return [corner, *headings], rows
 
 
 def _range(found: Statistic) -> str:
     """The mean over seeds and, of several, their range."""
-    span = f" [{found.text(found.least)}, {found.text(found.greatest)}]"
-    return found.text() + (span if found.seeds > 1 else "")
+    span = f" [{found.text(min(found.values))}, {found.text(max(found.values))}]"
+    return found.text() + (span if len(found.values) > 1 else "")
 
 
 def _interval(found: Statistic) -> str:
@@ -315,12 +283,11 @@ def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
     last = [step(number) for number in _steps(numbers)["step"]][-1:]
     found = _complete(numbers, [growth, error, *last], "reference")
     texts = {heading: _range(cell) for (name, heading), cell in found.items() if not name}
-    said = ""
-    if growth.heading in texts:
-        said = f"last step over the first: {texts[growth.heading]}. "
-    elif last and last[0].heading in texts:
-        said = f"last step: {texts[last[0].heading]}. "
-    said = said and f"Sequence of interventions, ACM at the {said}"
+    ends = {"last / first": "last step over the first"} | {c.heading: "last step" for c in last}
+    sequences = [
+        f"{what}: {texts[heading]}. " for heading, what in ends.items() if heading in texts
+    ]
+    said = f"Sequence of interventions, ACM at the {sequences[0]}" if sequences else ""
     if error.heading in texts:
         said += f"Effects follow their cause at the true rate to within {texts[error.heading]}. "
     trainings = [record["provenance"]["training"] for record in records]

@@ -45,13 +45,10 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def as_markdown(table: ComparisonTable) -> str:
     """The table with its notes below."""
-    rows = [
-        [
-            f"*{row.title}*" if row.reference else row.title,
-            *(f"**{text}**" if best else text for text, best in row.cells),
-        ]
-        for row in table.rows
-    ]
+    rows = []
+    for title, cells, reference in table.rows:
+        texts = (f"**{text}**" if best else text for text, best in cells)
+        rows.append([f"*{title}*" if reference else title, *texts])
     return markdown(table.headings, rows) + "".join(f"\n{note}\n" for note in table.notes)
 
 

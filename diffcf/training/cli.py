@@ -19,26 +19,16 @@ from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read
 from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
 
 _load_yaml = get_loader("yaml")
-
-
-def _load_present(text: str) -> object:
-    return present(_load_yaml(text))
-
-
 # Configs of earlier versions name classes and settings as they were called then.
-set_loader("yaml", _load_present, (YAMLError,))
+set_loader("yaml", lambda text: present(_load_yaml(text)), (YAMLError,))
 
 
 class DiffcfCLI(LightningCLI):
     """LightningCLI that links the data's graph to the model, and sets up W&B and checkpoints."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments(
-            "data.graph",
-            "model.init_args.graph",
-            compute_fn=CausalGraph.to_dict,
-            apply_on="instantiate",
-        )
+        source, target = "data.graph", "model.init_args.graph"
+        parser.link_arguments(source, target, CausalGraph.to_dict, apply_on="instantiate")
         parser.add_lightning_class_args(WandbRecorder, "wandb")
 
     def _parse_ckpt_path(self) -> None:
@@ -53,10 +43,8 @@ class DiffcfCLI(LightningCLI):
             return
         if Path(path).suffix == WEIGHTS_SUFFIX:
             if command == "fit":
-                raise CheckpointError(
-                    f"{path} holds weights and no state of a training: name a checkpoint to go on "
-                    "from."
-                )
+                problem = "holds weights and no state of a training"
+                raise CheckpointError(f"{path} {problem}: name a checkpoint to go on from.")
         elif Path(path).is_file() and "pytorch-lightning_version" not in read_checkpoint(path):
             raise CheckpointError(
                 f"{path} holds no state of a training: name a checkpoint that `diffcf fit` wrote."

@@ -64,8 +64,6 @@ def make_data(spec: object, origin: str) -> FactorData:
     except ArgumentError as error:
         raise GraphError(f"{origin} does not describe a data module: {error}") from None
     if not isinstance(module, FactorData):
-        raise GraphError(
-            f"{type(module).__name__} offers no factors: build it on "
-            "data_modules.base.FactorImageDataModule."
-        )
+        remedy = "build it on data_modules.base.FactorImageDataModule"
+        raise GraphError(f"{type(module).__name__} offers no factors: {remedy}.")
     return module

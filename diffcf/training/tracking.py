@@ -1,8 +1,6 @@
 """What is kept of a run: its config and provenance, and what goes to Weights & Biases.
 
-For W&B these are the folder and project of a run (:func:`choose_folders`), its start
-(:func:`start_runs`), its config and checkpoint (:class:`WandbRecorder`), and tables of
-counterfactuals (:func:`log_answers`, :func:`log_strengths`). Other loggers are passed over.
+Loggers other than W&B's are passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -36,9 +34,6 @@ _HERE = "."  # WandbLogger's default folder
 _FOLDER = "logs"  # what the experiments call the folder of their CSV files
 _REMEDY = "log in with `wandb login`, or set WANDB_MODE=offline to keep the run on this machine."
 _TABLE_IMAGES = 8  # factual images of a table; each comes once for every factor that was set
-
-
-# --- provenance ---
 
 
 def run_config(trainer: Trainer) -> dict[str, Any] | None:
@@ -90,19 +85,15 @@ def choose_folders(config: Namespace) -> None:
     sweep it is ``<default_root_dir>/sweeps/<sweep>/<run>``, and checkpoints that would go to
     ``default_root_dir`` go there as well: the runs of a sweep share their config.
     """
-    trainer = config.trainer
-    loggers = [
-        part.init_args
-        for part in _parts(trainer.logger)
-        if issubclass(class_at(part.class_path, object), WandbLogger)
-    ]
+    trainer, loggers = config.trainer, _parts(config.trainer.logger)
+    loggers = [p for p in loggers if issubclass(class_at(p.class_path, object), WandbLogger)]
     if not loggers:
         return
     root = trainer.default_root_dir or _HERE
     sweep, run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
     folder = str(Path(root) / "sweeps" / sweep / run) if sweep and run else root
     trainer.default_root_dir = folder
-    for logger in loggers:
+    for logger in (part.init_args for part in loggers):
         if str(logger.save_dir) in (_HERE, root):
             logger.save_dir = folder
         # A logger that replaces another in the config inherits its name.
@@ -124,13 +115,12 @@ def _parts(value: object) -> list[Namespace]:
 def start_runs(trainer: Trainer) -> None:
     """Start the runs of all W&B loggers now, on the first process.
 
-    Lightning would start them after the data are prepared, and W&B would ask for a key on the
-    terminal, where a job without a user waits forever.
+    Lightning would do so after the data are prepared, and W&B would ask for a key on the terminal.
 
     Raises:
         UnavailableError: in one sentence, when there is no key or no server.
     """
-    for logger in _wandb(trainer.loggers):
+    for logger in _wandb(trainer):
         # W&B reports its own errors over the network, even those of offline runs. The variable has
         # to be set before wandb is imported.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -146,8 +136,8 @@ def start_runs(trainer: Trainer) -> None:
             raise UnavailableError(_sentence(error)) from None
 
 
-def _wandb(loggers: Iterable[Logger]) -> list[WandbLogger]:
-    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+def _wandb(trainer: Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 def _sentence(error: Exception) -> str:
@@ -162,8 +152,7 @@ def _sentence(error: Exception) -> str:
 def _empty_stdin() -> Iterator[None]:
     """No terminal to ask on: W&B then raises an error instead of prompting."""
     terminal = sys.stdin
-    with open(os.devnull, encoding="utf-8") as empty:
-        sys.stdin = empty
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
         try:
             yield
         finally:
@@ -176,13 +165,11 @@ def _empty_stdin() -> Iterator[None]:
 class WandbRecorder(Callback):
     """Logs the config once, nested, and the checkpoint with its config when training has ended.
 
-    Does nothing unless a WandbLogger is among the loggers, and then on the first process only. The
-    command line always has it, with its arguments under ``wandb``.
+    To W&B only. The command line always has it, with its arguments under ``wandb``.
 
     Args:
         checkpoint: whether the checkpoint of :class:`LastCheckpoint` is logged, with
-            ``config.yaml``, as the artifact ``model-<run>``. A training that is cut short leaves
-            it in the folder of the run only.
+            ``config.yaml``, as the artifact ``model-<run>``, unless training was cut short.
     """
 
     def __init__(self, checkpoint: bool = True) -> None:
@@ -190,7 +177,7 @@ class WandbRecorder(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for logger in _wandb(trainer.loggers):
+        for logger in _wandb(trainer):
             recorded = logger.experiment.config
             # What is there already stays: a sweep locks what it sets, and a resumed run keeps the
             # config of its training.
@@ -199,25 +186,20 @@ class WandbRecorder(Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        written = [part for part in _callbacks(trainer) if isinstance(part, LastCheckpoint)]
-        if self.checkpoint and written:
-            for logger in _wandb(trainer.loggers):
-                _log_checkpoint(logger, written[0].file, trainer)
+        written = [part.file for part in _callbacks(trainer) if isinstance(part, LastCheckpoint)]
+        for logger in _wandb(trainer) if self.checkpoint and written else []:
+            import wandb
 
-
-def _log_checkpoint(logger: WandbLogger, checkpoint: Path, trainer: Trainer) -> None:
-    import wandb
-
-    run, metadata = logger.experiment, {"step": trainer.global_step}
-    artifact = wandb.Artifact(f"model-{run.id}", "model", metadata=metadata)
-    # A copy, since the file is written over when training goes on.
-    if checkpoint.is_dir():
-        artifact.add_dir(str(checkpoint), checkpoint.name)
-    else:
-        artifact.add_file(str(checkpoint))
-    with artifact.new_file("config.yaml") as file:
-        yaml.safe_dump(run_config(trainer), file, sort_keys=False)
-    run.log_artifact(artifact)
+            run, metadata = logger.experiment, {"step": trainer.global_step}
+            artifact = wandb.Artifact(f"model-{run.id}", "model", metadata=metadata)
+            # A copy, since the file is written over when training goes on.
+            if written[0].is_dir():
+                artifact.add_dir(str(written[0]), written[0].name)
+            else:
+                artifact.add_file(str(written[0]))
+            with artifact.new_file("config.yaml") as file:
+                yaml.safe_dump(run_config(trainer), file, sort_keys=False)
+            run.log_artifact(artifact)
 
 
 def _by_class(config: Mapping[str, Any]) -> dict[str, object]:
@@ -236,11 +218,7 @@ def _by_class(config: Mapping[str, Any]) -> dict[str, object]:
 
 
 def log_answers(
-    loggers: Iterable[Logger],
-    key: str,
-    evaluation: CounterfactualEvaluation,
-    answered: CounterfactualBatch,
-    step: int,
+    trainer: Trainer, key: str, evaluation: CounterfactualEvaluation, answered: CounterfactualBatch
 ) -> None:
     """Log a table with a row per image and factor set.
 
@@ -249,23 +227,23 @@ def log_answers(
     show (``target``) and what the first reader reads off it (``read``), in native units; ``acm``,
     the mean absolute difference of the two in [0, 1] units.
     """
-    for logger in _wandb(loggers):
+    for logger in _wandb(trainer):
         rows = _rows(evaluation, answered)
         data = [list(row.values()) for row in rows]
-        logger.log_table(key, columns=list(rows[0]), data=data, step=step)
+        logger.log_table(key, columns=list(rows[0]), data=data, step=trainer.global_step)
 
 
 def log_strengths(
-    loggers: Iterable[Logger], key: str, traces: Mapping[str, Sequence[GuidanceStrength]], step: int
+    trainer: Trainer, key: str, traces: Mapping[str, Sequence[GuidanceStrength]]
 ) -> None:
     """Log λt (median over the images of a batch) against t, a line per factor set."""
-    for logger in _wandb(loggers) if traces else []:
+    for logger in _wandb(trainer) if traces else []:
         import wandb
 
         data = [[f"do({name})", s.t, s.median] for name, trace in traces.items() for s in trace]
         table = wandb.Table(columns=["set", "t", "lambda_t"], data=data)
         chart: Any = wandb.plot.line(table, "t", "lambda_t", stroke="set", title="λt")
-        logger.log_metrics({key: chart}, step)
+        logger.log_metrics({key: chart}, trainer.global_step)
 
 
 def _rows(

@@ -3,7 +3,7 @@
 import torch
 
 from data_modules.flow import FlowDataModule
-from data_modules.scenes.flow.scene import FlowScene
+from data_modules.scenes.flow import FlowScene
 
 
 def prepared(**arguments: int | None) -> FlowDataModule:

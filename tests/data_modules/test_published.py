@@ -10,8 +10,7 @@ from torch import Tensor
 
 from data_modules.flow import PublishedFlowDataModule
 from data_modules.pendulum import PublishedPendulumDataModule
-from data_modules.scenes import PendulumScene, pendulum
-from data_modules.scenes.flow import scene as flow
+from data_modules.scenes import PendulumScene, flow, pendulum
 from diffcf.io.errors import DataError
 
 # The first and the last are names that users of the published folder quote in their own code.

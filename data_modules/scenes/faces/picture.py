@@ -10,7 +10,7 @@ Attributes between 0 and 1 blend.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,7 @@ from data_modules.scenes.faces.painting import FREE, Patch, free_colours, palett
 ATTRIBUTES = ("Male", "Young", "Smiling", "Narrow_Eyes", "Mouth_Slightly_Open", "Bald", "Beard")
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Of a quantity in which faces of the same attributes differ: limits and typical value."""
 
     low: float
@@ -57,10 +56,7 @@ def typical(names: Iterable[str]) -> Tensor:
 
 def draw_canvas(attributes: Tensor, appearance: Tensor) -> Tensor:
     """Faces ``[B, 3, 218, 178]`` in [0, 1], of attributes ``[B, 7]`` and appearance ``[B, 9]``.
-
-    Raises:
-        ValueError: when they are not finite. So do the other two functions that draw.
-    """
+    ValueError when they are not finite, here and in the other two functions that draw."""
     return _draw(attributes, appearance)
 
 
@@ -82,20 +78,24 @@ def _draw(
     """Pictures in [0, 1], or shares; with ``image_size`` cropped and resized, else whole."""
     attributes, appearance = checked_finite(attributes), checked_finite(appearance)
     parts = []
-    for has, look in zip(
-        attributes.split(CHUNK_IMAGES), appearance.split(CHUNK_IMAGES), strict=True
-    ):
+    chunks = (part.split(CHUNK_IMAGES) for part in (attributes, appearance))
+    for has, look in zip(*chunks, strict=True):
         if shares:
             free = torch.eye(len(FREE), len(FREE) + 3, device=look.device).expand(len(look), -1, -1)
         else:
             free = free_colours(look[:, : len(FREE)], has[:, ATTRIBUTES.index("Young")])
         part = _paint_faces(has, look, palette(free), whole=image_size is None)
         if image_size is not None:
-            # Pillow's antialiased bilinear filter.
-            size = (image_size, image_size)
-            part = interpolate(part, size, mode="bilinear", antialias=True)
+            part = resized(part, image_size)
         parts.append(part)
     return torch.cat(parts)
+
+
+def resized(images: Tensor, image_size: int) -> Tensor:
+    """``[B, C, image_size, image_size]``, by an antialiased bilinear filter, as Pillow's."""
+    if images.shape[-1] == image_size:
+        return images
+    return interpolate(images, (image_size, image_size), mode="bilinear", antialias=True)
 
 
 def _paint_faces(
@@ -157,8 +157,7 @@ def _head(face: Patch, has: dict[str, Tensor]) -> None:
     head = face.part(-50, 50, -60, 66)
     head.paint("skin", _skull(head, has["Male"]))
     low = face.part(-50, 50, -2, 66)
-    chin = _skull(low, has["Male"], 2.5) * low.inside(low.y - 4)
-    chin = chin * (1 - low.ellipse(0, 8, 34, 40))
+    chin = _skull(low, has["Male"], 2.5) * low.inside(low.y - 4) * (1 - low.ellipse(0, 8, 34, 40))
     low.paint("hair", chin * has["Beard"])
     shine = face.part(-30, 2, -54, -38)
     shine.paint("shine", shine.ellipse(-14, -46, 12, 5) * has["Bald"])
@@ -174,13 +173,11 @@ def _head(face: Patch, has: dict[str, Tensor]) -> None:
 
 def _hair(face: Patch, has: dict[str, Tensor]) -> None:
     """The hair on top: short and square, or parted and sweeping down both temples."""
-    top = face.part(-52, 52, -68, 6)
+    top, male = face.part(-52, 52, -68, 6), has["Male"]
     u = (top.x / 44).abs()
-    male = has["Male"]
     line = torch.lerp(-47 + 44 * u.pow(1.6), -42 + 34 * u.pow(5), male)
     cap = torch.lerp(top.ellipse(0, -12, 50, 53), top.ellipse(0, -15, 47, 48), male)
-    cap = cap * top.inside(line - top.y) * (1 - has["Bald"])
-    top.paint("hair", cap)
+    top.paint("hair", cap * top.inside(line - top.y) * (1 - has["Bald"]))
     top.paint("gloss", top.arc(-12, -55, 17, -5, 2) * (1 - has["Bald"]))
 
 
@@ -202,10 +199,8 @@ def _mouth(face: Patch, has: dict[str, Tensor], height: Tensor) -> None:
     smile, gape = has["Smiling"], has["Mouth_Slightly_Open"]
     mouth = face.part(-24, 24, 17, 46)
     reach, bend = 14 + 7 * smile, -3.5 + 13.5 * smile
-    y = 30 + height + bend / 2
-    half = 2.2 + 6.3 * gape
+    y, half = 30 + height + bend / 2, 2.2 + 6.3 * gape
     mouth.paint("lip", mouth.arc(0, y, reach, bend, half))
     inner = mouth.arc(0, y, reach - 3, bend * 0.75, half - 2) * gape
     mouth.paint("throat", inner)
-    teeth = mouth.arc(0, y - 4.2, reach - 5, bend * 0.6, 2.6)
-    mouth.paint("white", teeth * inner)
+    mouth.paint("white", mouth.arc(0, y - 4.2, reach - 5, bend * 0.6, 2.6) * inner)

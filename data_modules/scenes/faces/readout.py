@@ -13,13 +13,12 @@ Images are read at 64 pixels; larger ones are averaged down first, and so are th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, pad
 
 from data_modules.scenes.faces.painting import FREE, RAMPS, free_colours
 from data_modules.scenes.faces.picture import (
@@ -29,6 +28,7 @@ from data_modules.scenes.faces.picture import (
     CENTRE,
     CROP,
     draw_shares,
+    resized,
     typical,
 )
 from data_modules.scenes.unmixing import cached, displayed, read_in_chunks
@@ -46,13 +46,11 @@ HAIR = FREE.index("hair")
 Box = tuple[float, float, float, float]  # left, right, top, bottom in face units, on a typical face
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A part of the face, and what is read from it.
 
     Attributes:
         attributes: those that change this region, in the order of ATTRIBUTES.
-        box: the region.
         positions: values of the appearance that moves it; templates have every combination.
         hole: a box in it that is left out, since other attributes show there.
     """
@@ -95,19 +93,19 @@ REGIONS = (
 
 def read_faces(images: Tensor) -> Tensor:
     """Probabilities ``[B, 7]`` of all attributes in ``[B, 3, S, S]`` images in [-1, 1], never NaN.
-
-    Raises:
-        ValueError: when the images are not square RGB of at least 64 pixels.
-    """
+    ValueError when the images are not square RGB of at least 64 pixels."""
     return read_in_chunks(_read_chunk, images, CHUNK)
 
 
 def _read_chunk(images: Tensor) -> Tensor:
     if images.shape[2] < SIZE:
         raise ValueError(f"Cannot read images of {images.shape[2]} pixels: give {SIZE} or more.")
-    seen = _reduced((displayed(images) + 1) / 2).flatten(2)
+    seen = resized((displayed(images) + 1) / 2, SIZE).flatten(2)
     device = str(images.device)
-    table = _age_of_hair().to(device)
+    # Log of whether a tone of hair suits Young: 0 or −∞, ``[1, 1 or 2 (Young), ..., T]``.
+    young = hair_tones()[1].to(device)
+    table = torch.stack([~young, young]).float().log()
+    table = table.view(1, *(1 + (name == "Young") for name in ATTRIBUTES), -1)
     for number, region in enumerate(REGIONS):
         pixels = _pixels(region).to(device)
         templates = _templates(number, images.shape[2], device)
@@ -119,19 +117,11 @@ def _read_chunk(images: Tensor) -> Tensor:
     return torch.stack(marginals, 1).clamp(0, 1)
 
 
-def _age_of_hair() -> Tensor:
-    """Log of whether a tone of hair suits Young, as a table ``[1, 2, ..., 2, T]`` of 0 and −∞."""
-    young = hair_tones()[1]
-    suits = torch.stack([~young, young])
-    shape = [1 + (name == "Young") for name in ATTRIBUTES]
-    return suits.float().log().view(1, *shape, -1)
-
-
 @cached
 def _templates(number: int, image_size: int, device: str) -> Templates:
     """All templates of a region: attributes slowest, then positions, then sharp and blurred."""
     region = REGIONS[number]
-    sharp = _reduced(draw_shares(*_grid(region), image_size))
+    sharp = resized(draw_shares(*_grid(region), image_size), SIZE)
     both = torch.stack([sharp, _blurred(sharp)], 1).flatten(0, 1)
     return prepare_templates(both.flatten(2)[:, :, _pixels(region)], hair_tones()[0]).to(device)
 
@@ -153,20 +143,13 @@ def _pixels(region: Region) -> Tensor:
     top, left = ((side - CROP) // 2 for side in CANVAS)
     y, x = (top + steps - CENTRE[1])[:, None], (left + steps - CENTRE[0])[None]
 
-    def within(box: Box) -> Tensor:
-        left, right, top, bottom = box
+    def within(left: float, right: float, top: float, bottom: float) -> Tensor:
         return (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
 
-    chosen = within(region.box)
+    chosen = within(*region.box)
     if region.hole is not None:
-        chosen &= ~within(region.hole)
+        chosen &= ~within(*region.hole)
     return chosen.flatten().nonzero()[:, 0]
-
-
-def _reduced(images: Tensor) -> Tensor:
-    if images.shape[-1] == SIZE:
-        return images
-    return interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
 def _blurred(images: Tensor) -> Tensor:

@@ -10,11 +10,9 @@ u of its own, so P(z = 1) = sigmoid(logit):
     Beard                  logit = −4.0 + 4.4 Male − 0.6 Young      .60, .45 of men, ≤ .02 of women
 
 The coefficients are ours, chosen to resemble CelebA's frequencies; they are not fitted to it. Every
-effect is the child of roots alone: there are no chains, so a counterfactual needs no more than the
-logit of each child before and after.
-
-A graph has some of the attributes as factors; the others are noise of the image, which
-counterfactuals keep, beside the appearance: colours, position and proportions.
+effect is the child of roots alone, so a counterfactual needs no more than the logit of each child
+before and after. A graph has some of the attributes as factors; the others are noise of the image,
+which counterfactuals keep, beside the appearance: colours, position and proportions.
 """
 
 from __future__ import annotations
@@ -57,25 +55,19 @@ def sample_faces(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
 def _logit(name: str, values: dict[str, Tensor], like: Tensor) -> Tensor:
     """Logit ``[B]`` of an attribute, given its parents' values ``[B]``; 0 for a root."""
     intercept, weights = MECHANISMS.get(name, (0.0, {}))
-    total = torch.full_like(like, intercept)
-    for parent, weight in weights.items():
-        total = total + weight * values[parent]
-    return total
+    terms = (weight * values[parent] for parent, weight in weights.items())
+    return sum(terms, torch.full_like(like, intercept))
 
 
 class CartoonFaces(Scene):
-    """Faces with the attributes of one of the CelebA graphs.
+    """Faces with the attributes of one of the CelebA graphs, all binary.
 
     Args:
         graph: "smile" (Male, Smiling → Narrow_Eyes; Smiling → Mouth_Slightly_Open) or "beard"
-            (Young, Male → Bald, Beard). All factors are binary.
+            (Young, Male → Bald, Beard); ValueError for another.
 
-    ``noise_names`` are the attributes outside the graph (0 or 1), then tones of skin, hair,
-    background and clothes in [0, 1], shift and proportions in pixels of the 178 × 218 canvas, and
-    size as a factor; :data:`data_modules.scenes.faces.picture.APPEARANCE` has their ranges.
-
-    Raises:
-        ValueError: for another graph.
+    ``noise_names`` are the attributes outside the graph (0 or 1), then the appearance, in the units
+    and ranges of :data:`data_modules.scenes.faces.picture.APPEARANCE`.
     """
 
     # A smile makes some eyes narrow and some not: u is not known from the factors.
@@ -86,9 +78,8 @@ class CartoonFaces(Scene):
         if graph not in GRAPHS:
             raise ValueError(f"graph {graph!r} is not known: use 'smile' or 'beard'.")
         names = GRAPHS[graph]
-        edges = [
-            (cause, effect) for effect in names for cause in MECHANISMS.get(effect, (0.0, {}))[1]
-        ]
+        effects = [name for name in names if name in MECHANISMS]
+        edges = [(cause, effect) for effect in effects for cause in MECHANISMS[effect][1]]
         self.graph = CausalGraph([Factor(name, "binary") for name in names], edges)
         self.hidden = tuple(name for name in ATTRIBUTES if name not in names)
         self.noise_names = (*self.hidden, *APPEARANCE)
@@ -128,8 +119,7 @@ class CartoonFaces(Scene):
         """
         size = self.checked_size(image_size)
         factors = factors.float()
-        if noise is None:
-            noise = typical(self.noise_names).expand(len(factors), -1)
+        noise = typical(self.noise_names).expand(len(factors), -1) if noise is None else noise
         noise = noise.to(factors)
         known = dict(zip(self.graph.names, factors.unbind(1), strict=True))
         known |= dict(zip(self.hidden, noise[:, : len(self.hidden)].unbind(1), strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,24 +31,15 @@ SPOTS = torch.arange(-1, 9.01, 0.5)
 STEPS, STEP, EVERY = 3, 0.05, 3
 
 
-@dataclass(frozen=True)
-class Floor:
-    """How the floor of ``[B]`` pictures would look without body and shadow.
+class Floor(NamedTuple):
+    """How the floor of ``[B]`` pictures would look without body and shadow."""
 
-    Attributes:
-        colour, spot_colour: indices of the colours of floor and spot, ``[B]`` int64.
-        spot: position of the spot, ``[B]``.
-        level: brightness in full light, ``[B, P]``.
-        tint: colour ``[B, 3, P]``.
-        found: whether there is a floor, ``[B]``.
-    """
-
-    colour: Tensor
+    colour: Tensor  # indices of the colours of floor and spot, [B] int64
     spot_colour: Tensor
-    spot: Tensor
-    level: Tensor
-    tint: Tensor
-    found: Tensor
+    spot: Tensor  # position [B]
+    level: Tensor  # brightness in full light, [B, P]
+    tint: Tensor  # colour [B, 3, P]
+    found: Tensor  # whether there is a floor, [B]
 
 
 def saturation(pixels: Tensor) -> Tensor:
@@ -89,11 +80,9 @@ def _tint(colour: Tensor, spot_colour: Tensor, share: Tensor) -> Tensor:
     return floor + share[:, None] * (glow - floor)
 
 
-def _lit(
-    centres: Tensor, colour: Tensor, spot_colour: Tensor, spot: Tensor, light: Light
-) -> Tensor:
+def _lit(points: Tensor, colour: Tensor, spot_colour: Tensor, spot: Tensor, light: Light) -> Tensor:
     """The empty floor ``[B, 3, P]``."""
-    level, share = floor_levels(centres, spot, light)
+    level, share = floor_levels(points, spot, light)
     return level[:, None] * _tint(colour, spot_colour, share)
 
 
@@ -102,10 +91,9 @@ def _read_spot(
 ) -> tuple[Tensor, Tensor]:
     """Position of the spot and index of its colour, ``[B]`` each: the best of some positions and
     all colours on a few pixels, then Gauss-Newton steps on the position."""
-    chosen, table = _coarse_floors(image_size, light)
-    chosen = chosen.to(pixels.device)
+    chosen, table = (part.to(pixels.device) for part in _coarse_floors(image_size, light))
     few, mask = pixels[:, :, chosen], may_be[:, chosen].float()
-    candidates = table.to(pixels)[colour]  # [B, spots * colours, 3, P']
+    candidates = table[colour]  # [B, spots * colours, 3, P']
     error = (candidates - few[:, None]).square().sum(2).clamp(max=OUTLIER)
     best = (error @ mask[..., None])[..., 0].argmin(1)
     spot, spot_colour = SPOTS.to(pixels)[best // len(TINTS)], best % len(TINTS)
@@ -127,12 +115,10 @@ def _coarse_floors(image_size: int, light: Light) -> tuple[Tensor, Tensor]:
     cells = ((torch.arange(COARSE) + 0.5) * image_size / COARSE).long()
     chosen = (cells[:, None] * image_size + cells).flatten()
     centres = floor_centres(image_size, light)[0][chosen]
-    count = len(TINTS)
-    floor, spot, spot_colour = torch.cartesian_prod(
-        torch.arange(count), torch.arange(len(SPOTS)), torch.arange(count)
-    ).unbind(1)
+    every = [torch.arange(count) for count in (len(TINTS), len(SPOTS), len(TINTS))]
+    floor, spot, spot_colour = torch.cartesian_prod(*every).unbind(1)
     lit = _lit(centres, floor, spot_colour, SPOTS[spot], light)
-    return chosen, lit.view(count, -1, 3, len(chosen))
+    return chosen, lit.view(len(TINTS), -1, 3, len(chosen))
 
 
 # --- shadow ---
@@ -145,25 +131,16 @@ ROUND_NORMALS = 64
 NEVER = 1e3  # the enlargement where no finite one is enough
 
 
-@dataclass(frozen=True)
-class ShadowEvidence:
-    """What is known of ``[B]`` shadows in ``[B, S * S]`` pixels before they are read.
-
-    Attributes:
-        shape, size, position: of body and light, from the body's picture.
-        stiffness: how fast the squared error of the body grows with the position.
-        shaded: part of the pixel's floor that the shadow darkens.
-        cover: part of the pixel that the body covers.
-        contrast: level of lit floor above that of shadow.
-    """
+class ShadowEvidence(NamedTuple):
+    """What is known of ``[B]`` shadows in ``[B, P]`` pixels before they are read."""
 
     shape: Tensor
     size: Tensor
-    position: Tensor
-    stiffness: Tensor
-    shaded: Tensor
-    cover: Tensor
-    contrast: Tensor
+    position: Tensor  # of the light, from the body's picture
+    stiffness: Tensor  # how fast the squared error of the body grows with the position
+    shaded: Tensor  # part of the pixel's floor that the shadow darkens
+    cover: Tensor  # part of the pixel that the body covers
+    contrast: Tensor  # level of lit floor above that of shadow
 
 
 def read_shadow(
@@ -173,7 +150,7 @@ def read_shadow(
     area, position = torch.empty_like(seen.size), torch.empty_like(seen.size)
     for index in seen.shape.unique().tolist():
         rows = (seen.shape == index).nonzero()[:, 0]
-        some = ShadowEvidence(**{name: value[rows] for name, value in vars(seen).items()})
+        some = ShadowEvidence(*(value[rows] for value in seen))
         scale, position[rows] = _fit(index, some, light, floor, pixel_area)
         whole = scale.square() * hull_area(some.shape, some.size, position[rows], light)
         area[rows] = (whole - footprint_area(some.shape, some.size)).clamp(min=0)
@@ -194,7 +171,8 @@ def _fit(
     for fit in range(FITS):
         here = _enlargement(shape, size, position, light, floor) if fit else needed
         ahead = _enlargement(shape, size, position + SHADOW_STEP, light, floor)
-        width = _width(here)
+        down, across = torch.gradient(here.unflatten(1, (-1, round(len(floor) ** 0.5))), dim=(1, 2))
+        width = (down.abs() + across.abs()).flatten(1).clamp(min=1e-4)  # change across a pixel
         share = (scale[:, None] - here) / width + 0.5
         edge = ((share > 0) & (share < 1)) * free * seen.contrast / width
         error = (shaded - free * share.clamp(0, 1)) * seen.contrast
@@ -206,8 +184,7 @@ def _fit(
         to_s = (edge * error).sum(1)
         det = (kk * ss - ks.square()).clamp(min=1e-12)
         position = position + ((ss * to_k - ks * to_s) / det).clamp(-0.5, 0.5)
-        scale = scale + ((kk * to_s - ks * to_k) / det).clamp(-0.2, 0.2)
-        scale = scale.clamp(min=0)
+        scale = (scale + ((kk * to_s - ks * to_k) / det).clamp(-0.2, 0.2)).clamp(min=0)
     worse = (scale - 1).square() * (ss - ks.square() / kk)
     natural = (worse < NATURAL_FIT) & (natural_count < NATURAL_COUNT)
     return torch.where(natural, 1.0, scale), position
@@ -216,11 +193,8 @@ def _fit(
 def _count(
     needed: Tensor, free: Tensor, shaded: Tensor, pixel_area: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The enlargement at which fewest pixels are wrong, and how many more are so at 1; ``[B]``.
-
-    Wrong are dark pixels outside and lit pixels inside. Equally good enlargements are resolved in
-    favour of the one nearest to 1.
-    """
+    """The enlargement at which fewest pixels are wrong (dark outside or lit inside; of equals the
+    one nearest to 1), and how many more are wrong at 1: ``[B]`` each."""
     order = needed.argsort(1)
     needed = needed.gather(1, order)
     wrong = ((free - 2 * shaded) * (pixel_area / pixel_area.mean())).gather(1, order).cumsum(1)
@@ -229,14 +203,6 @@ def _count(
     one = torch.searchsorted(needed, torch.ones_like(needed[:, :1])).clamp(1, needed.shape[1]) - 1
     more = wrong.gather(1, one) - wrong.gather(1, best)
     return needed.gather(1, best)[:, 0], more[:, 0]
-
-
-def _width(needed: Tensor) -> Tensor:
-    """How much the enlargement changes across a pixel, ``[B, P]``."""
-    side = round(needed.shape[1] ** 0.5)
-    grid = needed.view(-1, side, side)
-    down, across = torch.gradient(grid, dim=(1, 2))
-    return (down.abs() + across.abs()).flatten(1).clamp(min=1e-4)
 
 
 def _enlargement(shape: int, size: Tensor, position: Tensor, light: Light, floor: Tensor) -> Tensor:

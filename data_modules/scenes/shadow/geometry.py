@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
 from math import cos, pi, radians, sin, sqrt, tan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 SHAPES = ("cube", "sphere", "cylinder", "tetrahedron", "octahedron", "dodecahedron", "icosahedron")
 SPHERE, CYLINDER = SHAPES.index("sphere"), SHAPES.index("cylinder")
@@ -31,16 +33,12 @@ START = -4.0  # x and y of the light at position 0
 
 @dataclass(frozen=True)
 class Camera:
-    """Looks at ``target`` (x, y, z) from ``distance``; angles in degrees, picture square.
-
-    ``view`` is the angle between the left and the right side of the picture, ``azimuth`` is
-    measured from x to y, ``elevation`` from the floor up.
-    """
+    """Looks at ``target`` (x, y, z) from ``distance``; angles in degrees, picture square."""
 
     target: tuple[float, float, float]
-    view: float
-    azimuth: float = -100.0
-    elevation: float = 57.0
+    view: float  # between the left and the right side of the picture
+    azimuth: float = -100.0  # from x to y
+    elevation: float = 57.0  # from the floor up
     distance: float = 24.0
 
     @cached_property
@@ -66,10 +64,8 @@ class Camera:
         return tan(radians(self.view / 2))
 
     def rays(self, image_size: int, samples: Tensor) -> Tensor:
-        """Directions ``[S * S * n, 3]`` through ``samples`` ``[n, 2]`` in [0, 1] of each pixel.
-
-        Row by row from the top, the samples of a pixel beside one another.
-        """
+        """Directions ``[S * S * n, 3]`` through ``samples`` ``[n, 2]`` in [0, 1] of each pixel, row
+        by row from the top, the samples of a pixel beside one another."""
         cells = torch.arange(image_size)
         x = (cells[None, :, None] + samples[:, 0]) * (2 / image_size) - 1
         y = 1 - (cells[:, None, None] + samples[:, 1]) * (2 / image_size)
@@ -89,15 +85,12 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """A light at (q, q, ``height``), q = position − 4: the sun in that direction, or a point there.
-
-    Published light positions are 0…8. The sun shines along its direction everywhere. ``camera``
-    takes the pictures of the scene.
-    """
+    """A light at (q, q, ``height``), q = position − 4, positions 0…8: the sun in that direction,
+    whose light is parallel, or a point there."""
 
     height: float
     is_point: bool
-    camera: Camera
+    camera: Camera  # takes the pictures of the scene
 
     def project(self, points: Tensor, position: Tensor) -> Tensor:
         """Shadows ``[B, N, 2]`` on the floor of ``points`` ``[B, N, 3]``, lit from ``[B]``."""
@@ -127,21 +120,13 @@ POINT = Light(8.0, is_point=True, camera=Camera((-0.75, -1.0, 0.0), view=31.5))
 # --- bodies ---
 
 
-@dataclass(frozen=True)
-class Polyhedron:
-    """A convex body of size 1, the points with ``normals[f] · x ≤ offsets[f]`` for all f.
+class Polyhedron(NamedTuple):
+    """A convex body of size 1, the points with ``normals[f] · x ≤ offsets[f]`` for all f."""
 
-    Attributes:
-        vertices: ``[V, 3]``.
-        faces: ``[F, n]``, the vertices of each face, in turn.
-        normals: ``[F, 3]``, outward, of unit length.
-        offsets: ``[F]``.
-    """
-
-    vertices: Tensor
-    faces: Tensor
-    normals: Tensor
-    offsets: Tensor
+    vertices: Tensor  # [V, 3]
+    faces: Tensor  # [F, n], the vertices of each face, in turn
+    normals: Tensor  # [F, 3], outward, of unit length
+    offsets: Tensor  # [F]
 
 
 def _standing(vertices: Tensor, normals: Tensor) -> Polyhedron:
@@ -199,17 +184,14 @@ def outline(shape: int, size: Tensor) -> Tensor:
     if shape in POLYHEDRA:
         unit = POLYHEDRA[shape].vertices.to(size)
     else:
-        around = torch.arange(ROUND_POINTS, device=size.device, dtype=size.dtype)
-        around = around * (2 * pi / ROUND_POINTS)
+        around = torch.arange(ROUND_POINTS).to(size) * (2 * pi / ROUND_POINTS)
         if shape == CYLINDER:
             levels = [(1.0, 0.0), (1.0, 2.0)]
         else:
             steps = range(1, ROUND_POINTS // 2)
             levels = [(sin(t), 1 - cos(t)) for t in (2 * pi * i / ROUND_POINTS for i in steps)]
         circle = torch.stack([around.cos(), around.sin()], -1)
-        unit = torch.cat(
-            [torch.cat([r * circle, torch.full_like(circle[:, :1], z)], -1) for r, z in levels]
-        )
+        unit = torch.cat([pad(r * circle, (0, 1), value=z) for r, z in levels])
     return unit * size[:, None, None]
 
 
@@ -228,13 +210,8 @@ def footprint_area(shape: Tensor, size: Tensor) -> Tensor:
 
 
 def hull_area(shape: Tensor, size: Tensor, position: Tensor, light: Light) -> Tensor:
-    """Area ``[B]`` of the whole shadow on the floor, the ground below the body included.
-
-    Args:
-        shape: ``[B]`` int64, indices in :data:`SHAPES`.
-        size: ``[B]``, half the side of a cube.
-        position: ``[B]``, of the light.
-    """
+    """Area ``[B]`` of the whole shadow on the floor, the ground below the body included, for
+    ``[B]`` indices in :data:`SHAPES` (int64), sizes and light positions."""
     area = torch.zeros_like(size)
     for index in shape.unique().tolist():
         rows = (shape == index).nonzero()[:, 0]
@@ -276,8 +253,7 @@ def sphere_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor,
 
 def cylinder_shadow(size: Tensor, position: Tensor, light: Light) -> tuple[Tensor, Tensor]:
     """Shadow of the top disc, ``[B]`` each: x (which is y too) of its centre, and radius."""
-    top = 2 * size
-    q = position + START
+    top, q = 2 * size, position + START
     if light.is_point:
         grown = light.height / (light.height - top)
         return q * (1 - grown), size * grown

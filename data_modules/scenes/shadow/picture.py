@@ -67,13 +67,9 @@ FLAT = 1e-6  # slopes below it are parallel to a face
 def draw_shadow(
     geometry: Tensor, body: Tensor, floor: Tensor, spot: Tensor, image_size: int, light: Light
 ) -> Tensor:
-    """Draw pictures, float32 ``[B, 3, S, S]`` in [-1, 1].
-
-    Args:
-        geometry: native shape, size, light position, shadow area and spot position, ``[B, 5]``,
-            finite.
-        body, floor, spot: colours ``[B, 3]`` in [0, 1].
-    """
+    """Draw pictures, float32 ``[B, 3, S, S]`` in [-1, 1]: ``geometry`` ``[B, 5]`` is native shape,
+    size, light position, shadow area and spot position, finite, and ``body``, ``floor``, ``spot``
+    are colours ``[B, 3]`` in [0, 1]."""
     colours = torch.stack([body, floor, spot], 2)
     images = torch.empty(len(geometry), 3, image_size, image_size, device=geometry.device)
     chunk = max(CHUNK_PIXELS // image_size**2, 1)
@@ -99,10 +95,8 @@ def weight_maps(geometry: Tensor, image_size: int, light: Light) -> Tensor:
 def shadow_scale(
     shape: Tensor, size: Tensor, position: Tensor, area: Tensor, light: Light
 ) -> Tensor:
-    """How much ``[B]`` the natural shadow is enlarged about the origin to have ``area``.
-
-    1 for the natural area; 0, no shadow, where the area is impossible.
-    """
+    """How much ``[B]`` the natural shadow is enlarged about the origin to have ``area``: 1 for the
+    natural area, 0 (no shadow) for an impossible one."""
     whole = (area + footprint_area(shape, size)).clamp(min=0)
     return (whole / hull_area(shape, size, position, light)).sqrt()
 
@@ -111,8 +105,8 @@ def floor_levels(floor: Tensor, spot: Tensor, light: Light) -> tuple[Tensor, Ten
     """Display level of the lit floor and share of the spot's colour, ``[B, N]``, at points
     ``[N, 2]`` for spot positions ``[B]``."""
     if not light.is_point:
-        shape = (len(spot), len(floor))
-        return floor.new_full(shape, FLOOR_ALBEDO), floor.new_zeros(shape)
+        no_spot = floor.new_zeros(len(spot), len(floor))
+        return no_spot + FLOOR_ALBEDO, no_spot
     away = (floor - (spot + START)[:, None, None]).square().sum(-1)
     share = torch.exp(-away / (2 * SPOT_RADIUS**2))
     fall_off = (1 + away / light.height**2) ** -1.5
@@ -169,7 +163,7 @@ def cast_body(
     inside = (len(size), *some.shape[:3])
     hit = torch.zeros(len(size), *grid, dtype=torch.bool, device=size.device)
     hit[:, *window] = struck.view(inside)
-    body = size.new_zeros(len(size), *grid[:2])
+    body = size.new_zeros(hit.shape[:3])
     body[:, *window] = (shade * struck).view(inside).mean(-1)
     return body, hit
 
@@ -191,11 +185,8 @@ def _window(camera: Camera, points: Tensor, image_size: int) -> tuple[slice, sli
 def _intersect(
     shape: int, size: Tensor, position: Tensor, light: Light, rays: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where ``[R, 3]`` rays from the camera hit bodies of ``size`` ``[B]``.
-
-    Returns:
-        ``[B, R]`` bool, and the cosine between surface and light there (finite elsewhere).
-    """
+    """Whether ``[R, 3]`` rays from the camera hit bodies of ``size`` ``[B]``, and the cosine
+    between surface and light there (finite elsewhere), ``[B, R]`` each."""
     origin = light.camera.origin.to(size)
     if shape in POLYHEDRA:
         return _hit_polyhedron(POLYHEDRA[shape], size, position, light, origin, rays)
@@ -268,14 +259,11 @@ def _hit_cylinder(size: Tensor, origin: Tensor, rays: Tensor) -> tuple[Tensor, T
 
 def occludes(shape: int, size: Tensor, floor: Tensor, slope: Tensor) -> Tensor:
     """Whether bodies of ``size`` ``[B]`` stand between floor points ``[B, R, 2]`` and an eye or a
-    light: ``[B, R]`` bool.
-
-    ``slope`` ``[B, R, 2]`` is how far the line of sight moves, in x and y, per height.
-    """
+    light: ``[B, R]`` bool. ``slope`` ``[B, R, 2]`` is how far the line of sight moves in x and y,
+    per height."""
     if shape == CYLINDER:
         rate = slope.square().sum(-1).clamp(min=FLAT**2)
-        height = (-(floor * slope).sum(-1) / rate).clamp(min=0)
-        height = torch.minimum(height, 2 * size[:, None])
+        height = torch.minimum((-(floor * slope).sum(-1) / rate).clamp(min=0), 2 * size[:, None])
         return (floor + height[..., None] * slope).square().sum(-1) < size[:, None].square()
     if shape == SPHERE:
         # Distance of the centre from the line (floor, 0) + z (slope, 1).

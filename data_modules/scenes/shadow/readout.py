@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, normalize
 
 from data_modules.scenes.shadow.floor import (
     TINTS,
@@ -49,17 +49,13 @@ BODY_COLOURS = (torch.tensor(list(OBJECT_COLOURS.values()))[:, None] * TINTS).vi
 
 
 def read_native(images: Tensor, light: Light) -> Tensor:
-    """Native factors, float32 ``[B, 7 or 9]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where
-    there is no body, or no floor, to measure. ValueError unless the images are square, RGB, of a
-    drawn size."""
-    chunk = max(CHUNK_PIXELS // max(images.shape[-1], 1) ** 2, 1)
+    """Native factors, float32 ``[B, 7 or 9]``, of ``[B, 3, S, S]`` images in [-1, 1] whose size is
+    in AVERAGED; NaN where there is no body, or no floor, to measure."""
+    chunk = CHUNK_PIXELS // images.shape[-1] ** 2
     return read_in_chunks(partial(_read_chunk, light=light), images, chunk)
 
 
 def _read_chunk(images: Tensor, light: Light) -> Tensor:
-    if images.shape[-1] not in AVERAGED:
-        sizes = ", ".join(map(str, AVERAGED))
-        raise ValueError(f"Cannot read images of {images.shape[-1]} pixels: use one of {sizes}.")
     if not len(images):
         return images.new_zeros(0, 9 if light.is_point else 7, dtype=torch.float32)
     shown = avg_pool2d((displayed(images) + 1) / 2, AVERAGED[images.shape[-1]])
@@ -74,22 +70,18 @@ def _read_chunk(images: Tensor, light: Light) -> Tensor:
     seen = ShadowEvidence(shape, size, position, stiffness, shaded, cover, contrast)
     centres, pixel_area = (part.to(pixels) for part in floor_centres(image_size, light))
     area, position = read_shadow(seen, light, centres, pixel_area)
-    body = (shape, colour // len(TINTS), size, position, colour % len(TINTS), area)
-    ground = (floor.colour, floor.spot, floor.spot_colour)[: 3 if light.is_point else 1]
-    parts = [
-        torch.stack(columns, 1).where(measured[:, None], torch.nan)
-        for columns, measured in ((body, found), (ground, floor.found))
-    ]
-    return torch.cat(parts, dim=1)
+    of_body = (shape, colour // len(TINTS), size, position, colour % len(TINTS), area)
+    body = torch.stack(of_body, 1).where(found[:, None], torch.nan)
+    of_ground = (floor.colour, floor.spot, floor.spot_colour)[: 3 if light.is_point else 1]
+    ground = torch.stack(of_ground, 1).where(floor.found[:, None], torch.nan)
+    return torch.cat([body, ground], dim=1)
 
 
 def _read_colour(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the body's colour in BODY_COLOURS ``[B]``, and whether there is any body."""
     excess, where = saturation(pixels).topk(BODY_PIXELS, dim=1)
     best = pixels.gather(2, where[:, None].expand(-1, 3, -1))
-    colours = BODY_COLOURS.to(pixels)
-    directions = colours / colours.norm(dim=1, keepdim=True)
-    along = torch.einsum("kc,bcp->bkp", directions, best)
+    along = torch.einsum("kc,bcp->bkp", normalize(BODY_COLOURS).to(pixels), best)
     # Pixels that are partly floor fit no colour: they count alike against all.
     aside = (best.square().sum(1, keepdim=True) - along.square()).clamp(max=BODY_NOISE**2)
     wrong = (aside @ excess.clamp(min=0)[..., None])[..., 0]
@@ -106,10 +98,8 @@ def _unmix(pixels: Tensor, floor: Tensor, body: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _read_body(body: Tensor, known: Bodies) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Shape, size, light position, its stiffness ``[B]`` and coverage ``[B, P]``.
-
-    From body maps ``[B, S, S]``. Stiffness is how fast the squared error grows with the position.
-    """
+    """Shape, size, light position, its stiffness ``[B]`` and coverage ``[B, P]`` of ``[B, S, S]``
+    body maps."""
     seen = body[:, *known.window].flatten(1)
     table = known.shade.to(seen)
     flat = table.flatten(0, 2)
@@ -125,8 +115,7 @@ def _read_body(body: Tensor, known: Bodies) -> tuple[Tensor, Tensor, Tensor, Ten
     low = by_size.long().clamp(max=covers.shape[1] - 2)
     mixed = torch.lerp(covers[shape, low], covers[shape, low + 1], (by_size - low)[:, None])
     cover = torch.zeros_like(body)
-    window = cover[:, *known.window]
-    window.copy_(mixed.view_as(window))
+    cover[:, *known.window] = mixed.view_as(cover[:, *known.window])
     size, position = SIZES[0] + SIZE_STEP * by_size, POSITIONS[0] + POSITION_STEP * by_position
     return shape, size, position, stiffness, cover.flatten(1)
 
@@ -134,19 +123,15 @@ def _read_body(body: Tensor, known: Bodies) -> tuple[Tensor, Tensor, Tensor, Ten
 def _fit_body(
     seen: Tensor, table: Tensor, shape: Tensor, nearest: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Least squares between the templates of one ``shape`` ``[B]`` per map ``[B, R]``.
-
-    Returns:
-        Fractional indices in SIZES and POSITIONS ``[B, 2]``; squared error and stiffness ``[B]``.
-    """
+    """Least squares between the templates of one ``shape`` ``[B]`` per map ``[B, R]``: fractional
+    indices in SIZES and POSITIONS ``[B, 2]``, squared error and stiffness ``[B]``."""
     sizes, positions = table.shape[1:3]
     best = nearest.gather(1, shape[:, None])[:, 0]
     at = torch.stack([best // positions, best % positions], 1).to(seen)
     last = at.new_tensor([sizes - 1.0, positions - 1.0])
     for _ in range(FITS):
         here, by_size, by_position = _between(table, shape, at)
-        slopes = torch.stack([by_size, by_position], 2)
-        error = (seen - here)[..., None]
+        slopes, error = torch.stack([by_size, by_position], 2), (seen - here)[..., None]
         normal = slopes.mT @ slopes + 1e-6 * torch.eye(2, device=seen.device)
         step = torch.linalg.solve(normal, slopes.mT @ error)[..., 0]
         at = torch.minimum((at + step.clamp(-0.5, 0.5)).clamp(min=0), last)
@@ -173,8 +158,7 @@ def _between(table: Tensor, shape: Tensor, at: Tensor) -> tuple[Tensor, Tensor, 
     return here, ends[1] - ends[0], torch.lerp(by_position[0], by_position[1], part)
 
 
-@dataclass(frozen=True)
-class Bodies:
+class Bodies(NamedTuple):
     """Templates on a grid of shapes, sizes and light positions.
 
     Attributes:
@@ -185,7 +169,7 @@ class Bodies:
 
     shade: Tensor
     cover: Tensor
-    window: tuple[slice, slice]
+    window: tuple[slice, ...]
 
 
 @cached
@@ -201,14 +185,7 @@ def _bodies(image_size: int, light: Light) -> Bodies:
     grid = (len(SHAPES), len(SIZES), len(POSITIONS), image_size, image_size)
     shade, cover = torch.cat(shades).view(grid), torch.cat(covers).view(grid)[:, :, 0]
     used = cover.amax((0, 1)) > 0
-    window = (_span(used.any(1)), _span(used.any(0)))
-    return Bodies(
-        shade[:, :, :, *window].flatten(3).contiguous(),
-        cover[:, :, *window].flatten(2).contiguous(),
-        window,
-    )
-
-
-def _span(used: Tensor) -> slice:
-    indices = used.nonzero()[:, 0]
-    return slice(int(indices[0]), int(indices[-1]) + 1)
+    spans = (used.any(side).nonzero()[:, 0].tolist() for side in (1, 0))
+    window = tuple(slice(span[0], span[-1] + 1) for span in spans)
+    shade, cover = shade[:, :, :, *window].flatten(3), cover[:, :, *window].flatten(2)
+    return Bodies(shade.contiguous(), cover.contiguous(), window)

@@ -58,11 +58,8 @@ def natural_area(native: Tensor, light: Light) -> Tensor:
 
 @lru_cache(maxsize=2)
 def published_grid(light: Light) -> Tensor:
-    """Native factors of the 18,522 published pictures, float64 ``[18522, 7 or 9]``.
-
-    In the order of the published loops: shape, object colour, size, light colour and, innermost,
-    light position.
-    """
+    """Native factors of the 18,522 published pictures, float64 ``[18522, 7 or 9]``, in the order of
+    the published loops: shape, object colour, size, light colour and, innermost, light position."""
     counts = (range(len(SHAPES)), range(len(OBJECT_COLOURS)), SIZES, range(6), POSITIONS)
     loops = [torch.tensor(list(values), dtype=torch.float64) for values in counts]
     shape, colour, size, tint, position = torch.cartesian_prod(*loops).unbind(1)
@@ -153,6 +150,7 @@ class ShadowScene(Scene):
         the tetrahedron little more than the shading of one face depends on it. An area within that
         error of the natural one reads as natural, as does a shadow wholly behind its body.
         """
+        self.checked_size(images.shape[-1])
         return self.graph.to_scaled(read_native(images, self.light)).nan_to_num(nan=0.0)
 
     def visible(self, factors: Tensor) -> Tensor:
@@ -164,9 +162,8 @@ class ShadowScene(Scene):
         inside = ((factors >= -SLACK) & (factors <= 1 + SLACK)).all(1)
         shapes = native[:, SHAPE].round().long().clamp(0, len(SHAPES) - 1)
         for shape in shapes.unique().tolist():
-            rows = (inside & (shapes == shape)).nonzero()[:, 0]
-            for some in rows.split(1024):
-                inside[some] = self._shadow_in_sight(shape, native[some])
+            for rows in (inside & (shapes == shape)).nonzero()[:, 0].split(1024):
+                inside[rows] = self._shadow_in_sight(shape, native[rows])
         return inside
 
     def _shadow_in_sight(self, shape: int, native: Tensor) -> Tensor:
@@ -175,8 +172,7 @@ class ShadowScene(Scene):
         shapes = torch.full_like(size, shape).long()
         scale = shadow_scale(shapes, size, position, native[:, AREA], self.light)
         shadow = self.light.project(outline(shape, size), position) * scale[:, None, None]
-        seen = camera.locate(pad(shadow, (0, 1)))
-        inside = (seen.abs() <= MARGIN).flatten(1).all(1)
+        inside = (camera.locate(pad(shadow, (0, 1))).abs() <= MARGIN).flatten(1).all(1)
         angle = torch.arange(64, device=native.device) * (2 * torch.pi / 64)
         outward = torch.stack([angle.cos(), angle.sin()])
         furthest = (shadow @ outward).argmax(1)

@@ -53,12 +53,9 @@ def benchmark(args: Sequence[str]) -> None:
     if parsed.list:
         print("\n".join(f"{cell}\t{cell.state}" for cell in cells))
         return
-    if parsed.search:
-        jobs = _searches(cells, parsed)
-    else:
-        jobs = [(str(cell), partial(run_cell, cell, parsed.threads)) for cell in cells]
+    jobs: Jobs = [(str(cell), partial(run_cell, cell, parsed.threads)) for cell in cells]
     try:
-        failed = _run(jobs)
+        failed = _run(_searches(cells, parsed) if parsed.search else jobs)
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on from here.", flush=True)
         raise SystemExit(130) from None
@@ -69,16 +66,13 @@ def benchmark(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf benchmark", description="Run a grid of methods × seeds.")
-    parser.add_argument(
-        "grids", type=Path, nargs="+", help="YAML files, see diffcf.commands.benchmark.grid"
-    )
-    parser.add_argument(
-        "--only", action="append", type=str, help="METHOD/SEED, or METHOD; may be repeated."
-    )
+    grids = "YAML files, see diffcf.commands.benchmark.grid"
+    parser.add_argument("grids", type=Path, nargs="+", help=grids)
+    only = "METHOD/SEED, or METHOD; may be repeated."
+    parser.add_argument("--only", action="append", type=str, help=only)
     parser.add_argument("--list", action="store_true", help="Print the cells and their state.")
-    parser.add_argument(
-        "--search", action="store_true", help="Search hyper-parameters instead, on validation."
-    )
+    search = "Search hyper-parameters instead, on validation."
+    parser.add_argument("--search", action="store_true", help=search)
     parser.add_argument("--search_minutes", type=float, default=5.0, help="Budget of a training.")
     parser.add_argument("--search_images", type=int, default=64, help="Images of a trial.")
     parser.add_argument("--threads", type=int, default=1, help="Threads of each cell.")
@@ -88,13 +82,10 @@ def _parser() -> ArgumentParser:
 
 def _chosen(cells: Sequence[GridCell], only: Sequence[str] | None) -> list[GridCell]:
     """The cells that ``--only`` names, or all."""
-    if not only:
-        return list(cells)
-    for name in only:
-        if not any(name in (cell.name, cell.method.name) for cell in cells):
-            names = ", ".join(dict.fromkeys(cell.name for cell in cells))
-            raise SettingsError(f"There is no cell {name}; there are {names}.")
-    return [cell for cell in cells if {cell.name, cell.method.name} & set(only)]
+    asked, names = set(only or ()), list(dict.fromkeys(cell.name for cell in cells))
+    if unknown := asked.difference(names, (cell.method.name for cell in cells)):
+        raise SettingsError(f"There is no cell {min(unknown)}; there are {', '.join(names)}.")
+    return [cell for cell in cells if not asked or {cell.name, cell.method.name} & asked]
 
 
 def _run(jobs: Jobs) -> list[str]:
@@ -108,9 +99,6 @@ def _run(jobs: Jobs) -> list[str]:
             print(f"{title}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
     return failed
-
-
-# --- search ---
 
 
 def _searches(cells: Sequence[GridCell], parsed: Namespace) -> Jobs:
@@ -134,13 +122,12 @@ def search(cell: GridCell, parsed: Namespace, title: str) -> None:
         RunError: when a stage fails, or the dataset has no ruler to score by.
     """
     changes = cell.method.search
-    shipped, *trials = (
-        cell.grid.settings(cell.method, cell.seed, change) for change in ({}, *changes)
-    )
+    settings = partial(cell.grid.settings, cell.method, cell.seed)
+    shipped, *trials = map(settings, ({}, *changes))
     shared = all(training_part(trial) == training_part(shipped) for trial in trials)
     if not shared:
-        for settings in (shipped, *trials):
-            callback_arguments(settings, "TrainingBudget")["minutes"] = parsed.search_minutes
+        for trial in (shipped, *trials):
+            callback_arguments(trial, "TrainingBudget")["minutes"] = parsed.search_minutes
     folder = cell.folder if shared else cell.folder.parent / "search"
     with claimed(folder) as lock:
         if lock is None:
@@ -179,9 +166,8 @@ def _tried(run: Run, settings: Settings, images: int) -> Settings:
         # Training has validation switched off.
         run.measure("validate", out, changed(settings, {"trainer.limit_val_batches": 1.0}))
     record = json.loads(metrics.read_text(encoding="utf-8"))
-    missing = [key for key in _SCORED if key not in record["metrics"]]
-    if missing:
-        raise RunError(f"{metrics} lacks {', '.join(missing)}: search needs a ruler to score by.")
+    if missing := ", ".join(key for key in _SCORED if key not in record["metrics"]):
+        raise RunError(f"{metrics} lacks {missing}: search needs a ruler to score by.")
     scores = {key: record["metrics"][key] for key in _SCORED}
     return {
         "score": mean(scores.values()),

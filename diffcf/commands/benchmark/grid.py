@@ -29,7 +29,8 @@ import os
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,7 @@ Settings = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_]")
 _GRID = {"dataset", "common", "seeds", "methods", "results"}
+_METHOD = ("model", "sampling", "search", "title")
 _NEEDED = ("CounterfactualCallback", "LastCheckpoint", "TrainingBudget")
 
 
@@ -52,11 +54,7 @@ class GridMethod:
     name: str
     title: str | None
     settings: Settings
-    search: list[Settings] = field(default_factory=list)
-
-    @property
-    def class_path(self) -> str:
-        return str(self.settings["model"]["class_path"])
+    search: list[Settings]
 
     @classmethod
     def load(cls, name: str, entry: object, folder: Path) -> Self:
@@ -68,19 +66,15 @@ class GridMethod:
         if not isinstance(changes, dict):
             raise SettingsError(f"set of method {name} is a mapping of dotted keys, not {changes}.")
         parts = read_yaml(path, f"Method {name}")
-        if unknown := set(parts) - {"model", "sampling", "search", "title"}:
-            raise SettingsError(
-                f"{path} has {', '.join(sorted(map(str, unknown)))}: a method has model, sampling, "
-                "search and title only."
-            )
+        if unknown := ", ".join(sorted(map(str, set(parts) - set(_METHOD)))):
+            raise SettingsError(f"{path} has {unknown}: a method has {', '.join(_METHOD)} only.")
         model = parts.get("model")
         if not isinstance(model, dict) or not isinstance(model.get("class_path"), str):
             raise SettingsError(f"{path} names no class: give it a model with class_path.")
         search = parts.pop("search", None) or []
         if not isinstance(search, list) or not all(isinstance(change, dict) for change in search):
             raise SettingsError(f"search of {path} is a list of {{dotted key: value}}.")
-        title = parts.pop("title", None)
-        return cls(name, title, changed(parts, changes), search)
+        return cls(name, parts.pop("title", None), changed(parts, changes), search)
 
 
 @dataclass(frozen=True)
@@ -103,30 +97,20 @@ class GridCell:
 
     def origin(self) -> Settings:
         """What results say of the cell."""
-        return {
-            "dataset": self.grid.dataset,
-            "method": self.method.name,
-            "seed": self.seed,
-            "class_path": self.method.class_path,
-        }
+        named = {"dataset": self.grid.dataset, "method": self.method.name, "seed": self.seed}
+        return named | {"class_path": str(self.method.settings["model"]["class_path"])}
 
     @property
     def state(self) -> str:
         """``done``, ``trained``, ``begun`` (there is a checkpoint to go on from) or ``new``."""
-        files = {
-            "done": self.results,
-            "trained": self.folder / "trained",
-            "begun": self.folder / "last.ckpt",
-        }
+        files = {"done": self.results, "trained": self.folder / "trained"}
+        files["begun"] = self.folder / "last.ckpt"
         return next((state for state, file in files.items() if file.exists()), "new")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Methods × seeds on one dataset; the module's docstring describes the file.
-
-    Seeds are of training: data and interventions are the same for all.
-    """
+    """Methods × seeds of training; data and interventions are the same for all."""
 
     dataset: str
     common: Settings
@@ -136,20 +120,15 @@ class Grid:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The grid of a file.
-
-        Raises:
-            SettingsError: in one sentence, for a file that is missing, no YAML or lacks a part.
-        """
+        """The grid of a file; SettingsError when it is missing, no YAML or lacks a part."""
         parts = read_yaml(path, "Benchmark")
         if set(parts) != _GRID:
             raise SettingsError(f"{path} needs {', '.join(sorted(_GRID))} and nothing else.")
         seeds, methods = parts["seeds"], parts["methods"]
-        listed = seeds if isinstance(seeds, list) else []
-        if not listed or not all(type(s) is int and 0 <= s < 2**32 for s in listed):
-            raise SettingsError(
-                f"seeds of {path} is a list of whole numbers below 2³², not {seeds!r:.200}."
-            )
+        usable = isinstance(seeds, list) and all(type(s) is int and 0 <= s < 2**32 for s in seeds)
+        if not usable or not seeds:
+            reason = f"a list of whole numbers below 2³², not {seeds!r:.200}"
+            raise SettingsError(f"seeds of {path} is {reason}.")
         if not isinstance(methods, dict) or not methods:
             raise SettingsError(f"methods of {path} is a mapping of names to files.")
         for name in (parts["dataset"], *methods):
@@ -165,33 +144,26 @@ class Grid:
 
     def cells(self, runs: Path) -> list[GridCell]:
         """All cells, with their folders under ``runs``."""
-        return [
-            GridCell(
-                self,
-                method,
-                seed,
-                self.settings(method, seed),
-                runs / self.dataset / method.name / str(seed),
-                self.results / self.dataset / method.name / f"{seed}.json",
-            )
-            for method in self.methods.values()
-            for seed in self.seeds
-        ]
+        cells = []
+        for method, seed in product(self.methods.values(), self.seeds):
+            place = Path(self.dataset, method.name)
+            folder, results = runs / place / str(seed), self.results / place / f"{seed}.json"
+            settings = self.settings(method, seed)
+            cells.append(GridCell(self, method, seed, settings, folder, results))
+        return cells
 
     def settings(self, method: GridMethod, seed: int, changes: Settings | None = None) -> Settings:
         """The LightningCLI config of a method and seed, after ``changes`` (dotted keys)."""
         parts = {**self.common, **method.settings, "seed_everything": seed}
         settings = changed(parts, changes or {})
-        sampling = settings.pop("sampling", None)
-        if sampling is not None:
+        if (sampling := settings.pop("sampling", None)) is not None:
             callback_arguments(settings, "CounterfactualCallback")["sampling"] = sampling
         # Plain JSON, so that it equals what a results file gives back.
         try:
             return json.loads(json.dumps(settings))
         except (TypeError, ValueError) as error:  # a date, or a number of thousands of digits
-            raise SettingsError(
-                f"The settings of {method.name} are numbers, texts, lists and mappings: {error}."
-            ) from None
+            reason = f"are numbers, texts, lists and mappings: {error}"
+            raise SettingsError(f"The settings of {method.name} {reason}.") from None
 
 
 def _common(path: Path) -> Settings:
@@ -230,11 +202,11 @@ def callback_arguments(settings: Settings, name: str) -> Settings:
     for callback in settings["trainer"]["callbacks"]:
         path = str(callback.get("class_path")) if isinstance(callback, dict) else ""
         if path.rpartition(".")[2] == name:
-            arguments = callback.get("init_args")
-            callback["init_args"] = {} if arguments is None else arguments
-            if not isinstance(callback["init_args"], dict):
-                raise SettingsError(f"init_args of {name} are by name, not {arguments!r:.100}.")
-            return callback["init_args"]
+            if callback.get("init_args") is None:
+                callback["init_args"] = {}
+            if not isinstance(found := callback["init_args"], dict):
+                raise SettingsError(f"init_args of {name} are by name, not {found!r:.100}.")
+            return found
     raise SettingsError(f"The common part of the benchmark has no callback {name}: add it.")
 
 

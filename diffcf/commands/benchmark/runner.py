@@ -36,14 +36,9 @@ _ALLOCATOR = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"),
 
 @dataclass(frozen=True)
 class Run:
-    """A folder in which one configuration is trained and measured.
+    """One LightningCLI config, trained and measured in ``folder``, for which ``{run}`` stands.
 
-    Attributes:
-        folder: of checkpoint, logs and what else the stages write; it exists.
-        settings: LightningCLI config; ``{run}`` stands for ``folder``.
-        lock: descriptor that the stages' processes inherit.
-        threads: of each process.
-        title: what progress lines start with.
+    Its processes inherit the ``lock``, a file descriptor; progress lines begin with ``title``.
     """
 
     folder: Path
@@ -52,48 +47,34 @@ class Run:
     threads: int
     title: str
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "last.ckpt"
-
     def train(self) -> None:
         """Train, resume training, or do nothing where it is finished.
 
         Raises:
             RunError: when training fails, or the folder holds one of other settings.
         """
-        config = self.folder / "config.yaml"
+        config, checkpoint = self.folder / "config.yaml", self.folder / "last.ckpt"
         settings = replaced(self.settings, "{run}", str(self.folder))
-        if self.checkpoint.exists() and config.exists():
+        if checkpoint.exists() and config.exists():
             before = read_yaml(config, "The settings of the run")
             if training_part(before) != training_part(settings):
-                raise RunError(
-                    f"{self.folder} holds a training with other settings (config.yaml): remove the "
-                    "folder to train anew."
-                )
+                found = "a training with other settings (config.yaml)"
+                raise RunError(f"{self.folder} holds {found}: remove the folder to train anew.")
         _write_yaml(settings, config)
         if not (self.folder / "trained").exists():
-            resume = [f"--ckpt_path={self.checkpoint}"] if self.checkpoint.exists() else []
+            resume = [f"--ckpt_path={checkpoint}"] if checkpoint.exists() else []
             self.stage("fit", config, *resume)
             (self.folder / "trained").touch()
 
     def measure(self, stage: str, out: Path, settings: Settings | None = None) -> Path:
-        """``diffcf test`` or ``validate`` of the checkpoint, into ``out``; the file of metrics.
-
-        ``settings`` replace the training's.
-        """
+        """``diffcf test`` or ``validate``, into ``out``, by the training's or other settings."""
         config = self.folder / "config.yaml"
         if settings is not None:
             config = out / "settings.yaml"
             _write_yaml(replaced(settings, "{run}", str(self.folder)), config)
         # With a logger, the folder would be the logger's.
-        self.stage(
-            stage,
-            config,
-            f"--ckpt_path={self.checkpoint}",
-            "--trainer.logger=false",
-            f"--trainer.default_root_dir={out}",
-        )
+        place = ("--trainer.logger=false", f"--trainer.default_root_dir={out}")
+        self.stage(stage, config, f"--ckpt_path={self.folder / 'last.ckpt'}", *place)
         return metrics_file(stage, out)
 
     def stage(self, stage: str, config: Path, *options: str) -> None:
@@ -107,11 +88,7 @@ class Run:
 
 
 def run_cell(cell: GridCell, threads: int, title: str) -> None:
-    """Train and test what is not done yet, and write the results; prints what is skipped.
-
-    Raises:
-        RunError: when a stage fails.
-    """
+    """Train and test what is not done yet, and write the results; RunError when a stage fails."""
     if _is_done(cell, title):
         return
     with claimed(cell.folder) as lock:
@@ -121,7 +98,11 @@ def run_cell(cell: GridCell, threads: int, title: str) -> None:
             run = Run(cell.folder, cell.settings, lock, threads, title)
             run.train()
             metrics = run.measure("test", cell.folder / "test")
-            write_json(_results(cell, metrics), cell.results)
+            record = json.loads(metrics.read_text(encoding="utf-8"))
+            title_shown = {} if cell.method.title is None else {"title": cell.method.title}
+            record["benchmark"] = {**cell.origin(), "settings": cell.settings, **title_shown}
+            # The folder on this machine means nothing elsewhere.
+            write_json(replaced(record, str(cell.folder), "{run}"), cell.results)
             print(f"{title}: {cell.results}", flush=True)
 
 
@@ -136,16 +117,6 @@ def _is_done(cell: GridCell, title: str) -> bool:
     other = "" if settings == cell.settings else _OTHER_SETTINGS
     print(f"{title}: done already, skipped{other} ({cell.results})", flush=True)
     return True
-
-
-def _results(cell: GridCell, metrics: Path) -> Settings:
-    """The record of the test, with the cell's own settings under ``benchmark``."""
-    record = json.loads(metrics.read_text(encoding="utf-8"))
-    record["benchmark"] = {**cell.origin(), "settings": cell.settings}
-    if cell.method.title is not None:
-        record["benchmark"]["title"] = cell.method.title
-    # The folder on this machine means nothing elsewhere.
-    return replaced(record, str(cell.folder), "{run}")
 
 
 def metrics_file(stage: str, out: Path) -> Path:
@@ -176,11 +147,8 @@ def claimed(folder: Path) -> Iterator[int | None]:
 def run_process(arguments: Sequence[str], log: Path, lock: int, threads: int) -> None:
     """``diffcf <arguments>`` in a fresh process, its output at the end of ``log``.
 
-    On a terminal the output is shown as well, progress bars and all. The process holds ``lock``
-    (see :func:`claimed`) for as long as it lives, even where this one is killed.
-
-    Raises:
-        RunError: when it fails, with its last lines.
+    On a terminal the output is shown as well. The process holds ``lock`` for as long as it lives,
+    even where this one is killed. RunError, with its last lines, when it fails.
     """
     started = time.perf_counter()
     with log.open("ab") as sink:
@@ -195,18 +163,16 @@ def run_process(arguments: Sequence[str], log: Path, lock: int, threads: int) ->
             env=_ALLOCATOR | os.environ | {"OMP_NUM_THREADS": str(threads)},
             pass_fds=(lock,) if os.name == "posix" else (),
         )
-    status = _wait(child, log, beginning)
-    if status != 0:
+    if status := _wait(child, log, beginning):
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        last = "\n".join(f"    {line}" for line in _last_lines(log, beginning))
-        raise RunError(
-            f"{arguments[0]} {how} after {minutes(time.perf_counter() - started)}; all of it is in "
-            f"{log}:\n{last}"
-        )
+        how += f" after {minutes(time.perf_counter() - started)}"
+        text = log.read_bytes()[beginning:].decode(errors="replace")
+        last = [f"\n    {line.rstrip()}" for line in text.splitlines() if line.strip()]
+        said = "".join(last[-_LAST_LINES:])
+        raise RunError(f"{arguments[0]} {how}; all of it is in {log}:{said}")
 
 
 def minutes(seconds: float) -> str:
-    """A duration for people."""
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
@@ -227,9 +193,3 @@ def _wait(child: subprocess.Popen[bytes], log: Path, beginning: int) -> int:
     except KeyboardInterrupt:
         child.wait()  # Ctrl-C reached it as well, and it is saving its checkpoint
         raise
-
-
-def _last_lines(log: Path, beginning: int) -> list[str]:
-    text = log.read_bytes()[beginning:].decode(errors="replace")
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return lines[-_LAST_LINES:]

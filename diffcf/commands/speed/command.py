@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from diffcf.commands.speed import pipeline, sampling, training
-from diffcf.commands.speed.timing import Row
+from diffcf.commands.speed import Row, pipeline, sampling, training
 from diffcf.io import DataError, SettingsError, device_name, versions, write_json, write_text
 from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
@@ -35,8 +34,7 @@ def bench(args: Sequence[str]) -> None:
         raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
     started = time.perf_counter()
     sections = _sections(parsed)
-    unknown = set(parsed.only or ()) - set(sections)
-    if unknown:
+    if unknown := set(parsed.only or ()) - set(sections):
         parser.error(f"there is no section {', '.join(unknown)}; there are {', '.join(sections)}")
     tables: dict[str, list[Row]] = {}
     for name, measure in sections.items():
@@ -56,7 +54,8 @@ def bench(args: Sequence[str]) -> None:
         },
     }
     write_json(record, parsed.out / "bench.json")
-    text = as_markdown(tables)
+    cells = [[row.what, _number(row), row.target] for rows in tables.values() for row in rows]
+    text = markdown(["measured", "median (least – largest)", "target"], cells)
     write_text(text, parsed.out / "bench.md")
     print(text)
 
@@ -76,12 +75,6 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def as_markdown(tables: dict[str, list[Row]]) -> str:
-    """All rows as one table."""
-    cells = [[row.what, _number(row), row.target] for rows in tables.values() for row in rows]
-    return markdown(["measured", "median (least – largest)", "target"], cells)
-
-
 def _number(row: Row) -> str:
     text = format(row.value, ".4g") if row.value >= 10 else format(row.value, ".3f")
     if row.spread is not None:
@@ -99,10 +92,8 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         built = cli(options, run=False)
     model, data, device = built.model, built.datamodule, _device(parsed.device)
     if not isinstance(model, DiffusionCounterfactuals):
-        raise SettingsError(
-            f"Experiment {parsed.experiment} trains a {type(model).__name__}: name one of "
-            "DiffusionCounterfactuals."
-        )
+        found = f"Experiment {parsed.experiment} trains a {type(model).__name__}"
+        raise SettingsError(f"{found}: name one of DiffusionCounterfactuals.")
     model.to(device)
     model.time_spent = 0.5  # past a head start, in which a network idles
     data.setup("fit")
@@ -131,5 +122,4 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
 def _device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is not None else torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

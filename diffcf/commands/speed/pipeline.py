@@ -6,11 +6,11 @@ import io
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Polygon, Rectangle
+from numpy.lib.format import open_memmap
 from torch import Generator, Tensor
 
 from data_modules.image_cache import CachedImages
@@ -25,9 +26,9 @@ from data_modules.loading import FactorImages, evaluation_loader, training_loade
 from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene
 from data_modules.scenes.pendulum import ball_centre, sun_x
 from diffcf.causal import Scene
-from diffcf.commands.speed.timing import Call, Row, ratio_row, seconds
+from diffcf.commands.speed import Call, Row, ratio_row, seconds
 from diffcf.io import device_name, versions, write_json
-from diffcf.training import Batch, FactorData
+from diffcf.training import FactorData
 
 CPU = torch.device("cpu")
 
@@ -39,19 +40,13 @@ CHUNK, FACTORS = 1000, 4
 
 def loading(data: FactorData, repeats: int) -> list[Row]:
     """Images per second of the training loader, and of the scene's read-out."""
-
-    def epoch() -> None:
-        for _ in data.train_dataloader():
-            pass
-
-    turns: dict[str, Call] = {"training loader": epoch}
-    counts = {"training loader": data.size_of("train")}
+    taken = seconds({"": lambda: deque(data.train_dataloader(), maxlen=0)}, repeats, CPU)
+    rows = [_rate("training loader", taken[""], data.size_of("train"))]
     if data.scene is not None:
         image = next(iter(data.train_dataloader()))["image"]
-        turns["scene's read-out"] = partial(data.scene.read, image)
-        counts["scene's read-out"] = len(image)
-    taken = {name: seconds({name: turn}, repeats, CPU)[name] for name, turn in turns.items()}
-    return [_rate(name, times, counts[name]) for name, times in taken.items()]
+        taken = seconds({"": partial(data.scene.read, image)}, repeats, CPU)
+        rows.append(_rate("scene's read-out", taken[""], len(image)))
+    return rows
 
 
 def rendering(repeats: int) -> list[Row]:
@@ -77,17 +72,13 @@ def rendering(repeats: int) -> list[Row]:
     turns[by_matplotlib] = by_hand
     taken = seconds(turns, repeats, CPU)
     each = [time * DRAWN / BY_HAND for time in taken[by_matplotlib]]  # as many as the scene's
+    least = {"pendulum, drawn": 1500, "flow, drawn": 1000, "faces, drawn": 150, "faces, read": 300}
     ratio = "scene renderer / matplotlib, images/s"
-    targets = {
-        "pendulum, drawn": "≥ 1500",
-        "flow, drawn": "≥ 1000",
-        "faces, drawn": "≥ 150",
-        "faces, read": "≥ 300",
-    }
-    return [ratio_row(ratio, each, taken["pendulum, drawn"], "≥ 50")] + [
-        _rate(name, times, BY_HAND if name == by_matplotlib else DRAWN, targets.get(name, ""))
-        for name, times in taken.items()
-    ]
+    rows = [ratio_row(ratio, each, taken["pendulum, drawn"], "≥ 50")]
+    for name, times in taken.items():
+        count = BY_HAND if name == by_matplotlib else DRAWN
+        rows.append(_rate(name, times, count, f"≥ {least[name]}" if name in least else ""))
+    return rows
 
 
 def _spread(rows: Tensor) -> Tensor:
@@ -98,9 +89,7 @@ def _spread(rows: Tensor) -> Tensor:
 def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
     """One pendulum as the published script draws it, uint8 ``[S, S, 3]``.
 
-    Args:
-        native: angle, light, shadow length and position, ``[4]``.
-        image_size: S, the side in pixels of a 1 inch figure.
+    ``native`` are its angle, light, shadow length and position, ``[4]``.
     """
     angle, light, length, position = native.unbind()
     figure = Figure(figsize=(1, 1), dpi=image_size)
@@ -122,15 +111,13 @@ def pendulum_by_matplotlib(native: Tensor, image_size: int) -> np.ndarray:
 
 
 def _rate(what: str, times: list[float], count: int, target: str = "") -> Row:
-    spread = (count / max(times), count / min(times))
-    return Row(what, count / median(times), "images/s", spread, target)
+    return Row.over(what, [count / time for time in times], "images/s", target)
 
 
 def loading_speed(args: Sequence[str]) -> None:
     """Command ``diffcf loading-speed``; ``--help`` lists the arguments."""
-    parser = ArgumentParser(
-        prog="diffcf loading-speed", description="Throughput and memory of the image cache."
-    )
+    description = "Throughput and memory of the image cache."
+    parser = ArgumentParser(prog="diffcf loading-speed", description=description)
     parser.add_argument("--images", type=list[int], default=[20_000, 100_000], help="Cache sizes.")
     parser.add_argument("--image_size", type=int, default=64, help="Side of the images, in pixels.")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where caches are written.")
@@ -155,16 +142,21 @@ def _cache_row(count: int, size: int, folder: str) -> dict[str, float]:
     """Throughput and memory growth with a cache of ``count`` images of ``size`` pixels."""
     torch.set_num_threads(1)
     file, shape = Path(folder) / f"{count}.npy", (count, 3, size, size)
-    _write_cache(file, shape)
+    cache, generator = open_memmap(file, "w+", np.uint8, shape), np.random.default_rng(0)
+    for start in range(0, count, CHUNK):
+        part = cache[start : start + CHUNK]
+        part[:] = generator.integers(0, 256, part.shape, np.uint8)
     factors = torch.rand(count, FACTORS, generator=Generator().manual_seed(0))
     images = FactorImages(CachedImages(file, shape), factors, torch.arange(count))
     train = training_loader(images, 64, 0, seed=0)
     evaluation = evaluation_loader(images, 128, 0)
     for loader in (train, evaluation):  # what any first batch costs is not growth
-        for _ in islice(loader, 20):
-            pass
-    before = _resident()
-    speeds = [_images_per_second(loader) for loader in (train, evaluation)]
+        deque(islice(loader, 20), maxlen=0)
+    before, speeds = _resident(), []
+    for loader in (train, evaluation):
+        started = time.perf_counter()
+        seen = sum(len(batch["image"]) for batch in loader)
+        speeds.append(seen / (time.perf_counter() - started))
     after = _resident()
     return {
         "images": count,
@@ -176,23 +168,8 @@ def _cache_row(count: int, size: int, folder: str) -> dict[str, float]:
     }
 
 
-def _write_cache(file: Path, shape: tuple[int, int, int, int]) -> None:
-    """A cache of random pixels; ``shape`` is ``(N, C, S, S)``."""
-    cache = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
-    generator = np.random.default_rng(0)
-    for start in range(0, len(cache), CHUNK):
-        part = cache[start : start + CHUNK]
-        part[:] = generator.integers(0, 256, part.shape, np.uint8)
-
-
 def _resident() -> dict[str, float]:
     """Memory of this process in MiB, by the names of ``/proc/self/status``."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     fields = (line.split() for line in lines if line.startswith(("VmRSS", "RssAnon")))
     return {name.rstrip(":"): int(kib) / 1024 for name, kib, _ in fields}
-
-
-def _images_per_second(loader: Iterable[Batch]) -> float:
-    start = time.perf_counter()
-    count = sum(len(batch["image"]) for batch in loader)
-    return count / (time.perf_counter() - start)

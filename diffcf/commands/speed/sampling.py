@@ -16,12 +16,11 @@ from torch import Tensor
 from diffcf import diffusion
 from diffcf.api import load
 from diffcf.causal import Do
-from diffcf.commands.speed.timing import Call, Row, ratio_rows, seconds
+from diffcf.commands.speed import Call, Row, ratio_row, ratio_rows, seconds
 from diffcf.diffusion import Prediction, noise_level, prediction_from_velocity, sample
 from diffcf.methods import Abducted, DiffusionCounterfactuals, Sampling
 
 Model = DiffusionCounterfactuals
-LIMIT = "≤ 1.15"
 _FRESH = """
 import torch, diffcf
 images = torch.rand(16, 3, 64, 64) * 2 - 1
@@ -41,19 +40,16 @@ def guidance(
         "line search, every step": diffusion.LineSearchGuidance(),
         "Gauss-Newton, every step": diffusion.GaussNewtonGuidance(),
     }
-    plain = replace(sampling, guidance=None)
     do = {model.graph.order[0]: 0.7}
-    turns: dict[str, Call] = {
-        "none": partial(model.method(plain).abduct(image, factors).predict, do)
-    }
-    for name, rule in rules.items():
+    turns: dict[str, Call] = {}
+    for name, rule in {"none": None, **rules}.items():
         world = model.method(replace(sampling, guidance=rule)).abduct(image, factors)
         turns[name] = partial(world.predict, do)
-    start = model.method(plain).abduct(image, factors)
+    start = model.method(replace(sampling, guidance=None)).abduct(image, factors)
     turns["through"] = partial(sample_through_generator, model, start, do)
     taken = seconds(turns, repeats, image.device)
     titles = {name: f"guidance {name} / none" for name in rules}
-    rows = ratio_rows(taken, "none", titles, {"default": LIMIT})
+    rows = ratio_rows(taken, "none", titles, {"default": "≤ 1.15"})
     usual, target = "guidance through the U-Net at every step / ours", {"through": "≥ 2.5"}
     rows += ratio_rows(taken, "default", {"through": f"{usual}, default"}, target)
     same = "constant, every step"
@@ -82,12 +78,13 @@ def what_ifs(
     taken = seconds(turns, repeats, image.device)
     rows = []
     for k in counts:
-        title = {f"together {k}": f"{k} what-ifs of one image / {k} separate runs"}
-        rows += ratio_rows(taken, f"apart {k}", title, {"together 16": "≤ 0.6"})
+        what = f"{k} what-ifs of one image / {k} separate runs"
+        target = "≤ 0.6" if k == 16 else ""
+        rows.append(ratio_row(what, taken[f"together {k}"], taken[f"apart {k}"], target))
     decoded = {k: median(taken[f"together {k}"]) - median(taken["abduct"]) for k in counts}
     for k in counts[1:]:
-        row = f"decoding {k} what-ifs at once, each / decoding one"
-        rows.append(Row(row, decoded[k] / decoded[1] / k, target="≤ 1"))
+        what = f"decoding {k} what-ifs at once, each / decoding one"
+        rows.append(Row(what, decoded[k] / decoded[1] / k, target="≤ 1"))
     return rows
 
 
@@ -102,12 +99,8 @@ def batch_sizes(
 
     sizes = [size for size in (1, 4, 16, 64) if size <= len(image)]
     taken = seconds({str(n): partial(answer, n) for n in sizes}, repeats, image.device)
-    rows = []
-    for size in sizes:
-        each = [1000 * time / size for time in taken[str(size)]]
-        what = f"one counterfactual, {size} at once"
-        rows.append(Row(what, median(each), "ms", (min(each), max(each))))
-    return rows
+    each = {size: [1000 * time / size for time in taken[str(size)]] for size in sizes}
+    return [Row.over(f"one counterfactual, {n} at once", each[n], "ms") for n in sizes]
 
 
 def starts(repeats: int) -> list[Row]:
@@ -116,21 +109,15 @@ def starts(repeats: int) -> list[Row]:
         "diffcf --help, fresh process": ["-m", "diffcf", "--help"],
         "16 counterfactuals, fresh process": ["-c", _FRESH],
     }
-    turns: dict[str, Call] = {
-        name: partial(
-            subprocess.run, [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL
-        )
-        for name, arguments in fresh.items()
-    }
+    run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+    turns: dict[str, Call]
+    turns = {name: partial(run, [sys.executable, *given]) for name, given in fresh.items()}
     # As in the explorer: abducted once, drawn anew with every move of a slider.
     world = load("pendulum").abduct(torch.rand(1, 3, 64, 64) * 2 - 1)
     turns["an answer of the explorer"] = partial(world.predict, {"light": 0.8})
     taken = seconds(turns, repeats, torch.device("cpu"))
-    targets = dict(zip(turns, ("≤ 2", "≤ 10", "≤ 3"), strict=True))
-    return [
-        Row(name, median(times), "s", (min(times), max(times)), targets[name])
-        for name, times in taken.items()
-    ]
+    targets = ("≤ 2", "≤ 10", "≤ 3")
+    return [Row.over(*row, "s", target) for row, target in zip(taken.items(), targets, strict=True)]
 
 
 def formats(model: Model, image: Tensor, compiled: bool, repeats: int) -> list[Row]:
@@ -158,36 +145,27 @@ def formats(model: Model, image: Tensor, compiled: bool, repeats: int) -> list[R
     return ratio_rows(seconds(turns, repeats, device), "plain", titles)
 
 
-class _GuidedThrough:
-    """A denoiser, and guidance by its clean image's reading, differentiated through the U-Net."""
+@torch.no_grad()
+def sample_through_generator(model: Model, world: Abducted, do: Do) -> Tensor:
+    """Counterfactual images ``[B, C, H, W]``, guided through the U-Net at every step.
 
-    def __init__(self, model: Model, target: Tensor) -> None:
-        self.model, self.target = model, target
-        self.shift: Tensor | None = None
+    The guidance is the reading of the predicted clean image, differentiated by the noisy one.
+    """
+    made = world.intervention(do)
+    target = model.nscm.predict(world.factors, world.exogenous, made.values, made.mask)
+    code, shift = model.graph.encode(target), torch.zeros_like(world.path.x_T)
 
-    def denoise(self, x_t: Tensor, time: float) -> Prediction:
+    def denoise(x_t: Tensor, time: float) -> Prediction:
+        nonlocal shift
         t = x_t.new_full((len(x_t),), time)
         with torch.enable_grad():
             x_in = x_t.detach().requires_grad_()
-            v = self.model.generator(x_in, t, self.target)
+            v = model.generator(x_in, t, target)
             predicted = prediction_from_velocity(v, x_in, t)
-            posterior = self.model.projector(predicted.denoised, torch.zeros_like(t))
-            code = self.model.graph.encode(self.target)
+            posterior = model.projector(predicted.denoised, torch.zeros_like(t))
             distance = (code - posterior.mean).square() / posterior.variance.detach()
             gradient = torch.autograd.grad(-0.5 * distance.sum(), x_in)[0]
-        self.shift = -noise_level(t) * gradient
+        shift = -noise_level(t) * gradient
         return Prediction(predicted.denoised.detach(), predicted.eps.detach())
 
-    def guide(self, x_t: Tensor, time: float) -> Tensor | None:
-        return self.shift
-
-
-@torch.no_grad()
-def sample_through_generator(model: Model, world: Abducted, do: Do) -> Tensor:
-    """Counterfactual images ``[B, C, H, W]``, guided through the U-Net at every step."""
-    intervention = world.intervention(do)
-    values, mask = intervention.values, intervention.mask
-    through = _GuidedThrough(
-        model, model.nscm.predict(world.factors, world.exogenous, values, mask)
-    )
-    return sample(through.denoise, world.path, world.engine.sampling.order, through.guide)
+    return sample(denoise, world.path, world.engine.sampling.order, lambda x_t, time: shift)

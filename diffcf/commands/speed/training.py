@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import chain, pairwise, repeat
 from statistics import median
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
-from diffcf.commands.speed.timing import Row, ratio_row
+from diffcf.commands.speed import Row, ratio_row
 from diffcf.evaluation import peak_memory
 from diffcf.io import now
 from diffcf.methods import DiffusionCounterfactuals
-from diffcf.training import Batch, FactorData
+from diffcf.training import FactorData
 
 T = TypeVar("T")
 
 _WARM_UP = 4  # steps that are not measured
-
-
-class _AtEveryStep(Callback, Generic[T]):
-    """What ``observe`` returns at the start of every training step, for the model's device."""
-
-    def __init__(self, observe: Callable[[torch.device], T]) -> None:
-        self.observe = observe
-        self.seen: list[T] = []
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.seen.append(self.observe(pl_module.device))
 
 
 def steps(model: DiffusionCounterfactuals, data: FactorData, count: int, repeats: int) -> list[Row]:
@@ -39,26 +29,29 @@ def steps(model: DiffusionCounterfactuals, data: FactorData, count: int, repeats
     ours: list[float] = []
     bare: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(repeats):
-        clock = _AtEveryStep(now)
-        _fit(deepcopy(model), data, count, clock)
-        ours.append(median(_between(clock.seen)))
+        ours.append(median(_between(_fit(deepcopy(model), data, count, now))))
         for fused, taken in bare.items():
             taken.append(median(_bare(deepcopy(model), data, count, fused)))
+    what = "our training step / the same networks in a bare loop"
     return [
-        ratio_row(
-            "our training step / the same networks in a bare loop", ours, bare[True], "≤ 1.03"
-        ),
+        ratio_row(what, ours, bare[True], "≤ 1.03"),
         ratio_row("bare loop, optimiser fused / not", bare[True], bare[False]),
-        Row("one training step", median(ours), "s", (min(ours), max(ours))),
+        Row.over("one training step", ours, "s"),
     ]
 
 
-def _fit(model: DiffusionCounterfactuals, data: FactorData, count: int, watch: Callback) -> None:
-    """Train for ``count`` steps under Lightning, with no callback but ``watch``."""
+def _fit(
+    model: DiffusionCounterfactuals,
+    data: FactorData,
+    count: int,
+    observe: Callable[[torch.device], T],
+) -> list[T]:
+    """What ``observe`` returns at the start of every step of a training under Lightning."""
+    seen: list[T] = []
+    watch = LambdaCallback(on_train_batch_start=lambda *_: seen.append(observe(model.device)))
     trainer = Trainer(
         max_steps=count,
         max_epochs=-1,
-        accelerator="auto",
         devices=1,
         callbacks=[watch],
         logger=False,
@@ -68,6 +61,7 @@ def _fit(model: DiffusionCounterfactuals, data: FactorData, count: int, watch: C
         limit_val_batches=0,
     )
     trainer.fit(model.train(), train_dataloaders=data.train_dataloader())
+    return seen
 
 
 def _bare(
@@ -79,12 +73,12 @@ def _bare(
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=model.weight_decay, fused=fused)
     device = next(model.parameters()).device
-    batches = _forever(data, device)
+    batches = chain.from_iterable(data.train_dataloader() for _ in repeat(None))
     model.train()
     started = []
     for _ in range(count):
         started.append(now(device))
-        batch = next(batches)
+        batch = {key: value.to(device) for key, value in next(batches).items()}
         terms = model.losses(batch["image"], batch["factors"])
         optimizer.zero_grad()
         model.total(terms).backward()
@@ -98,25 +92,18 @@ def _between(started: list[float]) -> list[float]:
     return [b - a for a, b in pairwise(started[_WARM_UP:])]
 
 
-def _forever(data: FactorData, device: torch.device) -> Iterator[Batch]:
-    batches = chain.from_iterable(data.train_dataloader() for _ in repeat(None))
-    return ({key: value.to(device) for key, value in batch.items()} for batch in batches)
-
-
 class _Mallinfo2(ctypes.Structure):
     """glibc's ``struct mallinfo2`` (mallinfo(3)): ten sizes in bytes."""
 
     _fields_ = [("sizes", ctypes.c_size_t * 10)]
-    HBLKHD, UORDBLKS = 4, 7  # allocated by mmap, and in the main arena
 
 
 def held_memory(device: torch.device) -> float | None:
     """MiB in buffers that are allocated and not yet freed: what a leak would raise.
 
-    On a CUDA card, what torch's tensors hold of it. Elsewhere what the process has allocated, by
-    glibc 2.33 or newer (the main arena, whose share in a training is nearly all); None where the C
-    library cannot tell. The resident set is larger: an allocator keeps what is freed, and between
-    buffers of changing sizes there are gaps.
+    On a CUDA card, by torch's tensors. Elsewhere by the process, as glibc 2.33 or newer counts it
+    (the main arena, nearly all of a training's); None where the C library cannot tell. The resident
+    set would also hold what the allocator keeps of what is freed.
     """
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device) / 2**20
@@ -126,28 +113,26 @@ def held_memory(device: torch.device) -> float | None:
         return None
     mallinfo2.restype = _Mallinfo2
     sizes = mallinfo2().sizes
-    return (sizes[_Mallinfo2.UORDBLKS] + sizes[_Mallinfo2.HBLKHD]) / 2**20
+    return (sizes[4] + sizes[7]) / 2**20  # hblkhd, by mmap, and uordblks, in the main arena
 
 
 def memory(model: DiffusionCounterfactuals, data: FactorData, count: int) -> list[Row]:
     """Memory of a training of ``count`` steps: its peak, and what has grown from a tenth on.
 
-    All networks train from the first step: one with a head start would have the others allocate
-    their optimiser's state later, which is no leak. What is held is compared at its most over the
-    second tenth and over the last.
+    What is held is compared at its most over the second tenth and over the last.
     """
     tenth = max(1, count // 10)
-    watch = _AtEveryStep(lambda device: (peak_memory(device), held_memory(device)))
     trained = deepcopy(model)
-    trained.head_start = 0.0
-    _fit(trained, data, count, watch)
-    peaks, span = [peak for peak, _ in watch.seen], f"from step {tenth} to {count}"
+    trained.head_start = 0.0  # optimiser state of networks that start later would seem a leak
+    seen = _fit(trained, data, count, lambda device: (peak_memory(device), held_memory(device)))
+    peaks = [peak for peak, _ in seen]
     rows = [Row(f"peak memory, training, batch {data.batch_size}", peaks[-1], "MiB")]
-    held = [held for _, held in watch.seen if held is not None]
+    held = [held for _, held in seen if held is not None]
     if held:
         early, late = max(held[tenth : 2 * tenth]), max(held[-tenth:])
         rows.append(Row("of it held between steps", late, "MiB"))
-        rows.append(Row(f"growth of what is held, {span}", late - early, "MiB", target="0"))
+        growth = f"growth of what is held, from step {tenth} to {count}"
+        rows.append(Row(growth, late - early, "MiB", target="0"))
     for mark in (tenth, 2 * tenth, 5 * tenth):
         growth = f"growth of the peak from step {mark} to {count}"
         rows.append(Row(growth, peaks[-1] - peaks[mark], "MiB", target="0"))

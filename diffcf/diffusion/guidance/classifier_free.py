@@ -42,26 +42,23 @@ class ClassifierFree:
     kept: float | None = None
 
     def wrap(self, generator: Generator, factors: Tensor, reached: Tensor) -> Denoiser:
-        """The guided denoiser toward ``factors`` ``[B, K]``.
+        """The guided denoiser toward ``factors`` ``[B, K]`` in [0, 1] units.
 
-        Args:
-            generator: predicts v, with or without a condition.
-            factors: in [0, 1] units.
-            reached: ``[B, K]`` bool, the factors that the intervention reaches.
+        ``reached`` ``[B, K]`` (bool) are the factors that the intervention reaches.
         """
-        groups = [(self.weight, torch.ones_like(reached))]
+        weights, groups = [self.weight], [torch.ones_like(reached)]
         if self.kept is not None:
-            groups = [(self.weight, reached), (self.kept, ~reached)]
-        masks = torch.cat([torch.zeros_like(reached), *(mask for _, mask in groups)])
+            weights, groups = [self.weight, self.kept], [reached, ~reached]
+        masks = torch.cat([torch.zeros_like(reached), *groups])
         copies = len(groups) + 1
         condition = factors.repeat(copies, 1)
 
         def guided(x_t: Tensor, t: Tensor) -> Tensor:
             v = generator(x_t.repeat(copies, 1, 1, 1), t.repeat(copies), condition, masks)
-            unconditional, *conditional = v.chunk(copies)
-            total = unconditional
-            for (weight, _), part in zip(groups, conditional, strict=True):
-                total = total + weight * (part - unconditional)
+            total, *conditional = v.chunk(copies)
+            changes = [part - total for part in conditional]
+            for weight, change in zip(weights, changes, strict=True):
+                total = total + weight * change
             return total
 
         return denoiser_of(guided)

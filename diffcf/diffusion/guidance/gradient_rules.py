@@ -44,14 +44,6 @@ class _AlongGradient(Guidance):
         return Shift(-strength.view(-1, 1, 1, 1) * noise * gradient, strength)
 
 
-class _Capped(_AlongGradient):
-    """A rule with a ``gain`` γ, whose λ_t goes up to ``cap``."""
-
-    def __init__(self, gain: float, cap: float, t_min: float, t_max: float) -> None:
-        super().__init__(t_min, t_max)
-        self.gain, self.cap = gain, cap
-
-
 class ConstantGuidance(_AlongGradient):
     """λ_t = ``scale`` throughout; 1 is Bayes' rule."""
 
@@ -63,27 +55,29 @@ class ConstantGuidance(_AlongGradient):
         return at.x_t.new_full((len(at.x_t),), self.scale)
 
 
-class VarianceBalancedGuidance(_Capped):
+class VarianceBalancedGuidance(_AlongGradient):
     """λ_t that keeps the guidance term's variance at ``gain``² of the noise's, up to ``cap``."""
 
     def __init__(
         self, gain: float = 0.1, cap: float = 1.0, t_min: float = 0.0, t_max: float = 1.0
     ) -> None:
-        super().__init__(gain, cap, t_min, t_max)
+        super().__init__(t_min, t_max)
+        self.gain, self.cap = gain, cap
 
     def strength(self, at: State) -> Tensor:
         spread = at.gradient.flatten(1).std(dim=1).clamp_min(1e-12)
         return (self.gain / (at.noise.flatten() * spread)).clamp_max(self.cap)
 
 
-class LineSearchGuidance(_Capped):
+class LineSearchGuidance(_AlongGradient):
     """λ_t that brings the projector's mean as near to the target as the gradient can, times
     ``gain``, up to ``cap``; it takes a second evaluation of the projector, at λ = 1."""
 
     def __init__(
         self, gain: float = 3.0, cap: float = 30.0, t_min: float = 0.0, t_max: float = 1.0
     ) -> None:
-        super().__init__(gain, cap, t_min, t_max)
+        super().__init__(t_min, t_max)
+        self.gain, self.cap = gain, cap
 
     def strength(self, at: State) -> Tensor:
         trial = at.x_t + at.noise.square() * at.gradient
@@ -95,14 +89,15 @@ class LineSearchGuidance(_Capped):
         return (self.gain * wanted / reached).clamp(0.0, self.cap)
 
 
-class PolyakGuidance(_Capped):
+class PolyakGuidance(_AlongGradient):
     """λ_t by Polyak's step, times ``gain``, up to ``cap``: it would reach the target if all
     factors responded alike, and takes no second evaluation."""
 
     def __init__(
         self, gain: float = 2.0, cap: float = 30.0, t_min: float = 0.0, t_max: float = 1.0
     ) -> None:
-        super().__init__(gain, cap, t_min, t_max)
+        super().__init__(t_min, t_max)
+        self.gain, self.cap = gain, cap
 
     def strength(self, at: State) -> Tensor:
         residual = at.target - at.posterior.mean
@@ -122,16 +117,12 @@ class GaussNewtonGuidance(Guidance):
         with torch.enable_grad():
             x_in = x_t.detach().requires_grad_()
             posterior = projector(x_in, t)
-            rows = [
-                torch.autograd.grad(column.sum(), x_in, retain_graph=True)[0]
-                for column in posterior.mean.unbind(dim=1)
-            ]
+            sums = posterior.mean.sum(dim=0)
+            rows = [torch.autograd.grad(each, x_in, retain_graph=True)[0] for each in sums]
         jacobian = torch.stack(rows, dim=1).flatten(2)  # [B, E, CHW]
-        residual = target - posterior.mean.detach()
-        variance = posterior.variance.detach()
+        residual, variance = target - posterior.mean.detach(), posterior.variance.detach()
         noise = noise_level(t)
-        precision = noise.flatten(1).square()
-        gram = jacobian @ jacobian.mT + torch.diag_embed(variance / precision)
+        gram = jacobian @ jacobian.mT + torch.diag_embed(variance / noise.flatten(1).square())
         weights = torch.linalg.solve(gram, residual.unsqueeze(-1))
         step = (jacobian.mT @ weights).view_as(x_t)
         # A shift of x_t by Δ is a shift of ε by −Δ / √(1 − ᾱ_t).

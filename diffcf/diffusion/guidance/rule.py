@@ -42,8 +42,8 @@ class Guidance(ABC):
     """A rule for λ_t.
 
     Args:
-        t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere nothing is
-            added and nothing is computed.
+        t_min, t_max: guide only while ``t_min <= t <= t_max``; elsewhere nothing is added and
+            nothing is computed.
     """
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
@@ -60,12 +60,9 @@ class Guidance(ABC):
     ) -> Guide | None:
         """The guide toward a code ``[B, E]``; None for no guidance.
 
-        Args:
-            projector: reads x_t.
-            target: the code of the counterfactual factors.
-            factual_bias: by time, the projector's error on the factual's own x_t: its mean less the
-                factual's code, ``[B, E]``. The same error is expected on the counterfactual, so
-                that guidance asks for the *change* of factors and leaves a factual alone.
+        ``factual_bias`` is, by time, the projector's error on the factual's own x_t: its mean less
+        the factual's code, ``[B, E]``. The same error is expected on the counterfactual, so that
+        guidance asks for the *change* of factors and leaves a factual alone.
         """
         return Guide(self, projector, target, factual_bias)
 
@@ -91,9 +88,8 @@ class Guide:
     def __call__(self, x_t: Tensor, time: float) -> Tensor | None:
         if not self.rule.covers(time):
             return None
-        t = x_t.new_full((len(x_t),), time)
         target = self.target + self.factual_bias.get(time, 0.0)
-        shift = self.rule.shift(self.projector, target, x_t, t)
+        shift = self.rule.shift(self.projector, target, x_t, x_t.new_full((len(x_t),), time))
         self.trace.append((time, shift.strength.detach()))
         return shift.eps
 

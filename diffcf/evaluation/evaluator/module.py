@@ -40,10 +40,8 @@ class FactorEvaluator(LightningModule):
         graph: the causal graph, or its description (:meth:`CausalGraph.to_dict`).
         network: network class of local posteriors, with the interface of
             :class:`diffcf.networks.projector.LocalPosteriorProjector`.
-        latents: network class that encodes whole images, for CLD (:class:`ImageVAE`); None for
-            none.
-        mixing: region mixing; None trains on observational images alone, as is right where factors
-            do not determine each other.
+        latents: network class that encodes whole images, for CLD (:class:`ImageVAE`), if any.
+        mixing: region mixing; None where factors do not determine each other.
         learning_rate, weight_decay: of AdamW.
         warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
         clip: gradient norm allowed.
@@ -51,9 +49,8 @@ class FactorEvaluator(LightningModule):
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
     Attributes:
-        best_weights: the evaluator's state at the validation with the least ``val/error``, on the
-            CPU; empty before the first.
-        best_latents: the state of ``latents`` at that validation; empty where there are none.
+        best_weights, best_latents: states of the networks, on the CPU, at the validation with the
+            least ``val/error``; empty before the first, and where there are no latents.
         best_error, best_step: of that validation.
 
     Raises:
@@ -75,8 +72,7 @@ class FactorEvaluator(LightningModule):
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
         self.spec: NetworkSpec = network_spec(network)
         self.network = build_network(self.spec, self.graph)
-        self.latent_spec = network_spec(latents) if latents is not None else None
-        spec = self.latent_spec
+        self.latent_spec = spec = network_spec(latents) if latents is not None else None
         self.latents = build_network(spec, self.graph) if spec is not None else None
         self.mixing = mixing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -113,8 +109,6 @@ class FactorEvaluator(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    # --- selection ---
-
     def on_validation_epoch_start(self) -> None:
         self.validation_error.reset()
 
@@ -134,8 +128,6 @@ class FactorEvaluator(LightningModule):
         if not self.trainer.sanity_checking and float(error) < self.best_error:
             self.best_error, self.best_step = float(error), self.global_step
             self.best_weights, self.best_latents = self._judged
-
-    # --- optimisation ---
 
     def on_fit_start(self) -> None:
         self.training_record.start()
@@ -172,8 +164,7 @@ class ImageVAE(nn.Module):
 
     Args:
         graph: not used; every network of diffcf is built for one.
-        image_channels: of the images.
-        image_size: side of the images, 4 times a power of two.
+        image_channels, image_size: of the images; the side is 4 times a power of two.
         latents: D, their number.
         channels: at full resolution; they double with every halving, up to four times.
         spread: standard deviation of a pixel about its reconstruction, in units of [-1, 1].
@@ -209,11 +200,7 @@ class ImageVAE(nn.Module):
         self.decoder = nn.Sequential(*up)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance ``[B, D]`` of the latents of images ``[B, C, H, W]``.
-
-        Raises:
-            ValueError: for images of another shape.
-        """
+        """Mean and log-variance ``[B, D]`` of images; ValueError for those of another shape."""
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"The latents are for images of shape {list(self.image_shape)}, got "
@@ -226,8 +213,7 @@ class ImageVAE(nn.Module):
     def loss(self, images: Tensor) -> Tensor:
         """Negative evidence lower bound per pixel and channel, up to a constant; scalar."""
         mean, log_variance = self(images)
-        latent = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        drawn = self.decoder(latent)
+        drawn = self.decoder(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))
         error = F.mse_loss(drawn.float(), images) / (2 * self.spread**2)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
         return error + divergence.mean() / images[0].numel()

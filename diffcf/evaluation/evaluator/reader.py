@@ -4,11 +4,10 @@ The file is in the safetensors format: nothing in it is ever unpickled or run. B
 holds, as text, the graph, the networks' descriptions, the shape of the images it reads and its
 card, so that no evaluator can be used without what is known of its errors.
 
-Errors are measured on validation images (the ones that chose the weights), on held-out test images,
-and, where a scene can draw them, on exact counterfactuals: the held-out images as they would have
-been under an intervention on each factor in turn. The last are what counts. A network that reads a
-shadow off the sun is right on every observed image and wrong on a shadow that was moved by hand, so
-interventions on leaves, which break the causal mechanisms, are listed apart.
+Errors are measured on validation images (the ones that chose the weights), on held-out test images
+and, where a scene can draw them, on exact counterfactuals of these, each factor set in turn. The
+last count: a network that reads a shadow off the sun is right on every observed image and wrong on
+a shadow that was moved by hand.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ class EvaluatorReader:
         graph: the factors that are read.
         network: description of the network (:func:`diffcf.networks.factory.network_spec`).
         weights: its state.
-        image_shape: ``(C, H, W)`` of the images it was trained on; it refuses all others, since
-            where things lie in an image is part of what it has learnt.
+        image_shape: ``(C, H, W)`` of the images it was trained on; it refuses all others.
         card: what is known of its errors.
         device: where it reads.
         latents: description and state of the network that encodes images for CLD, if any.
@@ -92,6 +90,7 @@ class EvaluatorReader:
         self._network = self._built(network, weights)
         self.latent_spec = latents[0] if latents is not None else None
         self._latents = self._built(*latents) if latents is not None else None
+        self.encodes = latents is not None  # whether it has :meth:`latents`
 
     def _built(self, spec: NetworkSpec, weights: Mapping[str, Tensor]) -> nn.Module:
         network: nn.Module = build_network(spec, self.graph)
@@ -105,10 +104,7 @@ class EvaluatorReader:
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
-        """Factors ``[B, K]`` in [0, 1] of images ``[B, C, H, W]`` in [-1, 1], on their device.
-
-        Binary factors are given by their probability, categorical ones by the place of the
-        likeliest category over the last place.
+        """:func:`read_factors` of images ``[B, C, H, W]`` in [-1, 1], on their device.
 
         Raises:
             CheckpointError: for images of another shape than it was trained on.
@@ -116,11 +112,6 @@ class EvaluatorReader:
         self._check(images)
         factors = read_factors(self._network, self.graph, images.float().to(self.device))
         return factors.to(images.device)
-
-    @property
-    def encodes(self) -> bool:
-        """Whether it has :meth:`latents`."""
-        return self._latents is not None
 
     @torch.no_grad()
     def latents(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,13 +135,8 @@ class EvaluatorReader:
 
     def save(self, path: str | Path) -> None:
         """Write weights, description and card to one file, whole or not at all."""
-        about = {
-            "graph": self.graph.to_dict(),
-            "network": self.spec,
-            "latents": self.latent_spec,
-            "image_shape": list(self.image_shape),
-            "card": self.card,
-        }
+        about: Card = {"network": self.spec, "latents": self.latent_spec, "card": self.card}
+        about |= {"graph": self.graph.to_dict(), "image_shape": list(self.image_shape)}
         tensors = dict(self._network.state_dict())
         if self._latents is not None:
             tensors |= {LATENTS + name: v for name, v in self._latents.state_dict().items()}
@@ -158,17 +144,9 @@ class EvaluatorReader:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        graph: CausalGraph | None = None,
-        device: str | torch.device = "cpu",
+        cls, path: str | Path, graph: CausalGraph | None = None, device: str | torch.device = "cpu"
     ) -> EvaluatorReader:
-        """The evaluator of a file.
-
-        Args:
-            path: ``evaluator.safetensors``, as ``diffcf evaluator`` wrote it.
-            graph: the graph that it must have; None takes any.
-            device: where it reads.
+        """The evaluator of a file that ``diffcf evaluator`` wrote; ``graph`` None takes any.
 
         Raises:
             CheckpointError: when the file is missing, unreadable, not one of ours, or belongs to
@@ -194,10 +172,8 @@ class EvaluatorReader:
 def reading_error(read: Tensor, factors: Tensor, graph: CausalGraph) -> Tensor:
     """Per image and factor ``[B, K]``: |difference| of a continuous factor, else 1 where misread.
 
-    The probability of a binary factor counts as 1 from ½ on.
-
-    Raises:
-        ValueError: when shapes differ, or an entry is not finite.
+    The probability of a binary factor counts as 1 from ½ on. ValueError for shapes that differ,
+    and for NaN.
     """
     error = absolute_counterfactual_mismatch(read, factors, graph)
     misread = ((read >= 0.5) != (factors >= 0.5)).to(error.dtype)
@@ -205,9 +181,7 @@ def reading_error(read: Tensor, factors: Tensor, graph: CausalGraph) -> Tensor:
 
 
 class ReadingError(ImageMetric):
-    """Mean error of readings: ``error/<factor>`` in parts of its range, and their mean ``error``.
-
-    For discrete factors the error is the share of images that are misread.
+    """Means of :func:`reading_error`: ``error/<factor>``, and ``error`` over all factors.
 
     >>> from diffcf.causal import CausalGraph, Factor
     >>> error = ReadingError(CausalGraph([Factor("size"), Factor("lit", "binary")]))
@@ -238,14 +212,13 @@ def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 
 
     Returns:
         ``validation`` and ``test``: errors by name, see :class:`ReadingError`. ``counterfactual``:
-        the same by the name of the factor set, or one sentence that says why it is unknown; then
-        also ``counterfactual_roots`` and ``counterfactual_leaves``, the largest errors of any
-        factor under any of these interventions.
+        the same by the factor set, with ``counterfactual_roots`` and ``counterfactual_leaves``, the
+        largest errors of any factor under these interventions; or a sentence why it is unknown.
     """
-    result: Card = {
-        "validation": _observed(reader, data.val_dataloader()),
-        "test": _observed(reader, data.test_dataloader()),
-    }
+    result: Card = {}
+    for name, loader in ("validation", data.val_dataloader()), ("test", data.test_dataloader()):
+        observed = ((batch["image"], batch["factors"], batch["index"]) for batch in loader)
+        result[name] = _errors(reader, observed)
     if data.scene is None:
         return result | {"counterfactual": NO_SCENE}
     truth = Truth(data.scene, data.noise_of("test"))
@@ -261,11 +234,14 @@ def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 
     return result
 
 
-def _observed(reader: EvaluatorReader, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+def _errors(
+    reader: EvaluatorReader, batches: Iterable[tuple[Tensor, Tensor, Tensor]]
+) -> dict[str, float]:
+    """Errors by name, of batches of images, their factors and their rows in the set."""
     error = ReadingError(reader.graph)
-    for batch in batches:
-        error.update(reader.read(batch["image"]), batch["factors"], batch["index"])
-    return _numbers(error)
+    for images, factors, index in batches:
+        error.update(reader.read(images), factors, index)
+    return {name: float(value) for name, value in error.compute().items()}
 
 
 def _counterfactual(
@@ -276,16 +252,10 @@ def _counterfactual(
     assert scene is not None  # or it could not draw
     protocol = EvaluationProtocol(steps=0, seed=seed)
     plan = InterventionPlan(reader.graph, factors, protocol, scene.counterfactual, scene.visible)
+    size, parts = reader.image_shape[-1], torch.arange(len(factors)).split(DRAWN_AT_ONCE)
     errors = {}
     for name, do in plan.single.items():
         target = scene.counterfactual(factors, do.values, do.mask)
-        error = ReadingError(reader.graph)
-        for rows in torch.arange(len(factors)).split(DRAWN_AT_ONCE):
-            images = truth.exact(target[rows], rows, reader.image_shape[-1])
-            error.update(reader.read(images), target[rows], rows)
-        errors[name] = _numbers(error)
+        drawn = ((truth.exact(target[rows], rows, size), target[rows], rows) for rows in parts)
+        errors[name] = _errors(reader, drawn)
     return errors
-
-
-def _numbers(error: ReadingError) -> dict[str, float]:
-    return {name: float(value) for name, value in error.compute().items()}

@@ -5,9 +5,8 @@ r"""Whether the factors read off counterfactual images are those they should sho
 .. math:: \mathrm{ACM} = \frac{1}{K} \sum_k \lvert \hat z_k(x_{cf}) - z_{cf, k} \rvert
 
 in [0, 1] units, over *all* factors: the intervened one, its descendants, and those that must stay.
-Between categories there are no distances: there the term is 0 for the right one, 1 for another.
-This is our definition. The paper's own is not available to us, beyond that a high ACM means that
-the counterfactual does not match the intervention.
+The term of a categorical factor is 0 for the right category and 1 for another. The definition is
+ours: the paper's own is not available to us.
 
 **Rates** are for binary factors with random mechanisms, where no single target is right: how often
 an effect reads as 1 under an intervention, beside its true probability.
@@ -82,14 +81,9 @@ class ACM(ImageMetric):
         step: int = 0,
         index: Tensor | None = None,
     ) -> None:
-        """Add images.
+        """Add factors ``[B, K]`` read off counterfactual images, and those they should have.
 
-        Args:
-            read: factors read off the counterfactual images, ``[B, K]``.
-            target: factors they should have, ``[B, K]``.
-            intervened: column of the factor that this step sets, ``[B]``.
-            step: position in the sequence, from 0.
-            index: of the images, ``[B]``.
+        ``intervened`` ``[B]`` are the columns of the factors that ``step``, counted from 0, sets.
 
         Raises:
             ValueError: for shapes, columns or a step that do not fit, and for NaN.
@@ -123,9 +117,8 @@ class ACM(ImageMetric):
         result = super()._weighted(values, column, weight)
         if self.steps > 1:
             for s in step.unique().tolist():
-                weight_here = weight[:, step == s]
-                mean = weight_here @ values[step == s].mean(dim=1) / weight_here.sum(dim=1)
-                result[f"acm/step_{s + 1}"] = mean
+                w = weight[:, step == s]
+                result[f"acm/step_{s + 1}"] = w @ values[step == s].mean(dim=1) / w.sum(dim=1)
         return result
 
 
@@ -156,12 +149,9 @@ class CounterfactualRates(ImageMetric):
         column: int,
         index: Tensor | None = None,
     ) -> None:
-        """Add images in which factor ``column`` was set to ``values`` ``[B]`` of 0 and 1.
+        """Add factors ``[B, K]`` read where ``column`` was set to ``values`` ``[B]`` of 0 and 1.
 
-        Args:
-            read: factors read off the counterfactual images, ``[B, K]``.
-            probability: of 1 in the true counterfactual world, ``[B, K]``.
-            index: of the images, ``[B]``.
+        ``probability`` ``[B, K]`` is that of 1 in the true counterfactual world.
         """
         group = 2 * column + (values >= 0.5).long()
         self._add(torch.cat([read, probability.to(read)], dim=1), group, index)

@@ -1,26 +1,19 @@
 r"""The axioms of counterfactuals as distances: composition, reversibility and effectiveness.
 
-Composition: an intervention that sets nothing must change nothing. With f the null intervention,
-and f⁽ⁿ⁾ n of them, each upon the image before,
+Composition: an intervention that sets nothing must change nothing. With f⁽ⁿ⁾ n null interventions,
+each upon the image before,
 
 .. math:: \mathrm{composition}(n) = \operatorname{mean}_{c,h,w}
-    \tfrac{1}{2} \lvert f^{(n)}(x) - x \rvert,
+    \tfrac{1}{2} \lvert f^{(n)}(x) - x \rvert.
 
-and PSNR beside it. Reversibility: to set a factor, and to set it back, must give the factual; the
-same distance. Effectiveness: the factor that was set must read as it was set,
+Reversibility: setting a factor and setting it back must give the factual image; the same distance.
+Effectiveness: the factor that was set must read as set; under do(z_k) it is the k-th term of ACM
+(:mod:`diffcf.evaluation.metrics.acm`). A method that never changes an image is perfect in the first
+two, and one that draws any image with the right factor in the last.
 
-.. math:: \mathrm{effectiveness}_k = \lvert \hat z_k(x_{cf}) - z_{cf, k} \rvert, \qquad
-    \text{under } \mathrm{do}(z_k)
-
-in [0, 1] units: the one term of ACM (:mod:`diffcf.evaluation.metrics.acm`) that belongs to the
-intervened factor. A method that never changes an image is perfect in the first two, and one that
-draws any image with the right factor is in the last: read them beside each other.
-
-The axioms are made distances by Monteiro et al., Measuring axiomatic soundness of counterfactual
-image models, ICLR 2023, https://arxiv.org/abs/2303.01274: the first two by any distance between
-images, the last by a classifier or regressor trained apart. The functional forms of the first two
-are :func:`~diffcf.evaluation.metrics.fidelity.mean_absolute_error` and
-:func:`~diffcf.evaluation.metrics.fidelity.peak_signal_noise_ratio`.
+Source: Monteiro et al., Measuring axiomatic soundness of counterfactual image models, ICLR 2023,
+https://arxiv.org/abs/2303.01274: the first two by any distance between images, the last by a
+classifier or regressor trained apart.
 """
 
 from __future__ import annotations
@@ -43,8 +36,7 @@ from diffcf.evaluation.metrics.image_metric import FactorMetric, ImageMetric, fa
 class Composition(ImageMetric):
     """Distance (0 … 1, low is good) and PSNR (dB, 100 for equal images) after null interventions.
 
-    Args:
-        cycles: after how many null interventions the image is compared.
+    ``cycles`` says after how many null interventions the image is compared.
 
     >>> composition = Composition(cycles=(1, 10))
     >>> factual = torch.zeros(2, 3, 8, 8)
@@ -114,7 +106,7 @@ ERROR, HIT, READING, VALUE = range(4)
 def effectiveness_error(read: Tensor, target: Tensor, graph: CausalGraph, column: int) -> Tensor:
     """Per image, ``[B]``: distance of the reading of factor ``column`` from its value set.
 
-    For a categorical factor 0 where it reads as the right category, 1 where as another.
+    Of a binary factor, of the reader's probability; of a categorical one, 1 where misread, else 0.
 
     Raises:
         ValueError: for shapes that do not fit, or an entry of the column that is not finite.
@@ -139,18 +131,15 @@ def effectiveness_error(read: Tensor, target: Tensor, graph: CausalGraph, column
 class Effectiveness(FactorMetric):
     """Does the factor that was set read as set?
 
-    - ``effectiveness/<name>``: mean error, low is good; of a binary factor, of the reader's
-      probability; of a categorical one, the share read as another category. Over all factors it is
-      ``effectiveness``, over roots and leaves ``effectiveness/roots`` and ``/leaves``.
-    - ``accuracy/<name>``: share of the images in which a discrete factor reads as set. A binary one
-      reads as 1 from 0.5 on.
+    - ``effectiveness/<name>``: mean of :func:`effectiveness_error` (low is good); also over all
+      factors, roots and leaves.
+    - ``accuracy/<name>``: share of images in which a discrete factor reads as set (:func:`levels`).
     - ``effectiveness_f1/<name>``: F1 of 1 for a binary factor, left out where 1 was never set;
-      mean over the categories that were set or read (macro F1) for a categorical one.
+      macro F1 of the categories that were set or read for a categorical one.
     - ``effectiveness_auroc/<name>``: of a binary factor's readings, left out where only one value
       was set.
 
-    F1 and AUROC are of the whole set at once, never means over batches or images, and so they have
-    no interval: :meth:`intervals` gives those of the means only.
+    F1 and AUROC are of the whole set at once, so :meth:`intervals` has none for them.
 
     >>> from diffcf.causal import CausalGraph, Factor
     >>> effectiveness = Effectiveness(CausalGraph([Factor("age"), Factor("smile", "binary")]))
@@ -169,10 +158,7 @@ class Effectiveness(FactorMetric):
     def update(
         self, read: Tensor, target: Tensor, column: int, index: Tensor | None = None
     ) -> None:
-        """Add factors ``[B, K]`` read off counterfactual images, and those they should show.
-
-        Only ``column`` of them counts.
-        """
+        """Add factors ``[B, K]`` read, and those to be shown; only ``column`` of them counts."""
         error = effectiveness_error(read, target, self.graph, column)
         reading, value = read[:, column].to(error), target[:, column].to(error)
         factor = self.graph.factors[column]

@@ -3,25 +3,19 @@ r"""CLD, the counterfactual latent divergence: did the image change enough, and 
 .. math:: \mathrm{CLD} = \log\bigl(w_1 e^{P(S_{cf} \le d)} + w_2 e^{P(S_f \ge d)}\bigr),
     \quad d = D(x_{cf}, x)
 
-with the sets of divergences of observed images x' from the *factual* x
+S_cf and S_f hold the divergences D(x', x) of observed images x' of the counterfactual's and of the
+factual's class. D is the KL divergence between the diagonal Gaussians that an encoder gives (a VAE
+trained on images alone). The first term is small where the counterfactual stays closer to the
+factual than other images of its class, the second where it left the factual's own class: lower is
+better, log(w₁ + w₂) is the best, log((w₁ + w₂)e) the worst.
 
-.. math:: S_{cf} = \{D(x', x) : x' \text{ of the class of } x_{cf}\}, \quad
-    S_f = \{D(x', x) : x' \text{ of the class of } x\}.
-
-D is the KL divergence between the diagonal Gaussians that an encoder gives (a VAE trained on
-images alone). The first term is small where the counterfactual stays closer to the factual than
-other images of its class, the second where it left the factual's own class: lower is better,
-log(w₁ + w₂) is the best, log((w₁ + w₂)e) the worst. It says nothing of *what* was changed, and
-nothing at all where the encoder does not see the factor.
-
-The metric is that of Sanchez & Tsaftaris, "Diffusion causal models for counterfactual estimation",
-2022, https://arxiv.org/abs/2202.10166. Their paper was not at hand: what the sets hold, the two
-terms and their weights, and that only the class in the intervened factor counts are taken from
-Melistas et al., "Benchmarking counterfactual image generation", 2024,
-https://arxiv.org/abs/2403.20287, as their public code and slides have it (w = 0.8 and 0.2). Our
-reading, where we are not sure: weights of 1 and 1 for the former, and the factual as the second
-argument of every KL. Ours: the classes of a continuous factor are equal parts of its range, and a
-class of which nothing was observed is an error instead of being left out.
+Source: Sanchez & Tsaftaris, "Diffusion causal models for counterfactual estimation", 2022,
+https://arxiv.org/abs/2202.10166, which was not at hand: what the sets hold, the two terms and their
+weights, and that only the class in the intervened factor counts are taken from Melistas et al.,
+"Benchmarking counterfactual image generation", 2024, https://arxiv.org/abs/2403.20287, as their
+public code and slides have it (w = 0.8 and 0.2). Our reading, where we are not sure: weights of 1
+and 1 for the former, and the factual as the second argument of every KL. Ours: the classes of a
+continuous factor are equal parts of its range, and a class without observed images is an error.
 """
 
 from __future__ import annotations
@@ -69,18 +63,15 @@ def counterfactual_latent_divergence(
     of_factual: Tensor,
     weights: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """CLD of each image, ``[N]``.
+    """CLD of each image, ``[N]``, with ``weights`` w₁ and w₂.
 
     Args:
         divergence: D(x_cf, x), ``[N]``.
         observed: D(x', x) of M observed images from each factual, ``[N, M]``.
-        of_counterfactual: which of them are of the counterfactual's class, ``[N, M]`` bool.
-        of_factual: which are of the factual's class, ``[N, M]`` bool.
-        weights: w₁ and w₂.
+        of_counterfactual, of_factual: which of them are of its class, ``[N, M]`` bool.
 
     Raises:
-        ValueError: when shapes differ, a divergence is not finite, or a class has no observed
-            image.
+        ValueError: for shapes that differ, NaN or infinity, and a class without observed images.
     """
     shape = (len(divergence), observed.shape[-1])
     if any(part.shape != shape for part in (observed, of_counterfactual, of_factual)):
@@ -112,8 +103,7 @@ class CLD(FactorMetric):
 
     Args:
         graph: names the factors, their roots and leaves.
-        latents: of the observed images, ``[M, D]`` each.
-        factors: of the observed images, ``[M, K]``.
+        latents, factors: of the observed images, ``[M, D]`` each, and ``[M, K]``.
         bins: classes of a continuous factor.
         weights: w₁ and w₂.
 
@@ -157,11 +147,9 @@ class CLD(FactorMetric):
                 f"{tuple(log_variance.shape)} and {tuple(factors.shape)}."
             )
         self.bins, self.weights = bins, weights
-        self.register_buffer("observed_mean", mean.detach().double(), persistent=False)
-        self.register_buffer(
-            "observed_log_variance", log_variance.detach().double(), persistent=False
-        )
-        self.register_buffer("observed_factors", factors.detach(), persistent=False)
+        parts = {"mean": mean.double(), "log_variance": log_variance.double(), "factors": factors}
+        for name, part in parts.items():
+            self.register_buffer(f"observed_{name}", part.detach(), persistent=False)
 
     def update(
         self,
@@ -179,15 +167,11 @@ class CLD(FactorMetric):
         mean, log_variance = (part.double() for part in factual)
         moved = (counterfactual[0].double(), counterfactual[1].double())
         divergence = gaussian_divergence(moved, (mean, log_variance))
-        observed = gaussian_divergence(
-            (self.observed_mean[None], self.observed_log_variance[None]),
-            (mean[:, None], log_variance[:, None]),
-        )
+        known = (self.observed_mean[None], self.observed_log_variance[None])
+        observed = gaussian_divergence(known, (mean[:, None], log_variance[:, None]))
         factor, seen = self.graph.factors[column], self.observed_factors[:, column]
         same_cf, same_f = (
             same_class(v[:, column], seen, factor, self.bins) for v in (target, factors)
         )
-        cld = counterfactual_latent_divergence(
-            divergence, observed, same_cf, same_f, weights=self.weights
-        )
+        cld = counterfactual_latent_divergence(divergence, observed, same_cf, same_f, self.weights)
         self._add(cld[:, None], column, index)

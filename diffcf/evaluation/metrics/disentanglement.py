@@ -10,19 +10,14 @@ r"""Whether each number of a code depends on one factor, and on that factor alon
 entropies to the base K and E. Informativeness is 1 less the error on rows that the trees did not
 see, in units of the error of guessing (the mean; the commonest level of a discrete factor).
 
-**IRS** asks how far a code can be driven by everything but one factor, against how far it goes at
-all: see :func:`irs`.
-
-Both suppose that factors vary independently. Where one causes another they do not, and a code of
-the cause predicts the effect: the factors themselves still score 1, but mixed codes score higher
-than they should, and a code that infers the effect from its causes cannot be distinguished from one
-that sees it.
+**IRS** (:func:`irs`) asks how far a code can be driven by everything but one factor, against how
+far it goes at all. Both suppose that factors vary independently: where one causes another, mixed
+codes score higher than they should.
 
 References:
-    - Eastwood & Williams, A framework for the quantitative evaluation of disentangled
-      representations, ICLR 2018 (section 2).
-    - Suter, Miladinović, Schölkopf & Bauer, Robustly disentangled causal mechanisms, ICML 2019,
-      https://arxiv.org/abs/1811.00007 (section 4).
+    Eastwood & Williams, A framework for the quantitative evaluation of disentangled
+    representations, ICLR 2018 (section 2); Suter, Miladinović, Schölkopf & Bauer, Robustly
+    disentangled causal mechanisms, ICML 2019, https://arxiv.org/abs/1811.00007 (section 4).
 """
 
 from __future__ import annotations
@@ -40,9 +35,7 @@ from diffcf.evaluation.metrics.image_metric import RowMetric, levels
 class CodeMetric(RowMetric):
     """Keeps codes and factors; here an image is not a number, so there is no mean over images.
 
-    Args:
-        graph: names the factors and says which are discrete.
-        codes: how many numbers a code has; None for as many as there are factors.
+    ``codes`` says how many numbers a code has; None for as many as ``graph`` has factors.
     """
 
     higher_is_better = True
@@ -69,8 +62,7 @@ class CodeMetric(RowMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Results by name; ValueError without any image, and as the functional form raises it."""
-        codes, factors, _ = self.kept("codes", "factors")
-        measured = self._measured(codes, factors)
+        measured = self._measured(*self.kept("codes", "factors")[:2])
         return {name: torch.tensor(value, device=self.device) for name, value in measured.items()}
 
     @abstractmethod
@@ -90,13 +82,20 @@ TINY = 1e-12  # counts as no importance at all
 
 
 def disentanglement(importance: Tensor) -> Tensor:
-    """D_i ``[E]`` of importances ``[E, K]``: 1 for a code of one factor, 0 for one of all alike."""
-    return 1 - _entropy(importance)
+    """D_i ``[E]`` of importances ``[E, K]``: 1 for a code of one factor, 0 for one of all alike.
+
+    A row without any importance is uniform.
+    """
+    if importance.shape[1] == 1:
+        return importance.new_ones(len(importance))
+    share = importance + TINY
+    share = share / share.sum(dim=1, keepdim=True)
+    return 1 - torch.special.entr(share).sum(dim=1) / log(importance.shape[1])
 
 
 def completeness(importance: Tensor) -> Tensor:
     """C_j ``[K]`` of importances ``[E, K]``: 1 for a factor in one code, 0 for one in all alike."""
-    return 1 - _entropy(importance.T)
+    return disentanglement(importance.T)
 
 
 def dci(codes: Tensor, factors: Tensor, graph: CausalGraph, seed: int = 0) -> dict[str, float]:
@@ -106,14 +105,14 @@ def dci(codes: Tensor, factors: Tensor, graph: CausalGraph, seed: int = 0) -> di
 
     Args:
         codes: ``[N, E]``. A category should be one number (:meth:`CausalGraph.decode`): as one-hot
-            columns it is spread over codes, and incomplete, by how it is written.
+            columns it is spread over codes, and so incomplete.
         factors: ``[N, K]`` in [0, 1] units.
         graph: names the factors and says which are discrete.
         seed: of the split and of the trees.
 
     Returns:
-        ``dci/disentanglement``, ``dci/completeness`` (mean over factors), ``dci/informativeness``
-        (likewise; below 0 it is worse than guessing), and the last two by factor name.
+        ``dci/disentanglement``, ``dci/completeness`` and ``dci/informativeness`` (means over
+        factors; below 0 the latter is worse than guessing), and the last two by factor name.
 
     Raises:
         ValueError: for shapes that do not fit, values that are not finite, fewer than 40 rows, and
@@ -133,12 +132,10 @@ def dci(codes: Tensor, factors: Tensor, graph: CausalGraph, seed: int = 0) -> di
     ]
     importance = torch.stack([column for column, _ in learned], dim=1)
     share = importance.sum(1) / importance.sum().clamp_min(TINY)
-    by_factor = {
-        "completeness": completeness(importance).tolist(),
-        "informativeness": [1 - error for _, error in learned],
-    }
     result = {"dci/disentanglement": float(share @ disentanglement(importance))}
-    for name, values in by_factor.items():
+    informativeness, complete = [1 - error for _, error in learned], completeness(importance)
+    by_factor = (("completeness", complete.tolist()), ("informativeness", informativeness))
+    for name, values in by_factor:
         result[f"dci/{name}"] = sum(values) / len(graph)
         result |= {f"dci/{name}/{n}": v for n, v in zip(graph.names, values, strict=True)}
     return result
@@ -153,16 +150,12 @@ def irs(codes: Tensor, factors: Tensor, bins: int = 10) -> float:
               \mathbb{E}[z_l \mid g_i] \rvert}{\max \lvert z_l - \mathbb{E}[z_l] \rvert}, \qquad
               \mathrm{IRS} = \frac{\sum_l w_l \max_i \mathrm{IRS}_{li}}{\sum_l w_l},
 
-    w_l the denominator. Rows are observed, not intervened upon, which is the same only for
-    independent factors. Our reading of the conditional mean: a line within each bin, since a
-    constant would take the factor's own change there for that of others, 1 / bins at best.
-
-    The largest of few deviations is smaller than the largest of many, so Gaussian codes that depend
-    on no factor score about 0.2, not 0.
+    w_l the denominator. Our reading of the conditional mean: a line within each bin, since a
+    constant would take the factor's own change there for that of others. Gaussian codes that depend
+    on no factor score about 0.2, not 0: the largest of few deviations is less than that of many.
 
     Args:
-        codes: ``[N, E]``.
-        factors: ``[N, K]``.
+        codes, factors: ``[N, E]`` and ``[N, K]``.
         bins: per factor, with equally many rows; of a factor with no more values, each is one.
 
     Raises:
@@ -235,24 +228,12 @@ def _checked(codes: Tensor, factors: Tensor, name: str, least: int) -> tuple[Ten
     return codes.detach().cpu().double(), factors.detach().cpu().double()
 
 
-def _entropy(importance: Tensor) -> Tensor:
-    """Of each row's distribution ``[R, C]``, to the base C; a row without importance is uniform."""
-    if importance.shape[1] == 1:
-        return importance.new_zeros(len(importance))
-    share = importance + TINY
-    share = share / share.sum(dim=1, keepdim=True)
-    return torch.special.entr(share).sum(dim=1) / log(importance.shape[1])
-
-
 def _tree_importances(
     codes: Tensor, column: Tensor, factor: Factor, train: Tensor, held: Tensor, seed: int
 ) -> tuple[Tensor, float]:
-    """Importances of codes ``[E]``, and the error on ``held`` in units of that of guessing.
-
-    Boosted trees for all: each split weighs every code, and late trees, which fit what is left of
-    noise, weigh little, so that a code of nothing gets next to no importance.
-    """
-    # Here, because no other command should wait for it.
+    """Importances of codes ``[E]``, and the error on ``held`` in units of that of guessing."""
+    # Boosted trees, because each split weighs every code, and late trees, which fit what is left of
+    # noise, weigh little. Imported here, because no other command should wait for it.
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     discrete = factor.kind != "continuous"

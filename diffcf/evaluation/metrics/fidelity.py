@@ -1,15 +1,9 @@
-r"""Distances between images: to the exact counterfactual, and how much changed beyond need.
+"""Distances between images: to the exact counterfactual, and how much changed beyond need.
 
-The exact counterfactual can be drawn for synthetic scenes only. PSNR, with the mean squared
-difference over the pixels and channels of an image in units of the squared pixel range (2² for
-images in [-1, 1]), is
-
-.. math:: \mathrm{PSNR} = -10 \log_{10} \max(\mathrm{MSE}, 10^{-10}) \text{ dB}.
-
-SSIM is the structural similarity of Wang et al., Image quality assessment: from error visibility to
-structural similarity, IEEE Transactions on Image Processing 13(4), 2004, equation 13, with their
-Gaussian window (σ 1.5, 11 pixels) and constants (0.01, 0.03), over mirrored borders. Minimality is
-the change of the factual image beyond that of the exact counterfactual.
+The exact counterfactual can be drawn for synthetic scenes only. SSIM is that of Wang et al., Image
+quality assessment: from error visibility to structural similarity, IEEE Transactions on Image
+Processing 13(4), 2004, equation 13, with their Gaussian window (σ 1.5, 11 pixels) and constants
+(0.01, 0.03), over mirrored borders.
 
 Every function raises ValueError unless its arguments are images ``[B, C, H, W]`` of one shape.
 """
@@ -45,10 +39,9 @@ def mean_absolute_error(image: Tensor, exact: Tensor) -> Tensor:
 
 
 def peak_signal_noise_ratio(image: Tensor, exact: Tensor) -> Tensor:
-    """PSNR of each image, ``[B]``, in dB.
+    """PSNR of each image, ``[B]``: −10 log₁₀ max(MSE, 1e-10) dB, MSE in units of the range squared.
 
-    The squared error is taken to be 1e-10 of the squared pixel range or more, so that equal images
-    have 100 dB and not infinitely many, which no mean over images would survive.
+    So equal images have 100 dB and not infinitely many, which no mean over images would survive.
     """
     check_images(image, exact)
     error = (image.float() - exact.float()).square().flatten(1).mean(dim=1) / PIXEL_RANGE**2
@@ -84,8 +77,7 @@ def excess_change(image: Tensor, factual: Tensor, exact: Tensor) -> Tensor:
 class Fidelity(FactorMetric):
     """PSNR, MAE and SSIM to the exact counterfactual, by intervened factor, over roots and leaves.
 
-    Each is taken image by image, and the mean is over images (so PSNR is a mean of decibels). High
-    PSNR and SSIM are good, low MAE is.
+    Means over images, so PSNR is a mean of decibels. High PSNR and SSIM are good, low MAE is.
 
     >>> from diffcf.causal import CausalGraph, Factor
     >>> fidelity = Fidelity(CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")]))
@@ -109,9 +101,6 @@ class Fidelity(FactorMetric):
 
 class SequenceFidelity(ImageMetric):
     """PSNR (dB, 100 for equal images) to the exact image, after each step of a sequence.
-
-    Args:
-        steps: interventions one after another.
 
     >>> fidelity = SequenceFidelity(steps=2)
     >>> exact = torch.zeros(2, 3, 8, 8)

@@ -10,9 +10,8 @@ al., Demystifying MMD GANs, 2018) is an unbiased squared distance between the po
 themselves, so it can also be trusted for few images, where FID comes out too large.
 
 torchmetrics' ``FrechetInceptionDistance`` gives the same FID from the same network. Here one pass
-through the network serves all three distances, statistics of real images are kept on disk
-(:func:`diffcf.evaluation.perceptual.real_statistics`), and an image that two processes saw counts
-once.
+serves all three distances, real statistics are kept on disk
+(:func:`diffcf.evaluation.perceptual.real_statistics`), and no image counts twice.
 """
 
 from __future__ import annotations
@@ -50,9 +49,8 @@ class GaussianStatistics:
     @classmethod
     def of(cls, features: Tensor) -> GaussianStatistics:
         """Of features ``[B, D]``."""
-        size = features.shape[1]
-        total, outer = (torch.zeros(*s, dtype=torch.float64) for s in ((size,), (size, size)))
-        result = cls(0, total, outer)
+        total = torch.zeros(features.shape[1], dtype=torch.float64)
+        result = cls(0, total, total.outer(total))
         result.add(features)
         return result
 
@@ -71,18 +69,14 @@ class GaussianStatistics:
     @property
     def covariance(self) -> Tensor:
         """``[D, D]``, unbiased."""
-        centre = self.total[:, None] * self.mean
-        return (self.outer - centre) / (self.count - 1)
+        return (self.outer - self.total.outer(self.mean)) / (self.count - 1)
 
 
 @dataclass(frozen=True)
 class RealStatistics:
     """What FID, sFID and KID need of the real images.
 
-    Attributes:
-        pool: statistics of the pooled features.
-        spatial: statistics of the spatial features.
-        sample: ``[M, P]`` float32, pooled features of all the images, or of a random choice.
+    ``sample`` ``[M, P]`` float32 are pooled features of all the images, or of a random choice.
     """
 
     pool: GaussianStatistics
@@ -148,10 +142,7 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0) -> tuple[flo
 class GenerationQuality(RowMetric):
     """FID, sFID and KID of generated images against a real set; features take 16 KiB per image.
 
-    Args:
-        network: features of images; move the metric and it moves along, where it is a module.
-        real: statistics of the real images, from the same network (see
-            :func:`diffcf.evaluation.perceptual.real_statistics`).
+    ``network`` moves along with the metric, where it is a module; ``real`` comes from it, too.
 
     >>> class Corner:
     ...     signature = "corner pixel, and its row"
@@ -180,7 +171,7 @@ class GenerationQuality(RowMetric):
         self.keep(index, pool=pool, spatial=spatial)
 
     def compute(self) -> dict[str, Tensor]:
-        """``fid``, ``sfid``, ``kid``, ``kid_std``, and the numbers of images they rest upon.
+        """``fid``, ``sfid``, ``kid``, ``kid_std``, ``fid_images`` and ``fid_real_images``.
 
         Raises:
             ValueError: when fewer than two images were added.

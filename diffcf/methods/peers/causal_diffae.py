@@ -1,14 +1,11 @@
 r"""CausalDiffAE: a diffusion autoencoder whose semantic code is a causal model.
 
-An encoder infers exogenous latents u, from which neural mechanisms make causal latents,
-
-.. math:: z_i = f_i(A_i \circ z) + u_i,
-
-and a diffusion model conditioned on all of z draws the image. Trained together are the diffusion
-loss and two divergences: of q(u | x) to a standard normal, and of q(z | x) to the label-aligned
-prior p(z | y). For a counterfactual the image is inverted by DDIM under its own z, which gives the
-stochastic code x_T; z is intervened upon, the mechanisms carry the intervention on to effects with
-their abducted u, and DDIM draws from x_T under the new z.
+An encoder infers exogenous latents u, from which neural mechanisms make causal latents
+:math:`z_i = f_i(A_i \circ z) + u_i`, and a diffusion model conditioned on all of z draws the image.
+Trained together are the diffusion loss and two divergences: of q(u | x) to a standard normal, and
+of q(z | x) to the label-aligned prior p(z | y). For a counterfactual the image is inverted by DDIM
+under its own z, which gives the stochastic code x_T; z is intervened upon, the mechanisms carry the
+intervention on to effects with their abducted u, and DDIM draws from x_T under the new z.
 
 Reference:
     Causal diffusion autoencoders: toward counterfactual generation via diffusion probabilistic
@@ -59,11 +56,10 @@ class CausalDiffAE(LatentModule):
     """Encoder, causal mechanisms and diffusion decoder over one causal graph.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: latents and optimisation, see :class:`LatentModule`.
         encoder: network class ``image -> Gaussian`` of exogenous latents.
         mechanisms: network class of the causal mechanisms.
         generator: network class for v: ``(x_t, t, latents) -> v``.
-        kwargs: latents and optimisation, see :class:`LatentModule`.
     """
 
     encoder: LatentEncoder
@@ -82,7 +78,6 @@ class CausalDiffAE(LatentModule):
         super().__init__(graph, networks, **kwargs)
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """``diffusion``, ``exogenous``, ``alignment`` and ``mechanisms``."""
         exogenous: Gaussian = self.encoder(image)
         mean = self.mechanisms.generate(exogenous.mean)
         latents = Gaussian(mean, exogenous.log_scale)
@@ -99,10 +94,12 @@ class CausalDiffAE(LatentModule):
 
     def stochastic_code(self, image: Tensor, latents: Tensor, sampling: Sampling) -> Tensor:
         """x_T."""
-        return invert(self._denoiser(latents), image, _times(sampling)).x_T
+        times = time_grid(sampling.steps, sampling.t_max)
+        return invert(self._denoiser(latents), image, times).x_T
 
     def draw(self, latents: Tensor, stochastic_code: Tensor, sampling: Sampling) -> Tensor:
-        return sample(self._denoiser(latents), Inversion(stochastic_code, _times(sampling)))
+        times = time_grid(sampling.steps, sampling.t_max)
+        return sample(self._denoiser(latents), Inversion(stochastic_code, times))
 
     def _denoiser(self, latents: Tensor) -> Denoiser:
         return denoiser_of(lambda x_t, t: self.generator(x_t, t, latents))
@@ -115,7 +112,3 @@ class CausalDiffAE(LatentModule):
                 "guidance among them."
             )
         return LatentMethod(self, self.mechanisms, sampling)
-
-
-def _times(sampling: Sampling) -> tuple[float, ...]:
-    return time_grid(sampling.steps, sampling.t_max)

@@ -2,14 +2,11 @@ r"""Latents that mean factors, and how a method over them answers: CausalVAE and
 
 Every column of the factors' code (:meth:`CausalGraph.encode`, E columns) owns D latent dimensions,
 so latents are ``[B, E, D]``. A label-aligned prior places them: for a value v of the code
-
-.. math:: p(z_e \mid v) = \mathcal{N}\bigl((2v - 1)\,\mathbf{1}_D,\ s^2 I\bigr),
-
-that is, -1 at the low end of a factor's range and 1 at its high end. So an intervention knows where
-to set the latents, and the mean over the D dimensions, mapped back, is the factor's value; how the
-dimensions differ from their mean is the image's own. Causes reach effects by mechanisms
-:math:`z_e = f_e(A_e \circ z) + n_e` over the graph's edges. A counterfactual encodes, intervenes
-upon the latents, and decodes.
+:math:`p(z_e \mid v) = \mathcal{N}((2v - 1)\,\mathbf{1}_D,\ s^2 I)`, that is, -1 at the low end of a
+factor's range and 1 at its high end. So an intervention knows where to set the latents, and the
+mean over the D dimensions, mapped back, is the factor's value; how the dimensions differ from their
+mean is the image's own. Causes reach effects by mechanisms
+:math:`z_e = f_e(A_e \circ z) + n_e` over the graph's edges.
 """
 
 from __future__ import annotations
@@ -38,8 +35,7 @@ class LabelPrior:
 
     def location(self, factors: Tensor) -> Tensor:
         """Prior means ``[B, E, D]`` of factors ``[B, K]``."""
-        code = 2 * self.graph.encode(factors) - 1
-        return code[..., None].expand(-1, -1, self.dimensions)
+        return (2 * self.graph.encode(factors) - 1)[..., None].expand(-1, -1, self.dimensions)
 
     def code(self, latents: Tensor) -> Tensor:
         """The code ``[B, E]`` that latents ``[B, E, D]`` mean, probabilities within [0, 1]."""
@@ -72,13 +68,12 @@ class LatentMechanisms(nn.Module):
     ) -> None:
         super().__init__()
         owner = graph.code_owner
-        edges = graph.adjacency[owner][:, owner]
-        self.register_buffer("edges", edges.float(), persistent=False)
-        count = len(owner)
+        edges, count = graph.adjacency[owner][:, owner].float(), len(owner)
+        self.register_buffer("edges", edges, persistent=False)
         self.perceptrons = GroupedMLP(count, [count * dimensions, *hidden, dimensions])
-        self.depth, path = 0, edges.float()  # edges of the longest path
+        self.depth, path = 0, edges  # edges of the longest path
         while path.any():
-            self.depth, path = self.depth + 1, path @ edges.float()
+            self.depth, path = self.depth + 1, path @ edges
 
     def weights(self) -> Tensor:
         """A ``[E, E]``: entry ``[i, j]`` weighs column j as an input of the mechanism of i."""
@@ -134,12 +129,11 @@ class LatentModule(CounterfactualModule):
     """Networks over latents ``[B, E, D]`` that mean factors.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: see :class:`CounterfactualModule`.
         networks: network classes by name, each of which takes ``dimensions``.
         dimensions: D, latent dimensions for each column of the factors' code.
         prior_scale: s, standard deviation of the label-aligned prior.
         exogenous_weight, alignment_weight: of both divergences, in nats per latent dimension.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
 
     Raises:
         ValueError: unless ``dimensions`` is at least 1.
@@ -172,9 +166,9 @@ class LatentModule(CounterfactualModule):
     def encode(self, image: Tensor) -> Tensor:
         """The latents z ``[B, E, D]`` of images ``[B, C, H, W]``, without chance."""
 
-    @abstractmethod
     def stochastic_code(self, image: Tensor, latents: Tensor, sampling: Sampling) -> Tensor:
-        """What images show beyond their latents, ``[B, C, H, W]``."""
+        """What images show beyond their latents, ``[B, C, H, W]``; else images, for their size."""
+        return image
 
     @abstractmethod
     def draw(self, latents: Tensor, stochastic_code: Tensor, sampling: Sampling) -> Tensor:
@@ -206,12 +200,16 @@ class LatentMethod:
     def abduct(self, image: Tensor, factors: Tensor | None = None) -> LatentWorld:
         """Infer latents and their noise; the latents are the encoder's even with ``factors``."""
         check_image(image)
-        # Abduct
-        module, latents = self.module, self.module.encode(image)
+        latents, code = self.infer(image)
         noise = latents - self.mechanisms(latents)
-        factors = module.prior.factors(latents) if factors is None else factors
-        code = module.stochastic_code(image, latents, self.sampling)
-        return LatentWorld(module.graph, image, factors, None, self, latents, noise, code)
+        factors = self.module.prior.factors(latents) if factors is None else factors
+        return LatentWorld(self.module.graph, image, factors, None, self, latents, noise, code)
+
+    @torch.no_grad()
+    def infer(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents of images, and their stochastic code."""
+        latents = self.module.encode(image)
+        return latents, self.module.stochastic_code(image, latents, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -236,20 +234,15 @@ class LatentWorld(World):
 
     def answer(self, do: Intervention) -> Counterfactual:
         factors, latents = self._act(do)
-        # Predict
         image = self.method.module.draw(latents, self.stochastic_code, self.method.sampling)
         return Counterfactual(image.clamp(-1, 1), factors, do)
 
-    @torch.no_grad()
     def reabduct(self, answer: Counterfactual) -> LatentWorld:
-        module, sampling = self.method.module, self.method.sampling
-        latents = module.encode(answer.image)
-        code = module.stochastic_code(answer.image, latents, sampling)
+        latents, code = self.method.infer(answer.image)
         return replace(self, image=answer.image, latents=latents, stochastic_code=code)
 
     def _act(self, do: Intervention) -> tuple[Tensor, Tensor]:
         """The counterfactual's factors ``[B, K]`` and latents ``[B, E, D]``."""
-        # Act
         mechanisms, prior = self.method.mechanisms, self.method.module.prior
         fixed = do.mask[:, self.graph.code_owner.to(do.mask.device)]
         latents = mechanisms.predict(self.latents, self.noise, prior.location(do.values), fixed)

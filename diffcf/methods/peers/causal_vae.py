@@ -1,15 +1,12 @@
 r"""CausalVAE: a variational autoencoder whose latents are concepts with causes.
 
 An encoder infers exogenous latents ε, a linear causal layer turns them into concepts,
-
-.. math:: z = (I - A^\top)^{-1}\,\epsilon,
-
-a mask layer reconstructs every concept from its causes, :math:`z_i = g_i(A_i \circ z) + n_i`, and a
-decoder draws the image of z. Labels u align the concepts by a conditional prior p(z | u). Trained
-are the evidence lower bound with the divergences of both q(ε | x) and q(z | x), and two supervised
-terms: :math:`l_u`, labels predicted from their causes through A, and :math:`l_m`, concepts
-predicted from theirs through the mask layer. An intervention sets a concept, the mask layer carries
-it on to its effects, and the decoder draws.
+:math:`z = (I - A^\top)^{-1}\,\epsilon`, a mask layer reconstructs every concept from its causes,
+:math:`z_i = g_i(A_i \circ z) + n_i`, and a decoder draws the image of z. Labels u align the
+concepts by a conditional prior p(z | u). Trained are the evidence lower bound with the divergences
+of both q(ε | x) and q(z | x), and two supervised terms: :math:`l_u`, labels predicted from their
+causes through A, and :math:`l_m`, concepts predicted from theirs through the mask layer. An
+intervention sets a concept, the mask layer carries it on to its effects, and the decoder draws.
 
 Reference:
     CausalVAE: Disentangled representation learning via neural structural causal models (Yang et
@@ -47,8 +44,7 @@ from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, 
 from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
 from diffcf.networks import NetworkFactory
 
-# Least standard deviation of a pixel, in units of [-1, 1]: half a grey level.
-LEAST_ERROR = 0.004
+LEAST_ERROR = 0.004  # least standard deviation of a pixel in [-1, 1]: half a grey level
 
 
 class CausalLayers(LatentMechanisms):
@@ -106,11 +102,10 @@ class CausalVAE(LatentModule):
     The reconstruction is in nats per pixel and channel.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: latents and optimisation, see :class:`LatentModule`.
         encoder: network class ``image -> Gaussian`` of exogenous latents.
         causal: network class of causal and mask layer.
         decoder: network class ``(latents, size) -> image``.
-        kwargs: latents and optimisation, see :class:`LatentModule`.
     """
 
     encoder: LatentEncoder
@@ -129,7 +124,6 @@ class CausalVAE(LatentModule):
         super().__init__(graph, networks, **kwargs)
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """``reconstruction``, ``exogenous`` and ``alignment`` (the bound), ``labels``, ``mask``."""
         exogenous: Gaussian = self.encoder(image)
         concepts = self.causal.concepts(exogenous)
         drawn = self.decoder(self.causal.linear(exogenous.sample()), image.shape[-2:])
@@ -144,10 +138,6 @@ class CausalVAE(LatentModule):
 
     def encode(self, image: Tensor) -> Tensor:
         return self.causal.linear(self.encoder(image).mean)
-
-    def stochastic_code(self, image: Tensor, latents: Tensor, sampling: Sampling) -> Tensor:
-        """None here; the image stands in for it, of which :meth:`draw` reads the size only."""
-        return image
 
     def draw(self, latents: Tensor, stochastic_code: Tensor, sampling: Sampling) -> Tensor:
         drawn: Tensor = self.decoder(latents, stochastic_code.shape[-2:])

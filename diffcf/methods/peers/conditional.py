@@ -1,9 +1,8 @@
 """Baseline: conditional diffusion with classifier-free guidance, plain or decoupled.
 
-A generator conditioned on the factors, and in part of its training on none, draws the
-counterfactual from the inverted noise of the factual, guided by
-:class:`diffcf.diffusion.guidance.classifier_free.ClassifierFree` by all factors alike, or apart by
-what the intervention reaches. Factors follow from the same causal model as ours.
+The generator draws the counterfactual from the inverted noise of the factual, guided
+(:class:`diffcf.diffusion.guidance.classifier_free.ClassifierFree`) by all factors alike, or apart
+by what the intervention reaches. Factors follow from the same causal model as ours.
 
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
@@ -36,12 +35,10 @@ class ConditionalDiffusion(CounterfactualModule):
     It reads no factors off images: they have to be observed.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: see :class:`CounterfactualModule`.
         generator: network class for v, a :class:`diffcf.diffusion.Generator`.
         nscm: network class of the structural causal model.
-        factor_dropout: probability that the generator is not conditioned on a factor.
-        all_dropout: probability that it is conditioned on none.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
+        factor_dropout, all_dropout: see :class:`diffcf.methods.DiffusionCounterfactuals`.
     """
 
     generator: Generator

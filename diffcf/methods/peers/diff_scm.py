@@ -70,11 +70,10 @@ class DiffSCM(CounterfactualModule):
     """Unconditional generator, predictor of noisy images and NSCM.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: see :class:`CounterfactualModule`.
         generator: network class for v, used unconditionally.
         predictor: network class that reads noisy images, as :class:`FactorPredictor`.
         nscm: network class of the structural causal model.
-        kwargs: optimisation, see :class:`CounterfactualModule`.
     """
 
     reads = True

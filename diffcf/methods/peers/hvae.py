@@ -102,9 +102,8 @@ class ConditionalHVAE(nn.Module):
         self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
         folded = image_channels * patch**2
         self.stem = nn.Conv2d(folded + 2, encoder[0], 3, padding=1)
-        up = [Level(encoder[0], encoder[0], condition, blocks)]
-        up += [Level(a, b, condition, blocks, shrink=True) for a, b in pairwise(encoder)]
-        self.up = nn.ModuleList(up)
+        self.up = nn.ModuleList([Level(encoder[0], encoder[0], condition, blocks)])
+        self.up.extend(Level(a, b, condition, blocks, shrink=True) for a, b in pairwise(encoder))
         finer = [*reversed(channels[:-1]), None]
         self.down = nn.ModuleList(
             TopDown(

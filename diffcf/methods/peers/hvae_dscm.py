@@ -1,9 +1,8 @@
 r"""Baseline: a deep structural causal model whose image mechanism is a hierarchical VAE.
 
 Factors follow from the same causal model as ours. The image is
-:math:`x = \mu(z, pa) + \sigma(z, pa)\,\epsilon`, with z and ε for its exogenous noise: abduction
-infers u from the factors, z by the encoder and ε from the pixels, and prediction draws with the
-same u, z and ε under the counterfactual factors. The null intervention returns the image exactly.
+:math:`x = \mu(z, pa) + \sigma(z, pa)\,\epsilon`, whose exogenous noise is z, by the encoder, and ε,
+from the pixels. The null intervention returns the image exactly.
 
 A decoder may draw from z alone and ignore its parents. Against it, counterfactuals of the batch are
 drawn in the last part of the training, and a predictor q(pa | x), trained on observed images and
@@ -47,7 +46,7 @@ class HierarchicalVAE(CounterfactualModule):
     r"""Conditional HVAE, predictor of factors and NSCM.
 
     Args:
-        graph: the causal graph, or its description.
+        graph, kwargs: see :class:`CounterfactualModule`.
         hvae: network class of the image mechanism, as :class:`ConditionalHVAE`.
         predictor: network class that reads clean images, as :class:`FactorPredictor`.
         nscm: network class of the structural causal model.
@@ -58,10 +57,8 @@ class HierarchicalVAE(CounterfactualModule):
             2022, https://arxiv.org/abs/2203.09168); 0 is the plain likelihood.
         finetune: share of the training, in [0, 1], at its end, with counterfactuals.
         counterfactual_weight: of −log q(pa_cf | x_cf) there.
-        trust: least standard deviation, in [0, 1] units, that the predictor's reading counts with
-            there.
+        trust: least standard deviation, in [0, 1] units, of the predictor's reading there.
         predictor_share: part of each batch that the predictor is trained on, in (0, 1].
-        kwargs: optimisation, see :class:`CounterfactualModule`.
 
     Raises:
         ValueError: for a share or balance out of range.
@@ -94,16 +91,10 @@ class HierarchicalVAE(CounterfactualModule):
                 raise ValueError(f"{name} must lie in [0, 1], not {share}.")
         self.weights.setdefault("counterfactual", counterfactual_weight)
         self.beta, self.beta_warmup, self.balance = beta, beta_warmup, balance
-        self.finetune, self.predictor_share = finetune, predictor_share
-        self.trust = trust
-
-    # --- losses ---
+        self.finetune, self.predictor_share, self.trust = finetune, predictor_share, trust
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """Loss terms; ``hvae`` is in nats per pixel and channel, ``nll`` and ``mse`` likewise.
-
-        ``kl`` is in nats per image. These three are logged only.
-        """
+        """``hvae`` and ``nll`` are in nats per pixel and channel, ``kl`` in nats per image."""
         count = max(2, round(self.predictor_share * len(image)))
         reading = self.predictor(image[:count])
         terms = {"predictor": self.predictor.loss(reading, factors[:count])}
@@ -144,8 +135,6 @@ class HierarchicalVAE(CounterfactualModule):
         # on; taken at its word, it rewards images that merely exploit it.
         return self.predictor.loss(reading, target, self.trust)
 
-    # --- answers ---
-
     def read(self, image: Tensor) -> Tensor:
         reading: FactorPosterior = self.predictor(image)
         return reading.mean
@@ -158,7 +147,6 @@ class HierarchicalVAE(CounterfactualModule):
     def abduct(self, image: Tensor, factors: Tensor | None = None) -> HVAEWorld:
         """See :meth:`diffcf.methods.interface.Method.abduct`; ValueError for broken images."""
         check_image(image)
-        # Abduct
         if factors is None:
             reading: FactorPosterior = self.predictor(image)
             factors = self.nscm.refine(reading.mean, reading.variance)
@@ -187,13 +175,10 @@ class HVAEWorld(World):
     explained: Explained
 
     def target(self, do: Intervention) -> Tensor:
-        # Act
-        nscm = self.module.nscm
-        return nscm.predict(self.factors, self.exogenous, do.values, do.mask)
+        return self.module.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
     def answer(self, do: Intervention) -> Counterfactual:
         target = self.target(do)
-        # Predict
         drawn = self.module.hvae.draw(self.explained.latents, target)
         return Counterfactual(transport(self.image, self.explained.drawn, drawn), target, do)
 

@@ -1,8 +1,7 @@
 """The networks between images and causal latents (:mod:`diffcf.methods.peers.causal_latents`).
 
-Encoder and decoder are the two halves of the U-Net (:mod:`diffcf.networks.unet`), and the third
-network is that U-Net itself, conditioned on latents instead of factors. Posteriors are
-:class:`Gaussian`.
+Encoder and decoder are the halves of the U-Net (:mod:`diffcf.networks.unet`); the third is that
+U-Net, conditioned on latents instead of factors.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import torch
@@ -72,8 +72,7 @@ class LatentEncoder(nn.Module):
     """Images ``[B, C, H, W]`` → the posterior of their exogenous latents ``[B, E, D]``.
 
     Args:
-        graph: gives the code's columns.
-        dimensions: D, of each column.
+        graph, dimensions: E columns of the code, D dimensions of each.
         image_channels, patch, channels, blocks: see :class:`ImageEncoder`.
     """
 
@@ -88,8 +87,7 @@ class LatentEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = (len(graph.code_owner), 2 * dimensions)
-        outputs = self.shape[0] * self.shape[1]
-        self.encoder = ImageEncoder(outputs, image_channels, patch, channels, blocks)
+        self.encoder = ImageEncoder(prod(self.shape), image_channels, patch, channels, blocks)
 
     def forward(self, image: Tensor) -> Gaussian:
         mean, log_variance = self.encoder(image).unflatten(1, self.shape).chunk(2, dim=-1)
@@ -121,8 +119,7 @@ class LatentDecoder(nn.Module):
     """Latents ``[B, E, D]`` → images, by the levels of the U-Net's upward half.
 
     Args:
-        graph: gives the code's columns.
-        dimensions: D, of each column.
+        graph, dimensions: E columns of the code, D dimensions of each.
         image_channels, patch, channels, blocks, condition, frequencies: see :class:`UNet`.
         broadcast: hidden width of the :class:`SpatialBroadcast` at the coarsest and finest level.
     """
@@ -151,11 +148,8 @@ class LatentDecoder(nn.Module):
         falling = pairwise(reversed(channels))
         self.levels = nn.ModuleList(Level(a, b, condition, blocks, grow=True) for a, b in falling)
         self.finest = Level(channels[0], channels[0], condition, blocks)
-        self.head = nn.Sequential(
-            nn.GroupNorm(8, channels[0]),
-            nn.SiLU(),
-            nn.Conv2d(channels[0], image_channels * patch**2, 1),
-        )
+        folded = nn.Conv2d(channels[0], image_channels * patch**2, 1)
+        self.head = nn.Sequential(nn.GroupNorm(8, channels[0]), nn.SiLU(), folded)
 
     def forward(self, latents: Tensor, size: Sequence[int]) -> Tensor:
         """Images ``[B, C, H, W]`` of ``size`` (H, W).
@@ -178,10 +172,7 @@ class LatentDecoder(nn.Module):
 class LatentUNet(UNet):
     """The U-Net that predicts v, conditioned on latents ``[B, E, D]`` where ours has factors.
 
-    Args:
-        graph: gives the code's columns.
-        dimensions: D, of each column.
-        network: further arguments of :class:`UNet`.
+    ``dimensions`` is D, and ``network`` are further arguments of :class:`UNet`.
     """
 
     def __init__(self, graph: CausalGraph, dimensions: int = 4, **network: Any) -> None:

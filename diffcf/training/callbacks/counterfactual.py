@@ -61,9 +61,8 @@ class CounterfactualCallback(Callback):
             counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
-        SettingsError: when the data module is not built on
-            :class:`data_modules.base.FactorImageDataModule`, or the model not on
-            :class:`diffcf.methods.CounterfactualModule`.
+        SettingsError: when the data module is no :class:`diffcf.training.FactorData`, or the model
+            no :class:`diffcf.methods.CounterfactualModule`.
         CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
     """
 
@@ -82,8 +81,6 @@ class CounterfactualCallback(Callback):
         self._reader: EvaluatorReader | None = None
         self._pass: _Pass | None = None
 
-    # --- hooks ---
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # Before anything is trained: a missing evaluator is an error now, not after an hour.
         if self.evaluator is not None and self._reader is None:
@@ -99,39 +96,28 @@ class CounterfactualCallback(Callback):
         self._pass = None
         if trainer.sanity_checking or self.val_images == 0:
             return
-        single = replace(
-            self.protocol,
-            images=self.val_images,
-            steps=0,
-            cycles=0,
-            reverse_images=0,
-            fid_images=0,
-            lpips=False,
-            references=False,
-        )
+        few = replace(self.protocol, images=self.val_images, steps=0, cycles=0, reverse_images=0)
+        single = replace(few, fid_images=0, lpips=False, references=False)
         self._pass = self._begun(trainer, checked_module(pl_module, self), "val", single)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model = checked_module(pl_module, self)
+        model, data = checked_module(pl_module, self), _data_of(trainer)
+        rows = torch.arange(min(IMAGES, data.size_of("test")))
         # First of all, before measuring takes memory of its own.
-        cost = self._measured_cost(_data_of(trainer), model)
+        images = data.images_of("test", rows).to(model.device)
+        factors = data.factors_of("test")[rows].to(model.device)
+        method, networks = model.method(self.sampling), model.networks()
+        cost = measure_cost(method, networks, model.graph, images, factors)
         self._pass = self._begun(trainer, model, "test", self.protocol)
         self._pass.cost, self._pass.readout = cost, ModelReadout(model)
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
     ) -> None:
         if self._pass is None:
             return
         # By row of the set, not by count, so that every process knows its share.
-        limit = self._pass.evaluation.protocol.images
-        chosen = batch["index"] < (limit if limit is not None else torch.inf)
+        chosen = batch["index"] < (self._pass.evaluation.protocol.images or torch.inf)
         if not chosen.any():
             return
         image, index = batch["image"][chosen], batch["index"][chosen]
@@ -141,7 +127,7 @@ class CounterfactualCallback(Callback):
         if self._pass.readout is not None:
             self._pass.readout.update(image, batch["factors"][chosen], index)
 
-    on_test_batch_end = on_validation_batch_end
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done, self._pass = self._pass, None
@@ -150,62 +136,39 @@ class CounterfactualCallback(Callback):
 
     on_test_epoch_end = on_validation_epoch_end
 
-    # --- work ---
-
     def _begun(
-        self,
-        trainer: Trainer,
-        model: CounterfactualModule,
-        stage: str,
-        protocol: EvaluationProtocol,
+        self, trainer: Trainer, model: CounterfactualModule, stage: str, asked: EvaluationProtocol
     ) -> _Pass:
         data, started = _data_of(trainer), time.perf_counter()
+        factors, noise, reader = data.factors_of(stage), data.noise_of(stage), self._reader
+        perceptual = Perceptual.of(asked, data, model.device, reader)
         evaluation = CounterfactualEvaluation(
-            model.graph,
-            data.factors_of(stage),
-            protocol,
-            data.scene,
-            data.noise_of(stage),
-            self._reader,
-            Perceptual.of(protocol, data, model.device, self._reader),
-            model.device,
+            model.graph, factors, asked, data.scene, noise, reader, perceptual, model.device
         )
         return _Pass(stage, evaluation, started)
-
-    def _measured_cost(self, data: FactorData, model: CounterfactualModule) -> Cost:
-        rows = torch.arange(min(IMAGES, data.size_of("test")))
-        return measure_cost(
-            model.method(self.sampling),
-            model.networks(),
-            model.graph,
-            data.images_of("test", rows).to(model.device),
-            data.factors_of("test")[rows].to(model.device),
-        )
 
     def _finish(self, trainer: Trainer, model: CounterfactualModule, done: _Pass) -> None:
         evaluation = done.evaluation
         # On every rank: they synchronise.
         self.metrics = evaluation.compute()
-        if done.readout is not None:
-            self.metrics |= done.readout.compute()
-        if done.cost is not None:
-            self.metrics |= done.cost.metrics()
-        intervals = evaluation.intervals()
-        figures = reporting.figures_of(evaluation, done.answered, self.samples)
-        logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
-        # The same on every rank already, but for times; Lightning warns of each that is not synced.
-        model.log_dict(logged, sync_dist=True)
         record: dict[str, object] = {
             "metrics": self.metrics,
-            "intervals": intervals,
+            "intervals": evaluation.intervals(),
             "readers": list(evaluation.readers),
             "target": evaluation.truth.source,
             "lambda_t": evaluation.traces,
             "images": evaluation.images(),
             "protocol": vars(evaluation.protocol),
         }
+        if done.readout is not None:
+            self.metrics |= done.readout.compute()
         if done.cost is not None:
+            self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
+        figures = reporting.figures_of(evaluation, done.answered, self.samples)
+        logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
+        # The same on every rank already, but for times; Lightning warns of each that is not synced.
+        model.log_dict(logged, sync_dist=True)
         # log_dir synchronises as well.
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / done.stage
         self._write(trainer, model, done, record, figures, folder)
@@ -220,11 +183,11 @@ class CounterfactualCallback(Callback):
         figures: dict[str, Figure],
         folder: Path,
     ) -> None:
-        loggers, stage, step = trainer.loggers, done.stage, trainer.global_step
+        stage = done.stage
         for name, figure in figures.items():
             path = folder / f"{name}.png"
             reporting.save_figure(figure, path)
-            reporting.log_picture(loggers, f"{stage}/{name}", path, step)
+            reporting.log_picture(trainer.loggers, f"{stage}/{name}", path, trainer.global_step)
         seconds = time.perf_counter() - done.started
         record["provenance"] = provenance(trainer, model, self.sampling, seconds)
         write_json(record, folder / "metrics.json")
@@ -233,16 +196,15 @@ class CounterfactualCallback(Callback):
             reporting.print_table(self.metrics)
             print(f"report.md, metrics.json and the pictures are in {folder}")
         if done.answered is not None:
-            log_answers(loggers, f"{stage}/counterfactuals", done.evaluation, done.answered, step)
-        log_strengths(loggers, f"{stage}/lambda_t_curve", done.evaluation.traces, step)
+            log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)
+        log_strengths(trainer, f"{stage}/lambda_t_curve", done.evaluation.traces)
 
 
 def _data_of(trainer: Trainer) -> FactorData:
     data: object = getattr(trainer, "datamodule", None)
     if not isinstance(data, FactorData):
         raise SettingsError(
-            "CounterfactualCallback draws values from the data's factors, and "
-            f"{type(data).__name__} does not offer them: build it on "
+            f"CounterfactualCallback needs factors, which {type(data).__name__} lacks: build it on "
             "data_modules.base.FactorImageDataModule, or remove the callback."
         )
     return data

@@ -27,10 +27,7 @@ def checked_module(pl_module: LightningModule, callback: Callback) -> Counterfac
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, drawn at every batch of validation, test and predict.
-
-    A training batch takes a moment, a batch of counterfactuals half a minute: one rate cannot serve
-    both, and a bar that stands still looks like a program that hangs.
+    """Lightning's bar, drawn at every batch of validation, test and predict, since those take long.
 
     Args:
         train_refresh_rate: training batches between two drawings.
@@ -41,12 +38,7 @@ class ProgressBar(TQDMProgressBar):
         self.train_refresh_rate = train_refresh_rate
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: object,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         last = batch_idx + 1 == self.total_train_batches
         if last or (batch_idx + 1) % self.train_refresh_rate == 0:
@@ -110,9 +102,8 @@ class TrainingBudget(Callback):
 class WholeFile(TrainedIO):
     """Checkpoints written beside their place, then renamed.
 
-    Lightning writes to the system's temporary folder and moves the file from there, which is a copy
-    where that folder is another disk: killed in the middle, the only checkpoint is a torn one. And
-    what a killed run left in the temporary folder stays there, a file for every kill.
+    Lightning writes to the system's temporary folder and moves the file from there: where that is
+    another disk, a run killed in the middle leaves a torn checkpoint, and always a temporary file.
     """
 
     def save_checkpoint(
@@ -161,9 +152,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        ended = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
-        last_epoch = trainer.max_epochs or -1
-        ended |= last_epoch > 0 and trainer.current_epoch + 1 >= last_epoch
+        ended = 0 < trainer.max_steps <= trainer.global_step
+        ended |= 0 < (trainer.max_epochs or -1) <= trainer.current_epoch + 1
         # The final step rarely falls on a multiple of ``every_n_train_steps``.
         if (ended or trainer.should_stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.file)

@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Polygon, Rectangle
 from torch import Tensor
 
-from data_modules.scenes.flow.picture import COLOURS
-from data_modules.scenes.flow.scene import FlowScene, published_grid
+from data_modules.scenes.flow import COLOURS, FlowScene, published_grid
 
 SCENE = FlowScene()
 act = partial(act_in, SCENE)

@@ -11,7 +11,6 @@ from acting import act as act_in
 from matplotlib.patches import Circle, Patch, Polygon
 from torch import Tensor
 
-from data_modules.scenes.drawing import IMAGE_SIZES
 from data_modules.scenes.pendulum import COLOURS, PendulumScene, pendulum_frame, published_grid
 from data_modules.scenes.unmixing import unmix
 from diffcf.causal.interface import Scene
@@ -183,7 +182,7 @@ def test_factors_that_are_not_finite_are_refused() -> None:
 # --- the ruler ---
 
 
-@pytest.mark.parametrize("size", IMAGE_SIZES)
+@pytest.mark.parametrize("size", PendulumScene.image_sizes)
 def test_the_ruler_is_exact_on_renders(size: int) -> None:
     for factors in (FACTORS[::31][SCENE.visible(FACTORS[::31])], random_visible(200)):
         error = (SCENE.read(SCENE.render(factors, size)) - factors).abs()

@@ -139,7 +139,7 @@ AB = (Factor("a"), Factor("b"))
         (lambda: Factor("a", "ordinal"), r"'a' has kind 'ordinal': use one of continuous, binary"),
         (lambda: Factor("a", low=1.0, high=1.0), r"'a' has the empty range \[1.0, 1.0\]"),
         (lambda: Factor("a", low=float("nan")), r"'a' has the empty range"),
-        (lambda: Factor("a", "binary", 0.0, 2.0), r"Binary factor 'a' takes the values 0 and 1"),
+        (lambda: Factor("a", "binary", 0.0, 2.0), r"Factor 'a' takes the values 0 and 1"),
         (lambda: CausalGraph([]), r"no factors"),
         (lambda: CausalGraph([*AB, Factor("a")]), r"'a' is declared twice"),
         (lambda: CausalGraph(AB, [("a", "x")]), r"a → x names the unknown factor 'x'.*a, b"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from small_nscms import CATEGORICAL, CONTINUOUS, make
 from torch import Tensor
 
 from diffcf.causal.factor import Factor
@@ -16,26 +17,12 @@ from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.io.errors import GraphError
 
-CONTINUOUS = CausalGraph(
-    [Factor(n) for n in ("angle", "light", "length", "position")],
-    [("angle", "length"), ("angle", "position"), ("light", "length"), ("light", "position")],
-)
 # a chain with a binary root and a binary middle, declared out of causal order
 MIXED = CausalGraph(
     [Factor("age"), Factor("beard", "binary"), Factor("male", "binary"), Factor("grey")],
     [("male", "beard"), ("age", "beard"), ("beard", "grey"), ("age", "grey")],
 )
 BINARY = CausalGraph([Factor(n, "binary") for n in "abc"], [("a", "b"), ("b", "c")])
-SHAPES = ("cube", "sphere", "cone")
-CATEGORICAL = CausalGraph(
-    [
-        Factor("shape", "categorical", categories=SHAPES),
-        Factor("size"),
-        Factor("lit", "binary"),
-        Factor("hue", "categorical", categories=("red", "blue")),
-    ],
-    [("shape", "size"), ("shape", "lit"), ("size", "hue"), ("lit", "hue")],
-)
 GRAPHS = pytest.mark.parametrize(
     "graph", [CONTINUOUS, MIXED, BINARY, CATEGORICAL], ids=["cont", "mixed", "bin", "cat"]
 )
@@ -48,16 +35,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def make(graph: CausalGraph, seed: int = 0, spread: float = 3.0, **settings: bool) -> NSCM:
-    """An NSCM with parameters far from their initial values, as after training."""
-    torch.manual_seed(seed)
-    nscm = NSCM(graph, hidden=(16, 16), **settings).eval()
-    with torch.no_grad():
-        for parameter in nscm.parameters():
-            parameter.mul_(spread)
-    return nscm
 
 
 def sample(graph: CausalGraph, batch: int = 64, seed: int = 1, low: float = 0.0) -> Tensor:

@@ -9,9 +9,9 @@ import yaml
 from stirring import stir
 
 from diffcf.commands.main import main
+from diffcf.commands.speed import Row, ratio_rows, seconds
 from diffcf.commands.speed.pipeline import pendulum_by_matplotlib
 from diffcf.commands.speed.sampling import sample_through_generator, what_ifs
-from diffcf.commands.speed.timing import Row, ratio_rows, seconds
 from diffcf.commands.speed.training import held_memory
 from diffcf.diffusion.process import noise_level, prediction_from_velocity
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from small_nscms import CATEGORICAL, CONTINUOUS, make
 from stirring import stir
-from test_nscm import CATEGORICAL, CONTINUOUS, make
 
 from data_modules.scenes.shadow.scene import SunlightScene
 from diffcf.causal.curves import edge_curves, prior_noise
@@ -76,7 +76,7 @@ def test_an_edge_past_a_layer_has_a_place_there() -> None:
     assert first == (layout.nodes["a"][0], 0.5) and second == (end[0], 0.5)
 
 
-def test_a_circle_has_no_layers() -> None:
+def test_a_cycle_has_no_layers() -> None:
     with pytest.raises(ValueError, match="cycle"):
         layered(["a", "b"], [("a", "b"), ("b", "a")])
 

@@ -88,7 +88,7 @@ def test_a_readme_that_cannot_be_filled_stays_as_it_is(tmp_path, text: str, mess
     readme = tmp_path / "README.md"
     readme.write_text(text)
     with pytest.raises(ResultsError, match=message):
-        refreshed(readme, {("toy", "main"): "table"})
+        refreshed(readme, {("toy", "main"): lambda: "table"})
     assert run(grid(tmp_path), "--readme", str(readme)) == 2
     assert readme.read_text() == text
     assert not (tmp_path / "tables").exists(), "nothing is written when something is wrong"

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from data_modules.scenes.flow.scene import FlowScene
+from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data_modules.scenes.faces.scene import CartoonFaces
-from data_modules.scenes.flow.scene import FlowScene
+from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.interface import Scene
 from diffcf.causal.intervention import Intervention

@@ -13,7 +13,7 @@ def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
     cuts = Rectangles.random((3, 20), (12, 10), contrast.device)
     within, along = sum_within(contrast, cuts), sum_along(contrast, cuts)
     for n in range(20):
-        region = cuts.pick(torch.full((3,), n)).region().double()
+        region = cuts.regions(torch.full((3,), n)).double()
         filled = region.flatten(1).any(dim=1)  # an empty rectangle has an edge but no seam
         torch.testing.assert_close(within[:, n], (region * contrast).sum(dim=(1, 2)))
         down = (region[:, 1:] != region[:, :-1]).double() * (contrast[:, 1:] + contrast[:, :-1])
@@ -25,7 +25,8 @@ def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
 
 def test_halves_are_every_straight_cut_once() -> None:
     cuts = Rectangles.halves(2, (3, 4), torch.device("cpu"))
-    areas = (cuts.bottom - cuts.top) * (cuts.right - cuts.left)
+    top, left, bottom, right = cuts.bounds
+    areas = (bottom - top) * (right - left)
     assert areas.tolist() == [[4, 8, 3, 6, 9]] * 2
 
 

@@ -70,5 +70,6 @@ def _stripes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_a_size_that_does_not_fit_is_named(projector: LocalPosteriorProjector) -> None:
-    with pytest.raises(ValueError, match=r"patch 4, got \(30, 32\)"):
+    sentence = r"multiples of 4, got \(30, 32\): change image_size or patch"
+    with pytest.raises(ValueError, match=sentence):
         projector(torch.rand(1, 3, 30, 32), torch.zeros(1))

@@ -11,7 +11,6 @@ from diffcf.reporting.comparison import (
     ablation_table,
     comparison_tables,
     cost_points,
-    nothing_score,
 )
 from diffcf.reporting.results import MethodResults, find_results, sampling_text
 from diffcf.reporting.single import ablation_markdown
@@ -141,11 +140,11 @@ def test_who_takes_steps_is_told_by_evaluations() -> None:
 
 def test_points_are_mean_acm_against_seconds(tmp_path) -> None:
     methods = find_results(grid(tmp_path))["toy"]
-    points = cost_points(methods)
+    points, nothing = cost_points(methods)
     assert points["ours"] == [(0.2, pytest.approx(0.02)), (0.2, pytest.approx(0.04))]
-    assert nothing_score(methods) == pytest.approx(0.15)
+    assert nothing == pytest.approx(0.15)
     bare = MethodResults("bare", "bare", ({"metrics": {"acm/roots": 0.1, "acm/leaves": 0.1}},))
-    assert cost_points([bare]) == {}, "no seconds, no point"
+    assert cost_points([bare]).methods == {}, "no seconds, no point"
 
 
 # --- guidance rules ---

@@ -1,25 +1,32 @@
-"""The flow's picture: a cup of water with a ball in it and a jet through a hole in its wall.
+r"""The Flow scene: a ball raises the water in a cup, the water pushes a jet through a hole.
 
-Follows the script that made the published images, CausalVAE's ``causal_data/flow.py`` (Yang et
-al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch figure. As with the pendulum,
-patches named by colour alone have a 1 pt outline, artists are clipped to the axes box, and strokes
-are *not* snapped to whole pixels. Lines lie over patches: jet and ground cover cup, water and ball.
+Native units: ``ball_size`` the ball's radius and ``water_height`` h in the picture's units,
+``hole`` in thirds of them (deep = hole / 3), ``water_flow`` the label √(2 · 0.98 · h · (deep − ½)),
+how far the jet would reach. The graph's ranges are those of the published grid.
 
-The ruler measures the four factors where only two colours can be, so each pixel is a mixture of
-these two:
+In the published loops raw, from which h = ball³ + raw / 10, is the exogenous noise of the height.
+The jet itself is drawn with a gravity of 0.98 + e, e = 0.01 · max(|n|, 1), n ~ N(0, 1): noise of
+the image that the factors do not hold. The published draws of n are not known; ours are seeded.
+
+The picture follows the script that made the published images, CausalVAE's ``causal_data/flow.py``
+(Yang et al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch figure. As with the
+pendulum, patches named by colour alone have a 1 pt outline, artists are clipped to the axes box,
+and strokes are *not* snapped to whole pixels. Lines lie over patches: jet and ground cover cup,
+water and ball.
+
+The ruler measures where only two colours can be, so each pixel is a mixture of these two:
 
 - ball: the area of firebrick in the water, inverted by a monotone calibration because the ground
   covers a little of it;
 - height: the sky blue between the walls and above the tallest ball, summed along y;
-- hole and flow: first guesses (where the right wall lacks black; where each row's sky blue right of
-  the wall lies), then a least-squares fit of hole height and jet's reach, by Gauss-Newton steps
-  against the renderer itself. On true renders that fit ends at the truth.
+- hole and flow: first guesses, then a least-squares fit of hole height and jet's reach, by
+  Gauss-Newton steps against the renderer itself. On true renders that fit ends at the truth.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from data_modules.scenes.drawing import Frame, draw_in_chunks
 from data_modules.scenes.unmixing import (
@@ -31,7 +38,10 @@ from data_modules.scenes.unmixing import (
     share,
     strong_parts,
 )
+from diffcf.causal import CausalGraph, Factor, Scene
 
+GRAVITY = 0.98
+LEAST_NOISE = 0.01  # e of two pictures in three, and what `render` draws without `noise`
 COLOURS = {
     "white": (1.0, 1.0, 1.0),
     "lightskyblue": (135 / 255, 206 / 255, 250 / 255),
@@ -56,8 +66,7 @@ def flow_frame(image_size: int) -> Frame:
 
 def draw_flow(native: Tensor, image_size: int) -> Tensor:
     """Draw ball radius, water height, hole height, jet's reach ``[B, 4]``, all in the picture's
-    units, as float32 ``[B, 3, S, S]`` in [-1, 1]. ValueError for another ``image_size``, or factors
-    that are not finite."""
+    units, as float32 ``[B, 3, S, S]`` in [-1, 1]. ValueError when they are not finite."""
     return draw_in_chunks(_paint_flow, native, flow_frame(image_size))
 
 
@@ -71,9 +80,8 @@ def _paint_flow(canvas: Tensor, native: Tensor, frame: Frame) -> None:
         return torch.full_like(ball, value)
 
     sides = (flat(x(CUP[0]) - outline), flat(x(CUP[1]) + outline))
-    surface = y(WATER_BASE + height) + outline
-    water = window.rectangle(*sides, flat(y(0.0) - outline), surface)
-    window.paint(water, COLOURS["lightskyblue"])
+    base, surface = flat(y(0.0) - outline), y(WATER_BASE + height) + outline
+    window.paint(window.rectangle(*sides, base, surface), COLOURS["lightskyblue"])
     zero, rim = flat(0.0), flat(RIM)
     for wall, low, high in ((CUP[0], zero, rim), (CUP[1], zero, deep), (CUP[1], deep + GAP, rim)):
         left, right = flat(x(wall) - stroke / 2), flat(x(wall) + stroke / 2)
@@ -112,15 +120,9 @@ STRIDE = 0.4  # longest step of the fit, a pixel at 64 pixels
 
 def read_flow(images: Tensor) -> Tensor:
     """Ball radius, water height, hole height and jet's reach in the picture's units, float32
-    ``[B, 4]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where there is nothing to measure.
-    ValueError unless the images are square, RGB, of a drawn size."""
-    return read_in_chunks(_read_chunk, images)
-
-
-def _read_chunk(images: Tensor) -> Tensor:
+    ``[B, 4]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where there is nothing to measure."""
     frame = flow_frame(images.shape[-1])
-    # Row 0 at the bottom, like the frame.
-    shown = displayed(images).flip(2)
+    shown = displayed(images).flip(2)  # row 0 at the bottom, like the frame
     area = _ball_area(shown, frame)
     ball = interpolated(*_ball_calibration(frame.image_size), area)
     height, water_found = _read_height(shown, frame)
@@ -170,8 +172,7 @@ def _guess_hole(shown: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
     low, high = map(frame.y, HOLE_RANGE)
     window = frame.window(shown, (wall - half, wall + half), (low, high - 1))
     # Of all colours only black has no blue, so its channel separates it from water and white.
-    dark = (1 - window.pixels[:, 2]) / 2
-    lacking = 1 - dark.sum(2) / (2 * half)
+    lacking = 1 - ((1 - window.pixels[:, 2]) / 2).sum(2) / (2 * half)
     kept = lacking.clamp(min=0) * (lacking > THRESHOLD)
     y = (kept * (window.rows + 0.5)).sum(1) / kept.sum(1).clamp(min=1e-6)
     return ((y - frame.y(0.0)) / frame.unit_y).clamp(*HOLE_RANGE), (kept > 0).any(1)
@@ -189,8 +190,7 @@ def _guess_reach(shown: Tensor, deep: Tensor, frame: Frame) -> tuple[Tensor, Ten
     fallen = ((deep[:, None] - y) / (deep[:, None] - JET_END)).clamp(min=0).sqrt()
     across = torch.einsum("bhw,w,bh->b", weight, x, fallen)
     along = torch.einsum("bhw,bh,bh->b", weight, fallen, fallen)
-    reach = across / along.clamp(min=1e-6)
-    return reach.clamp(*REACH_RANGE), along > 1e-3
+    return (across / along.clamp(min=1e-6)).clamp(*REACH_RANGE), along > 1e-3
 
 
 def _fit_jet(shown: Tensor, guess: Tensor, frame: Frame) -> Tensor:
@@ -209,10 +209,87 @@ def _fit_jet(shown: Tensor, guess: Tensor, frame: Frame) -> Tensor:
     for _ in range(FIT_STEPS):
         now = rendered(native)
         slopes = [(rendered(native + step) - now) / DIFFERENCE for step in steps]
-        jacobian = torch.stack(slopes, dim=2)
-        residual = (part(shown) - now)[..., None]
+        jacobian, residual = torch.stack(slopes, dim=2), (part(shown) - now)[..., None]
         gram = jacobian.mT @ jacobian + 1e-3 * torch.eye(2, device=shown.device)
         step = torch.linalg.solve(gram, jacobian.mT @ residual)[..., 0].clamp(-STRIDE, STRIDE)
-        better = (native[:, 2:] + step).clamp(lower, upper)
-        native = torch.cat([native[:, :2], better], dim=1)
+        native = torch.cat([native[:, :2], (native[:, 2:] + step).clamp(lower, upper)], dim=1)
     return native
+
+
+def true_flow(height: Tensor, hole: Tensor) -> Tensor:
+    """The mechanism of native ``water_flow``; no water, or a hole on the ground, gives 0."""
+    return (2 * GRAVITY * height * (hole / 3 - JET_END)).clamp(min=0).sqrt()
+
+
+def jet_reach(flow: Tensor, noise: Tensor | float) -> Tensor:
+    """How far, in the picture's units, the jet of native ``flow`` reaches under jet noise e."""
+    return flow * ((GRAVITY + torch.as_tensor(noise)) / GRAVITY).sqrt()
+
+
+def published_grid() -> Tensor:
+    """Native factors of the 8,100 published images, float64 ``[8100, 4]``, in published order."""
+    loops = [torch.arange(*ends, dtype=torch.float64) for ends in ((5, 35), (10, 40), (6, 15))]
+    radius, raw, hole = torch.cartesian_prod(*loops).unbind(1)
+    ball = radius / 30
+    height = ball**3 + raw / 10
+    return torch.stack([ball, height, hole, true_flow(height, hole)], dim=1)
+
+
+class FlowScene(Scene):
+    """Flow of CausalVAE (Yang et al., CVPR 2021), with exact counterfactuals.
+
+    ``do(ball_size)`` keeps raw, and so moves the height, and with it the flow. A flow that was set
+    before keeps its difference from the mechanism, as Pendulum's shadow does.
+    """
+
+    noise_names = ("jet_gravity",)
+    image_sizes = (64, 96, 128)  # at 32 the smallest balls vanish into the ground
+
+    def __init__(self) -> None:
+        grid, names = published_grid(), ("ball_size", "water_height", "hole", "water_flow")
+        bounds = zip(names, grid.amin(0).tolist(), grid.amax(0).tolist(), strict=True)
+        factors = [Factor(name, "continuous", low, high) for name, low, high in bounds]
+        ball, height, hole, flow = names
+        self.graph = CausalGraph(factors, [(ball, height), (height, flow), (hole, flow)])
+
+    def published_grid(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled factors ``[8100, 4]`` of the published images, the ``[8100]`` bool test mask
+        (every fifth image, 1,620 of them), and jet noise e ``[8100, 1]`` drawn from ``seed``."""
+        normal = torch.randn(8100, 1, generator=Generator().manual_seed(seed))
+        noise = LEAST_NOISE * normal.abs().clamp(min=1)
+        is_test = torch.arange(8100) % 5 == 4
+        return self.graph.to_scaled(published_grid()).float(), is_test, noise
+
+    def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """See :meth:`Scene.counterfactual`."""
+        acted = torch.where(mask, values, factors)
+        set_ball, set_height, set_hole, set_flow = mask.unbind(1)
+        old, new = self.graph.to_native(factors), self.graph.to_native(acted)
+        moves = set_ball & ~set_height
+        height = torch.where(moves, old[:, 1] - old[:, 0] ** 3 + new[:, 0] ** 3, new[:, 1])
+        residual = old[:, 3] - true_flow(old[:, 1], old[:, 2])
+        flow = (true_flow(height, new[:, 2]) + residual).clamp(min=0)
+        scaled = self.graph.to_scaled(torch.stack([new[:, 0], height, new[:, 2], flow], dim=1))
+        flows = (set_ball | set_height | set_hole) & ~set_flow
+        never = torch.zeros_like(moves)
+        return torch.where(torch.stack([never, moves, never, flows], dim=1), scaled, acted)
+
+    def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
+        """See :meth:`Scene.render`; ``image_size`` is 64, 96 or 128, else ValueError."""
+        ball, height, hole, flow = self.graph.to_native(factors.float()).unbind(1)
+        e = LEAST_NOISE if noise is None else noise[:, 0].to(flow)
+        picture = torch.stack([ball, height, hole / 3, jet_reach(flow, e)], dim=1)
+        return draw_flow(picture, self.checked_size(image_size))
+
+    def read(self, images: Tensor) -> Tensor:
+        """See :meth:`Scene.read`. Jet noise and flow look the same, so the least noise is assumed:
+        flows of pictures with more read up to 1% too large, .0007 of range on average."""
+        self.checked_size(images.shape[-1])
+        ball, height, deep, reach = read_in_chunks(read_flow, images).unbind(1)
+        flow = reach / jet_reach(torch.ones_like(reach), LEAST_NOISE)
+        native = torch.stack([ball, height, 3 * deep, flow], dim=1)
+        return self.graph.to_scaled(native).nan_to_num(nan=0.0)
+
+    def visible(self, factors: Tensor) -> Tensor:
+        """``[B]`` bool: every factor within the published range, give or take 1e-4."""
+        return ((factors >= -1e-4) & (factors <= 1 + 1e-4)).all(1)

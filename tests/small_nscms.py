@@ -1,0 +1,34 @@
+"""Small graphs, and NSCMs over them that behave as if they were trained."""
+
+from __future__ import annotations
+
+import torch
+
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
+from diffcf.causal.nscm import NSCM
+
+CONTINUOUS = CausalGraph(
+    [Factor(n) for n in ("angle", "light", "length", "position")],
+    [("angle", "length"), ("angle", "position"), ("light", "length"), ("light", "position")],
+)
+SHAPES = ("cube", "sphere", "cone")
+CATEGORICAL = CausalGraph(
+    [
+        Factor("shape", "categorical", categories=SHAPES),
+        Factor("size"),
+        Factor("lit", "binary"),
+        Factor("hue", "categorical", categories=("red", "blue")),
+    ],
+    [("shape", "size"), ("shape", "lit"), ("size", "hue"), ("lit", "hue")],
+)
+
+
+def make(graph: CausalGraph, seed: int = 0, spread: float = 3.0, **settings: bool) -> NSCM:
+    """An NSCM with parameters far from their initial values, as after training."""
+    torch.manual_seed(seed)
+    nscm = NSCM(graph, hidden=(16, 16), **settings).eval()
+    with torch.no_grad():
+        for parameter in nscm.parameters():
+            parameter.mul_(spread)
+    return nscm
