@@ -171,6 +171,19 @@ class Picture:
         self.caption.set_text(caption)
 
 
+def difference(one: Tensor, other: Tensor, scale: float) -> Image.Image:
+    """The largest difference of any channel of two images ``[C, S, S]`` in [-1, 1], in colour.
+
+    The first is the faint background.
+    """
+    scaled = ((one - other).abs().amax(0) / 2 / scale).clamp(0, 1).cpu().numpy()
+    stops = np.linspace(0, 1, len(RAMP))
+    colour = np.stack([np.interp(scaled, stops, channel) for channel in np.transpose(RAMP)], -1)
+    grey = ((one.mean(0) + 1) / 2).clamp(0, 1).cpu().numpy()[..., None]
+    shade = 1 - BACKGROUND * (1 - grey) * (1 - scaled[..., None])
+    return Image.fromarray((colour * shade).round().astype(np.uint8))
+
+
 class Difference:
     """A map of differences with its scale, which ends at the share ``scale`` of a pixel's range."""
 
@@ -190,17 +203,8 @@ class Difference:
                     self.mean, self.most = ui.label(), ui.label()
 
     def show(self, one: Tensor, other: Tensor) -> None:
-        """The largest difference of any channel of two images ``[C, S, S]`` in [-1, 1], in colour.
-
-        The first is the faint background.
-        """
         size = (one - other).abs().amax(0) / 2
-        scaled = (size / self.scale).clamp(0, 1).cpu().numpy()
-        stops = np.linspace(0, 1, len(RAMP))
-        colour = np.stack([np.interp(scaled, stops, channel) for channel in np.transpose(RAMP)], -1)
-        grey = ((one.mean(0) + 1) / 2).clamp(0, 1).cpu().numpy()[..., None]
-        shade = 1 - BACKGROUND * (1 - grey) * (1 - scaled[..., None])
-        self.image.show(Image.fromarray((colour * shade).round().astype(np.uint8)))
+        self.image.show(difference(one, other, self.scale))
         self.mean.set_text(f"mean {size.mean():.1%}")
         self.most.set_text(f"max {size.max():.0%}")
 

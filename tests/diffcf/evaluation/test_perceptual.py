@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from torch import Tensor
@@ -81,6 +83,8 @@ def test_what_is_not_installed_is_left_out_in_a_line(
         raise UnavailableError("FID needs the Inception network.")
 
     monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", absent)
+    for name in ("lightning", "lightning.pytorch"):  # a run before may have cut them off
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     with caplog.at_level("INFO"):
         perceptual = Perceptual.of(EvaluationProtocol(fid_images=8), data, torch.device("cpu"))
     assert perceptual.quality is None
