@@ -156,10 +156,14 @@ class SceneDataModule(FactorImageDataModule):
     scene_class: type[Scene]
 
     def __init__(self, image_size: int = 64, val_fraction: float = 0.1, **common: Any) -> None:
-        scene = self.scene_class()
+        scene = self.make_scene()
         super().__init__(scene.graph, scene, **common)
         self.image_size = scene.checked_size(image_size)
         self.val_fraction = fraction("val_fraction", val_fraction)
+
+    def make_scene(self) -> Scene:
+        """The scene that draws validation and test images and measures counterfactuals."""
+        return self.scene_class()
 
     @abstractmethod
     def grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -173,6 +177,10 @@ class SceneDataModule(FactorImageDataModule):
         rows = torch.cat(list(split.values())).sort().values
         split = {stage: torch.searchsorted(rows, kept) for stage, kept in split.items()}
         factors, noise = factors[rows], None if noise is None else noise[rows]
+        return self.drawn(factors, noise, split)
+
+    def drawn(self, factors: Tensor, noise: Tensor | None, split: dict[str, Tensor]) -> Loaded:
+        """The dataset of factors ``[N, K]`` and noise ``[N, M]``, with its pictures."""
         return Loaded(self.draw(factors, noise), factors, split, noise)
 
     def draw(self, factors: Tensor, noise: Tensor | None) -> Tensor:

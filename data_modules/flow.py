@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_modules.base import SceneDataModule
 from data_modules.scenes import FlowScene, flow
 from data_modules.stored import PublishedImagesDataModule, published_names
+from data_modules.styled import StyledSceneDataModule
 
 
-class FlowDataModule(SceneDataModule):
+class FlowDataModule(StyledSceneDataModule):
     """6,480 training and 1,620 test images of ball size, water height, hole and water flow.
 
     Factors are the true floats, and the split is by index: the published file names truncate, so
     that 8,100 renders share 6,050 names, some of them in both splits.
 
-    Arguments are those of :class:`SceneDataModule`; ``image_size`` is 64, 96 or 128.
+    Arguments are those of :class:`StyledSceneDataModule`; ``image_size`` is 64, 96 or 128.
     """
 
     scene: FlowScene

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_modules.base import SceneDataModule
 from data_modules.scenes import PendulumScene, pendulum
 from data_modules.stored import PublishedImagesDataModule, published_names
+from data_modules.styled import StyledSceneDataModule
 
 
-class PendulumDataModule(SceneDataModule):
+class PendulumDataModule(StyledSceneDataModule):
     """5,482 training and 1,826 test images of angle, light, shadow length and shadow position.
 
-    They are rendered at sub-pixel precision: in the published PNG files matplotlib's snapping has
-    quantised the shadow. Order and test split are the published ones.
+    By default they are rendered at sub-pixel precision: in the published PNG files matplotlib's
+    snapping has quantised the shadow. Order and test split are the published ones.
 
-    Arguments are those of :class:`SceneDataModule`; ``image_size`` is 32, 64, 96 or 128.
+    Arguments are those of :class:`StyledSceneDataModule`; ``image_size`` is 32, 64, 96 or 128.
     """
 
     scene: PendulumScene

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
 from data_modules.image_cache import open_cache
+from data_modules.scenes.style import StyledScene
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import DataError, GraphError, ImageFormat
 
@@ -121,12 +122,13 @@ class PublishedImagesDataModule(StoredImageDataModule):
 
     title: str
     lost: str
-    scene_class: type[Scene]
+    scene_class: type[StyledScene]
 
     def __init__(
         self, root: str | Path, image_size: int = 96, val_fraction: float = 0.1, **common: Any
     ) -> None:
-        scene = self.scene_class()
+        # The image reader scales by the same filter.
+        scene = self.scene_class("published_bilinear")
         super().__init__(scene.graph, scene, image_size, None, 3, **common)
         self.root, self.val_fraction = Path(root), fraction("val_fraction", val_fraction)
 

@@ -28,11 +28,16 @@ CHUNK_PIXELS = 2**23
 
 @dataclass(frozen=True)
 class Frame:
-    """The map from native units (both axes upward from their first limit) to pixels."""
+    """The map from native units (both axes upward from their first limit) to pixels.
+
+    With ``snapped``, :meth:`on_columns` and :meth:`on_rows` move coordinates to whole pixels as
+    matplotlib's Agg backend does with strokes that are horizontal or vertical.
+    """
 
     image_size: int
     x_limits: tuple[float, float]
     y_limits: tuple[float, float]
+    snapped: bool = False
 
     @property
     def unit_x(self) -> float:
@@ -57,6 +62,14 @@ class Frame:
         """Native y to pixels."""
         return self.image_size * SUBPLOT[2] + self.unit_y * (native - self.y_limits[0])
 
+    def on_columns(self, x: Number, stroke: float) -> Number:
+        """Where a corner at ``x`` of a path of that stroke width (all in pixels) is drawn."""
+        return _floor(x + 0.5) + _snap_offset(stroke) if self.snapped else x
+
+    def on_rows(self, y: Number, stroke: float) -> Number:
+        """As :meth:`on_columns`, along y; matplotlib rounds when its rows already count down."""
+        return -_floor(0.5 - y) - _snap_offset(stroke) if self.snapped else y
+
     @property
     def box(self) -> tuple[int, int, int, int]:
         """The clip rectangle in whole pixels: left, right, bottom, top."""
@@ -69,6 +82,15 @@ class Frame:
         columns, rows = _touched(*x, left, right), _touched(*y, bottom, top)
         numbers = torch.arange(self.image_size, device=canvas.device, dtype=canvas.dtype)
         return Window(canvas[:, :, rows, columns], numbers[columns], numbers[rows])
+
+
+def _floor(value: Number) -> Number:
+    return value.floor() if isinstance(value, Tensor) else floor(value)
+
+
+def _snap_offset(stroke: float) -> float:
+    """Strokes of an odd number of whole pixels are centred in a pixel, others between two."""
+    return floor(stroke + 0.5) % 2 / 2
 
 
 def _touched(low: float, high: float, first: int, last: int) -> slice:

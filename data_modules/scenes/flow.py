@@ -10,8 +10,8 @@ the image that the factors do not hold. The published draws of n are not known; 
 
 The picture follows the script that made the published images, CausalVAE's ``causal_data/flow.py``
 (Yang et al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch figure. As with the
-pendulum, patches named by colour alone have a 1 pt outline, artists are clipped to the axes box,
-and strokes are *not* snapped to whole pixels. Lines lie over patches: jet and ground cover cup,
+pendulum, patches named by colour alone have a 1 pt outline, and artists are clipped to the axes box;
+walls, water and ground lie on whole pixels in the styles in which matplotlib snaps. Lines lie over patches: jet and ground cover cup,
 water and ball.
 
 The ruler measures where only two colours can be, so each pixel is a mixture of these two:
@@ -25,10 +25,13 @@ The ruler measures where only two colours can be, so each pixel is a mixture of 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 
 from data_modules.scenes.drawing import Frame, draw_in_chunks
+from data_modules.scenes.style import STYLES, Style, StyledScene, draw_in_style
 from data_modules.scenes.unmixing import (
     THRESHOLD,
     cached,
@@ -38,7 +41,7 @@ from data_modules.scenes.unmixing import (
     share,
     strong_parts,
 )
-from diffcf.causal import CausalGraph, Factor, Scene
+from diffcf.causal import CausalGraph, Factor
 
 GRAVITY = 0.98
 LEAST_NOISE = 0.01  # e of two pictures in three, and what `render` draws without `noise`
@@ -59,39 +62,48 @@ STROKE_POINTS = 2.0
 OUTLINE_POINTS = 1.0
 
 
-def flow_frame(image_size: int) -> Frame:
+def flow_frame(image_size: int, snapped: bool = False) -> Frame:
     """The axes of a flow picture: 0…20 both ways."""
-    return Frame(image_size, (0.0, 20.0), (0.0, 20.0))
+    return Frame(image_size, (0.0, 20.0), (0.0, 20.0), snapped)
 
 
-def draw_flow(native: Tensor, image_size: int) -> Tensor:
+def draw_flow(native: Tensor, image_size: int, style: Style = STYLES["subpixel"]) -> Tensor:
     """Draw ball radius, water height, hole height, jet's reach ``[B, 4]``, all in the picture's
     units, as float32 ``[B, 3, S, S]`` in [-1, 1]. ValueError when they are not finite."""
-    return draw_in_chunks(_paint_flow, native, flow_frame(image_size))
+
+    def at(size: int) -> Tensor:
+        return draw_in_chunks(_paint_flow, native, flow_frame(size, style.snapped))
+
+    return draw_in_style(at, style, image_size)
 
 
 def _paint_flow(canvas: Tensor, native: Tensor, frame: Frame) -> None:
     window = frame.window(canvas, (0, frame.image_size), (0, frame.image_size))
     ball, height, deep, reach = native.unbind(1)
-    x, y, outline = frame.x, frame.y, OUTLINE_POINTS / 2 * frame.point
-    stroke = STROKE_POINTS * frame.point
+    line, stroke = OUTLINE_POINTS * frame.point, STROKE_POINTS * frame.point
+    x, y, outline = frame.x, frame.y, line / 2
 
     def flat(value: float) -> Tensor:
         return torch.full_like(ball, value)
 
-    sides = (flat(x(CUP[0]) - outline), flat(x(CUP[1]) + outline))
-    base, surface = flat(y(0.0) - outline), y(WATER_BASE + height) + outline
-    window.paint(window.rectangle(*sides, base, surface), COLOURS["lightskyblue"])
+    left, right = (frame.on_columns(x(side), line) for side in CUP)
+    base = flat(frame.on_rows(y(0.0), line) - outline)
+    surface = frame.on_rows(y(WATER_BASE + height), line) + outline
+    water = window.rectangle(flat(left - outline), flat(right + outline), base, surface)
+    window.paint(water, COLOURS["lightskyblue"])
     zero, rim = flat(0.0), flat(RIM)
     for wall, low, high in ((CUP[0], zero, rim), (CUP[1], zero, deep), (CUP[1], deep + GAP, rim)):
-        left, right = flat(x(wall) - stroke / 2), flat(x(wall) + stroke / 2)
-        window.paint(window.rectangle(left, right, y(low), y(high)), COLOURS["black"])
+        middle = frame.on_columns(x(wall), stroke)
+        bottom, top = (frame.on_rows(y(end), stroke) for end in (low, high))
+        sides = flat(middle - stroke / 2), flat(middle + stroke / 2)
+        window.paint(window.rectangle(*sides, bottom, top), COLOURS["black"])
     radii = (ball * frame.unit_x + outline, ball * frame.unit_y + outline)
     disc = window.ellipse(flat(x(BALL_X)), y(ball + BALL_BASE), *radii)
     window.paint(disc, COLOURS["firebrick"])
     _paint_jet(canvas, frame, deep, reach, stroke)
     left, right = (flat(float(side)) for side in frame.box[:2])
-    low, high = flat(y(GROUND) - stroke / 2), flat(y(GROUND) + stroke / 2)
+    middle = frame.on_rows(y(GROUND), stroke)
+    low, high = flat(middle - stroke / 2), flat(middle + stroke / 2)
     window.paint(window.rectangle(left, right, low, high), COLOURS["black"])
 
 
@@ -118,19 +130,19 @@ DIFFERENCE = 0.02  # of the fit's finite differences, in the picture's units
 STRIDE = 0.4  # longest step of the fit, a pixel at 64 pixels
 
 
-def read_flow(images: Tensor) -> Tensor:
+def read_flow(images: Tensor, style: Style = STYLES["subpixel"]) -> Tensor:
     """Ball radius, water height, hole height and jet's reach in the picture's units, float32
     ``[B, 4]``, of ``[B, 3, S, S]`` images in [-1, 1]; NaN where there is nothing to measure."""
     frame = flow_frame(images.shape[-1])
     shown = displayed(images).flip(2)  # row 0 at the bottom, like the frame
     area = _ball_area(shown, frame)
-    ball = interpolated(*_ball_calibration(frame.image_size), area)
+    ball = interpolated(*_ball_calibration(frame.image_size, style), area)
     height, water_found = _read_height(shown, frame)
     deep, hole_found = _guess_hole(shown, frame)
     reach, jet_found = _guess_reach(shown, deep, frame)
     jet_found &= hole_found
     guess = torch.stack([ball, height, deep, reach], dim=1)
-    native = torch.where(jet_found[:, None], _fit_jet(shown, guess, frame), guess)
+    native = torch.where(jet_found[:, None], _fit_jet(shown, guess, frame, style), guess)
     found = torch.stack([area > 0, water_found, hole_found, jet_found], dim=1)
     return torch.where(found, native, torch.nan)
 
@@ -144,11 +156,11 @@ def _ball_area(shown: Tensor, frame: Frame) -> Tensor:
 
 
 @cached
-def _ball_calibration(image_size: int) -> tuple[Tensor, Tensor]:
+def _ball_calibration(image_size: int, style: Style) -> tuple[Tensor, Tensor]:
     """Area of the drawn ball and its radius, both ``[N]``, by ascending area."""
     balls = torch.linspace(*BALL_RANGE, CALIBRATION_POINTS)
     native = torch.stack([balls, *torch.full((3, len(balls)), 3.0)], dim=1)
-    areas = _ball_area(draw_flow(native, image_size).flip(2), flow_frame(image_size))
+    areas = _ball_area(draw_flow(native, image_size, style).flip(2), flow_frame(image_size))
     # The area must rise strictly for an inverse.
     rising = areas > torch.cat([areas.new_tensor([-1.0]), areas.cummax(0).values[:-1]])
     return areas[rising], balls[rising]
@@ -193,16 +205,18 @@ def _guess_reach(shown: Tensor, deep: Tensor, frame: Frame) -> tuple[Tensor, Ten
     return (across / along.clamp(min=1e-6)).clamp(*REACH_RANGE), along > 1e-3
 
 
-def _fit_jet(shown: Tensor, guess: Tensor, frame: Frame) -> Tensor:
+def _fit_jet(shown: Tensor, guess: Tensor, frame: Frame, style: Style) -> Tensor:
     """Gauss-Newton on hole height and reach, ``guess`` ``[B, 4]`` with both made better."""
-    across = (frame.x(CUP[1]) - 2 * frame.point, frame.image_size)
+    # A wall on whole pixels jumps with the hole's height, where the jet moves smoothly.
+    beside = 2 * frame.point + 1 if style.snapped else -2 * frame.point
+    across = (frame.x(CUP[1]) + beside, frame.image_size)
     down = (frame.y(JET_END), frame.y(HOLE_RANGE[1]) + frame.point)
 
     def part(images: Tensor) -> Tensor:
         return frame.window(images, across, down).pixels.flatten(1)
 
     def rendered(native: Tensor) -> Tensor:
-        return part(draw_flow(native, frame.image_size).flip(2))
+        return part(draw_flow(native, frame.image_size, style).flip(2))
 
     native, lower, upper = guess, *guess.new_tensor([HOLE_RANGE, REACH_RANGE]).T
     steps = DIFFERENCE * torch.eye(4, device=guess.device)[2:]
@@ -235,17 +249,21 @@ def published_grid() -> Tensor:
     return torch.stack([ball, height, hole, true_flow(height, hole)], dim=1)
 
 
-class FlowScene(Scene):
+class FlowScene(StyledScene):
     """Flow of CausalVAE (Yang et al., CVPR 2021), with exact counterfactuals.
 
     ``do(ball_size)`` keeps raw, and so moves the height, and with it the flow. A flow that was set
     before keeps its difference from the mechanism, as Pendulum's shadow does.
+
+    Args:
+        style: see :class:`StyledScene`.
     """
 
     noise_names = ("jet_gravity",)
     image_sizes = (64, 96, 128)  # at 32 the smallest balls vanish into the ground
 
-    def __init__(self) -> None:
+    def __init__(self, style: str = "subpixel") -> None:
+        super().__init__(style)
         grid, names = published_grid(), ("ball_size", "water_height", "hole", "water_flow")
         bounds = zip(names, grid.amin(0).tolist(), grid.amax(0).tolist(), strict=True)
         factors = [Factor(name, "continuous", low, high) for name, low, high in bounds]
@@ -279,16 +297,16 @@ class FlowScene(Scene):
         ball, height, hole, flow = self.graph.to_native(factors.float()).unbind(1)
         e = LEAST_NOISE if noise is None else noise[:, 0].to(flow)
         picture = torch.stack([ball, height, hole / 3, jet_reach(flow, e)], dim=1)
-        return draw_flow(picture, self.checked_size(image_size))
+        return draw_flow(picture, self.checked_size(image_size), self.drawing)
 
-    def read(self, images: Tensor) -> Tensor:
-        """See :meth:`Scene.read`. Jet noise and flow look the same, so the least noise is assumed:
+    def measured(self, images: Tensor) -> Tensor:
+        """Jet noise and flow look the same, so the least noise is assumed:
         flows of pictures with more read up to 1% too large, .0007 of range on average."""
-        self.checked_size(images.shape[-1])
-        ball, height, deep, reach = read_in_chunks(read_flow, images).unbind(1)
+        read = partial(read_flow, style=self.drawing)
+        ball, height, deep, reach = read_in_chunks(read, images).unbind(1)
         flow = reach / jet_reach(torch.ones_like(reach), LEAST_NOISE)
         native = torch.stack([ball, height, 3 * deep, flow], dim=1)
-        return self.graph.to_scaled(native).nan_to_num(nan=0.0)
+        return self.graph.to_scaled(native)
 
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: every factor within the published range, give or take 1e-4."""

@@ -6,21 +6,23 @@ graph's ranges are those of the published grid.
 
 The picture follows the script that made the published images, CausalVAE's
 ``causal_data/pendulum.py`` (Yang et al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch
-figure. Two of matplotlib's habits are kept: a disc named by colour alone has a 1 pt outline of that
-colour, so it is half a point larger all round, and artists are clipped to the axes box rounded to
-whole pixels. One is not: matplotlib snaps horizontal and vertical strokes to whole pixels, which
-would quantise the shadow; here it is drawn at sub-pixel precision, as after ``set_snap(False)``.
+figure. Of matplotlib's habits two are always kept: a disc named by colour alone has a 1 pt outline of
+that colour, so it is half a point larger all round, and artists are clipped to the axes box rounded
+to whole pixels. The third depends on the style: matplotlib snaps horizontal and vertical strokes to
+whole pixels, which quantises the shadow; ``subpixel`` draws it as after ``set_snap(False)``.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from math import pi
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from data_modules.scenes.drawing import Frame, Window, draw_in_chunks, interval_coverage
+from data_modules.scenes.drawing import Frame, Window, draw_in_chunks
+from data_modules.scenes.style import STYLES, Style, StyledScene, draw_in_style
 from data_modules.scenes.unmixing import (
     cached,
     centroid,
@@ -29,7 +31,7 @@ from data_modules.scenes.unmixing import (
     strong_parts,
     unmix,
 )
-from diffcf.causal import CausalGraph, Factor, Scene
+from diffcf.causal import CausalGraph, Factor
 
 COLOURS = {
     "white": (1.0, 1.0, 1.0),
@@ -47,6 +49,7 @@ GROUND = -0.5
 MIN_LENGTH = 3.0
 STROKE_POINTS = 3.0
 OUTLINE_POINTS = 1.0
+STRAIGHT = 1e-4  # pixels aside, below which matplotlib takes a line for vertical
 
 
 # --- mechanism ---
@@ -86,15 +89,19 @@ def published_grid() -> Tensor:
 # --- picture ---
 
 
-def pendulum_frame(image_size: int) -> Frame:
+def pendulum_frame(image_size: int, snapped: bool = False) -> Frame:
     """The axes of a pendulum picture: x 0…20, y −1…21."""
-    return Frame(image_size, (0.0, 20.0), (-1.0, 21.0))
+    return Frame(image_size, (0.0, 20.0), (-1.0, 21.0), snapped)
 
 
-def draw(native: Tensor, image_size: int) -> Tensor:
+def draw(native: Tensor, image_size: int, style: Style = STYLES["subpixel"]) -> Tensor:
     """Draw native angle, light, length, position ``[B, 4]`` as float32 ``[B, 3, S, S]`` in [-1, 1].
     ValueError when they are not finite."""
-    return draw_in_chunks(_paint_pendulum, native, pendulum_frame(image_size))
+
+    def at(size: int) -> Tensor:
+        return draw_in_chunks(_paint_pendulum, native, pendulum_frame(size, style.snapped))
+
+    return draw_in_style(at, style, image_size)
 
 
 def _paint_pendulum(canvas: Tensor, native: Tensor, frame: Frame) -> None:
@@ -105,7 +112,8 @@ def _paint_pendulum(canvas: Tensor, native: Tensor, frame: Frame) -> None:
     pivot_x, pivot_y = torch.full_like(ball_x, x(PIVOT[0])), torch.full_like(ball_y, y(PIVOT[1]))
 
     rod = _window(canvas, frame, (pivot_x, ball_x), (pivot_y, ball_y), stroke)
-    rod.paint(rod.segment((pivot_x, pivot_y), (ball_x, ball_y), stroke), COLOURS["black"])
+    ends = _rod_ends(frame, (pivot_x, pivot_y), (ball_x, ball_y), stroke)
+    rod.paint(rod.segment(*ends, stroke), COLOURS["black"])
     for centre_x, centre_y, radius, colour in (
         (ball_x, ball_y, BALL_RADIUS, COLOURS["firebrick"]),
         (x(sun_x(light)), torch.full_like(light, y(SUN_HEIGHT)), SUN_RADIUS, COLOURS["orange"]),
@@ -114,7 +122,9 @@ def _paint_pendulum(canvas: Tensor, native: Tensor, frame: Frame) -> None:
         disc = _window(canvas, frame, (centre_x,), (centre_y,), max(radius_x, radius_y))
         radii = (torch.full_like(centre_x, r) for r in (radius_x, radius_y))
         disc.paint(disc.ellipse(centre_x, centre_y, *radii), colour)
-    left, right = x(position - length / 2), x(position + length / 2)
+    left, right = (
+        frame.on_columns(x(end), stroke) for end in (position - length / 2, position + length / 2)
+    )
     bottom, top = (torch.full_like(left, edge) for edge in _shadow_edges(frame))
     shadow = _window(canvas, frame, (left, right), (bottom, top), 1.0)
     shadow.paint(shadow.rectangle(left, right, bottom, top), COLOURS["black"])
@@ -131,10 +141,24 @@ def _window(
     return frame.window(canvas, low, high)
 
 
+def _rod_ends(
+    frame: Frame, start: tuple[Tensor, Tensor], end: tuple[Tensor, Tensor], stroke: float
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The rod's ends ``[B]`` in pixels; one that hangs straight down is snapped."""
+    straight = (end[0] - start[0]).abs() < STRAIGHT
+
+    def moved(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        on_x, on_y = frame.on_columns(x, stroke), frame.on_rows(y, stroke)
+        return torch.where(straight, on_x, x), torch.where(straight, on_y, y)
+
+    return moved(*start), moved(*end)
+
+
 def _shadow_edges(frame: Frame) -> tuple[float, float]:
     """Lower and upper edge of the shadow's stroke, in pixels, before clipping."""
-    middle, half = frame.y(GROUND), STROKE_POINTS / 2 * frame.point
-    return middle - half, middle + half
+    stroke = STROKE_POINTS * frame.point
+    middle = frame.on_rows(frame.y(GROUND), stroke)
+    return middle - stroke / 2, middle + stroke / 2
 
 
 # --- ruler ---
@@ -144,7 +168,7 @@ CALIBRATION_POINTS = 1025
 CALIBRATION_RANGE = (torch.pi * 56 / 200, torch.pi * 151 / 200)
 
 
-def _read_native(images: Tensor) -> Tensor:
+def _read_native(images: Tensor, style: Style) -> Tensor:
     """Native angle, light (radians), length and position, float32 ``[B, 4]``, of ``[B, 3, S, S]``
     images in [-1, 1]; NaN where there is nothing to measure."""
     frame = pendulum_frame(images.shape[-1])
@@ -153,49 +177,61 @@ def _read_native(images: Tensor) -> Tensor:
     across, below = (x - frame.x(PIVOT[0])) / frame.unit_x, (frame.y(PIVOT[1]) - y) / frame.unit_y
     angle = torch.atan2(across, below)
     x, _, sun_found = centroid(weights["orange"])
-    light = interpolated(*_light_calibration(frame.image_size), x)
-    length, position, shadow_found = _read_shadow(weights["black"], frame)
+    light = interpolated(*_light_calibration(frame.image_size, style), x)
+    length, position, shadow_found = _read_shadow(weights["black"], frame, style)
     native = torch.stack([angle, light, length, position], dim=1)
     found = torch.stack([ball_found, sun_found, shadow_found, shadow_found], dim=1)
     return torch.where(found, native, torch.nan)
 
 
 @cached
-def _light_calibration(image_size: int) -> tuple[Tensor, Tensor]:
+def _light_calibration(image_size: int, style: Style) -> tuple[Tensor, Tensor]:
     """Centroid of the drawn sun (which the box cuts), ascending, and the light, ``[N]`` each."""
     lights = torch.linspace(*CALIBRATION_RANGE, CALIBRATION_POINTS)
     native = pad(lights[:, None], (1, 2))
-    parts = [unmix(draw(some, image_size), COLOURS)["orange"] for some in native.split(256)]
+    parts = [unmix(draw(some, image_size, style), COLOURS)["orange"] for some in native.split(256)]
     centroids = torch.cat([centroid(part)[0] for part in parts])
     order = centroids.argsort()
     return centroids[order], lights[order]
 
 
-def _read_shadow(black: Tensor, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+@cached
+def _shadow_rows(image_size: int, style: Style) -> tuple[Tensor, float]:
+    """The rows (from the top) that a shadow's stroke covers best, and how much of each."""
+    wide = torch.tensor([[0.0, pi / 2, 12.0, PIVOT[0]]])
+    black = unmix(draw(wide, image_size, style), COLOURS)["black"][0]
+    frame = pendulum_frame(image_size)
+    column = black[:, int(frame.x(PIVOT[0]))].clone()
+    column[: -int(frame.y(0.5))] = 0  # the rod and the ball
+    best = float(column.max())
+    return (column > best - 1e-4).nonzero()[:, 0], best
+
+
+def _read_shadow(black: Tensor, frame: Frame, style: Style) -> tuple[Tensor, Tensor, Tensor]:
     """Length and position ``[B]`` in native units, and whether found."""
-    # Only the stroke's best covered rows: the darkness of its rim depends on where the stroke lies,
-    # and matplotlib's snapping moves the rim of the published images.
-    bottom, top = (torch.tensor([edge]) for edge in _shadow_edges(frame))
-    first, last = frame.box[2:]
-    cover = interval_coverage(bottom, top, torch.arange(first, last))[0]
-    rows = frame.image_size - 1 - first - (cover > cover.max() - 1e-4).nonzero()[:, 0]
-    kept = strong_parts(black[:, rows.to(black.device)].mean(1) / float(cover.max()))
+    # Only the stroke's best covered rows: the darkness of its rim depends on where it lies.
+    rows, cover = _shadow_rows(frame.image_size, style)
+    kept = strong_parts(black[:, rows.to(black.device)].mean(1) / cover)
     total = kept.sum(1)
     centres = torch.arange(black.shape[2], device=black.device) + 0.5
     x = (kept * centres).sum(1) / total.clamp(min=1e-6)
     return total / frame.unit_x, (x - frame.x(0.0)) / frame.unit_x, total > 0
 
 
-class PendulumScene(Scene):
+class PendulumScene(StyledScene):
     """Pendulum of CausalVAE (Yang et al., CVPR 2021), with exact counterfactuals.
 
     In the published data the shadow is a deterministic function f of angle and light, so its
     exogenous noise is zero there. Elsewhere (after a shadow was set by an intervention) the noise
     is additive: u = shadow − f(angle, light), for length and position alike. A predicted length is
     at least 3, as the published mechanism has it.
+
+    Args:
+        style: see :class:`StyledScene`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: str = "subpixel") -> None:
+        super().__init__(style)
         grid, names = published_grid(), ("angle", "light", "shadow_length", "shadow_position")
         bounds = zip(names, grid.amin(0).tolist(), grid.amax(0).tolist(), strict=True)
         factors = [Factor(name, "continuous", low, high) for name, low, high in bounds]
@@ -223,12 +259,14 @@ class PendulumScene(Scene):
 
     def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
         """See :meth:`Scene.render`; ``image_size`` is 32, 64, 96 or 128, else ValueError."""
-        return draw(self.graph.to_native(factors.float()), self.checked_size(image_size))
+        native = self.graph.to_native(factors.float())
+        return draw(native, self.checked_size(image_size), self.drawing)
 
-    def read(self, images: Tensor) -> Tensor:
-        """See :meth:`Scene.read`; a missing ball, sun or shadow reads 0 in its factors."""
-        self.checked_size(images.shape[-1])
-        return self.graph.to_scaled(read_in_chunks(_read_native, images)).nan_to_num(nan=0.0)
+    def measured(self, images: Tensor) -> Tensor:
+        """A missing ball, sun or shadow reads NaN in its factors."""
+        return self.graph.to_scaled(
+            read_in_chunks(partial(_read_native, style=self.drawing), images)
+        )
 
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: angle and light in range, and the whole shadow inside the picture.

@@ -124,21 +124,23 @@ def test_the_flows_own_noise_survives_an_intervention_on_its_cause() -> None:
 
 
 @pytest.mark.parametrize("size", [96, 64])
+@pytest.mark.parametrize("style", ["subpixel", "published"])
 def test_the_renderer_agrees_with_matplotlib(
-    size: int, matplotlib_picture: Callable[..., Tensor]
+    style: str, size: int, matplotlib_picture: Callable[..., Tensor]
 ) -> None:
+    scene, snap = FlowScene(style), style == "published"
     rows = torch.linspace(3, 8090, 24).long()
     native = published_grid()[rows]
     theirs = torch.stack(
         [
-            matplotlib_picture(published_artists(*row[:3], e), size, (0, 20), (0, 20))
+            matplotlib_picture(published_artists(*row[:3], e), size, (0, 20), (0, 20), snap)
             for row, e in zip(native.tolist(), NOISE[rows, 0].tolist(), strict=True)
         ]
     )
-    ours = SCENE.render(FACTORS[rows], size, NOISE[rows])
+    ours = scene.render(FACTORS[rows], size, NOISE[rows])
     difference = (ours - theirs).abs().mean((1, 2, 3)) / 2
-    assert difference.max() <= 0.001  # the bar is 0.01
-    gap = (SCENE.read(ours) - SCENE.read(theirs)).abs()
+    assert difference.max() <= 0.001  # the bar is 0.004
+    gap = (scene.read(ours) - scene.read(theirs)).abs()
     # Agg paints body and outline one after the other, which lets the ground shine through.
     assert gap[:, [HOLE, FLOW]].max() <= 0.001 and gap.max() <= 0.015
 
@@ -174,6 +176,15 @@ def test_the_ruler_is_exact_on_renders(size: int) -> None:
     for factors in (FACTORS[::41], random_factors(200)):
         error = (SCENE.read(SCENE.render(factors, size)) - factors).abs()
         assert error.max() <= 0.001  # the bar is 0.003
+
+
+@pytest.mark.parametrize("style", ["published", "published_bilinear", "supersampled"])
+def test_the_ruler_is_calibrated_for_each_style(style: str) -> None:
+    scene, factors = FlowScene(style), random_factors(100, seed=7)
+    error = scene.read(scene.render(factors, 64)) - factors
+    assert error.mean(0).abs().max() < 0.005
+    stated = torch.tensor(list(scene.reading_error(64).values()))
+    torch.testing.assert_close(error.abs().mean(0), stated, atol=0.002, rtol=0.2)
 
 
 def test_unknown_jet_noise_costs_the_flow_a_thousandth() -> None:

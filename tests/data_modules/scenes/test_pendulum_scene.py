@@ -5,15 +5,18 @@ from functools import partial
 from math import cos, pi, sin, tan
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from acting import act as act_in
 from matplotlib.patches import Circle, Patch, Polygon
+from PIL import Image
 from torch import Tensor
 
 from data_modules.scenes.pendulum import COLOURS, PendulumScene, pendulum_frame, published_grid
 from data_modules.scenes.unmixing import unmix
 from diffcf.causal.interface import Scene
+from diffcf.io.pixels import from_bytes, to_picture
 
 SCENE = PendulumScene()
 act = partial(act_in, SCENE)
@@ -48,6 +51,7 @@ def matplotlib_patches(angle: float, light: float) -> list[Patch]:
 def matplotlib_batch(matplotlib_picture: Callable[..., Tensor]) -> Callable[..., Any]:
     def batch(n: int, size: int, snap: bool) -> tuple[Tensor, Tensor]:
         rows = torch.linspace(5, len(FACTORS) - 40, n).long()
+        rows[0] = 40 * 87  # hangs straight down: matplotlib snaps the rod as well
         images = [
             matplotlib_picture(matplotlib_patches(*row), size, (0, 20), (-1, 21), snap)
             for row in published_grid()[rows, :2].tolist()
@@ -126,15 +130,33 @@ def test_the_shadows_own_noise_survives_an_intervention_on_its_cause() -> None:
 
 
 @pytest.mark.parametrize("size", [96, 64])
+@pytest.mark.parametrize("style", ["subpixel", "published"])
 def test_the_renderer_agrees_with_matplotlib(
-    size: int, matplotlib_batch: Callable[..., Any]
+    style: str, size: int, matplotlib_batch: Callable[..., Any]
 ) -> None:
-    theirs, factors = matplotlib_batch(24, size, snap=False)
-    ours = SCENE.render(factors, size)
+    scene = PendulumScene(style)
+    theirs, factors = matplotlib_batch(24, size, snap=style == "published")
+    ours = scene.render(factors, size)
     difference = (ours - theirs).abs().mean((1, 2, 3)) / 2
     assert difference.max() <= 0.001  # the bar is 0.004
-    gap = (SCENE.read(ours) - SCENE.read(theirs)).abs()
+    gap = (scene.read(ours) - scene.read(theirs)).abs()
     assert gap.max() <= 0.003
+
+
+@pytest.mark.parametrize("resample", ["BOX", "BILINEAR", "BICUBIC", "LANCZOS"])
+def test_resized_styles_are_what_pillow_makes_of_a_published_file(
+    resample: str, matplotlib_batch: Callable[..., Any]
+) -> None:
+    theirs, factors = matplotlib_batch(8, 96, snap=True)
+    ours = PendulumScene(f"published_{resample.lower()}").render(factors, 64)
+    for image, drawn in zip(theirs, ours, strict=True):
+        small = to_picture(image).resize((64, 64), Image.Resampling[resample])
+        assert (from_bytes(np.asarray(small)).permute(2, 0, 1) - drawn).abs().mean() / 2 <= 0.001
+
+
+def test_supersampling_hardly_changes_what_is_exact_already() -> None:
+    smooth = PendulumScene("supersampled").render(FACTORS[::300], 64)
+    assert (smooth - SCENE.render(FACTORS[::300], 64)).abs().mean() / 2 < 0.001
 
 
 def test_snapping_quantises_the_shadow_of_published_images(
@@ -188,6 +210,29 @@ def test_the_ruler_is_exact_on_renders(size: int) -> None:
         error = (SCENE.read(SCENE.render(factors, size)) - factors).abs()
         assert error.mean(0).max() <= 0.001
         assert error.max() <= (0.0015 if size >= 64 else 0.003)
+
+
+@pytest.mark.parametrize("style", PendulumScene.styles)
+def test_the_ruler_is_calibrated_for_each_style(style: str) -> None:
+    scene, factors = PendulumScene(style), random_visible(300, seed=7)
+    error = scene.read(scene.render(factors, 64)) - factors
+    # Snapped ends are off by half a pixel of the drawing at most, a third of it in their distance.
+    assert error.mean(0).abs().max() < 0.003
+    stated = torch.tensor(list(scene.reading_error(64).values()))
+    torch.testing.assert_close(error.abs().mean(0), stated, atol=0.002, rtol=0.2)
+    assert stated.max() < 0.02
+    assert PendulumScene(style).read(torch.ones(1, 3, 64, 64)).eq(0).all()
+
+
+def test_a_ruler_of_another_style_misreads() -> None:
+    images = PendulumScene("published_bilinear").render(FACTORS[::100], 64)
+    off = (SCENE.read(images) - FACTORS[::100])[SCENE.visible(FACTORS[::100])].abs().mean(0)
+    assert off[LENGTH] > 0.05
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(ValueError, match="'sharp'.*subpixel, published"):
+        PendulumScene("sharp")
 
 
 @pytest.mark.parametrize("size", [64, 96])
