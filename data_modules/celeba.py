@@ -5,6 +5,7 @@ Source: Liu et al., Deep Learning Face Attributes in the Wild, ICCV 2015. Nothin
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ class CelebADataModule(StoredImageDataModule):
         folder, attribute_file, partition_file = _standard_files(self.root)
         columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
         attributes = _read(attribute_file, sorted(set(columns.values())), counted=True)
-        names = image_names(attributes, IMAGE)
+        names = image_names(attributes, IMAGE, self.root / folder)
         partitions = _read(partition_file, ["partition"], counted=False)
-        partition = _in_order_of(names, attributes, partitions)
+        partition = _in_order_of(names, attributes, partitions, self.root / folder)
         split = column_split(partition, "partition", None, generator)
         factors = factor_tensor(attributes, self.graph.factors, columns)
         negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
@@ -93,7 +94,9 @@ class CelebADataModule(StoredImageDataModule):
         noise = None
         if self.scene is not None and self.scene.noise_names and (self.root / NOISE).is_file():
             table = read_table(self.root / NOISE, [IMAGE, *self.scene.noise_names])
-            noise = number_tensor(_in_order_of(names, attributes, table), self.scene.noise_names)
+            noise = number_tensor(
+                _in_order_of(names, attributes, table, self.root / folder), self.scene.noise_names
+            )
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
         return ImageTable(self.root, files, factors, origin, split, noise)
@@ -132,7 +135,7 @@ def _read(file: Path, columns: list[str], counted: bool) -> Table:
     count, header = [], columns
     if counted:
         count, header = next(lines, (1, []))[1], next(lines, (2, []))[1]
-        if len(count) != 1 or not count[0].isdecimal() or not header:
+        if len(count) != 1 or not re.fullmatch("[0-9]+", count[0]) or not header:
             raise DataError(
                 f"Table {file} row 1 should give the number of images alone, and row 2 the "
                 "attributes: take the original file."
@@ -152,9 +155,9 @@ def _read(file: Path, columns: list[str], counted: bool) -> Table:
     return table
 
 
-def _in_order_of(names: list[str], table: Table, other: Table) -> Table:
+def _in_order_of(names: list[str], table: Table, other: Table, folder: Path) -> Table:
     """The other table's rows in the order of ``names``, the images of ``table``."""
-    place_of = {name: place for place, name in enumerate(image_names(other, IMAGE))}
+    place_of = {name: place for place, name in enumerate(image_names(other, IMAGE, folder))}
     places = []
     for place, name in enumerate(names):
         if name not in place_of:

@@ -57,7 +57,7 @@ class FactorTableDataModule(StoredImageDataModule):
         if self.split_column is not None:
             wanted.append(self.split_column)
         table = read_table(self.file, list(dict.fromkeys(wanted)))
-        names = image_names(table, self.image_column)
+        names = image_names(table, self.image_column, self.images)
         factors = factor_tensor(table, self.graph.factors)
         if self.split_column is not None:
             split = column_split(table, self.split_column, self.fractions[0], generator)

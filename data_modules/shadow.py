@@ -18,7 +18,7 @@ from data_modules.columns import checked_fractions, random_split
 from data_modules.scenes import PointlightScene, ShadowScene, SunlightScene
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import CausalGraph, Factor
-from diffcf.io import DataError, to_bytes
+from diffcf.io import DataError, parse_number, to_bytes
 
 DRAWN_AT_ONCE = 1024  # images; their floats take 50 MB at 64 pixels
 
@@ -224,8 +224,8 @@ def _value(factor: Factor, word: str, path: Path) -> float:
             )
         return float(place)
     try:
-        return float(word)
-    except ValueError:
+        return parse_number(word)
+    except DataError:
         raise DataError(
             f"The name of {path} has the {factor.name} '{word}', which is no number: correct the "
             "name, or give another 'pattern'."

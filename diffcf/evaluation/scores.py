@@ -2,7 +2,8 @@
 
 A :class:`FactualBatch` goes to the method, whose counterfactuals make a
 :class:`CounterfactualBatch`; :class:`Scores` asks for them as the plan says, has them read by every
-reader (:class:`diffcf.evaluation.readings.ReaderScores`) and compares them with exact images where these can be drawn.
+reader (:class:`diffcf.evaluation.readings.ReaderScores`) and compares them with exact images where
+these can be drawn.
 """
 
 from __future__ import annotations

@@ -227,12 +227,10 @@ def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 
     errors = _counterfactual(reader, truth, data.factors_of("test"), seed)
     result["counterfactual"] = errors
     for group, names in (("roots", reader.graph.roots), ("leaves", reader.graph.leaves)):
-        if errors.keys() & set(names):
+        known = [errors[name] for name in names if name in errors]  # what could be set at all
+        if known:
             result[f"counterfactual_{group}"] = max(
-                value
-                for name in names
-                for key, value in errors.get(name, {}).items()
-                if key != "error"
+                value for found in known for key, value in found.items() if key != "error"
             )
     return result
 
