@@ -163,5 +163,4 @@ def _in_order_of(names: list[str], table: Table, other: Table, folder: Path) -> 
         if name not in place_of:
             raise table.error(place, IMAGE, f"{name!r} has no row in {other.file}: add it.")
         places.append(place_of[name])
-    values = {name: [column[p] for p in places] for name, column in other.columns.items()}
-    return Table(other.file, values, [other.rows[p] for p in places])
+    return other.select(places)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial as bind
+from math import nan
 
 import torch
 from torch import Generator, Tensor
@@ -82,13 +83,16 @@ def column_split(
 
 
 def factor_tensor(
-    table: Table, factors: Sequence[Factor], columns: Mapping[str, str] | None = None
+    table: Table,
+    factors: Sequence[Factor],
+    columns: Mapping[str, str] | None = None,
+    partial: bool = False,
 ) -> Tensor:
     """The factors' columns of a table, float32 ``[N, K]`` in [0, 1] units.
 
     A factor's column is named like it, unless ``columns`` gives another name. Continuous values are
     native and scaled by the factor's range. Binary ones are 0/1, -1/1, true/false or yes/no.
-    Categorical ones are names of categories.
+    Categorical ones are names of categories. An empty cell is NaN where the table is ``partial``.
 
     Raises:
         DataError: naming file, row, column and value, for a cell that is empty, that is not a
@@ -97,7 +101,7 @@ def factor_tensor(
     read = []
     for factor in factors:
         name = (columns or {}).get(factor.name, factor.name)
-        read.append(_column(table, name, partial(_scaled, factor), factor.categories))
+        read.append(_column(table, name, bind(_scaled, factor), factor.categories, partial))
         if factor.kind == "binary":
             # A column of -1, 0 and 1 has three values: reading both -1 and 0 as "no" would hide it.
             words = [_word(value) for value in table.columns[name]]
@@ -114,13 +118,20 @@ def number_tensor(table: Table, columns: Sequence[str]) -> Tensor:
 
 
 def _column(
-    table: Table, name: str, parse: Callable[[str], float], categories: Sequence[str] = ()
+    table: Table,
+    name: str,
+    parse: Callable[[str], float],
+    categories: Sequence[str] = (),
+    partial: bool = False,
 ) -> Tensor:
     """A column's parsed cells; DataError where one is empty (a category may look like it)."""
     values = []
     for place, value in enumerate(table.columns[name]):
         text = "" if value is None else str(value).strip()
         if text.lower() in MISSING and text not in categories:
+            if partial:
+                values.append(nan)
+                continue
             problem = f"the cell is empty ({value!r}): fill it, or drop the row."
             raise table.error(place, name, problem)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import abspath, realpath, relpath
 from pathlib import Path
@@ -41,13 +41,18 @@ class Table:
         """Where the value at ``place`` stands, such as ``factors.csv row 17``."""
         return f"{self.file.name} row {self.rows[place]}"
 
+    def select(self, places: Sequence[int]) -> Table:
+        """Some of the rows, in this order."""
+        values = {name: [column[p] for p in places] for name, column in self.columns.items()}
+        return Table(self.file, values, [self.rows[p] for p in places])
+
     def error(self, place: int, column: str, problem: str) -> DataError:
         """An error that names file, row, column and then the problem."""
         return DataError(f"{self.file} row {self.rows[place]}, column '{column}': {problem}")
 
 
-def read_table(file: str | Path, columns: Sequence[str]) -> Table:
-    """The named columns of a CSV or Parquet file; other columns are ignored.
+def read_table(file: str | Path, columns: Sequence[str], optional: Collection[str] = ()) -> Table:
+    """The named columns of a CSV or Parquet file, and of ``optional`` ones those that are there.
 
     A CSV is UTF-8 (with or without byte-order mark), its lines end in any way, and its cells are
     separated by comma, semicolon or tab, whichever its header has most of. Rows without any text,
@@ -66,14 +71,14 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
         raise DataError(f"Table {file} does not exist: check the path.")
     try:
         if suffix in PARQUET:
-            table = _read_parquet(file, columns)
+            table = _read_parquet(file, columns, optional)
         else:
             records = _records(file)
             header = [name.strip() for name in next(records, (1, []))[1]]
             while header and not header[-1]:
                 header.pop()
             records = ((row, _without_blanks(cells, len(header))) for row, cells in records)
-            _check_header(file, header, columns)
+            columns = _wanted(file, header, columns, optional)
             uneven = f"cells where the header has {len(header)}: give every row the same cells"
             table = select_columns(file, header, columns, records, uneven)
     except OSError as error:
@@ -160,7 +165,7 @@ def select_columns(
     A DataError of a record of another length names file and row, and ends with ``uneven``.
     """
     if twice := [name for name in columns if header.count(name) > 1]:
-        raise DataError(f"Table {file} has the column '{twice[0]}' twice: drop or rename one.")
+        raise DataError(f"Table {file} row 1 has the column '{twice[0]}' twice: drop one.")
     places = [header.index(name) for name in columns]
     kept: dict[int, list[str]] = {}
     for row, record in records:
@@ -189,7 +194,7 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"Table {file} row {row} is not CSV ({error}): check its quotes.") from None
 
 
-def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
+def _read_parquet(file: Path, columns: Sequence[str], optional: Collection[str]) -> Table:
     try:
         import pyarrow  # optional
         from pyarrow import parquet
@@ -201,7 +206,7 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
     try:
         names = parquet.read_schema(file).names
         header = [name.strip() for name in names]
-        _check_header(file, header, columns)
+        columns = _wanted(file, header, columns, optional)
         select_columns(
             file, header, columns, [], ""
         )  # or an error for a column that is twice there
@@ -214,8 +219,11 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
     return Table(file, values, list(range(1, table.num_rows + 1)))
 
 
-def _check_header(file: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    """DataError when the header lacks one of ``columns``."""
+def _wanted(
+    file: Path, header: Sequence[str], columns: Sequence[str], optional: Collection[str]
+) -> list[str]:
+    """``columns``, and the ``optional`` ones of the header; DataError when it lacks a column."""
     if lacking := [name for name in columns if name not in header]:
         present = ", ".join(filter(None, header))
         raise DataError(f"Table {file} has no column '{lacking[0]}': its columns are {present}.")
+    return list(dict.fromkeys([*columns, *(name for name in header if name in optional)]))

@@ -177,7 +177,7 @@ def test_an_absolute_name_may_lead_into_the_folder(
         assert image_names(column([name]), "angle", tmp_path / folder) == ["b/a.png"]
     monkeypatch.chdir(tmp_path)
     assert image_names(column([f"{tmp_path}/link/a.png"]), "angle", Path("link")) == ["a.png"]
-    with pytest.raises(DataError, match="row 3.*in row 2 already"):
+    with pytest.raises(DataError, match=r"row 3.*in row 2 already"):
         image_names(column(["a.png", str(tmp_path / "real/a.png")]), "angle", Path("real"))
 
 
