@@ -45,6 +45,7 @@ class CelebADataModule(StoredImageDataModule):
         graph: the causal graph, or its YAML file, such as ``experiments/graphs/celeba_smile.yaml``.
         attributes: for factors not named like an attribute, the attribute; "not " before it reads
             its opposite, as in ``{"Beard": "not No_Beard"}``.
+        table: the attribute table, where it is not in ``root``: one cut to part of the images.
         crop: see ``common``; the files have 178 × 218 pixels.
         scene: the synthetic world behind a folder that only has CelebA's layout; None for CelebA.
         common: see :class:`data_modules.stored.StoredImageDataModule`.
@@ -60,10 +61,11 @@ class CelebADataModule(StoredImageDataModule):
         attributes: dict[str, str] | None = None,
         crop: int | None = 148,
         scene: Scene | None = None,
+        table: str | Path | None = None,
         **common: Any,
     ) -> None:
         super().__init__(as_graph(graph), scene, crop=crop, **common)
-        self.root = Path(root)
+        self.root, self.file = Path(root), None if table is None else Path(table)
         renamed = attributes or {}
         for name in renamed:
             self.graph.column(name)  # GraphError for an unknown factor
@@ -82,6 +84,7 @@ class CelebADataModule(StoredImageDataModule):
                 f"{self.root}', or name another."
             )
         folder, attribute_file, partition_file = _standard_files(self.root)
+        attribute_file = self.file or attribute_file
         columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
         attributes = _read(attribute_file, sorted(set(columns.values())), counted=True)
         names = image_names(attributes, IMAGE, self.root / folder)
@@ -99,7 +102,7 @@ class CelebADataModule(StoredImageDataModule):
             )
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
-        return ImageTable(self.root, files, factors, origin, split, noise)
+        return ImageTable(self.root, files, factors, origin, split, noise, attributes)
 
 
 def _standard_files(root: Path) -> tuple[str, Path, Path]:

@@ -74,4 +74,4 @@ class FactorTableDataModule(StoredImageDataModule):
         else:
             split = random_split(len(table), *self.fractions, generator)
         origin = [table.origin(place) for place in range(len(table))]
-        return ImageTable(self.images, names, factors, origin, split)
+        return ImageTable(self.images, names, factors, origin, split, source=table)

@@ -35,6 +35,7 @@ from .pixels import from_bytes as from_bytes
 from .pixels import to_bytes as to_bytes
 from .pixels import to_picture as to_picture
 from .tables import Table as Table
+from .tables import cut_table as cut_table
 from .tables import image_names as image_names
 from .tables import read_table as read_table
 from .tables import read_text as read_text

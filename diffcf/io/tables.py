@@ -14,7 +14,8 @@ from os.path import abspath, realpath, relpath
 from pathlib import Path
 from posixpath import isabs, normpath
 
-from diffcf.io.errors import DataError
+from diffcf.io.errors import DataError, OutputError
+from diffcf.io.files import whole_file
 
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv", ".txt")
@@ -86,6 +87,34 @@ def read_table(file: str | Path, columns: Sequence[str], optional: Collection[st
     if not len(table):
         raise DataError(f"Table {file} has no rows: give one per image.")
     return table
+
+
+def cut_table(table: Table, places: Sequence[int], out: Path) -> None:
+    """Write some rows of a table's file, with all their columns, as they stand there.
+
+    A number of rows alone in its first line, as CelebA's has, is made theirs.
+
+    Raises:
+        DataError: when ``out`` has another ending than the file.
+        OutputError: when ``out`` exists already, or cannot be written.
+    """
+    if out.suffix.lower() != table.file.suffix.lower():
+        raise DataError(f"Table {table.file} cannot be cut to {out}: give both the same ending.")
+    if out.exists():
+        raise OutputError(f"{out} exists: name another file.")
+    with whole_file(out) as unfinished:
+        if out.suffix.lower() in PARQUET:
+            from pyarrow import parquet
+
+            whole = parquet.ParquetFile(table.file).read()
+            parquet.write_table(whole.take(list(places)), unfinished)
+            return
+        lines = list(io.StringIO(read_text(table.file), newline=""))
+        head, ends = lines[: table.rows[0] - 1], [*table.rows[1:], len(lines) + 1]
+        if head and head[0].strip() == str(len(table)):
+            head[0] = head[0].replace(str(len(table)), str(len(places)), 1)
+        kept = ("".join(lines[table.rows[p] - 1 : ends[p] - 1]) for p in places)
+        unfinished.write_text("".join([*head, *kept]), encoding="utf-8", newline="")
 
 
 def read_text(file: Path) -> str:

@@ -29,7 +29,11 @@ def config(tmp_path_factory) -> Path:
 def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, capsys) -> None:
     assert main(["data", str(config), "--out", str(tmp_path / "sheet.png")]) == 0
     printed = capsys.readouterr().out
-    assert "200 train, 20 val, 30 test images of 3 × 32 × 32" in printed
+    assert (
+        "7,308 images; in use 200 train of 4,934 (train_size), 20 val of 548 (val_size)" in printed
+    )
+    assert "30 test of 1,826 (test_size), of 3 × 32 × 32 pixels" in printed
+    assert "data_mean 0.9" in printed and "data_std 0.3" in printed and "Warning" not in printed
     assert "shadow_length" in printed and "3 … 12.58" in printed
     assert "angle → shadow_length, shadow_position" in printed
     pixels = torch.tensor(list(Image.open(tmp_path / "sheet.png").convert("L").getdata()))
