@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from jsonargparse import Namespace
 
-from diffcf.io import SettingsError
-from diffcf.methods import read_checkpoint
+from diffcf.io import SPEC_KEY, SettingsError
+from diffcf.methods import read_trained
 from diffcf.training.datasets import FactorData, make_data
 
 AUTO = "auto"
@@ -49,7 +49,7 @@ def settle_pixels(config: Namespace) -> None:
     if not asking:
         return
     if config.get("ckpt_path"):
-        stored = read_checkpoint(Path(config.ckpt_path)).get("hyper_parameters", {})
+        stored = read_trained(Path(config.ckpt_path)).get(SPEC_KEY)
         for place, key in asking:
             place[key] = _stored(stored, key)
         return
