@@ -145,7 +145,8 @@ class PublishedShadowDataModule(StoredImageDataModule):
             )
         area = Factor("shadow_area", "continuous", low, high)
         factors = [area if factor.name == area.name else factor for factor in graph.factors]
-        super().__init__(CausalGraph(factors, graph.edges), None, image_size, None, 3, **common)
+        taken = CausalGraph(factors, graph.edges)
+        super().__init__(taken, None, image_size=image_size, crop=None, channels=3, **common)
 
     def table(self, generator: Generator) -> ImageTable:
         factors = self.graph.to_scaled(self._native)

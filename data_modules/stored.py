@@ -187,7 +187,8 @@ class PublishedImagesDataModule(StoredImageDataModule):
         self, root: str | Path, image_size: int = 96, val_fraction: float = 0.1, **common: Any
     ) -> None:
         scene = self.scene_class()
-        super().__init__(scene.graph, scene, image_size, None, 3, **common)
+        # By name: of arguments by place, jsonargparse takes as many from the command line.
+        super().__init__(scene.graph, scene, image_size=image_size, crop=None, channels=3, **common)
         self.root, self.val_fraction = Path(root), fraction("val_fraction", val_fraction)
 
     @abstractmethod
