@@ -124,9 +124,9 @@ def left_out_text(record: Record) -> str:
     """How many questions the protocol could not ask, in a sentence; empty where it asked all."""
     counts = record.get("left_out") or {}
     asked = {name: name.replace("step_", "step ") for name in counts if name.startswith("step_")}
-    parts = [f"{asked.get(name, f'do({name})')} of {count}" for name, count in counts.items()]
+    parts = [f"{count} of {asked.get(name, f'do({name})')}" for name, count in counts.items()]
     why = "no other value, at least min_change away, occurs or can be shown"
-    return f"Left out and not scored, since {why}: {', '.join(parts)} images." if parts else ""
+    return f"Images left out of the scores, since {why}: {', '.join(parts)}." if parts else ""
 
 
 def sampling_text(record: Record) -> str | None:

@@ -115,7 +115,7 @@ def test_a_null_intervention_is_no_success(capsys: pytest.CaptureFixture[str]) -
     assert set(evaluation.intervals()) >= {"acm", "acm/bald"}
     provenance = {"training": {}, "sampling": {"steps": 1}, "method": "x.Toy"}
     record = {"metrics": metrics, "images": COUNT, "left_out": evaluation.plan.left_out}
-    said = f"do(income) of {COUNT}, do(hat) of {COUNT}"
+    said = f"{COUNT} of do(income), {COUNT} of do(hat)"
     print_table(record)
     assert said in capsys.readouterr().out.replace("\n", " ")
     assert said in seeds_table([record | {"provenance": provenance}])
