@@ -6,6 +6,7 @@ from .celeba import CelebADataModule as CelebADataModule
 from .factor_table import FactorTableDataModule as FactorTableDataModule
 from .flow import FlowDataModule as FlowDataModule
 from .flow import PublishedFlowDataModule as PublishedFlowDataModule
+from .observed import observed_factors as observed_factors
 from .pendulum import PendulumDataModule as PendulumDataModule
 from .pendulum import PublishedPendulumDataModule as PublishedPendulumDataModule
 from .shadow import PointlightDataModule as PointlightDataModule

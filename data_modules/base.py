@@ -52,6 +52,9 @@ class FactorImageDataModule(LightningDataModule):
         train_size, val_size, test_size: how many images of each split to keep, a seeded subset;
             None keeps all.
 
+    Attributes:
+        available: how many images each split has before these sizes cut it, after :meth:`setup`.
+
     Raises:
         ValueError: in one sentence, for an argument outside its range.
     """
@@ -78,6 +81,7 @@ class FactorImageDataModule(LightningDataModule):
         for stage, size in self.sizes.items():
             if size is not None:
                 at_least(f"{stage}_size", size, 1)
+        self.available: dict[str, int] = {}
         self._split: dict[str, FactorImages] = {}
         self._noise: Tensor | None = None
 
@@ -106,6 +110,7 @@ class FactorImageDataModule(LightningDataModule):
         kept = {}
         for stage in reversed(STAGES):
             rows, size = split[stage], self.sizes[stage]
+            self.available.setdefault(stage, len(rows))
             if size is not None and size < len(rows):
                 rows = rows[randperm(len(rows), generator=generator)[:size]]
             kept[stage] = rows.sort().values

@@ -5,6 +5,7 @@ Source: Liu et al., Deep Learning Face Attributes in the Wild, ICCV 2015. Nothin
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class CelebADataModule(StoredImageDataModule):
         graph: the causal graph, or its YAML file, such as ``experiments/graphs/celeba_smile.yaml``.
         attributes: for factors not named like an attribute, the attribute; "not " before it reads
             its opposite, as in ``{"Beard": "not No_Beard"}``.
+        table: the attribute table, where it is not in ``root``: one cut to part of the images.
         crop: see ``common``; the files have 178 × 218 pixels.
         scene: the synthetic world behind a folder that only has CelebA's layout; None for CelebA.
         common: see :class:`data_modules.stored.StoredImageDataModule`.
@@ -59,10 +61,11 @@ class CelebADataModule(StoredImageDataModule):
         attributes: dict[str, str] | None = None,
         crop: int | None = 148,
         scene: Scene | None = None,
+        table: str | Path | None = None,
         **common: Any,
     ) -> None:
         super().__init__(as_graph(graph), scene, crop=crop, **common)
-        self.root = Path(root)
+        self.root, self.file = Path(root), None if table is None else Path(table)
         renamed = attributes or {}
         for name in renamed:
             self.graph.column(name)  # GraphError for an unknown factor
@@ -81,11 +84,12 @@ class CelebADataModule(StoredImageDataModule):
                 f"{self.root}', or name another."
             )
         folder, attribute_file, partition_file = _standard_files(self.root)
+        attribute_file = self.file or attribute_file
         columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
         attributes = _read(attribute_file, sorted(set(columns.values())), counted=True)
-        names = image_names(attributes, IMAGE)
+        names = image_names(attributes, IMAGE, self.root / folder)
         partitions = _read(partition_file, ["partition"], counted=False)
-        partition = _in_order_of(names, attributes, partitions)
+        partition = _in_order_of(names, attributes, partitions, self.root / folder)
         split = column_split(partition, "partition", None, generator)
         factors = factor_tensor(attributes, self.graph.factors, columns)
         negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
@@ -93,10 +97,12 @@ class CelebADataModule(StoredImageDataModule):
         noise = None
         if self.scene is not None and self.scene.noise_names and (self.root / NOISE).is_file():
             table = read_table(self.root / NOISE, [IMAGE, *self.scene.noise_names])
-            noise = number_tensor(_in_order_of(names, attributes, table), self.scene.noise_names)
+            noise = number_tensor(
+                _in_order_of(names, attributes, table, self.root / folder), self.scene.noise_names
+            )
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
-        return ImageTable(self.root, files, factors, origin, split, noise)
+        return ImageTable(self.root, files, factors, origin, split, noise, attributes)
 
 
 def _standard_files(root: Path) -> tuple[str, Path, Path]:
@@ -132,7 +138,7 @@ def _read(file: Path, columns: list[str], counted: bool) -> Table:
     count, header = [], columns
     if counted:
         count, header = next(lines, (1, []))[1], next(lines, (2, []))[1]
-        if len(count) != 1 or not count[0].isdecimal() or not header:
+        if len(count) != 1 or not re.fullmatch("[0-9]+", count[0]) or not header:
             raise DataError(
                 f"Table {file} row 1 should give the number of images alone, and row 2 the "
                 "attributes: take the original file."
@@ -152,13 +158,12 @@ def _read(file: Path, columns: list[str], counted: bool) -> Table:
     return table
 
 
-def _in_order_of(names: list[str], table: Table, other: Table) -> Table:
+def _in_order_of(names: list[str], table: Table, other: Table, folder: Path) -> Table:
     """The other table's rows in the order of ``names``, the images of ``table``."""
-    place_of = {name: place for place, name in enumerate(image_names(other, IMAGE))}
+    place_of = {name: place for place, name in enumerate(image_names(other, IMAGE, folder))}
     places = []
     for place, name in enumerate(names):
         if name not in place_of:
             raise table.error(place, IMAGE, f"{name!r} has no row in {other.file}: add it.")
         places.append(place_of[name])
-    values = {name: [column[p] for p in places] for name, column in other.columns.items()}
-    return Table(other.file, values, [other.rows[p] for p in places])
+    return other.select(places)

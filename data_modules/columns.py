@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from math import isfinite
+from functools import partial as bind
+from math import nan
 
 import torch
 from torch import Generator, Tensor
 
 from data_modules.base import STAGES, carve, fraction
 from diffcf.causal import Factor
-from diffcf.io import DataError, Table
+from diffcf.io import DataError, Table, parse_number
 
 STAGE_OF = {
     **dict.fromkeys(("train", "training", "0"), "train"),
@@ -21,9 +21,9 @@ STAGE_OF = {
 """What a split column may call each stage."""
 # What an empty cell looks like, in lower case: blank, or as pandas and R write a missing value.
 MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none")
-YES = ("1", "1.0", "true", "yes")
-NO = ("0", "0.0", "false", "no")
-MINUS = ("-1", "-1.0")
+YES = ("1", "true", "yes")
+NO = ("0", "false", "no")
+MINUS = "-1"
 # How far beyond its range a value may lie, as part of the range: rounding of written decimals.
 SLACK = 1e-6
 
@@ -63,7 +63,7 @@ def column_split(
     """
     rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
     for place, value in enumerate(table.columns[column]):
-        stage = STAGE_OF.get(str(value).strip().lower())
+        stage = STAGE_OF.get(_word(value))
         if stage is None:
             problem = f"{value!r} is no split: use train, val or test, or 0, 1 or 2."
             raise table.error(place, column, problem)
@@ -83,13 +83,16 @@ def column_split(
 
 
 def factor_tensor(
-    table: Table, factors: Sequence[Factor], columns: Mapping[str, str] | None = None
+    table: Table,
+    factors: Sequence[Factor],
+    columns: Mapping[str, str] | None = None,
+    partial: bool = False,
 ) -> Tensor:
     """The factors' columns of a table, float32 ``[N, K]`` in [0, 1] units.
 
     A factor's column is named like it, unless ``columns`` gives another name. Continuous values are
     native and scaled by the factor's range. Binary ones are 0/1, -1/1, true/false or yes/no.
-    Categorical ones are names of categories.
+    Categorical ones are names of categories. An empty cell is NaN where the table is ``partial``.
 
     Raises:
         DataError: naming file, row, column and value, for a cell that is empty, that is not a
@@ -98,12 +101,12 @@ def factor_tensor(
     read = []
     for factor in factors:
         name = (columns or {}).get(factor.name, factor.name)
-        read.append(_column(table, name, partial(_scaled, factor), factor.categories))
+        read.append(_column(table, name, bind(_scaled, factor), factor.categories, partial))
         if factor.kind == "binary":
             # A column of -1, 0 and 1 has three values: reading both -1 and 0 as "no" would hide it.
-            texts = [str(value).strip().lower() for value in table.columns[name]]
-            if set(texts) & set(MINUS) and set(texts) & set(NO):
-                minus = min(texts.index(text) for text in MINUS if text in texts)
+            words = [_word(value) for value in table.columns[name]]
+            if MINUS in words and set(words) & set(NO):
+                minus = words.index(MINUS)
                 problem = "-1 stands in a column that has 0 too: use 0/1 or -1/1, not both."
                 raise table.error(minus, name, problem)
     return torch.stack(read, dim=1)
@@ -111,17 +114,24 @@ def factor_tensor(
 
 def number_tensor(table: Table, columns: Sequence[str]) -> Tensor:
     """Columns of finite numbers, float32 ``[N, M]``, as they are; DataError for other cells."""
-    return torch.stack([_column(table, name, _number) for name in columns], dim=1)
+    return torch.stack([_column(table, name, parse_number) for name in columns], dim=1)
 
 
 def _column(
-    table: Table, name: str, parse: Callable[[str], float], categories: Sequence[str] = ()
+    table: Table,
+    name: str,
+    parse: Callable[[str], float],
+    categories: Sequence[str] = (),
+    partial: bool = False,
 ) -> Tensor:
     """A column's parsed cells; DataError where one is empty (a category may look like it)."""
     values = []
     for place, value in enumerate(table.columns[name]):
         text = "" if value is None else str(value).strip()
         if text.lower() in MISSING and text not in categories:
+            if partial:
+                values.append(nan)
+                continue
             problem = f"the cell is empty ({value!r}): fill it, or drop the row."
             raise table.error(place, name, problem)
         try:
@@ -131,21 +141,21 @@ def _column(
     return torch.tensor(values, dtype=torch.float32)
 
 
-def _number(text: str) -> float:
+def _word(value: object) -> str:
+    """A cell in lower case, whole numbers as an integer: ``1``, ``1.0`` and ``+1`` are the same."""
+    text = "" if value is None else str(value).strip().lower()
     try:
-        value = float(text)
-    except ValueError:
-        raise DataError(f"{text!r} is not a number: correct it.") from None
-    if not isfinite(value):
-        raise DataError(f"{text!r} is not finite: correct it.")
-    return value
+        number = parse_number(text)
+    except DataError:
+        return text
+    return str(int(number)) if number.is_integer() else text
 
 
 def _scaled(factor: Factor, text: str) -> float:
     if factor.kind == "binary":
-        if text.lower() not in YES + NO + MINUS:
+        if _word(text) not in (*YES, *NO, MINUS):
             raise DataError(f"{text!r} is not binary: use 0/1, -1/1, true/false or yes/no.")
-        return float(text.lower() in YES)
+        return float(_word(text) in YES)
     if factor.kind == "categorical":
         if text not in factor.categories:
             known = ", ".join(factor.categories)
@@ -153,7 +163,7 @@ def _scaled(factor: Factor, text: str) -> float:
                 f"{text!r} is no category: correct it, or add it to the graph, which knows {known}."
             )
         return factor.scaled(text)
-    scaled = factor.to_scaled(_number(text))
+    scaled = factor.to_scaled(parse_number(text))
     if not -SLACK <= scaled <= 1 + SLACK:
         raise DataError(
             f"{text} lies outside the range {factor.low:g} … {factor.high:g}: correct it, or widen "

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Generator
 
 from data_modules.columns import checked_fractions, column_split, factor_tensor, random_split
+from data_modules.observed import column_names
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import DataError, image_names, read_table
@@ -25,6 +26,8 @@ class FactorTableDataModule(StoredImageDataModule):
         graph: the causal graph, or its YAML file. The range of a continuous factor is in the
             table's units, and no value may lie outside it.
         image_column: column of the file names.
+        columns: for factors whose column is not named like them, its name, as in
+            ``{"age": "Age (years)"}``.
         split_column: column that says train, val or test (or 0, 1, 2) for every row; None splits
             at random by ``seed``.
         val_fraction: part of the rows (with a split column: of its training rows, where it names
@@ -43,22 +46,24 @@ class FactorTableDataModule(StoredImageDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         scene: Scene | None = None,
+        columns: dict[str, str] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(as_graph(graph), scene, **common)
         self.images, self.file = Path(images), Path(table)
         self.image_column, self.split_column = image_column, split_column
+        self.columns = column_names(self.graph, columns)
         self.fractions = checked_fractions(val_fraction, test_fraction)
 
     def table(self, generator: Generator) -> ImageTable:
         if not self.images.is_dir():
             raise DataError(f"Image folder {self.images} does not exist: check the path.")
-        wanted = [self.image_column, *self.graph.names]
+        wanted = [self.image_column, *self.columns.values()]
         if self.split_column is not None:
             wanted.append(self.split_column)
         table = read_table(self.file, list(dict.fromkeys(wanted)))
-        names = image_names(table, self.image_column)
-        factors = factor_tensor(table, self.graph.factors)
+        names = image_names(table, self.image_column, self.images)
+        factors = factor_tensor(table, self.graph.factors, self.columns)
         if self.split_column is not None:
             split = column_split(table, self.split_column, self.fractions[0], generator)
         elif len(table) < 3:
@@ -69,4 +74,4 @@ class FactorTableDataModule(StoredImageDataModule):
         else:
             split = random_split(len(table), *self.fractions, generator)
         origin = [table.origin(place) for place in range(len(table))]
-        return ImageTable(self.images, names, factors, origin, split)
+        return ImageTable(self.images, names, factors, origin, split, source=table)

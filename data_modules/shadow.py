@@ -18,7 +18,7 @@ from data_modules.columns import checked_fractions, random_split
 from data_modules.scenes import PointlightScene, ShadowScene, SunlightScene
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import CausalGraph, Factor
-from diffcf.io import DataError, to_bytes
+from diffcf.io import DataError, parse_number, to_bytes
 
 DRAWN_AT_ONCE = 1024  # images; their floats take 50 MB at 64 pixels
 
@@ -145,7 +145,8 @@ class PublishedShadowDataModule(StoredImageDataModule):
             )
         area = Factor("shadow_area", "continuous", low, high)
         factors = [area if factor.name == area.name else factor for factor in graph.factors]
-        super().__init__(CausalGraph(factors, graph.edges), None, image_size, None, 3, **common)
+        taken = CausalGraph(factors, graph.edges)
+        super().__init__(taken, None, image_size=image_size, crop=None, channels=3, **common)
 
     def table(self, generator: Generator) -> ImageTable:
         factors = self.graph.to_scaled(self._native)
@@ -224,8 +225,8 @@ def _value(factor: Factor, word: str, path: Path) -> float:
             )
         return float(place)
     try:
-        return float(word)
-    except ValueError:
+        return parse_number(word)
+    except DataError:
         raise DataError(
             f"The name of {path} has the {factor.name} '{word}', which is no number: correct the "
             "name, or give another 'pattern'."

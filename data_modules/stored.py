@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
 from data_modules.image_cache import open_cache
 from data_modules.scenes.style import StyledScene
 from diffcf.causal import CausalGraph, Scene
-from diffcf.io import DataError, GraphError, ImageFormat
+from diffcf.io import DataError, GraphError, ImageFormat, Table, cut_table
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class ImageTable:
         origin: where each image is named, such as ``factors.csv row 17``, for error messages.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64.
         noise: see :class:`data_modules.base.Loaded`; None where it was not recorded, too.
+        source: the table that names the files; None where none does.
     """
 
     root: Path
@@ -37,6 +40,7 @@ class ImageTable:
     origin: list[str]
     split: dict[str, Tensor]
     noise: Tensor | None = None
+    source: Table | None = None
 
 
 class StoredImageDataModule(FactorImageDataModule):
@@ -90,12 +94,68 @@ class StoredImageDataModule(FactorImageDataModule):
 
     def load(self, generator: Generator) -> Loaded:
         table = self.table(generator)
+        _check_present(table)
         for stage, rows in table.split.items():
             if not len(rows):
                 raise DataError(f"{table.root} has no images for '{stage}': give it some.")
         folder = self.cache_dir or table.root / ".diffcf_cache"
         images = open_cache(table.root, table.files, table.origin, self.form, folder)
         return Loaded(images, table.factors, table.split, table.noise)
+
+    def cut_table(self, out: Path) -> int:
+        """Write the rows of the table whose images exist to ``out``; returns how many they are.
+
+        Raises:
+            DataError: where no table names the images, none of them exists, or ``out`` has another
+                ending than the table.
+            OutputError: when ``out`` exists already.
+        """
+        table = self.table(Generator().manual_seed(self.seed))
+        if table.source is None:
+            raise DataError(f"No table names the images of {table.root}: there is none to cut.")
+        missing = set(_missing(table))
+        present = [place for place in range(len(table.files)) if place not in missing]
+        if not present:
+            raise DataError(_absence(table, list(missing)))
+        cut_table(table.source, present, out)
+        return len(present)
+
+
+def _missing(table: ImageTable) -> list[int]:
+    """Places of the files that do not exist; every folder is listed once."""
+    listed: dict[str, set[str]] = {}
+
+    def exists(file: str) -> bool:
+        folder, name = os.path.split(file)
+        if folder not in listed:
+            path = table.root / folder
+            listed[folder] = set(os.listdir(path)) if path.is_dir() else set()
+        return name in listed[folder]
+
+    return [place for place, file in enumerate(table.files) if not exists(file)]
+
+
+def _check_present(table: ImageTable) -> None:
+    """DataError where several files are missing; one alone is named as the cache is built."""
+    missing = _missing(table)
+    if table.source is not None and len(missing) > 1:
+        raise DataError(_absence(table, missing))
+
+
+def _absence(table: ImageTable, missing: Sequence[int]) -> str:
+    """The sentence for files that a table names and no one has."""
+    first, count = min(missing), len(table.files)
+    source = "the table" if table.source is None else table.source.file
+    if len(missing) == count:
+        return (
+            f"None of the {count:,} images that {source} names exists, such as "
+            f"{table.root / table.files[first]} ({table.origin[first]}): check the folder."
+        )
+    return (
+        f"{len(missing):,} of {count:,} images that {source} names do not exist, the first being "
+        f"{table.root / table.files[first]} ({table.origin[first]}): put them there, or cut the "
+        "table to the others by diffcf data <config> --cut <new table>."
+    )
 
 
 def as_graph(graph: str | Path | CausalGraph) -> CausalGraph:
@@ -129,7 +189,8 @@ class PublishedImagesDataModule(StoredImageDataModule):
     ) -> None:
         # The image reader scales by the same filter.
         scene = self.scene_class("published_bilinear")
-        super().__init__(scene.graph, scene, image_size, None, 3, **common)
+        # By name: of arguments by place, jsonargparse takes as many from the command line.
+        super().__init__(scene.graph, scene, image_size=image_size, crop=None, channels=3, **common)
         self.root, self.val_fraction = Path(root), fraction("val_fraction", val_fraction)
 
     @abstractmethod

@@ -22,6 +22,7 @@ from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
 from diffcf.methods import (
     SAMPLING_KEY,
     WEIGHTS_SUFFIX,
+    CounterfactualEngine,
     CounterfactualModule,
     Sampling,
     World,
@@ -126,12 +127,36 @@ class Model:
 
         Args:
             images: ``[B, C, H, W]`` in [-1, 1].
-            factors: ``[B, K]`` in ``units`` where they are observed; None has the model read them.
+            factors: ``[B, K]`` in ``units`` where they are observed; NaN where one is not, and the
+                model reads it; None has the model read all.
+
+        Raises:
+            ValueError: for broken images, and where the model reads no factors and some are not
+                observed.
         """
         if factors is not None:
             factors = factors.to(self.device)
             factors = self.graph.to_scaled(factors) if units == "native" else factors
+            factors = self._completed(images, factors)
         return AbductedImages(self, self.method.abduct(images.to(self.device), factors))
+
+    def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
+        """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""
+        missing = factors.isnan()
+        # The engine does it by itself, and better: what is observed refines what is read.
+        if not missing.any() or (
+            isinstance(self.method, CounterfactualEngine) and self.module.reads
+        ):
+            return factors
+        if not self.module.reads:
+            names = [
+                n for n, m in zip(self.graph.names, missing.any(dim=0).tolist(), strict=True) if m
+            ]
+            raise ValueError(
+                f"{type(self.module).__name__} reads no factors off images: give it "
+                f"{', '.join(names)} of every image."
+            )
+        return torch.where(missing, self.read(images), factors)
 
     def counterfactual(
         self, images: Tensor, do: Do, factors: Tensor | None = None, units: Units = "scaled"

@@ -10,9 +10,9 @@ the image that the factors do not hold. The published draws of n are not known; 
 
 The picture follows the script that made the published images, CausalVAE's ``causal_data/flow.py``
 (Yang et al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch figure. As with the
-pendulum, patches named by colour alone have a 1 pt outline, and artists are clipped to the axes box;
-walls, water and ground lie on whole pixels in the styles in which matplotlib snaps. Lines lie over patches: jet and ground cover cup,
-water and ball.
+pendulum, patches named by colour alone have a 1 pt outline, and artists are clipped to the axes
+box. Walls, water and ground lie on whole pixels in the styles in which matplotlib snaps. Lines lie
+over patches: jet and ground cover cup, water and ball.
 
 The ruler measures where only two colours can be, so each pixel is a mixture of these two:
 

@@ -6,10 +6,11 @@ graph's ranges are those of the published grid.
 
 The picture follows the script that made the published images, CausalVAE's
 ``causal_data/pendulum.py`` (Yang et al., "CausalVAE", CVPR 2021), drawn by matplotlib on a 1×1 inch
-figure. Of matplotlib's habits two are always kept: a disc named by colour alone has a 1 pt outline of
-that colour, so it is half a point larger all round, and artists are clipped to the axes box rounded
-to whole pixels. The third depends on the style: matplotlib snaps horizontal and vertical strokes to
-whole pixels, which quantises the shadow; ``subpixel`` draws it as after ``set_snap(False)``.
+figure. Of matplotlib's habits two are always kept: a disc named by colour alone has a 1 pt outline
+of that colour, so it is half a point larger all round, and artists are clipped to the axes box
+rounded to whole pixels. The third depends on the style: matplotlib snaps horizontal and vertical
+strokes to whole pixels, which quantises the shadow; ``subpixel`` draws it as after
+``set_snap(False)``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ set. Each sample may thus have its own values and even its own factors.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.io import InterventionError
+from diffcf.io import DataError, InterventionError, parse_number
 
 Do = Mapping[str, float | str | Tensor]
 """Factor name → value in [0, 1] units (one, or ``[B]`` numbers), or a category's name."""
@@ -146,9 +145,6 @@ def _split(text: str) -> tuple[str, str]:
 
 def _number(value: str, text: str) -> float:
     try:
-        number = float(value)
-    except ValueError:
-        raise InterventionError(f"'{text}': {value!r} is not a number.") from None
-    if math.isfinite(number):
-        return number
-    raise InterventionError(f"'{text}': {value!r} is not a finite number.")
+        return parse_number(value)
+    except DataError as error:
+        raise InterventionError(f"'{text}': {error}") from None

@@ -141,7 +141,8 @@ def _metrics(
     metrics = evaluation.compute()
     if protocol.steps:
         for name in ("acm", "psnr", "do_nothing/acm", "do_nothing/psnr"):
-            metrics[f"{name}/sequence"] = metrics[f"{name}/step_{protocol.steps}"]
+            if (last := f"{name}/step_{protocol.steps}") in metrics:
+                metrics[f"{name}/sequence"] = metrics[last]
     return metrics
 
 

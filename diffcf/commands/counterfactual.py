@@ -3,7 +3,7 @@
 Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_2`` … for a sequence
 of interventions), ``sheet.png`` with factual, counterfactual and difference side by side, and
 ``factors.json``. With ``--sweep light=0:1:9``, ``<image>.png`` is a strip with the counterfactual
-of every value.
+of every value. With ``--factors table.csv``, factors that its cells tell are not read off images.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from jsonargparse import ArgumentParser, Namespace
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from data_modules import observed_factors
 from diffcf import diffusion
 from diffcf.api import Answer, Model, Units, load
 from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
+    DataError,
     InterventionError,
     OutputError,
     decode,
@@ -60,13 +62,16 @@ def counterfactual(args: Sequence[str]) -> None:
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
+    asked["table"] = None if parsed.factors is None else str(parsed.factors)
     with whole_folder(parsed.out) as out:
         form, names = model.image_form(parsed.size), list(files)
+        told = _observed(model, list(files.values()), parsed)
         for start in range(0, len(files), parsed.batch_size):
             some = names[start : start + parsed.batch_size]
             pixels = [decode(files[name], form, str(files[name])) for name in some]
             images = torch.stack([from_bytes(image) for image in pixels])
-            rows |= answer(model, some, images, parsed, out)
+            known = told[start : start + parsed.batch_size]
+            rows |= answer(model, some, images, known, parsed, out)
         write_json({**asked, "factors": list(model.graph.names), "images": rows}, out / RECORD)
     print(f"{len(files)} images answered: {parsed.out}")
 
@@ -79,6 +84,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--then", action="append", type=str, help="name=value, set next.")
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
+    table = "Table of observed factors: a row per image; what it leaves out is read."
+    parser.add_argument("--factors", type=Path, help=table)
+    parser.add_argument("--image_column", default="image", type=str, help="Of that table.")
+    named = 'Columns not named like their factor: {"age": "Age (years)"}.'
+    parser.add_argument("--columns", type=dict[str, str], help=named)
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
@@ -102,11 +112,32 @@ def _model(parsed: Namespace) -> Model:
     return Model(model.module, replace(model.sampling, **changes))
 
 
+def _observed(model: Model, files: list[Path], parsed: Namespace) -> Tensor:
+    """Factors ``[N, K]`` in [0, 1] units that the table tells of the files, NaN elsewhere."""
+    if parsed.factors is None:
+        return torch.full((len(files), len(model.graph)), torch.nan)
+    found = observed_factors(
+        parsed.factors,
+        model.graph,
+        files,
+        parsed.image_column,
+        parsed.columns,
+        parsed.units == "scaled",
+    )
+    if not model.module.reads and found.isnan().any():
+        row, column = found.isnan().nonzero()[0].tolist()
+        raise DataError(
+            f"These weights read no factors off images, and {parsed.factors} does not tell "
+            f"{model.graph.names[column]} of {files[row]}: fill its cell."
+        )
+    return found
+
+
 def _answer(
-    model: Model, names: list[str], images: Tensor, parsed: Namespace, out: Path
+    model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
 ) -> dict[str, object]:
     """Draw the counterfactuals of a batch, one intervention after another; rows by image."""
-    world = model.abduct(images)
+    world = model.abduct(images, _known(told))
     steps = [parsed.do, *([text] for text in parsed.then or ())]
     dos = [parse_do(texts, model.graph) for texts in steps]
     answers = world.sequence(dos, parsed.units)
@@ -118,26 +149,33 @@ def _answer(
     columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
     if not (out / f"{SHEET}.png").exists():
         save_figure(_sheet(names, columns), out / f"{SHEET}.png")
-    return dict(zip(names, _rows(model, answers, parsed.units), strict=True))
+    return dict(zip(names, _rows(model, answers, told, parsed.units), strict=True))
 
 
 def _sweep(
-    model: Model, names: list[str], images: Tensor, parsed: Namespace, out: Path
+    model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
 ) -> dict[str, object]:
     """Draw a strip for each image, one picture for each value; rows by image."""
     factor, values = parse_sweep(parsed.sweep, model.graph)
     dos: list[Do] = [{factor: value} for value in values]
     rows: dict[str, object] = {}
-    for name, image in zip(names, images, strict=True):
-        world = model.abduct(image[None])
+    for name, image, given in zip(names, images, told[:, None], strict=True):
+        world = model.abduct(image[None], _known(given))
         answers = [world.predict(do, parsed.units) for do in dos]
         shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
-        rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
+        rows[name] = [row for a in answers for row in _rows(model, [a], given, parsed.units)]
     return rows
 
 
-def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, object]]:
+def _known(told: Tensor) -> Tensor | None:
+    """None where nothing is observed: weights that read nothing then say so themselves."""
+    return None if told.isnan().all() else told
+
+
+def _rows(
+    model: Model, answers: list[Answer], told: Tensor, units: Units
+) -> list[dict[str, object]]:
     """The entry of each image of a batch in ``factors.json``."""
     graph, last = model.graph, answers[-1]
 
@@ -145,9 +183,10 @@ def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, o
         scaled = units == "scaled"
         return factors.tolist() if scaled else graph.native_rows(graph.to_scaled(factors))
 
-    nothing = [None] * len(last.image)
+    nothing, given = [None] * len(last.image), (~told.isnan()).tolist()
     columns: dict[str, Iterable[object]] = {
         "factual": rows(last.factors),
+        "given": [[n for n, told in zip(graph.names, row, strict=True) if told] for row in given],
         "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
         "target": zip(*(rows(answer.target) for answer in answers), strict=True),
         "read": rows(model.read(last.image, units)) if model.module.reads else nothing,

@@ -1,12 +1,14 @@
 """Describe a dataset before training on it: ``diffcf data experiments/flow.yaml``.
 
-Prints how many images there are, the factors with their distributions, and the graph; saves a
-contact sheet with a row per factor: images by rising value, or some of each category.
+Prints how many images there are, mean and spread of their pixels, the factors with their
+distributions, and the graph, and warns of what cannot be learned from them; saves a contact sheet
+with a row per factor: images by rising value, or some of each category. Takes the ``--data.…``
+arguments of ``diffcf fit``. With ``--cut``, a table is cut to the images that exist instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from data_modules import StoredImageDataModule
+from data_modules.base import STAGES
 from diffcf.causal import CausalGraph, Factor
+from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
-from diffcf.training import FactorData, load_data
+from diffcf.training import FactorData, load_data, pixel_statistics
 
 COLUMNS = 8
 
@@ -29,8 +34,16 @@ def data(args: Sequence[str]) -> None:
     config = "YAML of an experiment, or of a data module (class_path)."
     parser.add_argument("config", type=Path, help=config)
     parser.add_argument("--out", type=Path, help="Contact sheet; default runs/data/<config>.png.")
-    parsed = parser.parse_args(list(args))
-    module = load_data(parsed.config)
+    cut = "Write the table's rows whose images exist to this file, and describe nothing."
+    parser.add_argument("--cut", type=Path, help=cut)
+    # As of `diffcf fit`; listed by its help.
+    parser.epilog = "Takes --data.ARGUMENT VALUE as diffcf fit does, such as --data.test_size 64."
+    own, overrides = _parted(args)
+    parsed = parser.parse_args(own)
+    module = load_data(parsed.config, overrides)
+    if parsed.cut is not None:
+        _cut(module, parsed.cut)
+        return
     module.prepare_data()
     module.setup()
     print_description(module)
@@ -39,12 +52,66 @@ def data(args: Sequence[str]) -> None:
     print(f"The contact sheet is {out}")
 
 
+def _parted(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments of the command, and those of the data module, which begin with ``--data``."""
+    own: list[str] = []
+    overrides: list[str] = []
+    taking = own
+    for text in args:
+        if text.startswith("--"):
+            ours = text == "--data" or text.startswith(("--data.", "--data="))
+            taking = overrides if ours else own
+            taking.append(text)
+            taking = taking if "=" not in text else own
+        else:
+            taking.append(text)
+            taking = own
+    return own, overrides
+
+
+def _cut(module: FactorData, out: Path) -> None:
+    if not isinstance(module, StoredImageDataModule):
+        raise DataError(f"{type(module).__name__} draws its images: there is no table to cut.")
+    kept = module.cut_table(out)
+    print(f"{kept:,} rows whose images exist: {out}. Use it by --data.table {out}")
+
+
+def _counts(module: FactorData) -> str:
+    """How many images of each split there are, and how many are in use."""
+    texts = []
+    for stage in STAGES:
+        used, there = module.size_of(stage), module.available[stage]
+        texts.append(
+            f"{used:,} {stage}" + (f" of {there:,} ({stage}_size)" if used < there else "")
+        )
+    return f"{sum(module.available.values()):,} images; in use {', '.join(texts)}"
+
+
+def _warnings(module: FactorData) -> Iterator[str]:
+    """What no one can learn from the training images."""
+    for factor, column in zip(module.graph.factors, module.factors_of("train").T, strict=True):
+        levels = column.unique()
+        if factor.categories:
+            found = set(factor.category(column).tolist())
+            lacking = [name for k, name in enumerate(factor.categories) if k not in found]
+            if lacking:
+                yield f"no training image has {factor.name} = {', '.join(lacking)}"
+        elif len(levels) == 1:
+            value = factor.text(float(levels[0]))
+            yield f"{factor.name} is {value} in all training images: its effects cannot be learned"
+
+
 def print_description(module: FactorData) -> None:
-    """Print counts, factors and the graph."""
+    """Print counts, pixels, factors and the graph."""
     graph, console = module.graph, Console()
-    counts = ", ".join(f"{module.size_of(stage)} {stage}" for stage in ("train", "val", "test"))
     shape = " × ".join(map(str, module.images_of("train", torch.tensor([0]))[0].shape))
-    console.print(f"{type(module).__name__}: {counts} images of {shape}", highlight=False)
+    kind = type(module).__name__
+    console.print(f"{kind}: {_counts(module)}, of {shape} pixels", highlight=False, soft_wrap=True)
+    mean, spread = pixel_statistics(module)
+    pixels = (
+        f"Pixels of the training images in [-1, 1]: data_mean {mean:.3g}, data_std {spread:.3g}"
+    )
+    console.print(pixels, highlight=False, soft_wrap=True)
     headings = ("factor", "kind", "range", "values", "causes")
     table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")
@@ -53,6 +120,8 @@ def print_description(module: FactorData) -> None:
         table.add_row(factor.name, factor.kind, factor.domain, _values(factor, column), causes)
     console.print(table)
     console.print(draw_graph(graph), highlight=False)
+    for problem in _warnings(module):
+        console.print(f"Warning: {problem}.", highlight=False, soft_wrap=True)
 
 
 def draw_graph(graph: CausalGraph) -> str:

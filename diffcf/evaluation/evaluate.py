@@ -118,7 +118,7 @@ class CounterfactualEvaluation:
         for name, scores in self.scores.items():
             values = scores.compute()
             if name:
-                values.pop("seconds_per_counterfactual")
+                values.pop("seconds_per_counterfactual", None)
             result |= {name + key: value for key, value in values.items()}
         return result
 

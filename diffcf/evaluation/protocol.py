@@ -4,13 +4,15 @@
 holds the interventions it makes on one set, and a :class:`FactualBatch` takes its rows of them.
 Values closer to the factual than ``min_change`` are drawn anew, and so are those whose exact
 counterfactual the scene cannot show (a shadow that leaves the image, which no reader could read).
-Everything is drawn before the first batch, so neither batch size, number of processes nor method
+Where no value is left (a constant, a category that alone occurs), the image is not asked: an
+intervention that sets nothing anew would count as a success of whoever does nothing. Everything is
+drawn before the first batch, so neither batch size, number of processes nor method
 changes which intervention is made on which image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,6 +23,7 @@ from diffcf.causal import CausalGraph, Intervention, Scene
 from diffcf.io import SettingsError
 
 _ATTEMPTS = 100
+_MOST = 101  # values of a continuous factor that are tried in turn
 
 Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(factors, values, mask) -> counterfactual factors``, the true model."""
@@ -46,8 +49,9 @@ class EvaluationProtocol:
     Attributes:
         factors: names of the factors that are intervened upon; None for all.
         values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value.
-        min_change: least distance between the value set and the factual one, in [0, 1] units, for
-            continuous factors. Discrete ones always differ.
+        min_change: least distance between the value set and the factual one, for continuous
+            factors, as part of the factor's range; where the range is far wider than the data, of
+            twice the span of the middle 90% of the set's values. Discrete ones always differ.
         images: how many images are measured; None for all of the set.
         steps: length of the sequences of interventions; 0 for none.
         sequence_images: how many images undergo a sequence.
@@ -141,8 +145,12 @@ class InterventionPlan:
         GraphError: when the protocol names a factor that the graph has not.
 
     Attributes:
-        single: per factor name, an intervention on that factor ``[N, K]``.
-        sequence: interventions ``[N, K]``, each on one factor per image, another at each step.
+        single: per factor name, an intervention on that factor ``[N, K]``, whose mask is empty for
+            images that are not asked; without the factors that no measured image is asked.
+        sequence: interventions ``[N, K]``, each on one factor per image, another at each step;
+            the mask of an image that is not asked is empty.
+        left_out: how many of the measured images are not asked, by factor name and, of the images
+            that undergo a sequence, by ``step_<n>``; without those that every image is asked.
     """
 
     def __init__(
@@ -156,6 +164,7 @@ class InterventionPlan:
         self.graph, self.factors, self.protocol = graph, factors, protocol
         self._scm, self._visible = scm, visible
         self._generator = Generator().manual_seed(protocol.seed)
+        self._least = torch.where(graph.discrete, 1e-6, self._least_changes())
         nothing = Intervention.none(factors)
         names = graph.names if protocol.factors is None else protocol.factors
         columns = torch.tensor(sorted({graph.column(name) for name in names}))
@@ -171,6 +180,21 @@ class InterventionPlan:
         for step in range(protocol.steps):
             self.sequence.append(self._draw(held, order[:, step % len(columns)]))
             held = held.then(self.sequence[-1])
+        self._leave_out()
+
+    def asked(self, count: int) -> bool:
+        """Whether any factor is set in any of the first ``count`` measured images."""
+        count = min(count, self.protocol.images or count)
+        return any(bool(do.mask[:count].any()) for do in self.single.values())
+
+    def _leave_out(self) -> None:
+        images = min(self.protocol.images or len(self.factors), len(self.factors))
+        few = min(images, self.protocol.sequence_images)
+        drawn = {name: do.mask[:images] for name, do in self.single.items()}
+        drawn |= {f"step_{k + 1}": do.mask[:few] for k, do in enumerate(self.sequence)}
+        missing = {name: int((~mask.any(dim=1)).sum()) for name, mask in drawn.items()}
+        self.left_out = {name: count for name, count in missing.items() if count}
+        self.single = {name: do for name, do in self.single.items() if missing[name] < images}
 
     def _draw(self, held: Intervention, column: Tensor) -> Intervention:
         """Set factor ``column`` ``[N]`` of each image, given what is already held."""
@@ -180,27 +204,58 @@ class InterventionPlan:
         values = torch.zeros_like(self.factors)
         missing = torch.ones(count, dtype=torch.bool)
         now = torch.where(mask, self._predicted(held), 0.0)
-        least = torch.where(self.graph.discrete, 1e-6, self.protocol.min_change)[column]
-        for _ in range(_ATTEMPTS):
-            drawn = torch.where(mask, self._values(count), 0.0)
-            shown = (drawn - now).abs().amax(dim=1) >= least
+        for proposed in self._proposals():
+            drawn = torch.where(mask, proposed, 0.0)
+            shown = (drawn - now).abs().amax(dim=1) >= self._least[column]
             if self._visible is not None:
                 shown &= self._visible(self._predicted(held.then(Intervention(drawn, mask))))
             values = torch.where((missing & shown)[:, None], drawn, values)
             missing &= ~shown
             if not missing.any():
                 break
-        # An image that no drawn value suits (rare: it is cut off itself) keeps its own value.
-        return Intervention(torch.where(missing[:, None], now, values), mask)
+        return Intervention(values, mask & ~missing[:, None])
+
+    def _proposals(self) -> Iterator[Tensor]:
+        """Values ``[N, K]`` of all factors, before any is rejected: at random, then all in turn."""
+        count = len(self.factors)
+        for _ in range(_ATTEMPTS):
+            yield self._values(count)
+        # Chance misses what is rare: the only image that smiles, an outlier far from the others.
+        # Of random numbers of its own, so that what is rare here moves no other question.
+        rare = Generator().manual_seed(self.protocol.seed)
+        found = [self._candidates(column) for column in range(len(self.graph))]
+        most = max(map(len, found))
+        table = torch.stack([c[torch.arange(most).clamp(max=len(c) - 1)] for c in found], dim=1)
+        for places in torch.rand(count, most, generator=rare).argsort(dim=1).unbind(dim=1):
+            yield table[places]
+
+    def _candidates(self, column: int) -> Tensor:
+        """Values of one factor: levels, or values spread over the data or the range, ends too."""
+        factor = self.graph.factors[column]
+        every = torch.linspace(0, 1, max(factor.width, 2) if self.graph.discrete[column] else _MOST)
+        if factor.kind == "binary" or self.protocol.values == "uniform":
+            return every.to(self.factors)
+        known = self.factors[:, column].unique()
+        return known[torch.linspace(0, len(known) - 1, min(len(known), _MOST)).round().long()]
 
     def _values(self, count: int) -> Tensor:
-        """Values ``[N, K]`` of all factors, before any is rejected."""
+        """Values ``[N, K]`` of all factors, drawn at random."""
         if self.protocol.values == "marginal":
             return self.factors[torch.randint(count, (count,), generator=self._generator)]
         drawn = torch.rand(count, len(self.graph), generator=self._generator)
         levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
         place = (drawn * levels).floor() / (levels - 1)
         return torch.where(self.graph.discrete, place, drawn).to(self.factors)
+
+    def _least_changes(self) -> Tensor:
+        """Of each factor, ``[K]``, as if it were continuous: ``min_change`` in its own unit."""
+        ordered, last = self.factors.sort(dim=0).values, len(self.factors) - 1
+        spans = ordered[[round(0.95 * last), last]] - ordered[[round(0.05 * last), 0]]
+        middle, whole = (2 * spans).clamp(max=1)
+        unit = torch.where(middle > 0, middle, whole)
+        # Of a constant there is no other value among the data.
+        alone = 1.0 if self.protocol.values == "uniform" else torch.inf
+        return max(self.protocol.min_change, 1e-6) * torch.where(unit > 0, unit, alone)
 
     def _predicted(self, held: Intervention) -> Tensor:
         """Factors ``[N, K]`` under what is held: by the true model, or nothing else moved."""

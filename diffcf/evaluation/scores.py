@@ -2,7 +2,8 @@
 
 A :class:`FactualBatch` goes to the method, whose counterfactuals make a
 :class:`CounterfactualBatch`; :class:`Scores` asks for them as the plan says, has them read by every
-reader (:class:`ReaderScores`) and compares them with exact images where these can be drawn.
+reader (:class:`diffcf.evaluation.readings.ReaderScores`) and compares them with exact images where
+these can be drawn.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
-from diffcf.causal import CausalGraph, Intervention, Reader
-from diffcf.evaluation.metrics.acm import ACM, CounterfactualRates
-from diffcf.evaluation.metrics.axioms import Composition, Effectiveness, Reversibility
+from diffcf.causal import Intervention, Reader
+from diffcf.evaluation.metrics.acm import CounterfactualRates
+from diffcf.evaluation.metrics.axioms import Composition, Reversibility
 from diffcf.evaluation.metrics.fidelity import Fidelity, Minimality, SequenceFidelity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.perceptual import Perceptual
 from diffcf.evaluation.protocol import FactualBatch, InterventionPlan
+from diffcf.evaluation.readings import ReaderScores
 from diffcf.evaluation.references import Truth
 from diffcf.methods import Counterfactual, Method, World, predict_sequence
 
@@ -39,7 +41,8 @@ class CounterfactualBatch:
 
     Attributes:
         factual: the batch.
-        single, exact: per intervened factor, the counterfactual and, where known, the exact images.
+        single, exact: per intervened factor, the counterfactual and, where known, the exact images;
+            of images that the plan does not ask, what a null intervention gives.
         sequence, sequence_do, sequence_exact: the same of each step, and what it set, for the first
             images of the set in the batch.
     """
@@ -54,60 +57,6 @@ class CounterfactualBatch:
 
 MethodFor = Callable[[FactualBatch], Method]
 """The method for a batch: reference methods are given the image noise of its images."""
-
-
-class ReaderScores:
-    """What one reader reads off counterfactual images: ACM, effectiveness, ACM of sequences.
-
-    Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none.
-    """
-
-    def __init__(self, graph: CausalGraph, reader: Reader, prefix: str, steps: int) -> None:
-        self.reader, self.prefix = reader, prefix
-        self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
-        self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
-        self._unchanged: tuple[Tensor, Tensor] | None = None
-
-    def null(self, answer: Counterfactual, batch: FactualBatch) -> None:
-        """Add counterfactuals of the null intervention."""
-        column = torch.zeros(len(batch.index), dtype=torch.long, device=batch.factors.device)
-        self.null_acm.update(self._read(answer, batch), batch.factors, column, 0, batch.index)
-
-    def single(
-        self, answer: Counterfactual, target: Tensor, batch: FactualBatch, column: int
-    ) -> Tensor:
-        """Add counterfactuals in which ``column`` was set; returns what was read, ``[B, K]``."""
-        read = self._read(answer, batch)
-        which = torch.full((len(read),), column, device=read.device)
-        self.acm.update(read, target, which, 0, batch.index)
-        self.effectiveness.update(read, target, column, batch.index)
-        return read
-
-    def step(
-        self, answer: Counterfactual, target: Tensor, which: Tensor, step: int, batch: FactualBatch
-    ) -> None:
-        """Add a step of a sequence, which sets the factors ``which`` ``[B]``."""
-        assert self.steps_acm is not None
-        self.steps_acm.update(self._read(answer, batch), target, which, step, batch.index)
-
-    def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
-        """What ``of`` gives for each metric, by name."""
-        result = {**of(self.acm), **of(self.effectiveness)}
-        null = of(self.null_acm)
-        if "acm" in null:
-            result["acm/null"] = null["acm"]
-        if self.steps_acm is not None:
-            steps = of(self.steps_acm).items()
-            result |= {key: value for key, value in steps if key.startswith("acm/step_")}
-        return {self.prefix + key: value for key, value in result.items()}
-
-    def _read(self, answer: Counterfactual, batch: FactualBatch) -> Tensor:
-        """Factors ``[B, K]`` of the answer; an unchanged image is read only once."""
-        if answer.image is not batch.image:
-            return self.reader.read(answer.image)
-        if self._unchanged is None or self._unchanged[0] is not batch.image:
-            self._unchanged = (batch.image, self.reader.read(batch.image))
-        return self._unchanged[1]
 
 
 class Scores:
@@ -133,20 +82,23 @@ class Scores:
     ) -> None:
         self.plan, self.truth, self.protocol = plan, truth, plan.protocol
         graph, protocol = plan.graph, plan.protocol
-        self.steps = protocol.steps if protocol.sequence_images else 0
+        asked = plan.asked(len(plan.factors))
+        self.steps = protocol.steps if plan.asked(protocol.sequence_images) else 0
         self.cycles = protocol.cycles if protocol.cycle_images else 0
-        self.readings = [ReaderScores(graph, r, p, self.steps) for p, r in readers.items()]
+        self.readings = [ReaderScores(graph, r, p, self.steps, asked) for p, r in readers.items()]
         self.composition = Composition((1, self.cycles) if self.cycles > 1 else (1,))
-        drawn = truth.draws
+        drawn = truth.draws and asked
         self.fidelity = Fidelity(graph) if drawn else None
         self.minimality = Minimality(graph) if drawn else None
         self.sequence = SequenceFidelity(self.steps) if drawn and self.steps else None
-        self.reversibility = Reversibility(graph) if protocol.reverse_images else None
+        undone = plan.asked(protocol.reverse_images)
+        self.reversibility = Reversibility(graph) if undone else None
         random = truth.scene is not None and not truth.identified
-        self.rates = CounterfactualRates(graph) if random and readers else None
-        self.quality = perceptual.quality() if perceptual.quality else None
+        self.rates = CounterfactualRates(graph) if random and readers and asked else None
+        pictured = perceptual.quality is not None and plan.asked(self._pictured())
+        self.quality = perceptual.quality() if pictured and perceptual.quality else None
         self.lpips = perceptual.lpips() if perceptual.lpips and drawn else None
-        self.cld = perceptual.cld() if perceptual.cld else None
+        self.cld = perceptual.cld() if perceptual.cld and asked else None
         self.encode = perceptual.encode
         self.seconds = MeanMetric()
         others = (self.fidelity, self.sequence, self.minimality, self.reversibility, self.rates)
@@ -186,32 +138,42 @@ class Scores:
         started = time.perf_counter()
         answer = answers.single[name] = world.predict(do)
         self.seconds.update((time.perf_counter() - started) / len(batch.index), len(batch.index))
+        chosen = do.mask.any(dim=1)
+        if not chosen.any():
+            return
         target = self.truth.target(batch.factors, model.single[name])
-        read = [reading.single(answer, target, batch, column) for reading in self.readings]
+        asked, few = batch.where(chosen), target[chosen]
+        read = [r.single(answer, target, batch, column, chosen) for r in self.readings]
         probability = self.truth.probability(batch.factors, do)
         if self.rates is not None and probability is not None:
-            self.rates.update(read[0], probability, do.values[:, column], column, batch.index)
+            values = do.values[chosen, column]
+            self.rates.update(read[0], probability[chosen], values, column, asked.index)
+        image = answer.image[chosen]
         if self.fidelity is not None and self.minimality is not None:
             exact = self.truth.exact(target, batch.index, answer.image.shape[-1])
-            answers.exact[name] = exact
-            self.fidelity.update(answer.image, exact, column, batch.index)
-            self.minimality.update(answer.image, batch.image, exact, column, batch.index)
+            answers.exact[name], exact = exact, exact[chosen]
+            self.fidelity.update(image, exact, column, asked.index)
+            self.minimality.update(image, asked.image, exact, column, asked.index)
             if self.lpips is not None:
-                self.lpips.update(answer.image, exact)
+                self.lpips.update(image, exact)
         if self.cld is not None and self.encode is not None:
-            latents = self.encode(answer.image), self.encode(batch.image)
-            self.cld.update(*latents, target, batch.factors, column, batch.index)
+            latents = self.encode(image), self.encode(asked.image)
+            self.cld.update(*latents, few, asked.factors, column, asked.index)
         # FID is of the counterfactuals of the first images of the set.
-        chosen = batch.first(-(-self.protocol.fid_images // len(self.plan.single)))
-        if self.quality is not None and chosen.any():
-            index = batch.index[chosen.cpu()] * len(self.plan.graph) + column
-            self.quality.update(answer.image[chosen], index)
+        first = asked.first(self._pictured())
+        if self.quality is not None and first.any():
+            index = asked.index[first.cpu()] * len(self.plan.graph) + column
+            self.quality.update(image[first], index)
+
+    def _pictured(self) -> int:
+        """How many images' counterfactuals enter FID."""
+        return -(-self.protocol.fid_images // max(len(self.plan.single), 1))
 
     def _undo(
         self, method: MethodFor, batch: FactualBatch, name: str, answer: Counterfactual
     ) -> None:
         """Set the factor back, starting from the counterfactual image alone."""
-        chosen = batch.first(self.protocol.reverse_images)
+        chosen = batch.first(self.protocol.reverse_images) & answer.intervention.mask.any(dim=1)
         if self.reversibility is None or not chosen.any():
             return
         few, mask = batch.where(chosen), answer.intervention.mask[chosen]
@@ -250,26 +212,29 @@ class Scores:
         answers.sequence = predict_sequence(world, answers.sequence_do)
         for step, answer in enumerate(answers.sequence):
             target = self.truth.target(few.factors, model.sequence[step])
-            which = answers.sequence_do[step].mask.float().argmax(dim=1)
+            do = answers.sequence_do[step]
             for reading in self.readings:
-                reading.step(answer, target, which, step, few)
+                reading.step(answer, target, do, step, few)
             if self.sequence is not None:
                 exact = self.truth.exact(target, few.index, answer.image.shape[-1])
                 answers.sequence_exact.append(exact)
-                self.sequence.update(answer.image, exact, step, few.index)
+                chosen = do.mask.any(dim=1)
+                index = few.index[chosen.cpu()]
+                self.sequence.update(answer.image[chosen], exact[chosen], step, index)
 
     def compute(self) -> dict[str, float]:
         """Numbers by name."""
         result = self._results(lambda metric: metric.compute())
         for prefix in (reading.prefix for reading in self.readings):
             first, last = (f"{prefix}acm/step_{step}" for step in (1, self.steps))
-            if self.steps > 1 and result[first] > _NO_ERROR:
+            if self.steps > 1 and last in result and result.get(first, 0.0) > _NO_ERROR:
                 result[f"{prefix}acm/step_growth"] = result[last] / result[first]
         if self.quality is not None:
             result |= self.quality.compute()
         if self.lpips is not None:
             result["lpips"] = self.lpips.compute()
-        result["seconds_per_counterfactual"] = self.seconds.compute()
+        if self.plan.single:
+            result["seconds_per_counterfactual"] = self.seconds.compute()
         return {name: float(value) for name, value in result.items()}
 
     def intervals(self) -> dict[str, tuple[float, float]]:

@@ -30,10 +30,12 @@ from .images import decode as decode
 from .images import decode_bytes as decode_bytes
 from .images import image_files as image_files
 from .images import open_image as open_image
+from .numbers import parse_number as parse_number
 from .pixels import from_bytes as from_bytes
 from .pixels import to_bytes as to_bytes
 from .pixels import to_picture as to_picture
 from .tables import Table as Table
+from .tables import cut_table as cut_table
 from .tables import image_names as image_names
 from .tables import read_table as read_table
 from .tables import read_text as read_text

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import abspath, realpath, relpath
 from pathlib import Path
 from posixpath import isabs, normpath
 
-from diffcf.io.errors import DataError
+from diffcf.io.errors import DataError, OutputError
+from diffcf.io.files import whole_file
 
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv", ".txt")
@@ -39,20 +42,27 @@ class Table:
         """Where the value at ``place`` stands, such as ``factors.csv row 17``."""
         return f"{self.file.name} row {self.rows[place]}"
 
+    def select(self, places: Sequence[int]) -> Table:
+        """Some of the rows, in this order."""
+        values = {name: [column[p] for p in places] for name, column in self.columns.items()}
+        return Table(self.file, values, [self.rows[p] for p in places])
+
     def error(self, place: int, column: str, problem: str) -> DataError:
         """An error that names file, row, column and then the problem."""
         return DataError(f"{self.file} row {self.rows[place]}, column '{column}': {problem}")
 
 
-def read_table(file: str | Path, columns: Sequence[str]) -> Table:
-    """The named columns of a CSV or Parquet file; other columns are ignored.
+def read_table(file: str | Path, columns: Sequence[str], optional: Collection[str] = ()) -> Table:
+    """The named columns of a CSV or Parquet file, and of ``optional`` ones those that are there.
 
     A CSV is UTF-8 (with or without byte-order mark), its lines end in any way, and its cells are
-    separated by comma, semicolon or tab, whichever its header has most of. Blank lines are skipped.
+    separated by comma, semicolon or tab, whichever its header has most of. Rows without any text,
+    and cells without text beyond the last column, are skipped, as are blanks around headings.
 
     Raises:
         DataError: naming file, row and column, for a file that is missing, empty, damaged or of
-            another kind, for a missing or repeated column, and for rows of unequal length.
+            another kind, for a missing column, one of ``columns`` that stands there twice, and
+            for rows of unequal length.
     """
     file = Path(file)
     suffix = file.suffix.lower()
@@ -62,11 +72,14 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
         raise DataError(f"Table {file} does not exist: check the path.")
     try:
         if suffix in PARQUET:
-            table = _read_parquet(file, columns)
+            table = _read_parquet(file, columns, optional)
         else:
             records = _records(file)
             header = [name.strip() for name in next(records, (1, []))[1]]
-            _check_header(file, header, columns)
+            while header and not header[-1]:
+                header.pop()
+            records = ((row, _without_blanks(cells, len(header))) for row, cells in records)
+            columns = _wanted(file, header, columns, optional)
             uneven = f"cells where the header has {len(header)}: give every row the same cells"
             table = select_columns(file, header, columns, records, uneven)
     except OSError as error:
@@ -74,6 +87,34 @@ def read_table(file: str | Path, columns: Sequence[str]) -> Table:
     if not len(table):
         raise DataError(f"Table {file} has no rows: give one per image.")
     return table
+
+
+def cut_table(table: Table, places: Sequence[int], out: Path) -> None:
+    """Write some rows of a table's file, with all their columns, as they stand there.
+
+    A number of rows alone in its first line, as CelebA's has, is made theirs.
+
+    Raises:
+        DataError: when ``out`` has another ending than the file.
+        OutputError: when ``out`` exists already, or cannot be written.
+    """
+    if out.suffix.lower() != table.file.suffix.lower():
+        raise DataError(f"Table {table.file} cannot be cut to {out}: give both the same ending.")
+    if out.exists():
+        raise OutputError(f"{out} exists: name another file.")
+    with whole_file(out) as unfinished:
+        if out.suffix.lower() in PARQUET:
+            from pyarrow import parquet
+
+            whole = parquet.ParquetFile(table.file).read()
+            parquet.write_table(whole.take(list(places)), unfinished)
+            return
+        lines = list(io.StringIO(read_text(table.file), newline=""))
+        head, ends = lines[: table.rows[0] - 1], [*table.rows[1:], len(lines) + 1]
+        if head and head[0].strip() == str(len(table)):
+            head[0] = head[0].replace(str(len(table)), str(len(places)), 1)
+        kept = ("".join(lines[table.rows[p] - 1 : ends[p] - 1]) for p in places)
+        unfinished.write_text("".join([*head, *kept]), encoding="utf-8", newline="")
 
 
 def read_text(file: Path) -> str:
@@ -92,17 +133,19 @@ def read_text(file: Path) -> str:
     return text
 
 
-def image_names(table: Table, column: str) -> list[str]:
-    """The file names of a column, each once, all inside the folder that they are relative to.
+def image_names(table: Table, column: str, folder: Path) -> list[str]:
+    """The file names of a column, relative to ``folder``, each once and all inside it.
+
+    An absolute name may lead into the folder, and Windows' ``\\`` may part folders.
 
     Raises:
-        DataError: naming file, row and column, for a name that is empty, absolute, leads out of
-            the folder, or stands in another row too.
+        DataError: naming file, row and column, for a name that is empty, leads out of the folder,
+            or stands in another row too.
     """
     first: dict[str, int] = {}
     for place, value in enumerate(table.columns[column]):
         text = "" if value is None else str(value).strip()
-        name = normpath(text)
+        name = _inside(text, folder)
         if not text:
             problem = "the cell is empty: name an image, or drop the row."
         elif isabs(name) or name == ".." or name.startswith("../"):
@@ -116,6 +159,29 @@ def image_names(table: Table, column: str) -> list[str]:
     return list(first)
 
 
+def _inside(text: str, folder: Path) -> str:
+    """A name relative to the folder, if it is inside; else absolute, or beginning with ``..``."""
+    if "\\" in text and not (folder / text).exists():  # elsewhere a name may contain it
+        text = text.replace("\\", "/")
+    if re.match("[A-Za-z]:/", text):
+        text = f"/{text}"
+    if not isabs(text):
+        return normpath(text)
+    name = normpath(text)
+    # The folder as it is named, then without links: either may be how the table's writer saw it.
+    for root in (abspath(folder), realpath(folder)):
+        if name.startswith(f"{root.rstrip('/')}/"):
+            return relpath(name, root)
+    return name
+
+
+def _without_blanks(cells: list[str], columns: int) -> list[str]:
+    """The cells of a row, without those beyond the last column that have no text."""
+    while len(cells) > columns and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells
+
+
 def select_columns(
     file: Path,
     header: Sequence[str],
@@ -127,6 +193,8 @@ def select_columns(
 
     A DataError of a record of another length names file and row, and ends with ``uneven``.
     """
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise DataError(f"Table {file} row 1 has the column '{twice[0]}' twice: drop one.")
     places = [header.index(name) for name in columns]
     kept: dict[int, list[str]] = {}
     for row, record in records:
@@ -140,21 +208,22 @@ def select_columns(
 def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Records that are not blank, each with the line on which it begins."""
     text = read_text(file)
-    first = text.lstrip().splitlines()[0]
+    # A quoted heading may have a comma.
+    first = re.sub('"[^"]*"', "", text.lstrip()).splitlines()[0]
     delimiter = max(",;\t", key=first.count)
     # Strict: an unclosed quote is an error, instead of a cell that swallows the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     row = 1
     try:
         for record in reader:
-            if any(cell.strip() for cell in record) or len(record) > 1:
+            if any(cell.strip() for cell in record):
                 yield row, record
             row = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"Table {file} row {row} is not CSV ({error}): check its quotes.") from None
 
 
-def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
+def _read_parquet(file: Path, columns: Sequence[str], optional: Collection[str]) -> Table:
     try:
         import pyarrow  # optional
         from pyarrow import parquet
@@ -164,20 +233,26 @@ def _read_parquet(file: Path, columns: Sequence[str]) -> Table:
             "or save the table as CSV."
         ) from None
     try:
-        _check_header(file, parquet.read_schema(file).names, columns)
+        names = parquet.read_schema(file).names
+        header = [name.strip() for name in names]
+        columns = _wanted(file, header, columns, optional)
+        select_columns(
+            file, header, columns, [], ""
+        )  # or an error for a column that is twice there
         # Not the dataset reader: it would take folder names such as `split=train` for columns.
-        table = parquet.ParquetFile(file).read(columns=list(columns))
+        table = parquet.ParquetFile(file).read(columns=[names[header.index(c)] for c in columns])
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"Table {file} is damaged ({reason}): write it again.") from None
-    values = {name: table.column(name).to_pylist() for name in columns}
+    values = {name: table.column(names[header.index(name)]).to_pylist() for name in columns}
     return Table(file, values, list(range(1, table.num_rows + 1)))
 
 
-def _check_header(file: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    """DataError when the header lacks one of ``columns`` or has a name twice."""
-    if twice := [name for name in header if name and header.count(name) > 1]:
-        raise DataError(f"Table {file} row 1 has the column '{twice[0]}' twice: drop one.")
+def _wanted(
+    file: Path, header: Sequence[str], columns: Sequence[str], optional: Collection[str]
+) -> list[str]:
+    """``columns``, and the ``optional`` ones of the header; DataError when it lacks a column."""
     if lacking := [name for name in columns if name not in header]:
         present = ", ".join(filter(None, header))
         raise DataError(f"Table {file} has no column '{lacking[0]}': its columns are {present}.")
+    return list(dict.fromkeys([*columns, *(name for name in header if name in optional)]))

@@ -40,6 +40,8 @@ from diffcf.diffusion import (
 from diffcf.io import SettingsError
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
 
+_CERTAIN = 1e-12  # variance of what is observed, in [0, 1] units
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -119,7 +121,8 @@ class CounterfactualEngine:
 
         Args:
             image: ``[B, C, H, W]`` in [-1, 1].
-            factors: ``[B, K]`` in [0, 1] units where observed; None has the projector read them.
+            factors: ``[B, K]`` in [0, 1] units where observed, NaN where not: the projector reads
+                these; None has it read all.
 
         Raises:
             ValueError: for an image of the wrong shape or with non-finite pixels, and where there
@@ -127,15 +130,34 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        if factors is None:
-            if self.projector is None:
-                raise ValueError(NO_READER)
-            posterior = self.projector(image, image.new_zeros(len(image)))
-            contamination = self.sampling.contamination
-            factors = self.nscm.refine(posterior.mean, posterior.variance, contamination)
+        if factors is None or factors.isnan().any():
+            factors = self.read(image, factors)
         exogenous = self.nscm.abduct(factors)
         path, factual_bias = self.invert(image, factors)
         return Abducted(self.nscm.graph, image, factors, exogenous, self, path, factual_bias)
+
+    def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
+
+        What is observed of the causes refines the reading of their effects.
+        """
+        if self.projector is None:
+            raise ValueError(NO_READER)
+        posterior = self.projector(image, image.new_zeros(len(image)))
+        mean, variance, contamination = (
+            posterior.mean,
+            posterior.variance,
+            self.sampling.contamination,
+        )
+        if observed is None:
+            return self.nscm.refine(mean, variance, contamination)
+        observed, graph = observed.to(mean), self.nscm.graph
+        known = ~observed.isnan()
+        columns = known[:, graph.code_owner.to(known.device)]
+        mean = torch.where(columns, graph.encode(observed.nan_to_num()), mean)
+        # Not 0: the refinement has a grid of values, of this width.
+        variance = torch.where(columns, _CERTAIN, variance)
+        return torch.where(known, observed, self.nscm.refine(mean, variance, contamination))
 
     @torch.no_grad()
     def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:

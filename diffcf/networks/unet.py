@@ -9,7 +9,7 @@ reading.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -41,7 +41,8 @@ class UNet(nn.Module):
         broadcast: hidden width of the :class:`SpatialBroadcast` that is added to the first layer.
         frequencies: Fourier frequencies of t, of every factor and of places.
         conditional: whether the factors are used at all.
-        data_mean, data_std: of the pixels. The best linear prediction of v from these two numbers
+        data_mean, data_std: of the pixels, or "auto", which `diffcf fit` replaces by what it
+            measures on the training images. The best linear prediction of v from these two numbers
             is added at the end, so that the layers need not carry the noise through (Karras et al.
             2022, https://arxiv.org/abs/2206.00364, section 5, in terms of v).
     """
@@ -58,10 +59,14 @@ class UNet(nn.Module):
         broadcast: int = 128,
         frequencies: int = 6,
         conditional: bool = True,
-        data_mean: float = 0.0,
-        data_std: float = 0.5,
+        data_mean: float | Literal["auto"] = 0.0,
+        data_std: float | Literal["auto"] = 0.5,
     ) -> None:
         super().__init__()
+        if isinstance(data_mean, str) or isinstance(data_std, str):
+            raise ValueError(
+                "data_mean and data_std 'auto' are measured by diffcf fit: elsewhere, give numbers."
+            )
         self.patch, self.conditional = patch, conditional
         self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)

@@ -25,6 +25,7 @@ from diffcf.reporting.results import (
     MethodResults,
     Record,
     budget_of,
+    left_out_text,
     read_json,
     sampling_text,
 )
@@ -193,7 +194,8 @@ def _notes(methods: Sequence[MethodResults]) -> list[str]:
     first = (record["readers"][0] for record in records if record.get("readers"))
     readers = " or the ".join(dict.fromkeys(first))
     read = f", read by the {readers}" if readers else ""
-    return [f"{records[0]['images']} held-out images{read}; {_shown(methods)}.", _origin(records)]
+    images = f"{records[0]['images']} held-out images{read}; {_shown(methods)}."
+    return [*filter(None, [images, left_out_text(records[0])]), _origin(records)]
 
 
 def _shown(methods: Sequence[MethodResults]) -> str:

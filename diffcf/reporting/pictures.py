@@ -34,11 +34,11 @@ def figures_of(
     """Every picture of a test by name; every process has to call it, since errors are gathered."""
     figures: dict[str, Figure] = {}
     graph = evaluation.graph
-    if answered is not None:
+    if answered is not None and answered.single:
         figures["grid"] = counterfactual_grid(answered, graph, samples)
         if answered.sequence:
             figures["sequence"] = sequence_strips(answered, graph, samples)
-    for reading in evaluation.scores[""].readings[:1]:
+    for reading in evaluation.scores[""].readings[:1] if evaluation.plan.single else ():
         figures["dose_response"] = dose_response(reading.effectiveness.gathered(), graph)
         figures["errors"] = error_histograms(reading.acm.gathered(), graph)
     if evaluation.traces:
@@ -120,7 +120,7 @@ def _label(graph: CausalGraph, do: Intervention, sample: int) -> str:
     """What one image's intervention sets, in native units."""
     row = zip(graph.factors, do.values[sample].tolist(), do.mask[sample].tolist(), strict=True)
     parts = (f"{factor.name} = {factor.text(value)}" for factor, value, is_set in row if is_set)
-    return f"do({', '.join(parts)})"
+    return f"do({text})" if (text := ", ".join(parts)) else "not asked"
 
 
 def show(axis: Axes, image: Tensor) -> None:

@@ -120,6 +120,15 @@ def display_name(record: Record) -> str:
     return "ours" if name == "DiffusionCounterfactuals" else name
 
 
+def left_out_text(record: Record) -> str:
+    """How many questions the protocol could not ask, in a sentence; empty where it asked all."""
+    counts = record.get("left_out") or {}
+    asked = {name: name.replace("step_", "step ") for name in counts if name.startswith("step_")}
+    parts = [f"{count} of {asked.get(name, f'do({name})')}" for name, count in counts.items()]
+    why = "no other value, at least min_change away, occurs or can be shown"
+    return f"Images left out of the scores, since {why}: {', '.join(parts)}." if parts else ""
+
+
 def sampling_text(record: Record) -> str | None:
     """Guidance and steps, as in "no guidance, 30 steps"; None for a method that takes no steps.
 
@@ -223,6 +232,7 @@ RECORD: Shape = {
     "metrics": {"*": _NUMBER},
     "intervals?": {"*": _check(_is_interval, "no interval")},
     "images": _COUNT,
+    "left_out?": {"*": _COUNT},
     "readers?": [_TEXT],
     "protocol?": {},
     "cost?": {"images": _COUNT},

@@ -28,6 +28,7 @@ from diffcf.reporting.results import (
     MethodResults,
     Record,
     display_name,
+    left_out_text,
     read_record,
     sampling_text,
 )
@@ -97,17 +98,20 @@ def ablation_markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
     return markdown(*_content("variant", {name: name for name in rows}, found, shown, missing="–"))
 
 
-def print_table(metrics: Mapping[str, float]) -> None:
+def print_table(record: Record) -> None:
     """The table of one test: a row per intervened factor, roots, leaves, the null intervention."""
-    numbers = _numbers([{"metrics": metrics}])
+    numbers = _numbers([record])
     headings, rows = _interventions(numbers, Statistic.text)
-    judged = "read by the ruler against the true model" if "acm" in metrics else "no ruler: unread"
+    read = "acm/null" in record["metrics"]
+    judged = "read by the ruler against the true model" if read else "no ruler: unread"
     table = Table(title=f"Counterfactuals, {judged}")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "intervention" else "right")
     for row in rows:
         table.add_row(*(cell.strip("*") for cell in row))
     Console().print(table)
+    if said := left_out_text(record):
+        print(said)
     if len(steps := _steps(numbers)):
         listed = " ".join(f"{value:.4f}" for value in steps["value"])
         growth = select(numbers, "acm_growth")["value"]
@@ -167,14 +171,14 @@ def _origin(record: Record) -> str:
     trained = "Untrained"
     if training:
         trained = f"Trained {training['seconds'] / 60:.1f} minutes on {training['device']}"
-    drawn = sampling_text(record)
+    drawn, said = sampling_text(record), left_out_text(record)
     return (
         f"{record['images']} held-out images, {read}; targets by the "
         f"{'true' if record['target'] == 'scene' else 'learned'} causal model. "
         f"{f'Drawn by {drawn}. ' if drawn else ''}{trained}; tested in "
         f"{origin['evaluation_seconds'] / 60:.1f} minutes on "
         f"{origin['device']}. Seed {origin['seed']}. Brackets hold 95% bootstrap intervals over "
-        "images. `docs/metrics.md` defines every number."
+        f"images. {said}{' ' if said else ''}`docs/metrics.md` defines every number."
     )
 
 
@@ -296,4 +300,5 @@ def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
         minutes = " and ".join(f"{training['seconds'] / 60:.1f}" for training in trainings)
         trained = f"trained {minutes} minutes on {trainings[0]['device']}"
     images = f"{len(records)} seed(s), {records[0]['images']} held-out images each"
-    return f"{said}{'; '.join(filter(None, [images, sampling_text(records[0]), trained]))}."
+    about = f"{'; '.join(filter(None, [images, sampling_text(records[0]), trained]))}."
+    return " ".join(filter(None, [f"{said}{about}", left_out_text(records[0])]))

@@ -16,6 +16,7 @@ from yaml import YAMLError
 from diffcf.causal import CausalGraph
 from diffcf.io import CheckpointError, present
 from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read_checkpoint
+from diffcf.training.pixels import settle_pixels
 from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
 
 _load_yaml = get_loader("yaml")
@@ -59,6 +60,8 @@ class DiffcfCLI(LightningCLI):
         if self.subcommand == "test":
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
             config.verbose = False
+        if self.subcommand is not None:
+            settle_pixels(config)
 
     def start(self) -> None:
         """Start W&B before data are prepared, so that a missing key is reported at once."""

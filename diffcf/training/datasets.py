@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ class FactorData(EvaluationData, Protocol):
     graph: CausalGraph
     batch_size: int
     sizes: dict[str, int | None]
+    available: dict[str, int]
 
     def prepare_data(self) -> None: ...
     def setup(self, stage: str | None = None) -> None: ...
@@ -33,8 +34,10 @@ class FactorData(EvaluationData, Protocol):
     def test_dataloader(self) -> DataLoader[Batch]: ...
 
 
-def load_data(path: Path) -> FactorData:
+def load_data(path: Path, overrides: Sequence[str] = ()) -> FactorData:
     """The data module that a YAML file describes, alone or under ``data``.
+
+    ``overrides`` are arguments as of ``diffcf fit``, such as ``--data.val_size=64``.
 
     Raises:
         DataError: when there is no such file.
@@ -46,11 +49,12 @@ def load_data(path: Path) -> FactorData:
         spec = load_yaml(path)
     except YamlError as error:
         raise GraphError(f"Config {path} is not valid YAML: {error}.") from None
-    return make_data(spec.get("data", spec) if isinstance(spec, dict) else spec, f"Config {path}")
+    spec = spec.get("data", spec) if isinstance(spec, dict) else spec
+    return make_data(spec, f"Config {path}", overrides)
 
 
-def make_data(spec: object, origin: str) -> FactorData:
-    """The data module of a description, ``{"class_path", "init_args"}``.
+def make_data(spec: object, origin: str, overrides: Sequence[str] = ()) -> FactorData:
+    """The data module of a description, ``{"class_path", "init_args"}``, with ``overrides``.
 
     Raises:
         GraphError: when it describes no data module with factors; ``origin`` names its source.
@@ -60,7 +64,10 @@ def make_data(spec: object, origin: str) -> FactorData:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=LightningDataModule)
     try:
-        module = parser.instantiate_classes(parser.parse_object({"data": spec})).data
+        parsed = parser.parse_object({"data": spec})
+        if overrides:
+            parsed = parser.parse_args(list(overrides), namespace=parsed)
+        module = parser.instantiate_classes(parsed).data
     except ArgumentError as error:
         raise GraphError(f"{origin} does not describe a data module: {error}") from None
     if not isinstance(module, FactorData):

@@ -229,6 +229,8 @@ def log_answers(
     """
     for logger in _wandb(trainer):
         rows = _rows(evaluation, answered)
+        if not rows:
+            continue
         data = [list(row.values()) for row in rows]
         logger.log_table(key, columns=list(rows[0]), data=data, step=trainer.global_step)
 
@@ -259,7 +261,10 @@ def _rows(
         read = None if reader is None else reader.read(answer.image[:_TABLE_IMAGES])
         values = answer.intervention.values[:, graph.column(name)].tolist()
         factor = graph.factors[graph.column(name)]
+        asked = answer.intervention.mask.any(dim=1).tolist()
         for place, row in enumerate(batch.index[:_TABLE_IMAGES].tolist()):
+            if not asked[place]:
+                continue
             images = {"factual": batch.image[place], "counterfactual": answer.image[place]}
             if name in answered.exact:
                 images["exact"] = answered.exact[name][place]

@@ -11,6 +11,7 @@ from PIL import Image
 from data_modules.celeba import CelebADataModule
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
+from diffcf.commands.main import main
 from diffcf.io.errors import DataError, GraphError
 from diffcf.training.datasets import load_data
 
@@ -223,3 +224,53 @@ def test_factors_must_be_binary_and_renamings_known() -> None:
         CelebADataModule("nowhere", CausalGraph([Factor("Male")]))
     with pytest.raises(GraphError, match="Unknown factor 'Bread'"):
         module(Path("nowhere"), attributes={"Bread": "not No_Beard"})
+
+
+# --- a copy of part of the images ---
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv"])
+def test_the_table_of_a_partial_copy_can_be_cut(
+    root: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "csv":
+        for file in root.glob("*.txt"):
+            file.unlink()
+        write_csv(root)
+    whole = prepared(root).factors_of("train")
+    for place in (1, 4, 7):
+        (root / "img_align_celeba" / name(place)).unlink()
+    said = r"3 of 10 images that .* names do not exist, .*000002.jpg.*diffcf data <config> --cut"
+    with pytest.raises(DataError, match=said):
+        module(root).prepare_data()
+    config, cut = root / "c.yaml", root / f"cut.{kind}"
+    arguments = {"root": str(root), "graph": str(GRAPHS / "celeba_smile.yaml"), "batch_size": 2,
+                 "image_size": 16}  # fmt: skip
+    spec = {"class_path": "data_modules.CelebADataModule", "init_args": arguments}
+    config.write_text(yaml.safe_dump({"data": spec}))
+    assert main(["data", str(config)]) == 2
+    assert "3 of 10 images" in capsys.readouterr().err
+    assert main(["data", str(config), "--cut", str(cut)]) == 0
+    assert f"7 rows whose images exist: {cut}" in capsys.readouterr().out
+    original = (root / f"list_attr_celeba.{kind}").read_bytes().splitlines()
+    kept = [line for line in original if line[:10].decode() not in map(name, (1, 4, 7))]
+    if kind == "txt":
+        kept[0] = b"7"
+    assert cut.read_bytes().splitlines() == kept, "as it stands there, with every column"
+    built = prepared(root, table=cut)
+    assert [built.size_of(stage) for stage in ("train", "val", "test")] == [4, 1, 2]
+    assert torch.equal(built.factors_of("train"), whole[[0, 2, 3, 5]])
+    assert main(["data", str(config), "--cut", str(cut)]) == 2, "it exists"
+    assert main(["data", str(config), "--cut", str(root / "other.parquet")]) == 2
+    assert main(["data", str(config), f"--data.table={cut}", "--out", str(root / "s.png")]) == 0
+    assert "7 images; in use 4 train, 1 val, 2 test" in capsys.readouterr().out
+
+
+def test_one_missing_image_is_named_and_a_wrong_folder_too(root: Path) -> None:
+    (root / "img_align_celeba" / name(3)).unlink()
+    with pytest.raises(DataError, match=r"000004\.jpg .*row 6\) does not exist"):
+        module(root).prepare_data()
+    for file in (root / "img_align_celeba").glob("*.jpg"):
+        file.rename(file.with_name(f"x{file.name}"))
+    with pytest.raises(DataError, match=r"None of the 10 images .*: check the folder"):
+        module(root).prepare_data()

@@ -27,7 +27,16 @@ def test_continuous_values_are_scaled_by_the_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [["0", "1"], ["-1", "1"], ["False", "TRUE"], ["no", "Yes"], [0.0, 1.0], [False, True]]
+    "values",
+    [
+        ["0", "1"],
+        ["-1", "1"],
+        ["False", "TRUE"],
+        ["no", "Yes"],
+        [0.0, 1.0],
+        [False, True],
+        ["0.00", "+1"],
+    ],
 )
 def test_binary_values_have_many_spellings(values: list) -> None:
     assert factor_tensor(column(values, "smile"), [SMILE])[:, 0].tolist() == [0, 1]
@@ -51,9 +60,13 @@ def test_categories_are_names() -> None:
         (ANGLE, [1.0, None], "empty"),
         (ANGLE, ["1", "inf"], "'inf' is not finite"),
         (ANGLE, ["1", "0,5"], "'0,5' is not a number"),
+        (ANGLE, ["1", "1_0"], "'1_0' is not a number: write its digits without separators"),
+        (ANGLE, ["1", "１"], "'１' is not a number: write it with the digits 0-9"),
+        (ANGLE, [1.0, True], "'True' is not a number"),
         (ANGLE, ["1", "3.01"], "3.01 lies outside the range -1 … 3"),
         (ANGLE, ["1", "-2"], "-2 lies outside"),
         (SMILE, ["1", "2"], "'2' is not binary"),
+        (SMILE, ["1", "1.0000001"], "'1.0000001' is not binary"),
         (SMILE, ["1", "maybe"], "'maybe' is not binary"),
         (SMILE, ["0", "-1"], "-1 stands in a column that has 0 too"),
         (SHAPE, ["cube", "pyramid"], "'pyramid' is no category.*cube, ball, cone"),

@@ -109,6 +109,41 @@ def test_a_split_column_is_obeyed(folder: Path) -> None:
     torch.testing.assert_close(reds, torch.arange(0.0, 200, 40))
 
 
+def test_a_split_may_be_written_as_any_binary_is(folder: Path) -> None:
+    file = folder / "factors.csv"
+    head, *lines = file.read_text().splitlines()
+    words = ["0.0", "1.0", "2", "+0"]
+    body = [f"{line},{words[place % 4]}" for place, line in enumerate(lines)]
+    file.write_text("\n".join([f"{head},part", *body]))
+    built = prepared(folder, split_column="part")
+    assert [built.size_of(stage) for stage in ("train", "val", "test")] == [10, 5, 5]
+
+
+def test_columns_may_be_named_otherwise(folder: Path) -> None:
+    file = folder / "factors.csv"
+    plain = prepared(folder).factors_of("train")
+    text = file.read_text()
+    file.write_text(text.replace("red", '"Red, in levels"', 1))
+    with pytest.raises(DataError, match="no column 'red'"):
+        prepared(folder)
+    mapped = prepared(folder, columns={"red": "Red, in levels"})
+    assert torch.equal(mapped.factors_of("train"), plain)
+    with pytest.raises(GraphError, match="Unknown factor 'rod'"):
+        prepared(folder, columns={"rod": "Red, in levels"})
+
+
+def test_names_may_be_absolute(folder: Path) -> None:
+    file = folder / "factors.csv"
+    plain = prepared(folder).images_of("test", torch.arange(2))
+    head, *lines = file.read_text().splitlines()
+    place = head.split(",").index("image")
+    rows = [line.split(",") for line in lines]
+    root = prepared(folder).images.resolve()
+    rows = [[str(root / c) if k == place else c for k, c in enumerate(row)] for row in rows]
+    file.write_text("\n".join([head, *map(",".join, rows)]))
+    assert torch.equal(prepared(folder).images_of("test", torch.arange(2)), plain)
+
+
 def test_parquet_and_csv_give_the_same_data(folder: Path) -> None:
     rows = [value(place) for place in range(ROWS)]
     names = [f"{place}.png" if place % 4 else f"more/{place}.png" for place in range(ROWS)]

@@ -143,6 +143,45 @@ def test_what_is_read_is_corrected_unless_all_is_doubted(file: str, images: Tens
     assert not torch.allclose(corrected.abduct(images).factors, read)
 
 
+def test_what_is_observed_wins_over_the_reading(file: str, images: Tensor) -> None:
+    model = diffcf.load(file)
+    read = model.abduct(images).factors
+    told = torch.full_like(read, torch.nan)
+    torch.testing.assert_close(model.abduct(images, told).factors, read)
+    told[0, 0] = told[1, 2] = 0.25
+    mixed = model.abduct(images, told).factors
+    assert mixed[0, 0] == mixed[1, 2] == 0.25 and torch.isfinite(mixed).all()
+    torch.testing.assert_close(mixed[2:], read[2:])
+    assert not torch.equal(mixed[0, 2:], read[0, 2:]), "an observed cause refines its effects"
+    native = model.graph.to_native(told)
+    torch.testing.assert_close(model.abduct(images, native, "native").factors, mixed)
+
+
+def test_a_table_tells_the_command_what_is_observed(
+    file: str, images: Tensor, tmp_path: Path, capsys
+) -> None:
+    for k in range(2):
+        save_image(images[k], tmp_path / f"{k}.png")
+    (tmp_path / "known.csv").write_text("image,Sun,angle,note\n1.png,1.5,,x\n0,,0.25,y\n")
+    ask = ["counterfactual", file, str(tmp_path), "--out", str(tmp_path / "out")]
+    table = ["--factors", str(tmp_path / "known.csv"), "--columns", '{"light": "Sun"}']
+    for question in (["--do", "light=1.2"], ["--sweep", "light=1:1.2:2"]):
+        assert main([*ask, *question, *table, "--overwrite", "true"]) == 0
+        rows = json.loads((tmp_path / "out/factors.json").read_text())["images"]
+        first, second = (row[0] if "--sweep" in question else row for row in (rows["0"], rows["1"]))
+        assert first["given"] == ["angle"] and second["given"] == ["light"]
+        assert first["factual"][0] == pytest.approx(0.25) and second["factual"][1] == 1.5
+        assert first["factual"][1] != 1.5
+    again = [*ask, "--do", "light=1.2", "--overwrite", "true"]
+    assert main(again) == 0
+    record = json.loads((tmp_path / "out/factors.json").read_text())
+    assert record["table"] is None and record["images"]["1"]["given"] == []
+    (tmp_path / "known.csv").write_text("image,light\n1.png,1.5\n")
+    capsys.readouterr()
+    assert main([*again, "--factors", str(tmp_path / "known.csv")]) == 2
+    assert "has no row for" in capsys.readouterr().err
+
+
 def test_wrong_questions_are_one_clear_sentence(file: str, images: Tensor) -> None:
     model = diffcf.load(file)
     with pytest.raises(GraphError, match="sunshine"):

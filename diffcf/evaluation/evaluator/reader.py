@@ -227,9 +227,10 @@ def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 
     errors = _counterfactual(reader, truth, data.factors_of("test"), seed)
     result["counterfactual"] = errors
     for group, names in (("roots", reader.graph.roots), ("leaves", reader.graph.leaves)):
-        if names:
+        known = [errors[name] for name in names if name in errors]  # what could be set at all
+        if known:
             result[f"counterfactual_{group}"] = max(
-                value for name in names for key, value in errors[name].items() if key != "error"
+                value for found in known for key, value in found.items() if key != "error"
             )
     return result
 
@@ -256,6 +257,7 @@ def _counterfactual(
     errors = {}
     for name, do in plan.single.items():
         target = scene.counterfactual(factors, do.values, do.mask)
-        drawn = ((truth.exact(target[rows], rows, size), target[rows], rows) for rows in parts)
+        asked = (part[do.mask[part].any(dim=1)] for part in parts)
+        drawn = ((truth.exact(target[r], r, size), target[r], r) for r in asked if len(r))
         errors[name] = _errors(reader, drawn)
     return errors

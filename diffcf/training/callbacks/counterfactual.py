@@ -158,6 +158,7 @@ class CounterfactualCallback(Callback):
             "target": evaluation.truth.source,
             "lambda_t": evaluation.traces,
             "images": evaluation.images(),
+            "left_out": evaluation.plan.left_out,
             "protocol": vars(evaluation.protocol),
         }
         if done.readout is not None:
@@ -193,7 +194,7 @@ class CounterfactualCallback(Callback):
         write_json(record, folder / "metrics.json")
         if stage == "test":
             reporting.write_page(record, list(figures), folder / "report.md")
-            reporting.print_table(self.metrics)
+            reporting.print_table(record)
             print(f"report.md, metrics.json and the pictures are in {folder}")
         if done.answered is not None:
             log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)

@@ -231,7 +231,7 @@ def test_a_ruler_of_another_style_misreads() -> None:
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sharp'.*subpixel, published"):
+    with pytest.raises(ValueError, match=r"'sharp'.*subpixel, published"):
         PendulumScene("sharp")
 
 

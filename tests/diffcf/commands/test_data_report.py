@@ -29,11 +29,51 @@ def config(tmp_path_factory) -> Path:
 def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, capsys) -> None:
     assert main(["data", str(config), "--out", str(tmp_path / "sheet.png")]) == 0
     printed = capsys.readouterr().out
-    assert "200 train, 20 val, 30 test images of 3 × 32 × 32" in printed
+    assert (
+        "7,308 images; in use 200 train of 4,934 (train_size), 20 val of 548 (val_size)" in printed
+    )
+    assert "30 test of 1,826 (test_size), of 3 × 32 × 32 pixels" in printed
+    assert "data_mean 0.9" in printed and "data_std 0.3" in printed and "Warning" not in printed
     assert "shadow_length" in printed and "3 … 12.58" in printed
     assert "angle → shadow_length, shadow_position" in printed
     pixels = torch.tensor(list(Image.open(tmp_path / "sheet.png").convert("L").getdata()))
     assert pixels.float().std() > 10
+
+
+def test_arguments_are_those_of_fit(config, tmp_path, capsys) -> None:
+    command = ["data", str(config), "--out", str(tmp_path / "sheet.png")]
+    assert main([*command, "--data.test_size", "7", "--data.init_args.val_size=9"]) == 0
+    printed = capsys.readouterr().out
+    assert "200 train of 4,934 (train_size), 9 val of 548 (val_size), 7 test" in printed
+    assert main([*command, "--data.tset_size", "7"]) == 2
+    assert "tset_size" in capsys.readouterr().err
+    assert main([*command, "--cut", str(tmp_path / "t.csv")]) == 2
+    assert "draws its images: there is no table to cut" in capsys.readouterr().err
+
+
+def test_it_warns_of_what_no_one_can_learn(tmp_path, capsys) -> None:
+    (tmp_path / "images").mkdir()
+    rows = ["image,split,age,bald,hat"]
+    for k in range(6):
+        Image.new("L", (8, 8), 255 * (k % 2)).save(tmp_path / f"images/{k}.png")
+        rows.append(f"{k}.png,{('train', 'train', 'val', 'test')[k % 4]},5,{k % 2},cap")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    (tmp_path / "graph.yaml").write_text(
+        "factors: {age: {range: [0, 10]}, bald: {kind: binary}, hat: {categories: [cap, crown]}}"
+    )
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        f"class_path: data_modules.FactorTableDataModule\n"
+        f"init_args: {{images: {tmp_path}/images, table: {tmp_path}/t.csv, image_size: 8,\n"
+        f"  graph: {tmp_path}/graph.yaml, split_column: split, batch_size: 1}}\n"
+    )
+    assert main(["data", str(config), "--out", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "Warning: age is 5.00 in all training images" in printed
+    assert "Warning: no training image has hat = crown." in printed
+    assert "bald is" not in printed
+    assert "data_mean 0, data_std 1" in printed
+    assert "6 images; in use 4 train, 1 val, 1 test, of 3 × 8 × 8 pixels" in printed
 
 
 @pytest.mark.parametrize("name", ["pendulum", "flow"])

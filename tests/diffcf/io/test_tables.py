@@ -38,8 +38,24 @@ def column(values: list, name: str = "angle") -> Table:
         "angle\timage\textra\n1.5\ta.png\t\n2\tb.png\tx,y",
         '"image","angle"\n"a.png","1.5"\n\n"b.png","2"\n\n',
         " image , angle\na.png,1.5\nb.png,2\n",
+        "image,angle,\na.png,1.5,\nb.png,2\n",
+        "image,angle\na.png,1.5,,\n , \nb.png,2\n,\n,,,\n",
+        'image;"a, b, c";angle\na.png;x;1.5\nb.png;"y;\nz";2\n',
+        "image,note,angle,note\na.png,x,1.5,y\nb.png,,2,\n",
     ],
-    ids=["plain", "BOM and CRLF", "CR", "semicolon", "tab", "quotes and blank lines", "blanks"],
+    ids=[
+        "plain",
+        "BOM and CRLF",
+        "CR",
+        "semicolon",
+        "tab",
+        "quotes and blank lines",
+        "blanks",
+        "blank column",
+        "blank cells and rows",
+        "commas in a heading",
+        "a repeated column",
+    ],
 )
 def test_all_common_kinds_of_csv_read_alike(tmp_path: Path, text: str) -> None:
     table = read_table(written(tmp_path, text), ["image", "angle"])
@@ -128,6 +144,14 @@ def test_a_parquet_file_without_the_column_lists_its_own(tmp_path: Path) -> None
     pyarrow.parquet.write_table(pyarrow.table({"image": ["a"], "theta": [1]}), file)
     with pytest.raises(DataError, match="no column 'angle': its columns are image, theta"):
         read_table(file, ["image", "angle"])
+    spaced = pyarrow.table({"image ": ["a"], "angle": [1]})
+    pyarrow.parquet.write_table(spaced, file)
+    assert read_table(file, ["angle", "image"]).columns["image"] == ["a"], "as in a CSV"
+    twice = pyarrow.Table.from_arrays([[1], ["a"], [2]], names=["angle", "image", "angle"])
+    pyarrow.parquet.write_table(twice, file)
+    assert read_table(file, ["image"]).columns["image"] == ["a"], "no one asks for the other"
+    with pytest.raises(DataError, match="column 'angle' twice"):
+        read_table(file, ["image", "angle"])
     pyarrow.parquet.write_table(pyarrow.table({"angle": pyarrow.array([], "double")}), file)
     with pytest.raises(DataError, match="has no rows"):
         read_table(file, ["angle"])
@@ -136,12 +160,25 @@ def test_a_parquet_file_without_the_column_lists_its_own(tmp_path: Path) -> None
 # --- names ---
 
 
-def test_names_are_relative_to_the_folder() -> None:
-    assert image_names(column(["a.png", "./b//c.png", "d/../e.png"]), "angle") == [
-        "a.png",
-        "b/c.png",
-        "e.png",
-    ]
+def test_names_are_relative_to_the_folder(tmp_path: Path) -> None:
+    given = ["a.png", "./b//c.png", "d/../e.png", "f\\g.png", "x\\y.png", str(tmp_path / "h.png")]
+    (tmp_path / "x\\y.png").touch()  # here a name may contain it
+    names = ["a.png", "b/c.png", "e.png", "f/g.png", "x\\y.png", "h.png"]
+    assert image_names(column(given), "angle", tmp_path) == names
+
+
+def test_an_absolute_name_may_lead_into_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for folder in ("real", "link"):
+        name = str(tmp_path / "real" / "b" / "a.png")
+        assert image_names(column([name]), "angle", tmp_path / folder) == ["b/a.png"]
+    monkeypatch.chdir(tmp_path)
+    assert image_names(column([f"{tmp_path}/link/a.png"]), "angle", Path("link")) == ["a.png"]
+    with pytest.raises(DataError, match=r"row 3.*in row 2 already"):
+        image_names(column(["a.png", str(tmp_path / "real/a.png")]), "angle", Path("real"))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +187,11 @@ def test_names_are_relative_to_the_folder() -> None:
         ("../b.png", "outside the image folder"),
         ("c/../../b.png", "outside the image folder"),
         ("/etc/b.png", "outside the image folder"),
+        ("/images2/b.png", "outside the image folder"),
+        ("/images/../b.png", "outside the image folder"),
+        ("C:\\images\\b.png", "outside the image folder"),
+        ("..\\b.png", "outside the image folder"),
+        (".\\a.png", "in row 2 already"),
         ("..", "outside the image folder"),
         (" ", "empty"),
         (None, "empty"),
@@ -159,5 +201,5 @@ def test_names_are_relative_to_the_folder() -> None:
 )
 def test_a_wrong_name_is_an_error_of_its_row(name: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
-        image_names(column(["a.png", name]), "angle")
+        image_names(column(["a.png", name]), "angle", Path("/images"))
     assert "t.csv row 3, column 'angle'" in str(error.value)

@@ -78,6 +78,22 @@ def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
     assert printed["trainer"]["max_steps"] == 5800
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/published").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_published_images_go_on_top_of_their_experiment(path: Path, capsys) -> None:
+    command = ["fit", "--config", str(ROOT / "experiments" / path.name), "--config", str(path)]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    data = yaml.safe_load(path.read_text())["data"]
+    assert printed["data"]["class_path"] == data["class_path"]
+    assert printed["data"]["init_args"].items() >= data["init_args"].items()
+    assert printed["model"]["init_args"]["learning_rate"] == 1.5e-3, "the experiment's own stays"
+    assert f"experiments/published/{path.name}" in path.read_text(), "it says how to run it"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
 def test_each_protocol_is_valid(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)

@@ -1,0 +1,91 @@
+"""Every measure of what one reader reads off one method's counterfactual images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from diffcf.causal import CausalGraph, Intervention, Reader
+from diffcf.evaluation.metrics.acm import ACM
+from diffcf.evaluation.metrics.axioms import Effectiveness
+from diffcf.evaluation.metrics.image_metric import ImageMetric
+from diffcf.evaluation.protocol import FactualBatch
+from diffcf.methods import Counterfactual
+
+T = TypeVar("T")
+
+
+class ReaderScores:
+    """What one reader reads off counterfactual images: ACM, effectiveness, ACM of sequences.
+
+    Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none. ``asked``
+    says whether any factor is set at all.
+    """
+
+    def __init__(
+        self, graph: CausalGraph, reader: Reader, prefix: str, steps: int, asked: bool = True
+    ) -> None:
+        self.reader, self.prefix, self.asked = reader, prefix, asked
+        self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
+        self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
+        self._unchanged: tuple[Tensor, Tensor] | None = None
+
+    def null(self, answer: Counterfactual, batch: FactualBatch) -> None:
+        """Add counterfactuals of the null intervention."""
+        column = torch.zeros(len(batch.index), dtype=torch.long, device=batch.factors.device)
+        self.null_acm.update(self._read(answer, batch), batch.factors, column, 0, batch.index)
+
+    def single(
+        self,
+        answer: Counterfactual,
+        target: Tensor,
+        batch: FactualBatch,
+        column: int,
+        chosen: Tensor,
+    ) -> Tensor:
+        """Add counterfactuals in which ``column`` was set, those that ``chosen`` ``[B]`` marks.
+
+        Returns what was read of these, ``[b, K]``.
+        """
+        read, target = self._read(answer, batch)[chosen], target[chosen]
+        which = torch.full((len(read),), column, device=read.device)
+        index = batch.index[chosen.cpu()]
+        self.acm.update(read, target, which, 0, index)
+        self.effectiveness.update(read, target, column, index)
+        return read
+
+    def step(
+        self,
+        answer: Counterfactual,
+        target: Tensor,
+        do: Intervention,
+        step: int,
+        batch: FactualBatch,
+    ) -> None:
+        """Add a step of a sequence; ``do`` sets one factor in each image, or none."""
+        assert self.steps_acm is not None
+        chosen, which = do.mask.any(dim=1), do.mask.float().argmax(dim=1)
+        read, index = self._read(answer, batch)[chosen], batch.index[chosen.cpu()]
+        self.steps_acm.update(read, target[chosen], which[chosen], step, index)
+
+    def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
+        """What ``of`` gives for each metric, by name."""
+        result = {**of(self.acm), **of(self.effectiveness)} if self.asked else {}
+        null = of(self.null_acm)
+        if "acm" in null:
+            result["acm/null"] = null["acm"]
+        if self.steps_acm is not None:
+            steps = of(self.steps_acm).items()
+            result |= {key: value for key, value in steps if key.startswith("acm/step_")}
+        return {self.prefix + key: value for key, value in result.items()}
+
+    def _read(self, answer: Counterfactual, batch: FactualBatch) -> Tensor:
+        """Factors ``[B, K]`` of the answer; an unchanged image is read only once."""
+        if answer.image is not batch.image:
+            return self.reader.read(answer.image)
+        if self._unchanged is None or self._unchanged[0] is not batch.image:
+            self._unchanged = (batch.image, self.reader.read(batch.image))
+        return self._unchanged[1]
