@@ -45,6 +45,8 @@ def print_description(module: FactorData) -> None:
     counts = ", ".join(f"{module.size_of(stage)} {stage}" for stage in ("train", "val", "test"))
     shape = " × ".join(map(str, module.images_of("train", torch.tensor([0]))[0].shape))
     console.print(f"{type(module).__name__}: {counts} images of {shape}", highlight=False)
+    if (transform := getattr(module, "transform", None)) is not None:
+        console.print(f"Files become images so: {transform}", highlight=False)
     headings = ("factor", "kind", "range", "values", "causes")
     table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")

@@ -15,11 +15,20 @@ from typing import Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import SPEC_KEY, CheckpointError, DivergenceError, class_at, path_of, write_tensors
+from diffcf.io import (
+    SPEC_KEY,
+    CheckpointError,
+    DivergenceError,
+    ImageTransform,
+    class_at,
+    path_of,
+    write_tensors,
+)
 from diffcf.methods.checkpoint import (
     SAMPLING,
     Spec,
@@ -28,6 +37,7 @@ from diffcf.methods.checkpoint import (
     read_trained,
     sampling_to_spec,
     spec_of,
+    transform_of,
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
@@ -89,6 +99,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
+        self.transform: ImageTransform | None = None  # how files became these images
 
     @abstractmethod
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
@@ -171,6 +182,20 @@ class CounterfactualModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.training_record.start()
+        self.transform = self._transform_of_data() or self.transform
+
+    def on_test_start(self) -> None:
+        self._transform_of_data()
+
+    def _transform_of_data(self) -> ImageTransform | None:
+        """That of the Trainer's data module, with a warning where it is another than recorded."""
+        found = getattr(getattr(self.trainer, "datamodule", None), "transform", None)
+        if found is not None and self.transform not in (None, found):
+            rank_zero_warn(
+                f"These weights were trained on files seen otherwise ({self.transform}) than the "
+                f"data module shows them ({found})."
+            )
+        return found
 
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
         self.training_record.update(self.global_step, self.device)
@@ -185,6 +210,7 @@ class CounterfactualModule(LightningModule, ABC):
             "settings": self.settings,
             "image": None if self.image_shape is None else list(self.image_shape),
             "data": self.data_spec,
+            "transform": None if self.transform is None else self.transform.to_dict(),
             "training": self.training_record.as_dict(),
         }
 
@@ -197,6 +223,7 @@ class CounterfactualModule(LightningModule, ABC):
                 "take the config the checkpoint was trained with."
             )
         self.training_record = TrainingRecord(spec["training"])
+        self.transform = transform_of(spec)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -241,7 +268,7 @@ def method_of(
         model.training_record = TrainingRecord(spec.get("training"))
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
-        model.data_spec = spec.get("data")
+        model.data_spec, model.transform = spec.get("data"), transform_of(spec)
         model.load_state_dict(weights)
     return model.to(map_location).eval()
 

@@ -24,12 +24,14 @@ from diffcf.io import (
     SPEC_KEY,
     AllocationLimit,
     CheckpointError,
+    ImageTransform,
     check_archive,
     class_at,
     device_name,
     path_of,
     present,
     present_tensors,
+    present_transform,
     read_tensors,
 )
 from diffcf.methods.engine import Sampling
@@ -102,6 +104,12 @@ class TrainedIO(TorchCheckpointIO):
             return _in_present_names(super().load_checkpoint(path, *args, **kwargs), path)
         position = {"epoch": 0, "global_step": 0}
         return {**read_trained(path), **position, "pytorch-lightning_version": version("lightning")}
+
+
+def transform_of(spec: Spec) -> ImageTransform | None:
+    """How files became the images of a described method, None if unknown; ValueError if wrong."""
+    described = present_transform(spec)
+    return None if described is None else ImageTransform.from_dict(described)
 
 
 @contextmanager

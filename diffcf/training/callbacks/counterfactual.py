@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from matplotlib.figure import Figure
 
 from diffcf import reporting
@@ -22,9 +22,10 @@ from diffcf.evaluation import (
     EvaluatorReader,
     ModelReadout,
     Perceptual,
+    bias_note,
     measure_cost,
 )
-from diffcf.io import SettingsError, write_json
+from diffcf.io import CheckpointError, ImageTransform, SettingsError, write_json
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.datasets import Batch, FactorData
@@ -63,7 +64,8 @@ class CounterfactualCallback(Callback):
     Raises:
         SettingsError: when the data module is no :class:`diffcf.training.FactorData`, or the model
             no :class:`diffcf.methods.CounterfactualModule`.
-        CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
+        CheckpointError: when the evaluator cannot be loaded, reads another graph's factors, or saw
+            files otherwise than the data module shows them.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class CounterfactualCallback(Callback):
         if self.evaluator is not None and self._reader is None:
             graph = checked_module(pl_module, self).graph
             self._reader = EvaluatorReader.load(self.evaluator, graph)
+            _check_transform(self._reader, trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -151,6 +154,10 @@ class CounterfactualCallback(Callback):
         evaluation = done.evaluation
         # On every rank: they synchronise.
         self.metrics = evaluation.compute()
+        if "fid" in self.metrics:
+            counts = (int(self.metrics[name]) for name in ("fid_images", "fid_real_images"))
+            if note := bias_note(*counts):
+                rank_zero_info(note)
         record: dict[str, object] = {
             "metrics": self.metrics,
             "intervals": evaluation.intervals(),
@@ -198,6 +205,17 @@ class CounterfactualCallback(Callback):
         if done.answered is not None:
             log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)
         log_strengths(trainer, f"{stage}/lambda_t_curve", done.evaluation.traces)
+
+
+def _check_transform(reader: EvaluatorReader, trainer: Trainer) -> None:
+    """Raises CheckpointError for an evaluator of files that were seen otherwise than these."""
+    own, recorded = getattr(_data_of(trainer), "transform", None), reader.card.get("transform")
+    if own is not None and recorded not in (None, own.to_dict()):
+        raise CheckpointError(
+            f"The evaluator was trained on files seen otherwise "
+            f"({ImageTransform.from_dict(recorded)}) than these data show them ({own}): give both "
+            "the same settings."
+        )
 
 
 def _data_of(trainer: Trainer) -> FactorData:

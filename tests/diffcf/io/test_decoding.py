@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffcf.io.images import ImageFormat, decode
+from diffcf.io.transform import ImageTransform, decode
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -15,7 +15,7 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def decoded(path: Path, **form: int | None) -> np.ndarray:
-    return decode(path, ImageFormat(**{"size": 8} | form), "table.csv row 2")
+    return decode(path, ImageTransform(**{"size": 8} | form), "table.csv row 2")
 
 
 def save(image: Image.Image, path: Path, **options: object) -> Path:
@@ -105,4 +105,4 @@ def test_the_camera_orientation_is_respected(tmp_path: Path) -> None:
 )
 def test_impossible_formats_are_refused(form: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        ImageFormat(**form)
+        ImageTransform(**form)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from diffcf.commands.fid import FolderImages
 from diffcf.io.errors import DataError
-from diffcf.io.images import MAX_BYTES, MAX_PIXELS, ImageFormat, UnusableImage, decode, open_image
+from diffcf.io.images import MAX_BYTES, MAX_PIXELS, UnusableImage, open_image
+from diffcf.io.transform import ImageTransform, decode
 
 MEGABYTES = b"".join([(z := zlib.compressobj(9)).compress(bytes(64 * 2**20)), z.flush()])
 
@@ -95,7 +96,7 @@ def test_a_hostile_file_is_one_sentence_and_little_memory(tmp_path: Path, name: 
     file = make(tmp_path / name)
     tracemalloc.start()
     with pytest.raises(DataError, match=said) as caught:
-        decode(file, ImageFormat(8), "table.csv row 2")
+        decode(file, ImageTransform(8), "table.csv row 2")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     message = str(caught.value)
@@ -115,7 +116,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, ending: str) -
     frames = [Image.new("RGB", (8, 8), (20 * k, 0, 0)) for k in range(10)]
     path = tmp_path / f"many{ending}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    assert (decode(path, ImageFormat(8), "row 2") == 0).all()
+    assert (decode(path, ImageTransform(8), "row 2") == 0).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "P"])
@@ -130,9 +131,9 @@ def test_strips_of_a_picture_are_the_picture(tmp_path: Path, mode: str, monkeypa
     else:
         image = image.convert(mode)
     image.save(tmp_path / "a.png")
-    whole = decode(tmp_path / "a.png", ImageFormat(16), "row 2")
+    whole = decode(tmp_path / "a.png", ImageTransform(16), "row 2")
     monkeypatch.setattr("diffcf.io.images.STRIP", 70)
-    assert np.array_equal(decode(tmp_path / "a.png", ImageFormat(16), "row 2"), whole)
+    assert np.array_equal(decode(tmp_path / "a.png", ImageTransform(16), "row 2"), whole)
 
 
 def test_a_broken_orientation_is_no_crash(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_broken_orientation_is_no_crash(tmp_path: Path) -> None:
     for place in range(start, start + 40):
         (tmp_path / "b.jpg").write_bytes(data[:place] + b"\xff" + data[place + 1 :])
         try:
-            assert decode(tmp_path / "b.jpg", ImageFormat(4), "row 2").shape == (3, 4, 4)
+            assert decode(tmp_path / "b.jpg", ImageTransform(4), "row 2").shape == (3, 4, 4)
         except DataError as error:
             assert "\n" not in str(error)
 
@@ -170,12 +171,12 @@ def test_the_largest_picture_takes_eight_bytes_a_pixel(tmp_path: Path, colour: i
     assert path.stat().st_size < 2**20
     code = f"""
 import pathlib, re
-from diffcf.io.images import ImageFormat, decode
+from diffcf.io.transform import ImageTransform, decode
 # Not getrusage: what it says of a child begins with the peak of its parent.
 status = pathlib.Path("/proc/self/status")
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
 before = peak()
-decode(pathlib.Path({str(path)!r}), ImageFormat(8), "row 2")
+decode(pathlib.Path({str(path)!r}), ImageTransform(8), "row 2")
 print((peak() - before) * 1024)
 """
     told = subprocess.run(

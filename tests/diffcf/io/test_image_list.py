@@ -11,7 +11,7 @@ from stirring import stir
 
 from diffcf.commands.main import main
 from diffcf.io.errors import DataError, OutputError
-from diffcf.io.images import image_files
+from diffcf.io.image_list import image_files
 from diffcf.methods.base import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
