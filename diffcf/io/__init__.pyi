@@ -35,6 +35,7 @@ from .images import UnusableImage as UnusableImage
 from .images import checked_file as checked_file
 from .images import open_image as open_image
 from .images import read_picture as read_picture
+from .pasting import uncrop as uncrop
 from .pixels import from_bytes as from_bytes
 from .pixels import to_bytes as to_bytes
 from .pixels import to_picture as to_picture
@@ -49,7 +50,7 @@ from .tensor_file import write_tensors as write_tensors
 from .transform import ImageTransform as ImageTransform
 from .transform import decode as decode
 from .transform import decode_bytes as decode_bytes
-from .uncrop import uncrop as uncrop
+
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
 from .yaml_file import YamlError as YamlError

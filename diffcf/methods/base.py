@@ -15,7 +15,6 @@ from typing import Self
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -38,6 +37,7 @@ from diffcf.methods.checkpoint import (
     sampling_to_spec,
     spec_of,
     transform_of,
+    transform_of_data,
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
@@ -182,20 +182,10 @@ class CounterfactualModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.training_record.start()
-        self.transform = self._transform_of_data() or self.transform
+        self.transform = transform_of_data(self.trainer, self.transform)
 
     def on_test_start(self) -> None:
-        self._transform_of_data()
-
-    def _transform_of_data(self) -> ImageTransform | None:
-        """That of the Trainer's data module, with a warning where it is another than recorded."""
-        found = getattr(getattr(self.trainer, "datamodule", None), "transform", None)
-        if found is not None and self.transform not in (None, found):
-            rank_zero_warn(
-                f"These weights were trained on files seen otherwise ({self.transform}) than the "
-                f"data module shows them ({found})."
-            )
-        return found
+        transform_of_data(self.trainer, self.transform)
 
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
         self.training_record.update(self.global_step, self.device)

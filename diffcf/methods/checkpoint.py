@@ -18,6 +18,8 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from diffcf.diffusion import ClassifierFree, Guidance
 from diffcf.io import (
@@ -110,6 +112,19 @@ def transform_of(spec: Spec) -> ImageTransform | None:
     """How files became the images of a described method, None if unknown; ValueError if wrong."""
     described = present_transform(spec)
     return None if described is None else ImageTransform.from_dict(described)
+
+
+def transform_of_data(trainer: Trainer, recorded: ImageTransform | None) -> ImageTransform | None:
+    """That of a Trainer's data module, else the recorded one; a warning where the two differ."""
+    found = getattr(getattr(trainer, "datamodule", None), "transform", None)
+    if found is None:
+        return recorded
+    if recorded not in (None, found):
+        rank_zero_warn(
+            f"These weights were trained on files that were seen otherwise ({recorded}) than the "
+            f"data module shows them now ({found})."
+        )
+    return cast(ImageTransform, found)
 
 
 @contextmanager

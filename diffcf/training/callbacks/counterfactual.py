@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from diffcf import reporting
@@ -22,7 +22,6 @@ from diffcf.evaluation import (
     EvaluatorReader,
     ModelReadout,
     Perceptual,
-    bias_note,
     measure_cost,
 )
 from diffcf.io import CheckpointError, ImageTransform, SettingsError, write_json
@@ -154,10 +153,6 @@ class CounterfactualCallback(Callback):
         evaluation = done.evaluation
         # On every rank: they synchronise.
         self.metrics = evaluation.compute()
-        if "fid" in self.metrics:
-            counts = (int(self.metrics[name]) for name in ("fid_images", "fid_real_images"))
-            if note := bias_note(*counts):
-                rank_zero_info(note)
         record: dict[str, object] = {
             "metrics": self.metrics,
             "intervals": evaluation.intervals(),
