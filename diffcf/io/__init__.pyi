@@ -50,7 +50,6 @@ from .tensor_file import write_tensors as write_tensors
 from .transform import ImageTransform as ImageTransform
 from .transform import decode as decode
 from .transform import decode_bytes as decode_bytes
-
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
 from .yaml_file import YamlError as YamlError

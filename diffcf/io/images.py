@@ -30,6 +30,7 @@ MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 * 2**20
 # Threads decode in parallel, but only one at a time decodes pictures of more pixels than this.
 LARGE = 16_000_000
+TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -60,6 +61,9 @@ def open_image(
                 size = f"{image.width} × {image.height} pixels"
                 most = f"more than {max_pixels / 1e6:.3g} million"
                 raise UnusableImage(f"has {size}, {most}", "scale it down")
+            if (tile := _tile(image)) > max(LARGE, pixels):
+                said = f"has tiles of {tile:,} pixels, more than the picture"
+                raise UnusableImage(said, "save it anew")
             with _ONE_AT_A_TIME if pixels > LARGE else nullcontext():
                 yield image
     except UnusableImage:
@@ -71,6 +75,12 @@ def open_image(
         if isinstance(error, UnidentifiedImageError):
             reason = f"it is none of {', '.join(formats)} as Pillow knows them"
         raise UnusableImage(f"cannot be read ({reason})", "replace it, or leave it out") from None
+
+
+def _tile(image: Image.Image) -> int:
+    """Pixels of a TIFF's tiles, each of which is unpacked whole however small the picture; or 0."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0))
 
 
 def checked_file(path: Path) -> os.stat_result:

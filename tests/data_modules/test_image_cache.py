@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,24 @@ def test_a_moved_folder_keeps_its_cache(folder: Path) -> None:
     assert len(caches(moved)) == 1
 
 
-@pytest.mark.parametrize("what", ["bytes", "time", "order", "size", "crop", "channels"])
+OTHER_TRANSFORMS = {
+    "size": ImageTransform(6),
+    "crop": ImageTransform(8, crop=9),
+    "channels": ImageTransform(8, channels=1),
+    "fit": ImageTransform(8, fit="letterbox"),
+    "resample": ImageTransform(8, resample="box"),
+    "value_range": ImageTransform(8, value_range=(0, 4095)),
+    "ground": ImageTransform(8, ground=0),
+}
+
+
+def test_no_setting_of_the_transform_is_left_out_below() -> None:
+    assert set(OTHER_TRANSFORMS) == {field.name for field in fields(ImageTransform)}
+
+
+@pytest.mark.parametrize("what", ["bytes", "time", "order", *OTHER_TRANSFORMS])
 def test_a_change_builds_another_cache(folder: Path, what: str) -> None:
     opened(folder)
-    form = {
-        "size": ImageTransform(6),
-        "crop": ImageTransform(8, 9),
-        "channels": ImageTransform(8, None, 1),
-    }
     if what == "bytes":
         Image.new("RGB", (9, 12), (77, 0, 0)).save(folder / "0.png")
         assert opened(folder)[torch.tensor([0])][0, 0, 0, 0] == 77
@@ -124,8 +135,25 @@ def test_a_change_builds_another_cache(folder: Path, what: str) -> None:
         origin = ["row"] * 2
         open_cache(folder, ["1.png", "0.png"], origin, ImageTransform(8), folder / "cache")
     else:
-        opened(folder, form[what])
+        opened(folder, OTHER_TRANSFORMS[what])
     assert len(caches(folder)) == 2  # the old one stays: another run may use it
+
+
+def test_the_size_of_the_cache_is_said_while_it_is_built(folder: Path, capsys) -> None:
+    opened(folder, ImageTransform(500))
+    assert "500 px, 3.8 MB" in capsys.readouterr().err
+
+
+def test_images_that_all_come_out_black_are_said_to(folder: Path) -> None:
+    twelve_bits = np.full((12, 9), 4095, np.uint16)
+    for place in range(5):
+        Image.fromarray(twelve_bits).save(folder / f"{place}.png")
+    with pytest.warns(UserWarning, match="no pixel is above 16 of 255.* state value_range"):
+        opened(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = opened(folder, ImageTransform(8, value_range=(0, 4095)))
+    assert (images[torch.arange(5)] == 255).all()
 
 
 def test_a_cache_that_was_cut_short_is_built_anew(folder: Path) -> None:

@@ -34,6 +34,19 @@ def png(path: Path, side: int, bits: int = 8, colour: int = 2, more: bytes = b""
     return path
 
 
+def tiff(path: Path, side: int, data: bytes, tile: int | None = None) -> Path:
+    """A grey TIFF that says it has ``side``² pixels, packed in one strip or one tile."""
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1}
+    if tile is None:
+        tags |= {273: 8, 278: side, 279: len(data)}
+    else:
+        tags |= {322: tile, 323: tile, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory)
+    return path
+
+
 def huge_webp(path: Path) -> Path:
     Image.new("RGB", (16_000, 8_000)).save(path, lossless=True)
     return path
@@ -81,6 +94,13 @@ HOSTILE = {
     "wide.webp": (huge_webp, "has 16000 × 8000 pixels"),
     "cut.png": (cut, "cannot be read"),
     "cut.jpg": (cut, "cannot be read"),
+    "cut.tif": (cut, "cannot be read"),
+    "bomb.tif": (lambda p: tiff(p, 50_000, zlib.compress(bytes(64))), "far too many pixels"),
+    "large.tif": (lambda p: tiff(p, 11_000, MEGABYTES), "more than 120 million"),
+    "tile.tif": (
+        lambda p: tiff(p, 8, MEGABYTES, tile=8192),
+        "has tiles of 67,108,864 pixels, more than the picture: save it anew",
+    ),
     "pipe.png": (pipe, "is no file"),
     "folder.png": (folder, "is no file"),
     "heavy.png": (heavy, "takes 512 MiB"),
@@ -149,6 +169,11 @@ def test_a_broken_orientation_is_no_crash(tmp_path: Path) -> None:
             assert decode(tmp_path / "b.jpg", ImageTransform(4), "row 2").shape == (3, 4, 4)
         except DataError as error:
             assert "\n" not in str(error)
+
+
+def test_a_tiff_in_large_tiles_is_read(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", 8, zlib.compress(bytes([70]) * 256**2), tile=256)
+    assert (decode(path, ImageTransform(8), "row 2") == 70).all()
 
 
 def test_fid_refuses_what_decoding_refuses(tmp_path: Path) -> None:

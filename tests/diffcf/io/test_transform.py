@@ -15,9 +15,9 @@ from PIL import Image
 
 from diffcf.io.errors import DataError
 from diffcf.io.images import UnusableImage
+from diffcf.io.pasting import uncrop
 from diffcf.io.pixels import from_bytes
 from diffcf.io.transform import ImageTransform, decode
-from diffcf.io.pasting import uncrop
 
 OTHER = {
     "size": 6,
