@@ -186,9 +186,7 @@ class Model:
         DataError naming a file that cannot be used; ``size`` as in :meth:`image_transform`.
         """
         transform = self.image_transform(size)
-        return torch.stack(
-            [from_bytes(decode(Path(file), transform, "open_images")) for file in files]
-        )
+        return torch.stack([from_bytes(decode(Path(file), transform)) for file in files])
 
     def uncrop(self, file: str | Path, image: Tensor) -> Image.Image:
         """The answer ``image`` ``[C, S, S]`` to a file's image, put back into the whole picture.

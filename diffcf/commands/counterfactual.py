@@ -71,7 +71,7 @@ def counterfactual(args: Sequence[str]) -> None:
         transform, names = model.image_transform(parsed.size), list(files)
         for start in range(0, len(files), parsed.batch_size):
             some = names[start : start + parsed.batch_size]
-            pixels = [decode(files[name], transform, "named here") for name in some]
+            pixels = [decode(files[name], transform) for name in some]
             images = torch.stack([from_bytes(image) for image in pixels])
             entries, drawn = answer(model, some, images, parsed, out)
             rows |= entries

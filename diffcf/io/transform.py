@@ -164,17 +164,18 @@ def _checked_range(value: Sequence[float]) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def decode(path: Path, transform: ImageTransform, origin: str) -> np.ndarray:
+def decode(path: Path, transform: ImageTransform, origin: str | None = None) -> np.ndarray:
     """One file as ``[C, S, S]`` uint8.
 
     Raises:
-        DataError: naming file and ``origin``, the table row that names it, for a picture that is
-            broken, too large, or smaller than the crop.
+        DataError: naming file and ``origin`` (the table row that names it, if one does), for a
+            picture that is broken, too large, or smaller than the crop.
     """
     try:
         return transform.apply(transform.picture(path))
     except UnusableImage as error:
-        raise DataError(f"Image {path} ({origin}) {error.problem}: {error.remedy}.") from None
+        named = f"Image {path}" if origin is None else f"Image {path} ({origin})"
+        raise DataError(f"{named} {error.problem}: {error.remedy}.") from None
 
 
 def decode_bytes(

@@ -164,7 +164,7 @@ def test_a_file_that_is_too_small_is_one_sentence(weights: str, tmp_path: Path, 
     file, out = photo(tmp_path / "a.png", 39), tmp_path / "out"
     assert main(["counterfactual", weights, str(file), "--do", "light=1", "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "a.png (named here) has 39 × 50 pixels, less than the crop of 40" in said
+    assert "a.png has 39 × 50 pixels, less than the crop of 40" in said
     assert said.count("\n") == 1 and not out.exists()
     with pytest.raises(DataError, match="less than the crop of 40"):
         diffcf.load(weights).open_images([file])
