@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.loading import Batch, FactorImages, ImageRows, evaluation_loader, training_loader
 from diffcf.causal import CausalGraph, Scene
+from diffcf.io import ImageTransform
 
 STAGES = ("train", "val", "test")
 
@@ -39,7 +40,10 @@ class FactorImageDataModule(LightningDataModule):
     """Batches ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
     ``index`` is the row within the split. A subclass only loads images and factors, in
-    :meth:`load`; ``graph`` and ``scene`` exist before.
+    :meth:`load`; ``graph``, ``scene`` and ``transform`` exist before.
+
+    Attributes:
+        transform: how a file becomes such an image; weights record it. None where no one can say.
 
     Args:
         graph: names, kinds and ranges of the factors, and which causes which.
@@ -58,6 +62,8 @@ class FactorImageDataModule(LightningDataModule):
     Raises:
         ValueError: in one sentence, for an argument outside its range.
     """
+
+    transform: ImageTransform | None = None
 
     def __init__(
         self,
@@ -164,6 +170,7 @@ class SceneDataModule(FactorImageDataModule):
         scene = self.make_scene()
         super().__init__(scene.graph, scene, **common)
         self.image_size = scene.checked_size(image_size)
+        self.transform = ImageTransform(image_size)
         self.val_fraction = fraction("val_fraction", val_fraction)
 
     def make_scene(self) -> Scene:

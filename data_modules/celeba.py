@@ -26,6 +26,7 @@ from diffcf.io import (
 )
 
 IMAGES = "img_align_celeba"
+PNG_IMAGES = "img_align_celeba_png"  # the other archive's; tables say .jpg there too
 NOISE = "scene_noise.csv"  # of a synthetic world
 IMAGE = "image_id"  # as the CSV variants name it
 NOT = "not "
@@ -35,10 +36,10 @@ class CelebADataModule(StoredImageDataModule):
     """Faces with some of their attributes as the factors of a causal graph, all of them binary.
 
     ``root`` holds the folder ``img_align_celeba`` (which may lie in another of that name, as some
-    archives have it), and ``list_attr_celeba`` and ``list_eval_partition``, each as the original
-    ``.txt`` or as ``.csv``. The attribute table may be cut to part of the images. Where a scene
-    drew them, ``scene_noise.csv`` may have its image noise in columns named like its
-    ``noise_names``: exact counterfactual images need it.
+    archives have it) or ``img_align_celeba_png``, and ``list_attr_celeba`` and
+    ``list_eval_partition``, each as the original ``.txt`` or as ``.csv``. The attribute table may
+    be cut to part of the images. Where a scene drew them, ``scene_noise.csv`` may have its image
+    noise in columns named like its ``noise_names``: exact counterfactual images need it.
 
     Args:
         root: the folder.
@@ -46,7 +47,7 @@ class CelebADataModule(StoredImageDataModule):
         attributes: for factors not named like an attribute, the attribute; "not " before it reads
             its opposite, as in ``{"Beard": "not No_Beard"}``.
         table: the attribute table, where it is not in ``root``: one cut to part of the images.
-        crop: see ``common``; the files have 178 × 218 pixels.
+        crop: see ``common``; the files have 178 × 218 pixels. None for ``fit: letterbox``.
         scene: the synthetic world behind a folder that only has CelebA's layout; None for CelebA.
         common: see :class:`data_modules.stored.StoredImageDataModule`.
 
@@ -107,8 +108,8 @@ class CelebADataModule(StoredImageDataModule):
 
 def _standard_files(root: Path) -> tuple[str, Path, Path]:
     """Image folder relative to ``root``, attribute table and partition table, if all are there."""
-    nested = f"{IMAGES}/{IMAGES}"
-    folder = nested if (root / nested).is_dir() else IMAGES
+    folders = [f"{IMAGES}/{IMAGES}", IMAGES, PNG_IMAGES]
+    folder = next((name for name in folders if (root / name).is_dir()), IMAGES)
     missing, tables = [], []
     if not (root / folder).is_dir():
         missing.append(f"the folder {root / IMAGES} with 000001.jpg and so on")

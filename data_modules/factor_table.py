@@ -18,10 +18,11 @@ class FactorTableDataModule(StoredImageDataModule):
     """Images of a folder, with their factors in a CSV or Parquet table.
 
     The table has a row per image: a column of file names relative to ``images``, and a column for
-    each factor of the graph, named like it. Further columns are ignored.
+    each factor of the graph, named like it. Further columns are ignored. Names may lack their
+    ending, or have another than the file's.
 
     Args:
-        images: folder of PNG, JPEG, WebP or BMP files of any size, grey or colour.
+        images: folder of PNG, JPEG, WebP, BMP or TIFF files of any size, grey or colour.
         table: CSV or Parquet file; see :func:`diffcf.io.tables.read_table`.
         graph: the causal graph, or its YAML file. The range of a continuous factor is in the
             table's units, and no value may lie outside it.

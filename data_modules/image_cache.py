@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
+from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from diffcf.io import DataError, ImageFormat, UnusableImage, checked_file, decode, whole_file
+from diffcf.io import DataError, ImageTransform, UnusableImage, checked_file, decode, whole_file
 
 VERSION = 1  # of the decoding and the file: a new one makes every old cache unused
 CHUNK = 256  # images decoded between two writes
+DARK = 31  # of 255: what 13 bits reach in a file of 16
 
 
 class CachedImages:
@@ -45,7 +48,7 @@ class CachedImages:
 
 
 def open_cache(
-    root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat, folder: Path
+    root: Path, files: Sequence[str], origin: Sequence[str], transform: ImageTransform, folder: Path
 ) -> CachedImages:
     """The cache in ``folder`` of the images ``files``, relative to ``root``, in that order.
 
@@ -56,18 +59,21 @@ def open_cache(
         DataError: naming file and row, for an image that is missing, empty or unreadable.
         OutputError: when the folder cannot be written to.
     """
-    shape = (len(files), form.channels, form.size, form.size)
-    file = folder / f"images-{form.size}px-{_fingerprint(root, files, origin, form)}.npy"
+    shape = (len(files), transform.channels, transform.size, transform.size)
+    name = f"images-{transform.size}px-{_fingerprint(root, files, origin, transform)}.npy"
+    file = folder / name
     if not _is_whole(file, shape):
-        chunks = _decoded(root, files, origin, form)
+        chunks = _decoded(root, files, origin, transform)
         with whole_file(file, shared=True, remedy="name another folder as cache_dir") as unfinished:
             _write(unfinished, shape, chunks)
     return CachedImages(file, shape)
 
 
-def _fingerprint(root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat) -> str:
-    """A hash of names, sizes and times of the files and of the format."""
-    digest = hashlib.sha256(repr((VERSION, astuple(form))).encode())
+def _fingerprint(
+    root: Path, files: Sequence[str], origin: Sequence[str], transform: ImageTransform
+) -> str:
+    """A hash of names, sizes and times of the files and of every setting of the transform."""
+    digest = hashlib.sha256(repr((VERSION, asdict(transform))).encode())
     for file, row in zip(files, origin, strict=True):
         try:
             status = checked_file(root / file)
@@ -90,7 +96,10 @@ def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
 def _write(file: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> None:
     """Header and images. Plain writes: on a full disk they fail, where a map would crash."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    bar = tqdm(total=shape[0], desc=f"Image cache, {shape[-1]} px", unit=" images")
+    megabytes = max(math.prod(shape) / 1e6, 0.1)
+    title = f"Image cache, {shape[-1]} px, {megabytes:,.1f} MB"
+    bar = tqdm(total=shape[0], desc=title, unit=" images")
+    brightest = 0
     with file.open("xb") as stream, bar, warnings.catch_warnings():
         np.lib.format.write_array_header_1_0(stream, header)
         # Pillow warns of large pictures; `decode` refuses them at its own limit.
@@ -98,10 +107,16 @@ def _write(file: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
         for chunk in chunks:
             stream.write(chunk.tobytes())
             bar.update(len(chunk))
+            brightest = max(brightest, int(chunk.max()))
+    if brightest <= DARK:
+        rank_zero_warn(
+            f"All images are nearly black: no pixel is above {brightest} of 255. If the files hold "
+            "12 bits or less in 16, state value_range, such as [0, 4095]."
+        )
 
 
 def _decoded(
-    root: Path, files: Sequence[str], origin: Sequence[str], form: ImageFormat
+    root: Path, files: Sequence[str], origin: Sequence[str], transform: ImageTransform
 ) -> Iterator[np.ndarray]:
     """All images in order, ``[CHUNK, C, S, S]`` at a time."""
     # Threads suffice: Pillow decodes and resizes without holding Python's lock.
@@ -109,4 +124,4 @@ def _decoded(
         for start in range(0, len(files), CHUNK):
             chunk = slice(start, start + CHUNK)
             paths = [root / file for file in files[chunk]]
-            yield np.stack(list(pool.map(decode, paths, repeat(form), origin[chunk])))
+            yield np.stack(list(pool.map(decode, paths, repeat(transform), origin[chunk])))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -17,7 +17,7 @@ from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
 from data_modules.image_cache import open_cache
 from data_modules.scenes.style import StyledScene
 from diffcf.causal import CausalGraph, Scene
-from diffcf.io import DataError, GraphError, ImageFormat, Table, cut_table
+from diffcf.io import DataError, GraphError, ImageTransform, Table, cut_table, resolve_names
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ImageTable:
 
     Attributes:
         root: folder of the images.
-        files: N paths relative to ``root``.
+        files: N paths relative to ``root``; see :func:`diffcf.io.resolve_names` for inexact ones.
         factors: ``[N, K]`` in [0, 1] units.
         origin: where each image is named, such as ``factors.csv row 17``, for error messages.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64.
@@ -53,14 +53,16 @@ class StoredImageDataModule(FactorImageDataModule):
     Args:
         graph, scene, common: see :class:`FactorImageDataModule`.
         image_size: side S of the square images in pixels.
-        crop: side of the central square that is kept, in pixels of the file; None: the largest.
-        channels: 3 for colour, 1 for grey.
+        crop, channels, fit, resample, value_range, ground: how a file becomes an image, see
+            :class:`diffcf.io.ImageTransform`. Weights record it.
         cache_dir: folder of the cache; None for ``.diffcf_cache`` in the folder of the images.
 
     Raises:
         GraphError: when the scene has other factors than the graph.
         ValueError: for an argument outside its range, or a size that the scene does not draw.
     """
+
+    transform: ImageTransform
 
     def __init__(
         self,
@@ -70,6 +72,10 @@ class StoredImageDataModule(FactorImageDataModule):
         crop: int | None = None,
         channels: int = 3,
         cache_dir: str | Path | None = None,
+        fit: Literal["crop", "letterbox"] = "crop",
+        resample: Literal["bilinear", "box", "bicubic", "lanczos"] = "bilinear",
+        value_range: tuple[float, float] | None = None,
+        ground: int = 255,
         **common: Any,
     ) -> None:
         super().__init__(graph, scene, **common)
@@ -81,7 +87,9 @@ class StoredImageDataModule(FactorImageDataModule):
                     f"the graph's, {', '.join(graph.names)}, by name, order, kind or range: make "
                     "them the same."
                 )
-        self.form = ImageFormat(image_size, crop, channels)
+        self.transform = ImageTransform(
+            image_size, crop, channels, fit, resample, value_range, ground
+        )
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
 
     @abstractmethod
@@ -93,14 +101,19 @@ class StoredImageDataModule(FactorImageDataModule):
         self.load(Generator().manual_seed(self.seed))
 
     def load(self, generator: Generator) -> Loaded:
-        table = self.table(generator)
+        table = self._resolved(generator)
         _check_present(table)
         for stage, rows in table.split.items():
             if not len(rows):
                 raise DataError(f"{table.root} has no images for '{stage}': give it some.")
         folder = self.cache_dir or table.root / ".diffcf_cache"
-        images = open_cache(table.root, table.files, table.origin, self.form, folder)
+        images = open_cache(table.root, table.files, table.origin, self.transform, folder)
         return Loaded(images, table.factors, table.split, table.noise)
+
+    def _resolved(self, generator: Generator) -> ImageTable:
+        """The images, each named as its file is."""
+        table = self.table(generator)
+        return replace(table, files=resolve_names(table.root, table.files, table.origin))
 
     def cut_table(self, out: Path) -> int:
         """Write the rows of the table whose images exist to ``out``; returns how many they are.
@@ -110,7 +123,7 @@ class StoredImageDataModule(FactorImageDataModule):
                 ending than the table.
             OutputError: when ``out`` exists already.
         """
-        table = self.table(Generator().manual_seed(self.seed))
+        table = self._resolved(Generator().manual_seed(self.seed))
         if table.source is None:
             raise DataError(f"No table names the images of {table.root}: there is none to cut.")
         missing = set(_missing(table))

@@ -9,16 +9,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Do
-from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
+from diffcf.io import (
+    CheckpointError,
+    DataError,
+    ImageTransform,
+    InterventionError,
+    decode,
+    from_bytes,
+    uncrop,
+)
 from diffcf.methods import (
     SAMPLING_KEY,
     WEIGHTS_SUFFIX,
@@ -175,16 +185,41 @@ class Model:
         """
         return self.abduct(images, factors, units).predict(do, units)
 
-    def image_form(self, size: int | None = None) -> ImageFormat:
-        """How image files are decoded for this model, or DataError where their size is not known.
+    def image_transform(self, size: int | None = None) -> ImageTransform:
+        """What image files become for this model, as in its training; see :meth:`open_images`.
 
-        ``size`` is in pixels, where it is not as in training.
+        Weights that do not record it get the largest central square, with a warning. ``size`` is in
+        pixels, where it is not as in training. DataError where the size is not known.
         """
-        shape = self.module.image_shape
-        if size is None and shape is None:
+        shape, recorded = self.module.image_shape, self.module.transform
+        if size is None and shape is None and recorded is None:
             raise DataError("These weights do not say how large their images were: give --size.")
+        if recorded is None:
+            warnings.warn(
+                "These weights do not record how files became images: the largest central square "
+                "is taken. Files should be as they were in training.",
+                stacklevel=2,
+            )
         channels, _, side = shape or (3, 0, 0)
-        return ImageFormat(size or side, channels=channels)
+        known = recorded or ImageTransform(size or side)
+        known = replace(known, channels=channels) if shape is not None else known
+        return replace(known, size=size or side or known.size)
+
+    def open_images(self, files: Sequence[str | Path], size: int | None = None) -> Tensor:
+        """Image files as this model takes them, ``[B, C, S, S]`` in [-1, 1].
+
+        DataError naming a file that cannot be used; ``size`` as in :meth:`image_transform`.
+        """
+        transform = self.image_transform(size)
+        return torch.stack([from_bytes(decode(Path(file), transform)) for file in files])
+
+    def uncrop(self, file: str | Path, image: Tensor) -> Image.Image:
+        """The answer ``image`` ``[C, S, S]`` to a file's image, put back into the whole picture.
+
+        See :func:`diffcf.io.uncrop`; DataError for a file that cannot be used.
+        """
+        (whole,) = uncrop(Path(file), self.image_transform(image.shape[-1]), [image])
+        return whole
 
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, converted to ``units``."""

@@ -15,7 +15,7 @@ from diffcf.evaluation import ExactMethod, Truth
 from diffcf.io import (
     DataError,
     GraphError,
-    ImageFormat,
+    ImageTransform,
     decode,
     decode_bytes,
     from_bytes,
@@ -65,17 +65,17 @@ def from_data(module: FactorData) -> list[Subject]:
     ]
 
 
-def from_folder(folder: Path, form: ImageFormat, most: int) -> Iterator[Subject]:
+def from_folder(folder: Path, transform: ImageTransform, most: int) -> Iterator[Subject]:
     """The first ``most`` images of a folder, by name.
 
     Raises:
         DataError: when it has none, or naming a file that cannot be used.
     """
     for name, file in list(image_files([folder]).items())[:most]:
-        yield Subject(from_bytes(decode(file, form, "--images")), name)
+        yield Subject(from_bytes(decode(file, transform, "--images")), name)
 
 
-def uploaded(content: bytes, form: ImageFormat) -> Subject:
+def uploaded(content: bytes, transform: ImageTransform) -> Subject:
     """An image from the bytes of an untrusted file.
 
     Raises:
@@ -86,7 +86,7 @@ def uploaded(content: bytes, form: ImageFormat) -> Subject:
             f"This file has {len(content) / 1e6:.1f} MB, more than the {MAX_BYTES // 10**6} MB "
             "of an upload: scale it down."
         )
-    return Subject(from_bytes(decode_bytes(content, form, MAX_PIXELS)), "Your image")
+    return Subject(from_bytes(decode_bytes(content, transform, MAX_PIXELS)), "Your image")
 
 
 def held_out(

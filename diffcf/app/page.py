@@ -20,7 +20,7 @@ from diffcf.app.gallery import MAX_BYTES, Subject, uploaded
 from diffcf.app.inference import InferenceThread, LatestOnlyQueue, Query, Result, open_worlds
 from diffcf.app.session import Session, causal_graph
 from diffcf.app.view import View
-from diffcf.io import FORMATS, ImageFormat, to_picture
+from diffcf.io import FORMATS, ImageTransform, to_picture
 
 REFUSED = f"That file was refused: upload a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} of at most "
 REFUSED += f"{MAX_BYTES // 10**6} MB."
@@ -34,7 +34,7 @@ class Explorer:
     name: str  # of the model, for people
     model: Model
     subjects: list[Subject]  # to pick from
-    form: ImageFormat  # that uploads are converted to
+    transform: ImageTransform  # of uploads
     thread: InferenceThread = field(default_factory=InferenceThread)  # all networks run on it
 
 
@@ -60,7 +60,7 @@ class Controller:
         """Open a file that the browser sent; its name is not used."""
         self.view.upload.reset()
         content = await event.file.read()
-        await self._open(partial(uploaded, content, self.explorer.form), None)
+        await self._open(partial(uploaded, content, self.explorer.transform), None)
 
     def refuse(self) -> None:
         """Explain that the browser or the server did not accept a file."""

@@ -28,16 +28,16 @@ def app(args: Sequence[str]) -> None:
     model = load(parsed.weights, parsed.device)
     subjects = _held_out(model, parsed.weights, parsed.data)
     size = subjects[0].image.shape[-1] if subjects else None
-    form = model.image_form(parsed.size or size)
+    transform = model.image_transform(parsed.size or size)
     if parsed.images is not None:
-        subjects = [*from_folder(parsed.images, form, OWN), *subjects]
+        subjects = [*from_folder(parsed.images, transform, OWN), *subjects]
     only_here = _is_loopback(parsed.host)
     if not only_here:
         reason = "without password or encryption: anyone there can use the explorer."
         print(f"diffcf: {parsed.host} is reachable from other machines, {reason}", file=sys.stderr)
     from diffcf.app.page import Explorer, serve  # needs the extra
 
-    explorer = Explorer(Path(parsed.weights).stem, model, subjects, form)
+    explorer = Explorer(Path(parsed.weights).stem, model, subjects, transform)
     serve(explorer, parsed.host, parsed.port, only_here, parsed.show)
 
 

@@ -4,6 +4,8 @@ Writes a folder: ``<image>.png`` with the counterfactual (``<image>_1.png``, ``_
 of interventions), ``sheet.png`` with factual, counterfactual and difference side by side, and
 ``factors.json``. With ``--sweep light=0:1:9``, ``<image>.png`` is a strip with the counterfactual
 of every value. With ``--factors table.csv``, factors that its cells tell are not read off images.
+With ``--uncrop true``, ``uncropped/`` has each counterfactual put back into the whole picture, at
+the file's own size (``<image>_1.png``, ``_2`` … in a sweep, too).
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ from diffcf import diffusion
 from diffcf.api import Answer, Model, Units, load
 from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
+    RECORD,
+    SHEET,
     DataError,
+    ImageTransform,
     InterventionError,
     OutputError,
     decode,
     from_bytes,
     image_files,
+    mark,
+    uncrop,
     whole_folder,
     write_json,
 )
@@ -41,9 +48,10 @@ RULES: dict[str, type[diffusion.Guidance]] = {
     "polyak": diffusion.PolyakGuidance,
     "gauss_newton": diffusion.GaussNewtonGuidance,
 }
-SHEET, ROWS = "sheet", 12
-"""Name of the picture of all, and how many it shows."""
-RECORD = "factors.json"
+ROWS = 12
+"""How many images the picture of all shows."""
+UNCROPPED = "uncropped"
+"""Folder of the answers put back into whole pictures."""
 
 
 def counterfactual(args: Sequence[str]) -> None:
@@ -64,15 +72,19 @@ def counterfactual(args: Sequence[str]) -> None:
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
     asked["table"] = None if parsed.factors is None else str(parsed.factors)
     with whole_folder(parsed.out) as out:
-        form, names = model.image_form(parsed.size), list(files)
+        transform, names = model.image_transform(parsed.size), list(files)
         told = _observed(model, list(files.values()), parsed)
         for start in range(0, len(files), parsed.batch_size):
             some = names[start : start + parsed.batch_size]
-            pixels = [decode(files[name], form, str(files[name])) for name in some]
+            pixels = [decode(files[name], transform) for name in some]
             images = torch.stack([from_bytes(image) for image in pixels])
             known = told[start : start + parsed.batch_size]
-            rows |= answer(model, some, images, known, parsed, out)
-        write_json({**asked, "factors": list(model.graph.names), "images": rows}, out / RECORD)
+            entries, drawn = answer(model, some, images, known, parsed, out)
+            rows |= entries
+            if parsed.uncrop:
+                _uncrop({files[name]: drawn[name] for name in some}, transform, out / UNCROPPED)
+        asked |= {"transform": transform.to_dict(), "factors": list(model.graph.names)}
+        write_json({**asked, "images": rows}, out / RECORD)
     print(f"{len(files)} images answered: {parsed.out}")
 
 
@@ -94,6 +106,8 @@ def _parser() -> ArgumentParser:
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
+    whole = "Also put answers back into the whole pictures, at their own size."
+    parser.add_argument("--uncrop", type=bool, default=False, help=whole)
     parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
     parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
@@ -133,10 +147,14 @@ def _observed(model: Model, files: list[Path], parsed: Namespace) -> Tensor:
     return found
 
 
+Answers = tuple[dict[str, object], dict[str, list[Tensor]]]
+"""By image: its entry in the record, and its counterfactuals ``[C, S, S]``."""
+
+
 def _answer(
     model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
-) -> dict[str, object]:
-    """Draw the counterfactuals of a batch, one intervention after another; rows by image."""
+) -> Answers:
+    """Draw the counterfactuals of a batch, one intervention after another."""
     world = model.abduct(images, _known(told))
     steps = [parsed.do, *([text] for text in parsed.then or ())]
     dos = [parse_do(texts, model.graph) for texts in steps]
@@ -149,23 +167,36 @@ def _answer(
     columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
     if not (out / f"{SHEET}.png").exists():
         save_figure(_sheet(names, columns), out / f"{SHEET}.png")
-    return dict(zip(names, _rows(model, answers, told, parsed.units), strict=True))
+    drawn = {name: [a.image[row] for a in answers] for row, name in enumerate(names)}
+    return dict(zip(names, _rows(model, answers, told, parsed.units), strict=True)), drawn
 
 
 def _sweep(
     model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
-) -> dict[str, object]:
-    """Draw a strip for each image, one picture for each value; rows by image."""
+) -> Answers:
+    """Draw a strip for each image, one picture for each value."""
     factor, values = parse_sweep(parsed.sweep, model.graph)
     dos: list[Do] = [{factor: value} for value in values]
     rows: dict[str, object] = {}
+    drawn: dict[str, list[Tensor]] = {}
     for name, image, given in zip(names, images, told[:, None], strict=True):
         world = model.abduct(image[None], _known(given))
         answers = [world.predict(do, parsed.units) for do in dos]
         shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
         rows[name] = [row for a in answers for row in _rows(model, [a], given, parsed.units)]
-    return rows
+        drawn[name] = [a.image[0] for a in answers]
+    return rows, drawn
+
+
+def _uncrop(drawn: dict[Path, list[Tensor]], transform: ImageTransform, folder: Path) -> None:
+    """Save the counterfactuals of each file in its whole picture; no data set counts these."""
+    folder.mkdir(exist_ok=True)
+    for file, answers in drawn.items():
+        for step, picture in enumerate(uncrop(file, transform, answers)):
+            suffix = f"_{step + 1}" if len(answers) > 1 else ""
+            name = f"{file.stem}{suffix}.png"
+            picture.save(folder / name, "PNG", pnginfo=mark(UNCROPPED))
 
 
 def _known(told: Tensor) -> Tensor | None:

@@ -107,6 +107,8 @@ def print_description(module: FactorData) -> None:
     shape = " × ".join(map(str, module.images_of("train", torch.tensor([0]))[0].shape))
     kind = type(module).__name__
     console.print(f"{kind}: {_counts(module)}, of {shape} pixels", highlight=False, soft_wrap=True)
+    if (transform := getattr(module, "transform", None)) is not None:
+        console.print(f"Files become images so: {transform}", highlight=False)
     mean, spread = pixel_statistics(module)
     pixels = (
         f"Pixels of the training images in [-1, 1]: data_mean {mean:.3g}, data_std {spread:.3g}"

@@ -86,6 +86,7 @@ def evaluator(args: Sequence[str]) -> None:
     reader.card = {
         "data": type(data).__name__,
         "image_shape": list(reader.image_shape),
+        "transform": None if (seen := getattr(data, "transform", None)) is None else seen.to_dict(),
         "images": {name: data.size_of(stage) for name, stage in stages.items()},
         **measure_readings(reader, data),
         "training": {**model.training_record.as_dict(), "selected_step": model.best_step},

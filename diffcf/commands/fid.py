@@ -13,26 +13,29 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
+from diffcf.api import load
 from diffcf.evaluation import CACHE, GenerationQuality, bias_note, load_inception, real_statistics
 from diffcf.io import (
+    FORMATS,
     DataError,
+    ImageTransform,
     UnusableImage,
     device_name,
     from_bytes,
-    open_image,
+    pictures,
+    read_picture,
     versions,
     write_json,
 )
-
-FORMATS = ("PNG", "JPEG")
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def fid(args: Sequence[str]) -> None:
     """Command ``diffcf fid``; ``--help`` lists the arguments."""
     parser = ArgumentParser(prog="diffcf fid", description="FID, sFID and KID of two folders.")
-    parser.add_argument("real", type=Path, help="Folder of real images, PNG or JPEG.")
+    parser.add_argument("real", type=Path, help="Folder of real images.")
     parser.add_argument("generated", type=Path, help="Folder of generated images.")
+    views = "Weights whose transform (crop, size, …) both folders get; else they are taken whole."
+    parser.add_argument("--weights", type=str, help=views)
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at a time.")
     parser.add_argument("--cache_dir", type=Path, default=CACHE, help="For real statistics.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,7 +44,11 @@ def fid(args: Sequence[str]) -> None:
     config = parser.parse_args(list(args))
     started = time.perf_counter()
     network = load_inception().to(config.device)
-    real, generated = (FolderImages(f, config.batch_size) for f in (config.real, config.generated))
+    transform = None if config.weights is None else load(config.weights).image_transform()
+    real, generated = (
+        FolderImages(folder, config.batch_size, transform)
+        for folder in (config.real, config.generated)
+    )
     statistics = real_statistics(lambda: real, network, config.cache_dir)
     quality = GenerationQuality(network, statistics).to(config.device)
     with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
@@ -58,6 +65,7 @@ def fid(args: Sequence[str]) -> None:
             "generated": len(generated),
             "seconds": round(seconds, 1),
             "device": device,
+            "transform": None if transform is None else transform.to_dict(),
             "network": network.signature,
             "versions": versions(),
         }
@@ -68,21 +76,27 @@ def fid(args: Sequence[str]) -> None:
 
 
 class FolderImages:
-    """The PNG and JPEG files of a folder and its subfolders, in the order of their names.
+    """The pictures of a folder and its subfolders, in the order of their names.
 
-    Iterating gives batches ``[B, 3, H, W]`` in [-1, 1], each of files of one size.
+    Our own sheets, strips and figures are left out, with a line. Iterating gives batches
+    ``[B, 3, H, W]`` in [-1, 1], each of files of one size: decoded as a data module does, and whole
+    unless there is a ``transform``.
 
     Raises:
         DataError: when the folder is missing or has no images, or a file cannot be read.
     """
 
-    def __init__(self, folder: Path, batch_size: int) -> None:
+    def __init__(
+        self, folder: Path, batch_size: int, transform: ImageTransform | None = None
+    ) -> None:
         if not folder.is_dir():
             raise DataError(f"Folder {folder} does not exist: check the path.")
-        files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-        self.files, self.batch_size = sorted(files), batch_size
+        self.files, ours = pictures(folder, below=True)
+        self.batch_size, self.transform = batch_size, transform
+        if ours:
+            print(f"{folder}: left out {len(ours)} by-products of diffcf, such as {ours[0].name}")
         if not self.files:
-            raise DataError(f"Folder {folder} has no PNG or JPEG images: name another.")
+            raise DataError(f"Folder {folder} has no {', '.join(FORMATS)} images: name another.")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,14 +104,19 @@ class FolderImages:
     def __iter__(self) -> Iterator[Tensor]:
         batch: list[Tensor] = []
         for file in self.files:
-            try:
-                with open_image(file, FORMATS) as opened:
-                    pixels = np.asarray(opened.convert("RGB"))
-            except UnusableImage as error:
-                raise DataError(f"Image {file} {error}.") from None
-            image = from_bytes(pixels).permute(2, 0, 1)
+            image = self._decoded(file)
             if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
                 yield torch.stack(batch)
                 batch = []
             batch.append(image)
         yield torch.stack(batch)
+
+    def _decoded(self, file: Path) -> Tensor:
+        try:
+            if self.transform is None:
+                pixels = np.asarray(read_picture(file).convert("RGB")).transpose(2, 0, 1)
+            else:
+                pixels = self.transform.apply(self.transform.picture(file))
+        except UnusableImage as error:
+            raise DataError(f"Image {file} {error}.") from None
+        return from_bytes(pixels).expand(3, -1, -1)

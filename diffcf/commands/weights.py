@@ -19,7 +19,7 @@ from safetensors import safe_open
 import diffcf
 from diffcf import diffusion, methods  # what is in them on demand: a check needs no PyTorch
 from diffcf.causal import Dag
-from diffcf.io import CheckpointError, present, write_json, write_text
+from diffcf.io import CheckpointError, ImageTransform, present, write_json, write_text
 from diffcf.reporting import Record, markdown, read_record, results_table
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def _facts(path: Path, record: Record) -> dict[str, str]:
     return {
         "method": f"`{spec['method']}`",
         "images": " × ".join(map(str, spec["image"])),
+        **(
+            {"files": str(ImageTransform.from_dict(seen))}
+            if (seen := spec.get("transform"))
+            else {}
+        ),
         "factors": "; ".join(f"{factor.name}: {factor.domain}" for factor in graph.factors),
         "edges": "; ".join(f"{cause} → {effect}" for cause, effect in graph.edges),
         **({"parameters": f"{cost['parameters']:,}"} if cost else {}),

@@ -22,7 +22,7 @@ from diffcf.evaluation.metrics.graph_distance import (
     learned_adjacency,
     structural_hamming_distance,
 )
-from diffcf.evaluation.perceptual import Perceptual
+from diffcf.evaluation.perceptual import Perceptual, bias_note
 from diffcf.evaluation.protocol import EvaluationProtocol, FactualBatch, InterventionPlan
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores
@@ -120,6 +120,10 @@ class CounterfactualEvaluation:
             if name:
                 values.pop("seconds_per_counterfactual", None)
             result |= {name + key: value for key, value in values.items()}
+        if "fid" in result:  # of what was measured: a test may have fewer images than asked for
+            note = bias_note(int(result["fid_images"]), int(result["fid_real_images"]))
+            if note is not None:
+                rank_zero_info(note)
         return result
 
     def intervals(self) -> dict[str, tuple[float, float]]:

@@ -83,8 +83,6 @@ def _quality(
     network = load_inception().to(device)
     rows = _real_rows(protocol, data, protocol.fid_images)
     real = real_statistics(lambda: _images(data, rows), network)
-    if note := bias_note(protocol.fid_images, len(rows)):
-        rank_zero_info(note)
     return lambda: GenerationQuality(network, real).to(device)
 
 

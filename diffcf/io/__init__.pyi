@@ -2,6 +2,7 @@
 
 from .aliases import present as present
 from .aliases import present_tensors as present_tensors
+from .aliases import present_transform as present_transform
 from .class_path import class_at as class_at
 from .class_path import path_of as path_of
 from .environment import device_name as device_name
@@ -22,15 +23,20 @@ from .files import whole_file as whole_file
 from .files import whole_folder as whole_folder
 from .files import write_json as write_json
 from .files import write_text as write_text
+from .image_list import MARK as MARK
+from .image_list import RECORD as RECORD
+from .image_list import SHEET as SHEET
+from .image_list import image_files as image_files
+from .image_list import mark as mark
+from .image_list import pictures as pictures
+from .image_list import resolve_names as resolve_names
 from .images import FORMATS as FORMATS
-from .images import ImageFormat as ImageFormat
 from .images import UnusableImage as UnusableImage
 from .images import checked_file as checked_file
-from .images import decode as decode
-from .images import decode_bytes as decode_bytes
-from .images import image_files as image_files
 from .images import open_image as open_image
+from .images import read_picture as read_picture
 from .numbers import parse_number as parse_number
+from .pasting import uncrop as uncrop
 from .pixels import from_bytes as from_bytes
 from .pixels import to_bytes as to_bytes
 from .pixels import to_picture as to_picture
@@ -43,6 +49,9 @@ from .tables import select_columns as select_columns
 from .tensor_file import SPEC_KEY as SPEC_KEY
 from .tensor_file import read_tensors as read_tensors
 from .tensor_file import write_tensors as write_tensors
+from .transform import ImageTransform as ImageTransform
+from .transform import decode as decode
+from .transform import decode_bytes as decode_bytes
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
 from .yaml_file import YamlError as YamlError

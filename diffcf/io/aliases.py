@@ -90,6 +90,25 @@ def present(described: T) -> T:
     return found  # type: ignore[return-value]
 
 
+def present_transform(spec: Mapping[str, object]) -> object:
+    """How files became images, by a model's description; older ones have it with their data.
+
+    None where the description does not say.
+
+    >>> arguments = {"image_size": 64, "crop": 148, "root": "data"}
+    >>> present_transform({"data": {"class_path": "…", "init_args": arguments}})
+    {'size': 64, 'crop': 148}
+    """
+    if "transform" in spec:
+        return spec["transform"]
+    data = spec.get("data")
+    arguments = data.get("init_args") if isinstance(data, Mapping) else None
+    if not isinstance(arguments, Mapping) or "image_size" not in arguments:
+        return None
+    known = {name: arguments[name] for name in ("crop", "channels") if name in arguments}
+    return {"size": arguments["image_size"], **known}
+
+
 def present_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     """Weights by today's names."""
     return {str(name).replace(".canvas.", ".broadcast."): value for name, value in tensors.items()}

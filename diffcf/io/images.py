@@ -1,8 +1,12 @@
-"""Image files that anyone may have made: opened in bounded memory, decoded to ``[C, S, S]`` uint8.
+"""Image files that anyone may have made: opened in bounded memory, decoded to 8 bits a channel.
 
 Before a pixel is decoded, a file must be regular, of at most :data:`MAX_BYTES`, in a format that
 Pillow reads by itself, and of at most :data:`MAX_PIXELS`. Pillow bounds what texts and profiles
 inside a PNG unfold to, and refuses truncated files.
+
+Every command decodes by :func:`read_picture`: upright by the EXIF tag, transparency over one grey,
+of an animation or a file of many pages the first. Colour profiles are not applied: the numbers in
+the file count.
 """
 
 from __future__ import annotations
@@ -10,25 +14,23 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from unicodedata import normalize
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from diffcf.io.errors import DataError, OutputError
-
 # Some of Pillow's other readers hand the file to outside programs.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 # The largest picture of a 100-megapixel camera passes. Decoding takes 8 bytes a pixel at most.
 MAX_PIXELS = 120_000_000
 MAX_BYTES = 512 * 2**20
 # Threads decode in parallel, but only one at a time decodes pictures of more pixels than this.
 LARGE = 16_000_000
+TILE_WIDTH, TILE_HEIGHT = 322, 323  # tags of TIFF
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -59,6 +61,9 @@ def open_image(
                 size = f"{image.width} × {image.height} pixels"
                 most = f"more than {max_pixels / 1e6:.3g} million"
                 raise UnusableImage(f"has {size}, {most}", "scale it down")
+            if (tile := _tile(image)) > max(LARGE, pixels):
+                said = f"has tiles of {tile:,} pixels, more than the picture"
+                raise UnusableImage(said, "save it anew")
             with _ONE_AT_A_TIME if pixels > LARGE else nullcontext():
                 yield image
     except UnusableImage:
@@ -68,8 +73,14 @@ def open_image(
     except Exception as error:  # Pillow's readers raise all sorts of things on damaged bytes.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = f"it is none of {', '.join(formats)}"
+            reason = f"it is none of {', '.join(formats)} as Pillow knows them"
         raise UnusableImage(f"cannot be read ({reason})", "replace it, or leave it out") from None
+
+
+def _tile(image: Image.Image) -> int:
+    """Pixels of a TIFF's tiles, each of which is unpacked whole however small the picture; or 0."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_HEIGHT, 0))
 
 
 def checked_file(path: Path) -> os.stat_result:
@@ -92,81 +103,49 @@ def checked_file(path: Path) -> os.stat_result:
 
 STRIP = 2**20  # pixels that are converted at a time
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+WHITE = 255
 
 
-@dataclass(frozen=True)
-class ImageFormat:
-    """What every image becomes; ValueError for a setting outside its range.
+def read_picture(
+    source: Path | BytesIO,
+    ground: int = WHITE,
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """A whole picture at its own size, upright and opaque, in mode "L" (grey) or "RGB".
 
-    Attributes:
-        size: side S of the square result, in pixels.
-        crop: side of the central square that is kept, in pixels of the file; None: the largest.
-        channels: 3 for colour, 1 for grey.
-    """
-
-    size: int
-    crop: int | None = None
-    channels: int = 3
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"image_size must be at least 1, not {self.size}.")
-        if self.crop is not None and self.crop < 1:
-            raise ValueError(f"crop must be at least 1 or left out, not {self.crop}.")
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 (grey) or 3 (colour), not {self.channels}.")
-
-
-def decode(path: Path, form: ImageFormat, origin: str) -> np.ndarray:
-    """One file as ``[C, S, S]`` uint8: upright by its EXIF tag, on white, cropped, antialiased.
-
-    Grey, palette, 16-bit grey, CMYK and transparent pictures are converted; of an animation the
-    first frame is taken; a smaller picture is enlarged.
+    Args:
+        source: the file, or its content.
+        ground: grey level, 0 to 255, that shows through where a picture is transparent.
+        value_range: of grey pictures of more than 8 bits, the values that become black and white;
+            None takes 0 and 65535 for those of 16 bits.
+        max_pixels: a picture of more is refused.
 
     Raises:
-        DataError: naming file and ``origin``, the table row that names it, for a picture that is
-            broken, too large, or smaller than the crop.
+        UnusableImage: as :func:`open_image`; also for values whose range is not known, or that are
+            no finite numbers.
     """
-    try:
-        return _decoded(path, form, MAX_PIXELS)
-    except UnusableImage as error:
-        raise DataError(f"Image {path} ({origin}) {error.problem}: {error.remedy}.") from None
-
-
-def decode_bytes(content: bytes, form: ImageFormat, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """As :func:`decode`, from the content of a file, of at most ``max_pixels``."""
-    try:
-        return _decoded(BytesIO(content), form, max_pixels)
-    except UnusableImage as error:
-        raise DataError(f"This file {error.problem}: {error.remedy}.") from None
-
-
-def _decoded(source: Path | BytesIO, form: ImageFormat, max_pixels: int) -> np.ndarray:
     with open_image(source, max_pixels=max_pixels) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        upright = _opaque(image)
-    side = form.crop or min(upright.size)
-    if side > min(upright.size):
-        size = f"{upright.width} × {upright.height}"
-        raise UnusableImage(f"has {size} pixels, less than the crop of {side}", "lower crop")
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    if upright.size != (side, side):
-        upright = upright.crop((left, top, left + side, top + side))
-    if side != form.size:
-        # Pillow widens the filter when it shrinks. Bilinear never overshoots, so flat colours stay.
-        upright = upright.resize((form.size, form.size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(upright.convert("L" if form.channels == 1 else "RGB"))
-    return pixels.reshape(form.size, form.size, form.channels).transpose(2, 0, 1)
+        image.load()
+        if image.mode == "F" or image.mode.startswith("I"):
+            low, high = _deep_range(image) if value_range is None else value_range
+            return _in_strips(image, "L", partial(_eight_bits, low, high))
+        if image.mode in WITH_ALPHA or "transparency" in image.info:
+            return _in_strips(image, "RGB", partial(_on_ground, ground))
+        return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """A copy in mode "L" or "RGB", independent of the open file; transparency becomes white."""
-    image.load()
-    if image.mode.startswith("I"):
-        return _in_strips(image, "L", _eight_bits)
-    if image.mode in WITH_ALPHA or "transparency" in image.info:
-        return _in_strips(image, "RGB", _on_white)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+def _deep_range(image: Image.Image) -> tuple[float, float]:
+    """Black and white of a deep grey picture whose range nobody stated."""
+    # Older Pillow widens a PNG's 16 bits to 32.
+    if image.mode.startswith("I;16") or image.format == "PNG":
+        return 0, 65535
+    values = "floating-point" if image.mode == "F" else "32-bit or signed"
+    raise UnusableImage(
+        f"holds {values} values, of which nobody said what is black and what is white",
+        "set value_range where the model is trained, or save it with 8 or 16 bits",
+    )
 
 
 def _in_strips(
@@ -181,55 +160,15 @@ def _in_strips(
     return whole
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    grey = np.asarray(image).astype(np.float64).clip(0, 65535)
-    return Image.fromarray((grey / 257).round().astype(np.uint8))
+def _eight_bits(low: float, high: float, image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UnusableImage("holds values that are no finite numbers", "replace them")
+    grey = (values.clip(low, high) - low) * (WHITE / (high - low))
+    return Image.fromarray(grey.round().astype(np.uint8))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_ground(ground: int, image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-ENDINGS = {f".{form.lower()}" for form in FORMATS} | {".jpg"}
-# File systems allow 255 bytes; an output adds its number in a sequence, ".png" and ".part".
-LONGEST = 255 - len("_1000.png.part")
-
-
-def image_files(paths: Sequence[Path], taken: Collection[str] = ()) -> dict[str, Path]:
-    """Image files, by the name (without ending) that the output made from each gets.
-
-    Of a folder, the visible files with a picture's ending are taken, ordered by name. The command
-    itself uses the output names ``taken``.
-
-    Raises:
-        OutputError: when two outputs would get one name (also on a file system that ignores case),
-            or one of ``taken``.
-        DataError: when a file is missing, there is none, or a name is too long.
-    """
-    found: dict[str, Path] = {}  # by folded name
-    for file in (file for path in paths for file in _listed(path)):
-        folded = _folded(file.stem)
-        if not file.is_file():
-            raise DataError(f"Image {file} does not exist: check the path.")
-        if folded in map(_folded, taken):
-            raise OutputError(f"{file} would be answered in our own {file.stem}.png: rename it.")
-        if other := found.get(folded):
-            raise OutputError(f"{file} and {other} would share an answer's name: rename one.")
-        if len(file.stem.encode("utf-8", "surrogateescape")) > LONGEST:
-            raise DataError(f"The name of {file} is too long to answer by: shorten it.")
-        found[folded] = file
-    if not found:
-        raise DataError(f"There are no images in {', '.join(map(str, paths))}.")
-    return {file.stem: file for file in found.values()}
-
-
-def _listed(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = (file for file in sorted(path.iterdir()) if not file.name.startswith("."))
-    return [file for file in files if file.suffix.lower() in ENDINGS]
-
-
-def _folded(name: str) -> str:
-    return normalize("NFC", name).casefold()
+    below = Image.new("RGBA", image.size, (ground, ground, ground, 255))
+    return Image.alpha_composite(below, image).convert("RGB")

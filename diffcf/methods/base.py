@@ -19,7 +19,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import SPEC_KEY, CheckpointError, DivergenceError, class_at, path_of, write_tensors
+from diffcf.io import (
+    SPEC_KEY,
+    CheckpointError,
+    DivergenceError,
+    ImageTransform,
+    class_at,
+    path_of,
+    write_tensors,
+)
 from diffcf.methods.checkpoint import (
     SAMPLING,
     Spec,
@@ -28,6 +36,8 @@ from diffcf.methods.checkpoint import (
     read_trained,
     sampling_to_spec,
     spec_of,
+    transform_of,
+    transform_of_data,
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
@@ -89,6 +99,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
+        self.transform: ImageTransform | None = None  # how files became these images
 
     @abstractmethod
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
@@ -171,6 +182,10 @@ class CounterfactualModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         self.training_record.start()
+        self.transform = transform_of_data(self.trainer, self.transform)
+
+    def on_test_start(self) -> None:
+        transform_of_data(self.trainer, self.transform)
 
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
         self.training_record.update(self.global_step, self.device)
@@ -185,6 +200,7 @@ class CounterfactualModule(LightningModule, ABC):
             "settings": self.settings,
             "image": None if self.image_shape is None else list(self.image_shape),
             "data": self.data_spec,
+            "transform": None if self.transform is None else self.transform.to_dict(),
             "training": self.training_record.as_dict(),
         }
 
@@ -197,6 +213,7 @@ class CounterfactualModule(LightningModule, ABC):
                 "take the config the checkpoint was trained with."
             )
         self.training_record = TrainingRecord(spec["training"])
+        self.transform = transform_of(spec)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -241,7 +258,7 @@ def method_of(
         model.training_record = TrainingRecord(spec.get("training"))
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
-        model.data_spec = spec.get("data")
+        model.data_spec, model.transform = spec.get("data"), transform_of(spec)
         model.load_state_dict(weights)
     return model.to(map_location).eval()
 

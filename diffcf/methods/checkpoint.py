@@ -18,18 +18,22 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from diffcf.diffusion import ClassifierFree, Guidance
 from diffcf.io import (
     SPEC_KEY,
     AllocationLimit,
     CheckpointError,
+    ImageTransform,
     check_archive,
     class_at,
     device_name,
     path_of,
     present,
     present_tensors,
+    present_transform,
     read_tensors,
 )
 from diffcf.methods.engine import Sampling
@@ -102,6 +106,25 @@ class TrainedIO(TorchCheckpointIO):
             return _in_present_names(super().load_checkpoint(path, *args, **kwargs), path)
         position = {"epoch": 0, "global_step": 0}
         return {**read_trained(path), **position, "pytorch-lightning_version": version("lightning")}
+
+
+def transform_of(spec: Spec) -> ImageTransform | None:
+    """How files became the images of a described method, None if unknown; ValueError if wrong."""
+    described = present_transform(spec)
+    return None if described is None else ImageTransform.from_dict(described)
+
+
+def transform_of_data(trainer: Trainer, recorded: ImageTransform | None) -> ImageTransform | None:
+    """That of a Trainer's data module, else the recorded one; a warning where the two differ."""
+    found = getattr(getattr(trainer, "datamodule", None), "transform", None)
+    if found is None:
+        return recorded
+    if recorded not in (None, found):
+        rank_zero_warn(
+            f"These weights were trained on files that were seen otherwise ({recorded}) than the "
+            f"data module shows them now ({found})."
+        )
+    return cast(ImageTransform, found)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from diffcf.io import whole_file
+from diffcf.io import MARK, whole_file
 
 Points = Mapping[str, Sequence[tuple[float, float]]]
 """By method, (seconds per counterfactual, ACM) of each seed."""
@@ -28,9 +28,15 @@ _ALIGNED = {1: "left", 0: "center", -1: "right"}
 
 
 def save_figure(figure: Figure, path: Path, described: Mapping[str, str] | None = None) -> None:
-    """Write a PNG (with texts inside, by keyword), SVG or PDF, whole or not at all."""
+    """Write a PNG (with texts inside, by keyword), SVG or PDF, whole or not at all.
+
+    A PNG bears our mark, so that it is not counted among images.
+    """
+    ending, texts = path.suffix[1:].lower(), dict(described or {})
     with whole_file(path) as unfinished:
-        figure.savefig(unfinished, format=path.suffix[1:].lower(), metadata=dict(described or {}))
+        if ending == "png":
+            texts[MARK] = "figure"
+        figure.savefig(unfinished, format=ending, metadata=texts)
 
 
 def quality_cost(points: Points, nothing: float | None = None, title: str = "") -> Figure:

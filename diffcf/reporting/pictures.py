@@ -11,7 +11,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Intervention
@@ -22,7 +21,7 @@ from diffcf.evaluation import (
     CounterfactualEvaluation,
     GuidanceStrength,
 )
-from diffcf.io import to_picture, whole_file
+from diffcf.io import read_picture, to_picture, whole_file
 
 Rows = tuple[Tensor, Tensor, Tensor]
 """Values ``[n, Q]``, group ``[n]`` and image ``[n]`` (:meth:`ImageMetric.gathered`)."""
@@ -221,5 +220,5 @@ def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> N
         if isinstance(logger, WandbLogger):
             logger.log_image(key, [str(path)], step=step)
         elif isinstance(logger, TensorBoardLogger):
-            pixels = np.asarray(Image.open(path).convert("RGB"))
+            pixels = np.asarray(read_picture(path).convert("RGB"))
             logger.experiment.add_image(key, pixels, step, dataformats="HWC")

@@ -76,6 +76,24 @@ def prepared(root: Path, **arguments: object) -> CelebADataModule:
     return built
 
 
+def test_the_png_archive_is_read_by_the_tables_of_the_jpeg_one(root: Path) -> None:
+    folder = (root / "img_align_celeba").rename(root / "img_align_celeba_png")
+    expected = prepared(root).images_of("test", torch.arange(2))
+    for file in folder.iterdir():
+        Image.open(file).save(file.with_suffix(".png"))
+        file.unlink()
+    assert torch.equal(prepared(root).images_of("test", torch.arange(2)), expected)
+
+
+def test_letterbox_shows_the_whole_file(root: Path) -> None:
+    built = prepared(root, crop=None, fit="letterbox", ground=0)
+    (image,) = built.images_of("train", torch.tensor([5]))
+    assert (image[:, :, [0, -1]] == -1).all(), "bars beside"
+    assert (image[:, [0, -1], 4:-4] > 0.9).all(), "the white edge above and below"
+    with pytest.raises(ValueError, match="crop must be left out"):
+        module(root, fit="letterbox")
+
+
 def test_the_official_partition_and_the_attributes_are_read(root: Path) -> None:
     built = prepared(root)
     assert built.graph.names == ("Male", "Smiling", "Narrow_Eyes", "Mouth_Slightly_Open")

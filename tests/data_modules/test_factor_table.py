@@ -197,6 +197,13 @@ def test_a_yaml_file_describes_it(folder: Path) -> None:
     assert built.images_of("test", torch.tensor([0])).shape == (1, 3, 64, 64)
 
 
+def test_names_in_the_table_may_lack_their_ending_or_have_another(folder: Path) -> None:
+    expected = prepared(folder).images_of("train", torch.arange(8))
+    in_table("\n3.png", "\n3")(folder)
+    in_table("\n5.png", "\n5.jpg")(folder)
+    assert torch.equal(prepared(folder).images_of("train", torch.arange(8)), expected)
+
+
 # --- mistakes: each one clear error, before training ---
 
 
@@ -225,6 +232,11 @@ def as_latin(folder: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"anything,high,30", b"M\xfcll,high,30"))
 
 
+def ambiguous(folder: Path) -> None:
+    in_table("\n3.png", "\n3")(folder)
+    Image.new("RGB", (8, 8)).save(folder / "images" / "3.bmp")
+
+
 MISTAKES = {
     "truncated JPEG": (on_disk(cut_jpeg), ["3.png", "row 5", "cannot be read"]),
     "zero-byte file": (on_disk(lambda path: path.write_bytes(b"")), ["3.png", "row 5", "empty"]),
@@ -244,7 +256,8 @@ MISTAKES = {
     "no category": (in_table(",high,30,", ",deep,30,"), ["row 5", "'shape'", "wide, high"]),
     "duplicate name": (in_table("\n3.png", "\n2.png"), ["row 5", "'image'", "row 4 already"]),
     "outside": (in_table("\n3.png", "\n../3.png"), ["row 5", "'image'", "outside"]),
-    "no suffix": (in_table("\n3.png", "\n3"), ["row 5", "does not exist"]),
+    "ambiguous name": (ambiguous, ["row 5", "3.bmp or 3.png", "write its ending"]),
+    "two names of one file": (in_table("\n3.png", "\n2.bmp"), ["row 4", "row 5", "keep one"]),
     "ragged row": (in_table("high,30,0", "high,30"), ["row 5", "4 cells", "5"]),
     "not UTF-8": (as_latin, ["row 5", "UTF-8", "0xfc"]),
     "empty table": (lambda folder: (folder / "factors.csv").write_text(""), ["is empty"]),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from data_modules.image_cache import CachedImages, open_cache
 from data_modules.loading import FactorImages, evaluation_loader, training_loader
 from diffcf.io.errors import DataError, OutputError
 from diffcf.io.files import ABANDONED
-from diffcf.io.images import ImageFormat
+from diffcf.io.transform import ImageTransform
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -33,10 +34,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(folder: Path, form: ImageFormat | None = None, count: int = 5) -> CachedImages:
+def opened(folder: Path, form: ImageTransform | None = None, count: int = 5) -> CachedImages:
     files = [f"{place}.png" for place in range(count)]
     origin = [f"table.csv row {place + 2}" for place in range(count)]
-    return open_cache(folder, files, origin, form or ImageFormat(8), folder / "cache")
+    return open_cache(folder, files, origin, form or ImageTransform(8), folder / "cache")
 
 
 def caches(folder: Path) -> list[Path]:
@@ -106,10 +107,24 @@ def test_a_moved_folder_keeps_its_cache(folder: Path) -> None:
     assert len(caches(moved)) == 1
 
 
-@pytest.mark.parametrize("what", ["bytes", "time", "order", "size", "crop", "channels"])
+OTHER_TRANSFORMS = {
+    "size": ImageTransform(6),
+    "crop": ImageTransform(8, crop=9),
+    "channels": ImageTransform(8, channels=1),
+    "fit": ImageTransform(8, fit="letterbox"),
+    "resample": ImageTransform(8, resample="box"),
+    "value_range": ImageTransform(8, value_range=(0, 4095)),
+    "ground": ImageTransform(8, ground=0),
+}
+
+
+def test_no_setting_of_the_transform_is_left_out_below() -> None:
+    assert set(OTHER_TRANSFORMS) == {field.name for field in fields(ImageTransform)}
+
+
+@pytest.mark.parametrize("what", ["bytes", "time", "order", *OTHER_TRANSFORMS])
 def test_a_change_builds_another_cache(folder: Path, what: str) -> None:
     opened(folder)
-    form = {"size": ImageFormat(6), "crop": ImageFormat(8, 9), "channels": ImageFormat(8, None, 1)}
     if what == "bytes":
         Image.new("RGB", (9, 12), (77, 0, 0)).save(folder / "0.png")
         assert opened(folder)[torch.tensor([0])][0, 0, 0, 0] == 77
@@ -118,10 +133,27 @@ def test_a_change_builds_another_cache(folder: Path, what: str) -> None:
         opened(folder)
     elif what == "order":
         origin = ["row"] * 2
-        open_cache(folder, ["1.png", "0.png"], origin, ImageFormat(8), folder / "cache")
+        open_cache(folder, ["1.png", "0.png"], origin, ImageTransform(8), folder / "cache")
     else:
-        opened(folder, form[what])
+        opened(folder, OTHER_TRANSFORMS[what])
     assert len(caches(folder)) == 2  # the old one stays: another run may use it
+
+
+def test_the_size_of_the_cache_is_said_while_it_is_built(folder: Path, capsys) -> None:
+    opened(folder, ImageTransform(500))
+    assert "500 px, 3.8 MB" in capsys.readouterr().err
+
+
+def test_images_that_all_come_out_black_are_said_to(folder: Path) -> None:
+    twelve_bits = np.full((12, 9), 4095, np.uint16)
+    for place in range(5):
+        Image.fromarray(twelve_bits).save(folder / f"{place}.png")
+    with pytest.warns(UserWarning, match="no pixel is above 16 of 255.* state value_range"):
+        opened(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = opened(folder, ImageTransform(8, value_range=(0, 4095)))
+    assert (images[torch.arange(5)] == 255).all()
 
 
 def test_a_cache_that_was_cut_short_is_built_anew(folder: Path) -> None:
@@ -158,11 +190,11 @@ def test_what_a_killed_build_left_is_removed_when_it_is_old(folder: Path) -> Non
 BUILD = """
 import sys, torch
 from pathlib import Path
-from diffcf.io.images import ImageFormat
+from diffcf.io.transform import ImageTransform
 from data_modules.image_cache import open_cache
 root = Path(sys.argv[1])
 files = [f"{place}.png" for place in range(5)]
-images = open_cache(root, files, files, ImageFormat(8), root / "cache")
+images = open_cache(root, files, files, ImageTransform(8), root / "cache")
 print(images[torch.arange(5)][:, 0, 0, 0].tolist())
 """
 
@@ -218,12 +250,12 @@ def test_a_bad_file_is_named_with_its_row(folder: Path, case: str) -> None:
 
 def test_a_crop_beyond_the_picture_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="9 × 12 pixels, less than the crop of 10"):
-        opened(folder, ImageFormat(8, crop=10))
+        opened(folder, ImageTransform(8, crop=10))
 
 
 def test_a_name_with_a_zero_byte_is_an_error_of_its_row(folder: Path) -> None:
     with pytest.raises(DataError, match=r"table\.csv row 9"):
-        open_cache(folder, ["a\0.png"], ["table.csv row 9"], ImageFormat(8), folder / "cache")
+        open_cache(folder, ["a\0.png"], ["table.csv row 9"], ImageTransform(8), folder / "cache")
 
 
 def test_a_place_that_cannot_be_written_to_names_the_remedy(folder: Path) -> None:

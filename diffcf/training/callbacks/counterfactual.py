@@ -24,7 +24,7 @@ from diffcf.evaluation import (
     Perceptual,
     measure_cost,
 )
-from diffcf.io import SettingsError, write_json
+from diffcf.io import CheckpointError, ImageTransform, SettingsError, write_json
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.datasets import Batch, FactorData
@@ -63,7 +63,8 @@ class CounterfactualCallback(Callback):
     Raises:
         SettingsError: when the data module is no :class:`diffcf.training.FactorData`, or the model
             no :class:`diffcf.methods.CounterfactualModule`.
-        CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
+        CheckpointError: when the evaluator cannot be loaded, reads another graph's factors, or saw
+            files otherwise than the data module shows them.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class CounterfactualCallback(Callback):
         if self.evaluator is not None and self._reader is None:
             graph = checked_module(pl_module, self).graph
             self._reader = EvaluatorReader.load(self.evaluator, graph)
+            _check_transform(self._reader, trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -199,6 +201,17 @@ class CounterfactualCallback(Callback):
         if done.answered is not None:
             log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)
         log_strengths(trainer, f"{stage}/lambda_t_curve", done.evaluation.traces)
+
+
+def _check_transform(reader: EvaluatorReader, trainer: Trainer) -> None:
+    """Raises CheckpointError for an evaluator of files that were seen otherwise than these."""
+    own, recorded = getattr(_data_of(trainer), "transform", None), reader.card.get("transform")
+    if own is not None and recorded not in (None, own.to_dict()):
+        raise CheckpointError(
+            f"The evaluator was trained on files seen otherwise "
+            f"({ImageTransform.from_dict(recorded)}) than these data show them ({own}): give both "
+            "the same settings."
+        )
 
 
 def _data_of(trainer: Trainer) -> FactorData:

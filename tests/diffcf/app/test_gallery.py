@@ -10,10 +10,10 @@ from PIL import Image
 import diffcf
 from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, held_out, uploaded
 from diffcf.io.errors import DataError, GraphError
-from diffcf.io.images import ImageFormat
+from diffcf.io.transform import ImageTransform
 
 ROOT = Path(__file__).parents[3]
-FORM = ImageFormat(16)
+FORM = ImageTransform(16)
 
 
 def _png(size: tuple[int, int], mode: str = "RGB") -> bytes:

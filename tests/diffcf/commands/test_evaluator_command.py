@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 
+from data_modules.pendulum import PendulumDataModule
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
@@ -18,6 +22,10 @@ from diffcf.commands.evaluator import build, evaluator
 from diffcf.commands.faces import write_faces
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.io.errors import CheckpointError, GraphError, OutputError
+from diffcf.io.transform import ImageTransform
+from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.networks.unet import UNet
+from diffcf.training.callbacks.counterfactual import CounterfactualCallback
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "experiments/evaluators").glob("*.yaml"))
@@ -83,6 +91,21 @@ def test_the_saved_evaluator_reads_as_its_card_says(made: Path) -> None:
     assert error == pytest.approx(reader.card["test"]["error"], abs=1e-6)
     with pytest.raises(CheckpointError, match="belongs to another graph"):
         EvaluatorReader.load(made / "out/evaluator.safetensors", CausalGraph([Factor("a")]))
+
+
+def test_an_evaluator_of_files_seen_otherwise_is_refused(made: Path) -> None:
+    card = json.loads((made / "out/card.json").read_text())
+    seen = ImageTransform.from_dict(card["transform"])
+    assert seen == ImageTransform(32)
+    callback = CounterfactualCallback(evaluator=str(made / "out/evaluator.safetensors"))
+    data = PendulumDataModule(image_size=32)
+    model = DiffusionCounterfactuals(data.graph, partial(UNet, channels=[8], condition=8))
+    trainer = SimpleNamespace(datamodule=data)
+    callback.setup(trainer, model, "test")
+    data.transform = replace(seen, crop=148)
+    callback = CounterfactualCallback(evaluator=str(made / "out/evaluator.safetensors"))
+    with pytest.raises(CheckpointError, match=r"seen otherwise .*central 148 × 148"):
+        callback.setup(trainer, model, "test")
 
 
 def test_the_same_seed_makes_the_same_evaluator(made: Path, tmp_path: Path) -> None:

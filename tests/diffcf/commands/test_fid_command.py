@@ -39,7 +39,7 @@ def test_a_folder_gives_its_pixels(tmp_path) -> None:
 def test_bad_folders_and_files_are_named(tmp_path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         FolderImages(tmp_path / "absent", 4)
-    with pytest.raises(DataError, match="has no PNG or JPEG"):
+    with pytest.raises(DataError, match="has no PNG, JPEG"):
         FolderImages(tmp_path, 4)
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"broken\.png cannot be read"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
+from projection import Projection
 from torch import Tensor
 
 from data_modules.pendulum import PendulumDataModule
@@ -40,9 +42,11 @@ def data() -> PendulumDataModule:
     return data
 
 
-def _evaluate(data: PendulumDataModule, perceptual: Perceptual) -> dict[str, float]:
+def _evaluate(
+    data: PendulumDataModule, perceptual: Perceptual, asked: EvaluationProtocol = QUICK
+) -> dict[str, float]:
     scene, factors = data.scene, data.factors_of("test")
-    evaluation = CounterfactualEvaluation(data.graph, factors, QUICK, scene, perceptual=perceptual)
+    evaluation = CounterfactualEvaluation(data.graph, factors, asked, scene, perceptual=perceptual)
     rows = torch.arange(8)
     for part in rows.split(3):
         evaluation.update(ExactMethod(scene), data.images_of("test", part), part)
@@ -58,6 +62,23 @@ def test_fid_is_of_the_counterfactuals_of_the_first_images(data: PendulumDataMod
     assert result["fid_images"] == 20, "five images, four factors each"
     assert result["fid"] == pytest.approx(result["exact/fid"], abs=1e-6)
     assert result["change_everything/fid"] > 2 * result["fid"]
+
+
+def test_the_note_on_few_images_counts_those_that_were_measured(
+    data: PendulumDataModule, monkeypatch, caplog, tmp_path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the statistics are kept in a cache
+    monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", Projection)
+    for name in ("lightning", "lightning.pytorch"):  # a run before may have cut them off
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    asked = replace(QUICK, fid_images=5000)
+    with caplog.at_level("INFO"):
+        perceptual = Perceptual.of(asked, data, torch.device("cpu"))
+        assert "biased" not in caplog.text, "nothing was measured yet"
+        result = _evaluate(data, perceptual, asked)
+    assert result["fid_images"] == 32 and result["fid_real_images"] == 64
+    assert "FID of 32 generated against 64 real images is biased" in caplog.text
+    assert "5,000" not in caplog.text
 
 
 def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModule) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from diffcf.commands.fid import FolderImages
 from diffcf.io.errors import DataError
-from diffcf.io.images import MAX_BYTES, MAX_PIXELS, ImageFormat, UnusableImage, decode, open_image
+from diffcf.io.images import MAX_BYTES, MAX_PIXELS, UnusableImage, open_image
+from diffcf.io.transform import ImageTransform, decode
 
 MEGABYTES = b"".join([(z := zlib.compressobj(9)).compress(bytes(64 * 2**20)), z.flush()])
 
@@ -30,6 +31,19 @@ def png(path: Path, side: int, bits: int = 8, colour: int = 2, more: bytes = b""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(bytes(8 * 25)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + more + body + chunk(b"IEND", b""))
+    return path
+
+
+def tiff(path: Path, side: int, data: bytes, tile: int | None = None) -> Path:
+    """A grey TIFF that says it has ``side``² pixels, packed in one strip or one tile."""
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1}
+    if tile is None:
+        tags |= {273: 8, 278: side, 279: len(data)}
+    else:
+        tags |= {322: tile, 323: tile, 324: 8, 325: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory)
     return path
 
 
@@ -80,6 +94,13 @@ HOSTILE = {
     "wide.webp": (huge_webp, "has 16000 × 8000 pixels"),
     "cut.png": (cut, "cannot be read"),
     "cut.jpg": (cut, "cannot be read"),
+    "cut.tif": (cut, "cannot be read"),
+    "bomb.tif": (lambda p: tiff(p, 50_000, zlib.compress(bytes(64))), "far too many pixels"),
+    "large.tif": (lambda p: tiff(p, 11_000, MEGABYTES), "more than 120 million"),
+    "tile.tif": (
+        lambda p: tiff(p, 8, MEGABYTES, tile=8192),
+        "has tiles of 67,108,864 pixels, more than the picture: save it anew",
+    ),
     "pipe.png": (pipe, "is no file"),
     "folder.png": (folder, "is no file"),
     "heavy.png": (heavy, "takes 512 MiB"),
@@ -95,7 +116,7 @@ def test_a_hostile_file_is_one_sentence_and_little_memory(tmp_path: Path, name: 
     file = make(tmp_path / name)
     tracemalloc.start()
     with pytest.raises(DataError, match=said) as caught:
-        decode(file, ImageFormat(8), "table.csv row 2")
+        decode(file, ImageTransform(8), "table.csv row 2")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     message = str(caught.value)
@@ -115,7 +136,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path, ending: str) -
     frames = [Image.new("RGB", (8, 8), (20 * k, 0, 0)) for k in range(10)]
     path = tmp_path / f"many{ending}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    assert (decode(path, ImageFormat(8), "row 2") == 0).all()
+    assert (decode(path, ImageTransform(8), "row 2") == 0).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "P"])
@@ -130,9 +151,9 @@ def test_strips_of_a_picture_are_the_picture(tmp_path: Path, mode: str, monkeypa
     else:
         image = image.convert(mode)
     image.save(tmp_path / "a.png")
-    whole = decode(tmp_path / "a.png", ImageFormat(16), "row 2")
+    whole = decode(tmp_path / "a.png", ImageTransform(16), "row 2")
     monkeypatch.setattr("diffcf.io.images.STRIP", 70)
-    assert np.array_equal(decode(tmp_path / "a.png", ImageFormat(16), "row 2"), whole)
+    assert np.array_equal(decode(tmp_path / "a.png", ImageTransform(16), "row 2"), whole)
 
 
 def test_a_broken_orientation_is_no_crash(tmp_path: Path) -> None:
@@ -145,9 +166,14 @@ def test_a_broken_orientation_is_no_crash(tmp_path: Path) -> None:
     for place in range(start, start + 40):
         (tmp_path / "b.jpg").write_bytes(data[:place] + b"\xff" + data[place + 1 :])
         try:
-            assert decode(tmp_path / "b.jpg", ImageFormat(4), "row 2").shape == (3, 4, 4)
+            assert decode(tmp_path / "b.jpg", ImageTransform(4), "row 2").shape == (3, 4, 4)
         except DataError as error:
             assert "\n" not in str(error)
+
+
+def test_a_tiff_in_large_tiles_is_read(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", 8, zlib.compress(bytes([70]) * 256**2), tile=256)
+    assert (decode(path, ImageTransform(8), "row 2") == 70).all()
 
 
 def test_fid_refuses_what_decoding_refuses(tmp_path: Path) -> None:
@@ -170,12 +196,12 @@ def test_the_largest_picture_takes_eight_bytes_a_pixel(tmp_path: Path, colour: i
     assert path.stat().st_size < 2**20
     code = f"""
 import pathlib, re
-from diffcf.io.images import ImageFormat, decode
+from diffcf.io.transform import ImageTransform, decode
 # Not getrusage: what it says of a child begins with the peak of its parent.
 status = pathlib.Path("/proc/self/status")
 peak = lambda: int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
 before = peak()
-decode(pathlib.Path({str(path)!r}), ImageFormat(8), "row 2")
+decode(pathlib.Path({str(path)!r}), ImageTransform(8), "row 2")
 print((peak() - before) * 1024)
 """
     told = subprocess.run(

@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from stirring import stir
 
 from diffcf.commands.main import main
 from diffcf.io.errors import DataError, OutputError
-from diffcf.io.images import image_files
+from diffcf.io.image_list import image_files, mark, pictures, resolve_names
 from diffcf.methods.base import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
+from diffcf.reporting import save_figure
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -43,6 +45,73 @@ def test_a_folder_gives_its_visible_pictures(tmp_path: Path) -> None:
 def test_names_that_would_clash_are_refused(tmp_path: Path, names: list[str], said: str) -> None:
     with pytest.raises((DataError, OutputError), match=said):
         image_files([touched(tmp_path, *names)], taken=["sheet"])
+
+
+# --- what is ours ---
+
+
+def test_by_products_of_ours_are_no_pictures(tmp_path: Path) -> None:
+    answers = tmp_path / "answers"
+    (answers / "uncropped").mkdir(parents=True)
+    for folder in (tmp_path, answers):
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+        Image.new("RGB", (8, 8)).save(folder / "sheet.png")  # of a user, or older than our mark
+    (answers / "factors.json").touch()
+    save_figure(Figure(), tmp_path / "grid.png")
+    Image.new("RGB", (8, 8)).save(answers / "uncropped/a.png", pnginfo=mark("uncropped"))
+    found, ours = pictures(tmp_path, below=True)
+    assert [file.relative_to(tmp_path).as_posix() for file in found] == [
+        "a.png",
+        "answers/a.png",
+        "sheet.png",
+    ]
+    assert {file.relative_to(tmp_path).as_posix() for file in ours} == {
+        "answers/sheet.png",
+        "answers/uncropped/a.png",
+        "grid.png",
+    }
+    assert list(image_files([answers], ["sheet"])) == ["a"], "answers can be asked about"
+
+
+# --- inexact names in tables ---
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("000001.png", "000001"),
+        ("000001.png", "000001.jpg"),
+        ("000001.JPG", "000001.jpg"),
+        ("a.tiff", "a.tif"),
+        ("scan.2024.png", "scan.2024"),
+        ("000001.png", "000001.png"),
+        ("sub/000001.png", "sub/000001"),
+        ("000001", "000001"),
+    ],
+)
+def test_a_name_stands_for_the_one_picture_called_so(tmp_path: Path, file: str, name: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    touched(tmp_path, file, "000001.txt", ".000001.png", "0000012.png")
+    assert resolve_names(tmp_path, [name], ["row 2"]) == [file]
+
+
+def test_an_exact_name_is_taken_before_others_alike(tmp_path: Path) -> None:
+    touched(tmp_path, "a.png", "a.jpg")
+    assert resolve_names(tmp_path, ["a.png", "a.jpg"], ["row 2", "row 3"]) == ["a.png", "a.jpg"]
+
+
+def test_inexact_names_that_are_ambiguous_are_one_sentence(tmp_path: Path) -> None:
+    touched(tmp_path, "a.png", "a.jpg", "b.png")
+    for name in ("a", "a.bmp"):
+        with pytest.raises(DataError, match=r"t\.csv row 2\) could be a\.jpg or a\.png: write its"):
+            resolve_names(tmp_path, [name], ["t.csv row 2"])
+    with pytest.raises(DataError, match="named by row 2 and by row 3: keep one"):
+        resolve_names(tmp_path, ["b", "b.jpg"], ["row 2", "row 3"])
+
+
+def test_a_name_of_nothing_stays_for_whoever_opens_it(tmp_path: Path) -> None:
+    names = ["none", "none/a.png", "a\0.png"]
+    assert resolve_names(tmp_path, names, names) == names
 
 
 @pytest.fixture
