@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do
+from diffcf.causal import CausalGraph, Do, image_keys
 from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
 from diffcf.methods import (
     SAMPLING_KEY,
@@ -120,26 +120,39 @@ class Model:
         return self.in_units(self.graph.decode(code), units)
 
     def abduct(
-        self, images: Tensor, factors: Tensor | None = None, units: Units = "scaled"
+        self,
+        images: Tensor,
+        factors: Tensor | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
     ) -> AbductedImages:
         """Infer once what stays the same under any number of interventions.
 
         Args:
             images: ``[B, C, H, W]`` in [-1, 1].
             factors: ``[B, K]`` in ``units`` where they are observed; None has the model read them.
+            seed: of the exogenous noise of discrete factors, which is drawn: a function of seed
+                and image, the same in any batch, process and order.
         """
         if factors is not None:
             factors = factors.to(self.device)
             factors = self.graph.to_scaled(factors) if units == "native" else factors
-        return AbductedImages(self, self.method.abduct(images.to(self.device), factors))
+        images = images.to(self.device)
+        keys = None if images.dim() != 4 else image_keys(images, seed)
+        return AbductedImages(self, self.method.abduct(images, factors, keys))
 
     def counterfactual(
-        self, images: Tensor, do: Do, factors: Tensor | None = None, units: Units = "scaled"
+        self,
+        images: Tensor,
+        do: Do,
+        factors: Tensor | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
     ) -> Answer:
         """What images would have looked like under ``do``.
 
         Args:
-            images, factors: see :meth:`abduct`.
+            images, factors, seed: see :meth:`abduct`.
             do: factor name → number, category, or ``[B]`` numbers.
             units: of ``do``, of ``factors`` and of the answer.
 
@@ -148,7 +161,7 @@ class Model:
             InterventionError: for a value out of range.
             ValueError: for broken images.
         """
-        return self.abduct(images, factors, units).predict(do, units)
+        return self.abduct(images, factors, units, seed).predict(do, units)
 
     def image_form(self, size: int | None = None) -> ImageFormat:
         """How image files are decoded for this model, or DataError where their size is not known.

@@ -59,7 +59,7 @@ def counterfactual(args: Sequence[str]) -> None:
         )
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
-    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
+    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
     with whole_folder(parsed.out) as out:
         form, names = model.image_form(parsed.size), list(files)
         for start in range(0, len(files), parsed.batch_size):
@@ -83,6 +83,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
+    parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
     parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
@@ -106,7 +107,7 @@ def _answer(
     model: Model, names: list[str], images: Tensor, parsed: Namespace, out: Path
 ) -> dict[str, object]:
     """Draw the counterfactuals of a batch, one intervention after another; rows by image."""
-    world = model.abduct(images)
+    world = model.abduct(images, seed=parsed.seed)
     steps = [parsed.do, *([text] for text in parsed.then or ())]
     dos = [parse_do(texts, model.graph) for texts in steps]
     answers = world.sequence(dos, parsed.units)
@@ -129,7 +130,7 @@ def _sweep(
     dos: list[Do] = [{factor: value} for value in values]
     rows: dict[str, object] = {}
     for name, image in zip(names, images, strict=True):
-        world = model.abduct(image[None])
+        world = model.abduct(image[None], seed=parsed.seed)
         answers = [world.predict(do, parsed.units) for do in dos]
         shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Intervention, StructuralModel
+from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, image_keys
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
@@ -114,12 +114,15 @@ class CounterfactualEngine:
         self.guidance = sampling.guidance or NoGuidance()
 
     @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> Abducted:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> Abducted:
         """Infer what stays the same under any intervention.
 
         Args:
             image: ``[B, C, H, W]`` in [-1, 1].
             factors: ``[B, K]`` in [0, 1] units where observed; None has the projector read them.
+            keys: of the images, ``[B]``; None derives them from what the images show.
 
         Raises:
             ValueError: for an image of the wrong shape or with non-finite pixels, and where there
@@ -133,7 +136,7 @@ class CounterfactualEngine:
             posterior = self.projector(image, image.new_zeros(len(image)))
             contamination = self.sampling.contamination
             factors = self.nscm.refine(posterior.mean, posterior.variance, contamination)
-        exogenous = self.nscm.abduct(factors)
+        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
         path, factual_bias = self.invert(image, factors)
         return Abducted(self.nscm.graph, image, factors, exogenous, self, path, factual_bias)
 

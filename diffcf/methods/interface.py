@@ -93,10 +93,14 @@ class World(ABC):
 class Method(Protocol):
     """Answers "what would this image have looked like, had X been different?"."""
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> World:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> World:
         """Infer the world of images ``[B, C, H, W]`` in [-1, 1].
 
         ``factors`` are observed ones, ``[B, K]`` in [0, 1] units; None has the method read them.
+        ``keys`` ``[B]`` (:mod:`diffcf.causal.keys`) are what any noise is drawn from; None takes
+        :func:`diffcf.causal.image_keys`.
         """
         ...
 

@@ -197,8 +197,13 @@ class LatentMethod:
     sampling: Sampling
 
     @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> LatentWorld:
-        """Infer latents and their noise; the latents are the encoder's even with ``factors``."""
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> LatentWorld:
+        """Infer latents and their noise; the latents are the encoder's even with ``factors``.
+
+        Nothing is drawn, so ``keys`` have no effect.
+        """
         check_image(image)
         latents, code = self.infer(image)
         noise = latents - self.mechanisms(latents)
