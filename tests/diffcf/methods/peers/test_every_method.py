@@ -92,11 +92,11 @@ def test_answers_do_not_depend_on_the_rest_of_the_batch(
     model, sampling = _built(path, MIXED)
     image, factors = batch
     method = model.method(sampling)
-    torch.manual_seed(0)
-    whole = method.abduct(image, factors).predict({"shape": 0.5}).image
-    torch.manual_seed(0)
-    part = method.abduct(image[:2], factors[:2]).predict({"shape": 0.5}).image
-    torch.testing.assert_close(whole[:2], part, atol=1e-4, rtol=1e-3)
+    whole = method.abduct(image, factors).predict({"shape": 0.5})
+    rows = torch.tensor([4, 1])
+    part = method.abduct(image[rows], factors[rows]).predict({"shape": 0.5})
+    torch.testing.assert_close(whole.image[rows], part.image, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(whole.factors[rows], part.factors, atol=1e-5, rtol=0)
 
 
 @each_method
@@ -127,7 +127,6 @@ def test_a_checkpoint_answers_as_the_model_that_wrote_it(
     assert type(loaded) is type(model)
     answers = []
     for either in (model, loaded):
-        torch.manual_seed(0)
         answers.append(either.method(sampling).abduct(image, factors).predict({"male": 1.0}))
     torch.testing.assert_close(answers[0].image, answers[1].image)
     torch.testing.assert_close(answers[0].factors, answers[1].factors)
