@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, image_keys
+from diffcf.causal import CausalGraph, Do, Factor, image_keys
 from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
 from diffcf.methods import (
     SAMPLING_KEY,
@@ -45,15 +45,19 @@ class Answer:
 
     Attributes:
         image: ``[B, C, H, W]`` in [-1, 1].
-        factors: of the factual, ``[B, K]``, in the units that were asked for.
+        factors: of the factual, ``[B, K]``, in the units that were asked for; of integer factors
+            the nearest whole numbers.
         target: of the counterfactual by the causal model, likewise.
         exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
+        clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
+            its end in ``factors`` or ``target``.
     """
 
     image: Tensor
     factors: Tensor
     target: Tensor
     exogenous: Tensor | None
+    clipped: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,17 @@ class AbductedImages:
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
         model, world = self.model, self.world
-        steps = [world.intervention(_scaled(do, model.graph, units)) for do in dos]
+        steps = [world.intervention(scaled_do(do, model.graph, units)) for do in dos]
         factors = model.in_units(world.factors, units)
         return [
-            Answer(a.image, factors, model.in_units(a.factors, units), world.exogenous)
-            for a in predict_sequence(world, steps)
+            Answer(
+                answer.image,
+                factors,
+                model.in_units(answer.factors, units),
+                world.exogenous,
+                _any(world.clipped, answer.clipped, like=factors),
+            )
+            for answer in predict_sequence(world, steps)
         ]
 
     def select(self, rows: Sequence[int]) -> AbductedImages:
@@ -110,14 +120,15 @@ class Model:
     def read(self, images: Tensor, units: Units = "scaled") -> Tensor:
         """Factors ``[B, K]`` that the model reads off images ``[B, C, H, W]`` in [-1, 1].
 
-        ValueError for broken images, and methods that read nothing.
+        What it reads beyond a factor's range is clipped to it. ValueError for broken images, and
+        methods that read nothing.
         """
         if not self.module.reads:
             raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
         check_image(images)
         with torch.no_grad():
             code = self.module.read(images.to(self.device))
-        return self.in_units(self.graph.decode(code), units)
+        return self.in_units(self.graph.clip(self.graph.decode(code))[0], units)
 
     def abduct(
         self,
@@ -133,10 +144,13 @@ class Model:
             factors: ``[B, K]`` in ``units`` where they are observed; None has the model read them.
             seed: of the exogenous noise of discrete factors, which is drawn: a function of seed
                 and image, the same in any batch, process and order.
+
+        Raises:
+            InterventionError: for observed factors beyond their range.
+            ValueError: for broken images.
         """
         if factors is not None:
-            factors = factors.to(self.device)
-            factors = self.graph.to_scaled(factors) if units == "native" else factors
+            factors = _observed(factors, self.graph, units).to(self.device)
         images = images.to(self.device)
         keys = None if images.dim() != 4 else image_keys(images, seed)
         return AbductedImages(self, self.method.abduct(images, factors, keys))
@@ -175,7 +189,8 @@ class Model:
         return ImageFormat(size or side, channels=channels)
 
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
-        """Factors ``[B, K]`` in [0, 1] units, converted to ``units``."""
+        """Factors ``[B, K]`` in [0, 1] units, converted to ``units``; integer ones made whole."""
+        factors = self.graph.whole(factors)
         return self.graph.to_native(factors) if units == "native" else factors
 
 
@@ -211,8 +226,11 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
 
 
-def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
-    """``do`` in [0, 1] units."""
+def scaled_do(do: Do, graph: CausalGraph, units: Units) -> Do:
+    """``do``, whose values are in ``units``, in [0, 1] units.
+
+    InterventionError for a value beyond its factor's range.
+    """
     if units not in ("scaled", "native"):
         raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
     if units == "scaled" or not isinstance(do, Mapping):
@@ -222,12 +240,39 @@ def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
         factor = graph.factors[graph.column(name)]
         if isinstance(value, str):
             continue
-        given = factor.to_scaled(torch.as_tensor(value, dtype=torch.float64))
-        outside = (given < -1e-6) | (given > 1 + 1e-6)
-        if outside.any():
-            raise InterventionError(
-                f"do({name}={torch.as_tensor(value).reshape(-1)[0]:.4g}) is outside the factor's "
-                f"range, {factor.low:.4g} to {factor.high:.4g}."
-            )
-        scaled[name] = given.clamp(0, 1).float()
+        scaled[name] = _inside(factor, torch.as_tensor(value, dtype=torch.float64), f"do({name}")
     return scaled
+
+
+def _inside(factor: Factor, native: Tensor, what: str) -> Tensor:
+    """Native values in [0, 1] units, float32; InterventionError for one beyond the range."""
+    scaled = factor.to_scaled(native)
+    outside = (scaled < -factor.slack) | (scaled > 1 + factor.slack)
+    if outside.any():
+        worst = native[outside].reshape(-1)[0]
+        raise InterventionError(
+            f"{what}={worst:.4g}) is outside the factor's range, {factor.domain}."
+        )
+    return scaled.clamp(0, 1).float()  # NaN stays, for others to name
+
+
+def _observed(factors: Tensor, graph: CausalGraph, units: Units) -> Tensor:
+    """Observed factors ``[B, K]`` in [0, 1] units; InterventionError for some beyond the range."""
+    if factors.dim() != 2 or factors.shape[1] != len(graph):
+        return factors  # for the method to name
+    if units == "scaled":
+        clipped, beyond = graph.clip(factors)
+        if not beyond.any():
+            return clipped
+        factors = graph.to_native(factors)  # to name one
+    columns = zip(graph.factors, factors.double().unbind(1), strict=True)
+    inside = [_inside(factor, column, f"factors({factor.name}") for factor, column in columns]
+    return torch.stack(inside, dim=1)
+
+
+def _any(*flags: Tensor | None, like: Tensor) -> Tensor:
+    """Where any of the flags ``[B, K]`` is set; None stands for nowhere."""
+    found = torch.zeros_like(like, dtype=torch.bool)
+    for each in flags:
+        found = found if each is None else found | each
+    return found

@@ -45,7 +45,8 @@ class StructuralEquations(nn.Module):
         super().__init__()
         self.graph, self.scale_floor, self.sees_gates = graph, scale_floor, sees_gates
         self.widths = graph.widths
-        self.kinds = [factor.kind for factor in graph.factors]
+        # To a mechanism, an integer factor is a continuous one.
+        self.kinds = ["continuous" if f.continuous else f.kind for f in graph.factors]
         self._continuous = [k for k, kind in enumerate(self.kinds) if kind == "continuous"]
         self._categorical = [k for k, kind in enumerate(self.kinds) if kind == "categorical"]
         fan_in = (2 if sees_gates else 1) * sum(self.widths)

@@ -190,6 +190,9 @@ class NSCM(nn.Module):
         They are the imposed ``values`` (read only there) where ``mask`` ``[B, K]`` (bool, sample by
         sample) is set, the factual bit for bit where no ancestor is intervened upon, and elsewhere
         the mechanism applied to the parents' counterfactual values and the exogenous value.
+
+        A value may lie beyond its range; mechanisms take the end of the range for it, as does
+        whatever draws it (:meth:`CausalGraph.clip`), so setting it to that end changes nothing.
         """
         with full_precision(factors):
             if not factors.shape == values.shape == mask.shape or len(exogenous) != len(factors):
@@ -202,10 +205,13 @@ class NSCM(nn.Module):
             imposed = self._checked(torch.where(mask, values, z), "Imposed value of")
             adjacency = self.adjacency
             result, moved = imposed.to(result_dtype(factors)), mask
+            seen = result.to(u.dtype)  # by the mechanisms
             for k in self._order():
                 reached = (moved & adjacency[k]).any(dim=1) & ~mask[:, k]
-                anew = self.equations.evaluate(result.to(u.dtype), u, adjacency, k).to(result.dtype)
+                anew = self.equations.evaluate(seen, u, adjacency, k).to(result.dtype)
                 result = with_column(result, k, torch.where(reached, anew, result[:, k]))
+                inside = torch.where(reached, anew.clamp(0, 1), seen[:, k])
+                seen = with_column(seen, k, inside.to(u.dtype))
                 moved = with_column(moved, k, moved[:, k] | reached)
             return result
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffcf import diffusion
-from diffcf.api import Answer, Model, Units, load
+from diffcf.api import Answer, Model, Units, load, scaled_do
 from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
     InterventionError,
@@ -110,7 +110,7 @@ def _answer(
     world = model.abduct(images, seed=parsed.seed)
     steps = [parsed.do, *([text] for text in parsed.then or ())]
     dos = [parse_do(texts, model.graph) for texts in steps]
-    answers = world.sequence(dos, parsed.units)
+    answers = world.sequence([scaled_do(do, model.graph, parsed.units) for do in dos])
     for step, answer in enumerate(answers):
         suffix = f"_{step + 1}" if len(answers) > 1 else ""
         for name, image in zip(names, answer.image, strict=True):
@@ -131,7 +131,7 @@ def _sweep(
     rows: dict[str, object] = {}
     for name, image in zip(names, images, strict=True):
         world = model.abduct(image[None], seed=parsed.seed)
-        answers = [world.predict(do, parsed.units) for do in dos]
+        answers = [world.predict(scaled_do(do, model.graph, parsed.units)) for do in dos]
         shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
         rows[name] = [row for a in answers for row in _rows(model, [a], parsed.units)]
@@ -139,19 +139,28 @@ def _sweep(
 
 
 def _rows(model: Model, answers: list[Answer], units: Units) -> list[dict[str, object]]:
-    """The entry of each image of a batch in ``factors.json``."""
+    """The entry of each image of a batch in ``factors.json``; ``--do`` takes its values."""
     graph, last = model.graph, answers[-1]
 
     def rows(factors: Tensor) -> list[list[float | str]]:
-        scaled = units == "scaled"
-        return factors.tolist() if scaled else graph.native_rows(graph.to_scaled(factors))
+        native = graph.native_rows(factors)
+        if units == "native":
+            return native
+        pairs = zip(factors.tolist(), native, strict=True)
+        return [
+            [n if isinstance(n, str) else z for z, n in zip(*row, strict=True)] for row in pairs
+        ]
+
+    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
+    beyond = [[n for n, c in zip(graph.names, row, strict=True) if c] for row in clipped.tolist()]
 
     nothing = [None] * len(last.image)
     columns: dict[str, Iterable[object]] = {
         "factual": rows(last.factors),
         "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
         "target": zip(*(rows(answer.target) for answer in answers), strict=True),
-        "read": rows(model.read(last.image, units)) if model.module.reads else nothing,
+        "read": rows(model.read(last.image)) if model.module.reads else nothing,
+        "clipped": beyond,
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -119,8 +119,11 @@ class ReferenceWorld(World):
     def target(self, do: Intervention) -> Tensor:
         return self.method.target(self.factors, do)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        target = self.target(do)
+    def in_range(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        # What would have been is no prediction: the truth may lie beyond the range.
+        return target, torch.zeros_like(target, dtype=torch.bool)
+
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         return Counterfactual(self.method.draw(self, target, do), target, do)
 
     def reabduct(self, answer: Counterfactual) -> ReferenceWorld:

@@ -136,9 +136,11 @@ class CounterfactualEngine:
             posterior = self.projector(image, image.new_zeros(len(image)))
             contamination = self.sampling.contamination
             factors = self.nscm.refine(posterior.mean, posterior.variance, contamination)
+        factors, beyond = self.nscm.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
-        path, factual_bias = self.invert(image, factors)
-        return Abducted(self.nscm.graph, image, factors, exogenous, self, path, factual_bias)
+        path, bias = self.invert(image, factors)
+        graph = self.nscm.graph
+        return Abducted(graph, image, factors, exogenous, self, path, bias, clipped=beyond)
 
     @torch.no_grad()
     def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:
@@ -193,8 +195,8 @@ class Abducted(World):
             return torch.where(do.mask, do.values, self.factors)
         return self.engine.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        engine, target, guide = self.engine, self.target(do), None
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
+        engine, guide = self.engine, None
         # Predict
         if engine.projector is not None:
             code = self.graph.encode(target)
@@ -217,6 +219,7 @@ class Abducted(World):
             image=self.image[rows],
             factors=self.factors[rows],
             exogenous=self.exogenous[rows],
+            clipped=None if self.clipped is None else self.clipped[rows],
             path=self.path.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
         )

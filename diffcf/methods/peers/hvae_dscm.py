@@ -127,7 +127,8 @@ class HierarchicalVAE(CounterfactualModule):
             mask = torch.zeros_like(factors, dtype=torch.bool).scatter_(1, column, True)
             values = factors[torch.randperm(len(factors), device=factors.device)]
             keys = torch.randint(2**62, (len(image),), device=image.device)
-            target = self.nscm.predict(factors, self.nscm.abduct(factors, keys), values, mask)
+            predicted = self.nscm.predict(factors, self.nscm.abduct(factors, keys), values, mask)
+            target, _ = self.graph.clip(predicted)
         moved = transport(image, explained.drawn, self.hvae.draw(explained.latents, target))
         # The gradient reaches the image only, not the predictor.
         fixed = {name: p.detach() for name, p in self.predictor.named_parameters()}
@@ -153,9 +154,10 @@ class HierarchicalVAE(CounterfactualModule):
         if factors is None:
             reading: FactorPosterior = self.predictor(image)
             factors = self.nscm.refine(reading.mean, reading.variance)
+        factors, beyond = self.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
         explained = self.explain(image, factors)
-        return HVAEWorld(self.graph, image, factors, exogenous, self, explained)
+        return HVAEWorld(self.graph, image, factors, exogenous, self, explained, clipped=beyond)
 
     @torch.no_grad()
     def explain(self, image: Tensor, factors: Tensor) -> Explained:
@@ -181,8 +183,7 @@ class HVAEWorld(World):
     def target(self, do: Intervention) -> Tensor:
         return self.module.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        target = self.target(do)
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         drawn = self.module.hvae.draw(self.explained.latents, target)
         return Counterfactual(transport(self.image, self.explained.drawn, drawn), target, do)
 
