@@ -183,8 +183,9 @@ class Factor:
             return native
         if self.kind in ("binary", "integer"):
             return f"{native:.0f}"
-        size = native if self.scale == "log" else self.high - self.low
-        return self._rounded(native, max(2, 2 - _magnitude(size)))
+        if self.scale == "log":
+            return self._rounded(native, 2 - _magnitude(native))
+        return self._rounded(native, max(2, 2 - _magnitude(self.high - self.low)))
 
     @property
     def domain(self) -> str:
