@@ -160,3 +160,43 @@ def test_command_api_and_explorer_answer_alike(weights: str, folder: Path, tmp_p
         torch.testing.assert_close(page.image, answer.image)
         shown = model.graph.native_rows(answer.target)[0]
         _same({**row, "target": shown}, {**row, "target": row["target"][0]})
+
+
+# --- what is printed can be asked ---
+
+
+@pytest.mark.parametrize("units", ["native", "scaled"])
+def test_every_value_of_the_record_can_be_given_back(
+    units: str, folder: Path, tmp_path: Path
+) -> None:
+    """Readings and predictions of untrained networks lie anywhere, many beyond the range."""
+    graph = CausalGraph(
+        [
+            Factor("size", low=-0.6289, high=1 / 3),
+            Factor("area", low=1, high=1e4, scale="log"),
+            Factor("sons", "integer", 0, 3),
+            Factor("shape", "categorical", categories=("no", "01")),
+        ],
+        [("size", "area"), ("size", "sons"), ("area", "shape")],
+    )
+    write_weights(_model(graph), Sampling(steps=1, contamination=1), tmp_path / "odd.safetensors")
+    ask = ["counterfactual", str(tmp_path / "odd.safetensors"), "--units", units, "--out"]
+    assert main([*ask, str(tmp_path / "0"), str(folder), "--do", "shape=01"]) == 0
+    record = json.loads((tmp_path / "0/factors.json").read_text())
+    rows = list(record["images"].values())
+    assert any(row["clipped"] for row in rows) and not all("size" in r["clipped"] for r in rows)
+    for place, row in enumerate(rows[:1]):
+        for name in row["clipped"]:
+            column = graph.column(name)
+            ends = (0, 1) if units == "scaled" else graph.factors[column].ends
+            if name == "size":
+                shown = [row["factual"][column], row["target"][0][column], row["read"][column]]
+                assert any(value in ends for value in shown)
+        for number, values in enumerate((row["factual"], row["target"][0], row["read"])):
+            pairs = zip(record["factors"], values, strict=True)
+            texts = [text for name, value in pairs for text in ("--do", f"{name}={value}")]
+            out = tmp_path / f"{place}_{number}_again"
+            assert main([*ask, str(out), str(folder / "00.png"), *texts]) == 0
+            again = json.loads((out / "factors.json").read_text())["images"]["00"]
+            for a, b in zip(again["target"][0], values, strict=True):
+                assert a == (pytest.approx(b, rel=1e-5, abs=1e-6) if isinstance(b, float) else b)
