@@ -30,7 +30,7 @@ def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, 
     assert main(["data", str(config), "--out", str(tmp_path / "sheet.png")]) == 0
     printed = capsys.readouterr().out
     assert "200 train, 20 val, 30 test images of 3 × 32 × 32" in printed
-    assert "shadow_length" in printed and "3 … 12.58" in printed
+    assert "shadow_length" in printed and "3 … 12.57" in printed
     assert "angle → shadow_length, shadow_position" in printed
     pixels = torch.tensor(list(Image.open(tmp_path / "sheet.png").convert("L").getdata()))
     assert pixels.float().std() > 10
