@@ -148,9 +148,7 @@ def test_a_graph_may_stand_in_an_experiment(tmp_path: Path, capsys) -> None:
         ("      sons: ", "      on: ", "key 'on' twice"),
     ],
 )
-def test_its_faults_are_one_sentence(
-    tmp_path: Path, capsys, old: str, new: str, said: str
-) -> None:
+def test_its_faults_are_one_sentence(tmp_path: Path, capsys, old: str, new: str, said: str) -> None:
     path = tmp_path / "data.yaml"
     path.write_text(DATA.replace(old, new))
     assert main(["data", str(path)]) == 2
