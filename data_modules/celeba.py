@@ -58,7 +58,7 @@ class CelebADataModule(StoredImageDataModule):
     def __init__(
         self,
         root: str | Path,
-        graph: str | Path | CausalGraph,
+        graph: CausalGraph | str | Path,
         attributes: dict[str, str] | None = None,
         crop: int | None = 148,
         scene: Scene | None = None,

@@ -163,10 +163,13 @@ def _scaled(factor: Factor, text: str) -> float:
                 f"{text!r} is no category: correct it, or add it to the graph, which knows {known}."
             )
         return factor.scaled(text)
-    scaled = factor.to_scaled(parse_number(text))
+    number = parse_number(text)
+    if factor.kind == "integer" and number % 1:
+        raise DataError(f"{text!r} is no whole number: correct it, or make the factor continuous.")
+    scaled = factor.to_scaled(number)
     if not -SLACK <= scaled <= 1 + SLACK:
         raise DataError(
-            f"{text} lies outside the range {factor.low:g} … {factor.high:g}: correct it, or widen "
-            "the range in the graph."
+            f"{text} lies outside the range {factor.domain}: correct it, or widen the range in the "
+            "graph."
         )
     return min(max(scaled, 0.0), 1.0)

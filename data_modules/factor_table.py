@@ -41,7 +41,7 @@ class FactorTableDataModule(StoredImageDataModule):
         self,
         images: str | Path,
         table: str | Path,
-        graph: str | Path | CausalGraph,
+        graph: CausalGraph | str | Path,
         image_column: str = "image",
         split_column: str | None = None,
         val_fraction: float = 0.1,

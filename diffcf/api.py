@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do
+from diffcf.causal import CausalGraph, Do, Factor, image_keys
 from diffcf.io import (
     CheckpointError,
     DataError,
@@ -56,15 +56,19 @@ class Answer:
 
     Attributes:
         image: ``[B, C, H, W]`` in [-1, 1].
-        factors: of the factual, ``[B, K]``, in the units that were asked for.
+        factors: of the factual, ``[B, K]``, in the units that were asked for; of integer factors
+            the nearest whole numbers.
         target: of the counterfactual by the causal model, likewise.
         exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
+        clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
+            its end in ``factors`` or ``target``.
     """
 
     image: Tensor
     factors: Tensor
     target: Tensor
     exogenous: Tensor | None
+    clipped: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,17 @@ class AbductedImages:
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
         model, world = self.model, self.world
-        steps = [world.intervention(_scaled(do, model.graph, units)) for do in dos]
+        steps = [world.intervention(scaled_do(do, model.graph, units)) for do in dos]
         factors = model.in_units(world.factors, units)
         return [
-            Answer(a.image, factors, model.in_units(a.factors, units), world.exogenous)
-            for a in predict_sequence(world, steps)
+            Answer(
+                answer.image,
+                factors,
+                model.in_units(answer.factors, units),
+                world.exogenous,
+                _any(world.clipped, answer.clipped, like=factors),
+            )
+            for answer in predict_sequence(world, steps)
         ]
 
     def select(self, rows: Sequence[int]) -> AbductedImages:
@@ -121,17 +131,22 @@ class Model:
     def read(self, images: Tensor, units: Units = "scaled") -> Tensor:
         """Factors ``[B, K]`` that the model reads off images ``[B, C, H, W]`` in [-1, 1].
 
-        ValueError for broken images, and methods that read nothing.
+        What it reads beyond a factor's range is clipped to it. ValueError for broken images, and
+        methods that read nothing.
         """
         if not self.module.reads:
             raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
         check_image(images)
         with torch.no_grad():
             code = self.module.read(images.to(self.device))
-        return self.in_units(self.graph.decode(code), units)
+        return self.in_units(self.graph.clip(self.graph.decode(code))[0], units)
 
     def abduct(
-        self, images: Tensor, factors: Tensor | None = None, units: Units = "scaled"
+        self,
+        images: Tensor,
+        factors: Tensor | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
     ) -> AbductedImages:
         """Infer once what stays the same under any number of interventions.
 
@@ -139,16 +154,20 @@ class Model:
             images: ``[B, C, H, W]`` in [-1, 1].
             factors: ``[B, K]`` in ``units`` where they are observed; NaN where one is not, and the
                 model reads it; None has the model read all.
+            seed: of the exogenous noise of discrete factors, which is drawn: a function of seed
+                and image, the same in any batch, process and order.
 
         Raises:
+            InterventionError: for observed factors beyond their range.
             ValueError: for broken images, and where the model reads no factors and some are not
                 observed.
         """
         if factors is not None:
-            factors = factors.to(self.device)
-            factors = self.graph.to_scaled(factors) if units == "native" else factors
+            factors = _observed(factors, self.graph, units).to(self.device)
             factors = self._completed(images, factors)
-        return AbductedImages(self, self.method.abduct(images.to(self.device), factors))
+        images = images.to(self.device)
+        keys = None if images.dim() != 4 else image_keys(images, seed)
+        return AbductedImages(self, self.method.abduct(images, factors, keys))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""
@@ -169,12 +188,17 @@ class Model:
         return torch.where(missing, self.read(images), factors)
 
     def counterfactual(
-        self, images: Tensor, do: Do, factors: Tensor | None = None, units: Units = "scaled"
+        self,
+        images: Tensor,
+        do: Do,
+        factors: Tensor | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
     ) -> Answer:
         """What images would have looked like under ``do``.
 
         Args:
-            images, factors: see :meth:`abduct`.
+            images, factors, seed: see :meth:`abduct`.
             do: factor name → number, category, or ``[B]`` numbers.
             units: of ``do``, of ``factors`` and of the answer.
 
@@ -183,7 +207,7 @@ class Model:
             InterventionError: for a value out of range.
             ValueError: for broken images.
         """
-        return self.abduct(images, factors, units).predict(do, units)
+        return self.abduct(images, factors, units, seed).predict(do, units)
 
     def image_transform(self, size: int | None = None) -> ImageTransform:
         """What image files become for this model, as in its training; see :meth:`open_images`.
@@ -222,7 +246,8 @@ class Model:
         return whole
 
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
-        """Factors ``[B, K]`` in [0, 1] units, converted to ``units``."""
+        """Factors ``[B, K]`` in [0, 1] units, converted to ``units``; integer ones made whole."""
+        factors = self.graph.whole(factors)
         return self.graph.to_native(factors) if units == "native" else factors
 
 
@@ -258,8 +283,11 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
 
 
-def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
-    """``do`` in [0, 1] units."""
+def scaled_do(do: Do, graph: CausalGraph, units: Units) -> Do:
+    """``do``, whose values are in ``units``, in [0, 1] units.
+
+    InterventionError for a value beyond its factor's range.
+    """
     if units not in ("scaled", "native"):
         raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
     if units == "scaled" or not isinstance(do, Mapping):
@@ -269,12 +297,49 @@ def _scaled(do: Do, graph: CausalGraph, units: Units) -> Do:
         factor = graph.factors[graph.column(name)]
         if isinstance(value, str):
             continue
-        given = factor.to_scaled(torch.as_tensor(value, dtype=torch.float64))
-        outside = (given < -1e-6) | (given > 1 + 1e-6)
-        if outside.any():
-            raise InterventionError(
-                f"do({name}={torch.as_tensor(value).reshape(-1)[0]:.4g}) is outside the factor's "
-                f"range, {factor.low:.4g} to {factor.high:.4g}."
-            )
-        scaled[name] = given.clamp(0, 1).float()
+        scaled[name] = _inside(factor, torch.as_tensor(value, dtype=torch.float64), f"do({name}")
     return scaled
+
+
+def _inside(factor: Factor, native: Tensor, what: str) -> Tensor:
+    """Native values in [0, 1] units, float32; InterventionError for one beyond the range."""
+    scaled = factor.to_scaled(native)
+    outside = (scaled < -factor.slack) | (scaled > 1 + factor.slack)
+    if outside.any():
+        worst = native[outside].reshape(-1)[0]
+        raise InterventionError(
+            f"{what}={worst:.4g}) is outside the factor's range, {factor.domain}."
+        )
+    return scaled.clamp(0, 1).float()  # NaN stays, for others to name
+
+
+def _observed(factors: Tensor, graph: CausalGraph, units: Units) -> Tensor:
+    """Observed factors ``[B, K]`` in [0, 1] units, NaN for others; InterventionError for some
+    beyond the range."""
+    if factors.dim() != 2 or factors.shape[1] != len(graph):
+        return factors  # for the method to name
+    missing, zeros = factors.isnan(), torch.zeros_like(factors)
+    native = graph.to_native(zeros) if units == "native" else zeros
+    return torch.where(
+        missing, torch.nan, _in_range(torch.where(missing, native, factors), graph, units)
+    )
+
+
+def _in_range(factors: Tensor, graph: CausalGraph, units: Units) -> Tensor:
+    """Known factors ``[B, K]`` in [0, 1] units; InterventionError for one beyond its range."""
+    if units == "scaled":
+        clipped, beyond = graph.clip(factors)
+        if not beyond.any():
+            return clipped
+        factors = graph.to_native(factors)  # to name one
+    columns = zip(graph.factors, factors.double().unbind(1), strict=True)
+    inside = [_inside(factor, column, f"factors({factor.name}") for factor, column in columns]
+    return torch.stack(inside, dim=1)
+
+
+def _any(*flags: Tensor | None, like: Tensor) -> Tensor:
+    """Where any of the flags ``[B, K]`` is set; None stands for nowhere."""
+    found = torch.zeros_like(like, dtype=torch.bool)
+    for each in flags:
+        found = found if each is None else found | each
+    return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.keys import row_keys
 from diffcf.causal.nscm import NSCM
 
 CONTINUOUS = CausalGraph(
@@ -32,3 +34,8 @@ def make(graph: CausalGraph, seed: int = 0, spread: float = 3.0, **settings: boo
         for parameter in nscm.parameters():
             parameter.mul_(spread)
     return nscm
+
+
+def abduct(nscm: NSCM, factors: Tensor, seed: int = 0) -> Tensor:
+    """Exogenous values ``[B, E]`` of factors that are the first rows of a data set."""
+    return nscm.abduct(factors, row_keys(torch.arange(len(factors)), seed))

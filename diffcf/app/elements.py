@@ -59,7 +59,7 @@ class FactorRow:
 
     def __init__(self, factor: Factor, with_exact: bool, actions: Actions) -> None:
         self.factor, self.with_exact, self.actions = factor, with_exact, actions
-        name, continuous = factor.name.replace("_", " "), factor.kind == "continuous"
+        name, continuous = factor.name.replace("_", " "), factor.continuous
         with ui.element("div").classes("factor").props(f'data-factor="{factor.name}"') as self.root:
             with ui.element("div").classes(f"factor-line {factor.kind}"):
                 toggle = partial(actions.change, lambda session: session.toggle(factor.name))
@@ -85,10 +85,11 @@ class FactorRow:
 
     def _slider(self) -> ValueElement:
         factor = self.factor
-        step = (factor.high - factor.low) / SLIDER_STEPS
+        low, high = (self._place(end) for end in (0.0, 1.0))
+        step = 1 if self._whole else (high - low) / SLIDER_STEPS
         with ui.element("div").classes("track"):
             self.tick = ui.element("i").classes("tick").props('title="factual"')
-            slider = _Slider(min=factor.low, max=factor.high, step=step)
+            slider = _Slider(min=low, max=high, step=step)
             # Only the browser sends this event: values that the server sets do not come back.
             slider.on("update:model-value", self._slid, throttle=0.05)
         with ui.element("div").classes("ends"):
@@ -108,7 +109,21 @@ class FactorRow:
 
     async def _slid(self, event: events.GenericEventArguments) -> None:
         if event.args is not None:
-            await self._set(float(event.args))
+            await self._set(self._native(float(event.args)))
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the slider stops at the whole numbers alone."""
+        return self.factor.kind == "integer" and self.factor.scale == "linear"
+
+    def _place(self, scaled: float) -> float:
+        """Where the slider stands: at the native value or, on a log scale, in [0, 1] units."""
+        return self.factor.to_native(scaled) if self.factor.scale == "linear" else scaled
+
+    def _native(self, place: float) -> float:
+        """The native value of a place of the slider that can be set."""
+        value = place if self.factor.scale == "linear" else self.factor.to_native(place)
+        return float(round(value)) if self.factor.kind == "integer" else value
 
     async def _chosen(self, event: events.ValueChangeEventArguments) -> None:
         if event.value != self._shown:
@@ -124,11 +139,11 @@ class FactorRow:
         self.pin.props(f'icon="{icon}" title="{hint}" aria-label="{factor.name}: {hint}"')
         self.pin.props(f"aria-pressed={str(role == 'set').lower()}").set_enabled(role != "held")
         self.factual.set_text(f"factual {factor.text(factual)}")
-        if factor.kind == "continuous":
+        if factor.continuous:
             self.target.set_text(factor.text(target))
             self.tick.style(f"left:{100 * min(max(factual, 0), 1):.2f}%")
-            span = factor.high - factor.low
-            place = factor.to_native(min(max(target, 0), 1))
+            span = self._place(1.0) - self._place(0.0)
+            place = self._place(min(max(target, 0.0), 1.0))
             if abs(place - (self.control.value or 0)) > span / SLIDER_STEPS / 100:
                 self.control.set_value(place)
         else:
@@ -140,7 +155,7 @@ class FactorRow:
         for label, title, value in ((self.read, "read back", read), (self.exact, "exact", exact)):
             text = "–" if value is None else self.factor.text(value)
             if label is not None:
-                label.set_text(text if self.factor.kind == "continuous" else f"{title} {text}")
+                label.set_text(text if self.factor.continuous else f"{title} {text}")
 
 
 class _Image(ui.element):

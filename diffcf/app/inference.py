@@ -85,8 +85,8 @@ class Worlds:
         return Result(do, answer, exact, read, in_frame)
 
 
-def open_worlds(model: Model, subject: Subject) -> Worlds:
-    """Abduct an image once, for any number of interventions.
+def open_worlds(model: Model, subject: Subject, seed: int = 0) -> Worlds:
+    """Abduct an image once, for any number of interventions; see :meth:`Model.abduct`.
 
     Raises:
         ValueError: when its factors are not known and the model cannot read them.
@@ -96,7 +96,7 @@ def open_worlds(model: Model, subject: Subject) -> Worlds:
             "This model reads no factors off images: pick one whose factors are known."
         )
     observed = None if subject.factors is None else subject.factors[None]
-    inferred = model.abduct(subject.image[None].to(model.device), observed).world
+    inferred = model.abduct(subject.image[None], observed, seed=seed).world
     return Worlds(model, subject, inferred, subject.exact_world())
 
 

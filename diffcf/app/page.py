@@ -36,6 +36,7 @@ class Explorer:
     subjects: list[Subject]  # to pick from
     transform: ImageTransform  # of uploads
     thread: InferenceThread = field(default_factory=InferenceThread)  # all networks run on it
+    seed: int = 0  # of the exogenous noise of discrete factors
 
 
 class Controller:
@@ -90,9 +91,9 @@ class Controller:
 
     async def _open(self, subject: Callable[[], Subject], place: int | None) -> None:
         self._busy(True)
-        model = self.explorer.model
+        model, seed = self.explorer.model, self.explorer.seed
         try:
-            worlds = await self.explorer.thread.run(lambda: open_worlds(model, subject()))
+            worlds = await self.explorer.thread.run(lambda: open_worlds(model, subject(), seed))
         except Exception as error:  # whatever a visitor sends, the tab must remain usable
             self._fail(error)
             return

@@ -92,9 +92,11 @@ class Session:
         """
         factor = self.graph.factors[self.graph.column(name)]
         scaled = factor.scaled(value) if isinstance(value, str) else factor.to_scaled(value)
-        if -1e-6 < scaled < 1 + 1e-6:
+        if -factor.slack < scaled < 1 + factor.slack:
             scaled = min(max(scaled, 0.0), 1.0)
-        Intervention.from_do({name: scaled}, self.graph, 1)  # or an error
+        # The nearest level of a discrete factor, or an error.
+        values = Intervention.from_do({name: scaled}, self.graph, 1).values
+        scaled = float(values[0, self.graph.column(name)])
         # Dragging a slider is one change, however many values it passes.
         self._change(self.steps, {**self.do, name: scaled}, undoable=self._dragged != name)
         self._dragged = name
@@ -114,7 +116,7 @@ class Session:
                 f"{name} was set in an earlier step, and stays set: move it, or undo that step."
             )
         else:
-            do[name] = float(self.factors[column].clamp(0, 1))
+            do[name] = float(self.graph.factors[column].snap(self.factors[column]))
         self._change(self.steps, do)
 
     def take(self, result: Result) -> None:

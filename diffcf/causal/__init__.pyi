@@ -13,6 +13,8 @@ from .intervention import Do as Do
 from .intervention import Intervention as Intervention
 from .intervention import parse_do as parse_do
 from .intervention import parse_sweep as parse_sweep
+from .keys import image_keys as image_keys
+from .keys import row_keys as row_keys
 from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM

@@ -85,7 +85,7 @@ def total_effect(
     mask = torch.zeros_like(factors, dtype=torch.bool)
     mask[:, j] = True
     values = levels(changed)
-    if changed.kind == "continuous":
+    if changed.continuous:
         values = values[:: (POINTS - 1) // (TRIED - 1)]
     imposed = (torch.full_like(factors, float(value)) for value in values)
     outcomes = [nscm.predict(factors, exogenous, each, mask)[:, i] for each in imposed]
@@ -102,7 +102,7 @@ def prior_noise(graph: CausalGraph, count: int, generator: Generator) -> Tensor:
     """Exogenous noise ``[count, E]``: normal, logistic (binary) or Gumbel (categorical)."""
     columns = []
     for factor in graph.factors:
-        if factor.kind == "continuous":
+        if factor.continuous:
             columns.append(torch.randn(count, 1, generator=generator))
         else:
             uniform = torch.rand(count, factor.width, generator=generator).clamp(1e-6, 1 - 1e-6)
@@ -112,7 +112,7 @@ def prior_noise(graph: CausalGraph, count: int, generator: Generator) -> Tensor:
 
 def levels(factor: Factor) -> Tensor:
     """Values of a factor in [0, 1] units: its levels, or points spread evenly."""
-    count = POINTS if factor.kind == "continuous" else max(factor.width, 2)
+    count = POINTS if factor.continuous else max(factor.width, 2)
     return torch.linspace(0, 1, count)
 
 
@@ -128,7 +128,7 @@ def _response(
         held[:, cause] = value
         outcomes.append(nscm.equations.evaluate(held, noise, nscm.adjacency, effect))
     outcome, factor = torch.stack(outcomes), nscm.graph.factors[effect]  # [P, N]
-    if factor.kind == "continuous":
+    if factor.continuous:
         return torch.quantile(outcome, outcome.new_tensor(BAND), dim=1).T
     count = max(factor.width, 2)
     level = (outcome * (count - 1)).round().long().clamp(0, count - 1)

@@ -12,8 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Self
 
+from diffcf.causal.description import given
 from diffcf.causal.factor import Factor
-from diffcf.io import GraphError, YamlError, load_yaml
+from diffcf.io import GraphError, YamlError, load_written, load_yaml
 
 MOST = 500  # factors: masks of edges take the square of it
 
@@ -124,16 +125,16 @@ class Dag:
     def from_dict(cls, spec: object) -> Self:
         """Read ``{"factors": {name: {"kind", "range"}}, "edges": [[cause, effect], ...]}``.
 
-        A categorical factor has ``categories``, a list of names, instead of a range.
+        A categorical factor has ``categories``, a list of names, instead of a range; a skewed one
+        has also the ``scale`` "log".
         """
         if not isinstance(spec, Mapping) or not isinstance(spec.get("factors"), Mapping):
             raise GraphError("A graph needs a mapping 'factors' of name to {kind, range}.")
         unknown = sorted(map(str, set(spec) - {"factors", "edges"}))
         if unknown:
             raise GraphError(f"Unknown graph key {unknown[0]!r:.100}: use 'factors' and 'edges'.")
-        described = spec["factors"].items()
-        factors = [Factor.from_spec(name, {} if s is None else s) for name, s in described]
-        edges = [] if spec.get("edges") is None else spec["edges"]
+        factors = [Factor.from_spec(name, described) for name, described in spec["factors"].items()]
+        edges = spec["edges"] if given(spec.get("edges")) else []
         if not isinstance(edges, list | tuple) or any(
             not isinstance(e, list | tuple) or len(e) != 2 for e in edges
         ):
@@ -142,10 +143,10 @@ class Dag:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read a graph file; GraphError when it is missing or not YAML."""
+        """Read a graph file, its texts as written; GraphError when it is missing or not YAML."""
         if not Path(path).is_file():
             raise GraphError(f"Graph file {path} does not exist: check the path.")
         try:
-            return cls.from_dict(load_yaml(Path(path)))
+            return cls.from_dict(load_yaml(Path(path), load_written))
         except YamlError as error:
             raise GraphError(f"Graph file {path} is not valid YAML: {error}.") from None

@@ -45,7 +45,8 @@ class StructuralEquations(nn.Module):
         super().__init__()
         self.graph, self.scale_floor, self.sees_gates = graph, scale_floor, sees_gates
         self.widths = graph.widths
-        self.kinds = [factor.kind for factor in graph.factors]
+        # To a mechanism, an integer factor is a continuous one.
+        self.kinds = ["continuous" if f.continuous else f.kind for f in graph.factors]
         self._continuous = [k for k, kind in enumerate(self.kinds) if kind == "continuous"]
         self._categorical = [k for k, kind in enumerate(self.kinds) if kind == "categorical"]
         fan_in = (2 if sees_gates else 1) * sum(self.widths)
@@ -95,17 +96,21 @@ class StructuralEquations(nn.Module):
         """The rows of the continuous factors out of K."""
         return rows if len(self._continuous) == len(self.kinds) else rows[self._continuous]
 
-    def abduct(
-        self, factors: Tensor, inputs: Tensor, k: int, generator: torch.Generator | None
-    ) -> Tensor:
+    @property
+    def drawn(self) -> list[str]:
+        """Names of the factors whose exogenous values are drawn when they are abducted."""
+        kinds = zip(self.graph.names, self.kinds, strict=True)
+        return [name for name, kind in kinds if kind != "continuous"]
+
+    def abduct(self, factors: Tensor, inputs: Tensor, k: int, uniform: Tensor) -> Tensor:
         """``u_k`` ``[B, width]`` that explains column k: exact for a continuous factor, a draw from
-        the posterior for a discrete one."""
+        the posterior for a discrete one, by ``uniform`` noise ``[B, width]``."""
         location, z = self.location(inputs[k : k + 1], group=k)[0], factors[:, k]
         if self.kinds[k] == "categorical":
             logits = location[:, : self.widths[k]]
-            return truncated_gumbels(logits, self.graph.factors[k].category(z), generator)
+            return truncated_gumbels(logits, self.graph.factors[k].category(z), uniform)
         if self.kinds[k] == "binary":
-            return truncated_logistic(location[:, 0], z >= 0.5, generator)[:, None]
+            return truncated_logistic(location[:, 0], z >= 0.5, uniform[:, 0])[:, None]
         return self._noise_map(inputs, location[:, 0], k).to_noise(z)[:, None]
 
     def evaluate(self, factors: Tensor, exogenous: Tensor, gates: Tensor, k: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from diffcf.causal.dag import Dag
+from diffcf.causal.factor import ROUNDING
 
 
 class CausalGraph(Dag):
@@ -40,7 +41,7 @@ class CausalGraph(Dag):
     @property
     def discrete(self) -> Tensor:
         """``[K]`` bool: which factors are binary or categorical."""
-        return torch.tensor([f.kind != "continuous" for f in self.factors])
+        return torch.tensor([not f.continuous for f in self.factors])
 
     @property
     def categorical(self) -> Tensor:
@@ -105,16 +106,46 @@ class CausalGraph(Dag):
 
     def to_scaled(self, native: Tensor) -> Tensor:
         """Native units ``[..., K]`` to [0, 1] units."""
-        low, high = self.low.to(native), self.high.to(native)
+        low, high, log = self._ends(native)
+        if log is not None:  # what has no logarithm becomes minus infinity
+            native = torch.where(log, native.clamp_min(0).log(), native)
         return (native - low) / (high - low)
 
     def to_native(self, scaled: Tensor) -> Tensor:
         """[0, 1] units ``[..., K]`` to native units."""
-        low, high = self.low.to(scaled), self.high.to(scaled)
-        return low + scaled * (high - low)
+        low, high, log = self._ends(scaled)
+        native = low + scaled * (high - low)
+        return native if log is None else torch.where(log, native.exp(), native)
+
+    def _ends(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """:attr:`Factor.ends` ``[K]``, and which are of log scale, if any; as ``like`` has them."""
+        # In the precision of `like`: an end rounded to float32 lies outside a float64 range.
+        low, high = torch.tensor([f.ends for f in self.factors], dtype=torch.float64).to(like).T
+        log = [f.scale == "log" for f in self.factors]
+        return low, high, torch.tensor(log, device=like.device) if any(log) else None
+
+    def clip(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``[..., K]`` within their range, and which had to be clipped, bool of that shape.
+
+        What lies off an end by float32 rounding is taken for the end, which does not count.
+        """
+        beyond = (factors < -ROUNDING) | (factors > 1 + ROUNDING)
+        return factors.clamp(0, 1), beyond
+
+    def snap(self, factors: Tensor) -> Tensor:
+        """The nearest factors ``[..., K]`` that interventions may set (:meth:`Factor.snap`)."""
+        columns = zip(self.factors, factors.unbind(-1), strict=True)
+        return torch.stack([factor.snap(column) for factor, column in columns], dim=-1)
+
+    def whole(self, factors: Tensor) -> Tensor:
+        """Factors ``[..., K]`` as they are shown: integer ones at whole numbers, others as is."""
+        if all(factor.kind != "integer" for factor in self.factors):
+            return factors
+        integer = torch.tensor([f.kind == "integer" for f in self.factors], device=factors.device)
+        return torch.where(integer, self.snap(factors), factors)
 
     def native_rows(self, factors: Tensor) -> list[list[float | str]]:
-        """Factors ``[B, K]`` in [0, 1] units for files: native numbers, and categories by name.
+        """Factors ``[B, K]`` in [0, 1] units for files (:meth:`Factor.written`).
 
         >>> from diffcf.causal import Factor
         >>> shape = Factor("shape", "categorical", categories=("cube", "ball"))
@@ -122,8 +153,5 @@ class CausalGraph(Dag):
         >>> graph.native_rows(torch.tensor([[0.5, 1.0]]))
         [[5.0, 'ball']]
         """
-        rows = zip(factors.tolist(), self.to_native(factors).tolist(), strict=True)
-        return [
-            [f.text(z) if f.categories else x for f, z, x in zip(self.factors, *row, strict=True)]
-            for row in rows
-        ]
+        rows = factors.tolist()
+        return [[f.written(z) for f, z in zip(self.factors, row, strict=True)] for row in rows]

@@ -32,8 +32,8 @@ class StructuralModel(Protocol):
     def refine(self, code: Tensor, variance: Tensor, contamination: float = ...) -> Tensor:
         """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``."""
 
-    def abduct(self, factors: Tensor) -> Tensor:
-        """Exogenous values that explain the factors."""
+    def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Exogenous values that explain the factors; what is drawn is drawn by the images' keys."""
 
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Counterfactual factors where ``values`` are set as ``mask`` ``[B, K]`` (bool) says."""

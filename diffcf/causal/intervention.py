@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcf.causal.factor import Factor
+from diffcf.causal.factor import ROUNDING, Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.io import DataError, InterventionError, parse_number
 
@@ -40,8 +40,8 @@ class Intervention:
 
         Raises:
             GraphError: for an unknown factor or category.
-            InterventionError: for a value outside [0, 1], not finite, of the wrong length, or, for
-                a discrete factor, none of its levels.
+            InterventionError: for a value outside [0, 1] by more than rounding, not finite, of the
+                wrong length, or, for a discrete or integer factor, none of its levels.
         """
         if isinstance(do, Intervention):
             return do
@@ -56,7 +56,7 @@ class Intervention:
                 wanted = f"give one number, or one for each of the {batch} images"
                 raise InterventionError(f"do({name}) has shape {tuple(value.shape)}: {wanted}.")
             _check_values(factor, value)
-            values[:, column] = value
+            values[:, column] = factor.snap(value)
             mask[:, column] = True
         return cls(values, mask)
 
@@ -71,23 +71,25 @@ class Intervention:
         return Intervention(values, self.mask | other.mask)
 
 
+_LEVELS = {
+    "binary": "sets a binary factor: its values are {}",
+    "categorical": "falls between categories: name one of {}",
+    "integer": "sets an integer factor: its values are the whole numbers of {}",
+}
+
+
 def _check_values(factor: Factor, value: Tensor) -> None:
     name = factor.name
     if not torch.isfinite(value).all():
         raise InterventionError(f"do({name}) is not a finite number: give a value in [0, 1].")
-    if (value < 0).any() or (value > 1).any():
+    if (value < -ROUNDING).any() or (value > 1 + ROUNDING).any():
         worst = value.flatten()[(value - 0.5).abs().argmax()]
         raise InterventionError(
             f"do({name}={worst:.4g}) is outside the factor's range: values are scaled to [0, 1] "
             "(CausalGraph.to_scaled converts native units)."
         )
-    if factor.kind == "binary" and not ((value == 0) | (value == 1)).all():
-        raise InterventionError(f"do({name}) sets a binary factor: its values are 0 and 1.")
-    index = value * (factor.width - 1)
-    if factor.categories and ((index - index.round()).abs() > 1e-3).any():
-        raise InterventionError(
-            f"do({name}) falls between categories: name one of {', '.join(factor.categories)}."
-        )
+    if factor.levels is not None and not factor.is_level(value).all():
+        raise InterventionError(f"do({name}) {_LEVELS[factor.kind].format(factor.domain)}.")
 
 
 # --- text ---

@@ -112,32 +112,30 @@ def with_column(matrix: Tensor, k: int, column: Tensor) -> Tensor:
 MARGIN = 1e-3
 
 
-def truncated_logistic(
-    logits: Tensor, positive: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def truncated_logistic(logits: Tensor, positive: Tensor, uniform: Tensor) -> Tensor:
     """Sample a logistic u ``[...]`` given that ``[logits + u > 0]`` equals ``positive`` (bool).
 
-    ``logits`` ``[...]`` are the log odds of the value 1; the generator is on their device.
+    ``logits`` ``[...]`` are the log odds of the value 1; ``uniform`` ``[...]`` is uniform noise in
+    [0, 1], of which u is a function.
     """
     sign = torch.where(positive, 1.0, -1.0).to(logits.dtype)
     # By symmetry sample s·u > -s·logit: its tail probability is uniform in (0, σ(s·logit)).
-    log_tail = _uniform(logits, generator).log() + F.logsigmoid(sign * logits)
+    log_tail = _inside(uniform).log() + F.logsigmoid(sign * logits)
     above = torch.log1p(-log_tail.exp()) - log_tail
     return sign * above.maximum(MARGIN - sign * logits)
 
 
-def truncated_gumbels(
-    logits: Tensor, observed: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def truncated_gumbels(logits: Tensor, observed: Tensor, uniform: Tensor) -> Tensor:
     r"""Sample Gumbel u ``[..., C]`` given that ``observed`` is the argmax of ``logits + u``.
 
     Top down (Maddison et al. 2014, https://arxiv.org/abs/1411.0030): the greatest sum is Gumbel
     with location logsumexp(logits) whichever category attains it; the others are Gumbel, cut off
     there.
 
-    ``logits`` are ``[..., C]``, ``observed`` ``[...]`` int64; the generator is on their device.
+    ``logits`` are ``[..., C]``, ``observed`` ``[...]`` int64; ``uniform`` ``[..., C]`` is uniform
+    noise in [0, 1], of which u is a function.
     """
-    gumbel = -(-_uniform(logits, generator).log()).log()
+    gumbel = -(-_inside(uniform).log()).log()
     category = observed.unsqueeze(-1)
     top = logits.logsumexp(-1, keepdim=True) + gumbel.gather(-1, category)
     # −log(e^−a + e^−b) is a Gumbel of location `logits` cut off at `top`.
@@ -146,7 +144,6 @@ def truncated_gumbels(
     return sums - logits
 
 
-def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform noise shaped like ``like``, clear of 0 and 1."""
-    uniform = torch.rand(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+def _inside(uniform: Tensor) -> Tensor:
+    """Uniform noise, clear of 0 and 1."""
     return uniform.clamp(1e-12, 1 - 1e-6)

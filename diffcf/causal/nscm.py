@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffcf.causal.equations import StructuralEquations
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.keys import uniform_noise
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
@@ -153,16 +154,24 @@ class NSCM(nn.Module):
             known = (self.equations, self.adjacency, self._order())
             return refine(*known, read, deviation, contamination).to(result_dtype(factors))
 
-    def abduct(self, factors: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
         """Exogenous values ``[B, E]`` that explain ``factors``: exact for continuous ones.
 
-        For discrete ones a sample from the posterior, by ``generator`` (on the factors' device).
+        For discrete ones a sample from the posterior, a function of the ``keys`` ``[B]`` of the
+        images (:mod:`diffcf.causal.keys`); ValueError where it needs keys and there are none.
         """
+        if keys is None and self.equations.drawn:
+            raise ValueError(
+                f"The noise of '{self.equations.drawn[0]}' is drawn: give abduct the keys of the "
+                "images (diffcf.causal.image_keys or row_keys), so that it is theirs."
+            )
         with full_precision(factors):
             z = self._checked(factors).to(wide_dtype(factors))
             inputs = self.equations.inputs(z, self.adjacency)
-            ks = range(len(self.graph))
-            columns = [self.equations.abduct(z, inputs, k, generator) for k in ks]
+            keys = z.new_zeros(len(z), dtype=torch.int64) if keys is None else keys.to(z.device)
+            widths = self.graph.widths
+            noise = torch.split(uniform_noise(keys, sum(widths), z.dtype), widths, dim=1)
+            columns = [self.equations.abduct(z, inputs, k, u) for k, u in enumerate(noise)]
             return torch.cat(columns, dim=1).to(result_dtype(factors))
 
     def decode(self, exogenous: Tensor) -> Tensor:
@@ -181,6 +190,9 @@ class NSCM(nn.Module):
         They are the imposed ``values`` (read only there) where ``mask`` ``[B, K]`` (bool, sample by
         sample) is set, the factual bit for bit where no ancestor is intervened upon, and elsewhere
         the mechanism applied to the parents' counterfactual values and the exogenous value.
+
+        A value may lie beyond its range; mechanisms take the end of the range for it, as does
+        whatever draws it (:meth:`CausalGraph.clip`), so setting it to that end changes nothing.
         """
         with full_precision(factors):
             if not factors.shape == values.shape == mask.shape or len(exogenous) != len(factors):
@@ -193,10 +205,13 @@ class NSCM(nn.Module):
             imposed = self._checked(torch.where(mask, values, z), "Imposed value of")
             adjacency = self.adjacency
             result, moved = imposed.to(result_dtype(factors)), mask
+            seen = result.to(u.dtype)  # by the mechanisms
             for k in self._order():
                 reached = (moved & adjacency[k]).any(dim=1) & ~mask[:, k]
-                anew = self.equations.evaluate(result.to(u.dtype), u, adjacency, k).to(result.dtype)
+                anew = self.equations.evaluate(seen, u, adjacency, k).to(result.dtype)
                 result = with_column(result, k, torch.where(reached, anew, result[:, k]))
+                inside = torch.where(reached, anew.clamp(0, 1), seen[:, k])
+                seen = with_column(seen, k, inside.to(u.dtype))
                 moved = with_column(moved, k, moved[:, k] | reached)
             return result
 

@@ -89,8 +89,10 @@ class _WithoutFactors:
     def __init__(self, method: Method) -> None:
         self.method = method
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> World:
-        return self.method.abduct(image)
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> World:
+        return self.method.abduct(image, None, keys)
 
 
 def measure(

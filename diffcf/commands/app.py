@@ -37,7 +37,7 @@ def app(args: Sequence[str]) -> None:
         print(f"diffcf: {parsed.host} is reachable from other machines, {reason}", file=sys.stderr)
     from diffcf.app.page import Explorer, serve  # needs the extra
 
-    explorer = Explorer(Path(parsed.weights).stem, model, subjects, transform)
+    explorer = Explorer(Path(parsed.weights).stem, model, subjects, transform, seed=parsed.seed)
     serve(explorer, parsed.host, parsed.port, only_here, parsed.show)
 
 
@@ -47,6 +47,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--data", type=Path, help="YAML of the dataset, if weights name none.")
     parser.add_argument("--images", type=Path, help="Folder of own images to pick from.")
     parser.add_argument("--size", type=int, help="Side of uploads; as in training if left out.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on.")
     parser.add_argument("--port", type=int, default=8080, help="Port to listen on.")

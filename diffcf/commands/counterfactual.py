@@ -21,7 +21,7 @@ from torch import Tensor
 
 from data_modules import observed_factors
 from diffcf import diffusion
-from diffcf.api import Answer, Model, Units, load
+from diffcf.api import Answer, Model, Units, load, scaled_do
 from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
     RECORD,
@@ -69,7 +69,7 @@ def counterfactual(args: Sequence[str]) -> None:
         )
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
-    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
+    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
     asked["table"] = None if parsed.factors is None else str(parsed.factors)
     with whole_folder(parsed.out) as out:
         transform, names = model.image_transform(parsed.size), list(files)
@@ -105,6 +105,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
+    parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
     parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
     whole = "Also put answers back into the whole pictures, at their own size."
     parser.add_argument("--uncrop", type=bool, default=False, help=whole)
@@ -155,10 +156,10 @@ def _answer(
     model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
 ) -> Answers:
     """Draw the counterfactuals of a batch, one intervention after another."""
-    world = model.abduct(images, _known(told))
+    world = model.abduct(images, _known(told), seed=parsed.seed)
     steps = [parsed.do, *([text] for text in parsed.then or ())]
     dos = [parse_do(texts, model.graph) for texts in steps]
-    answers = world.sequence(dos, parsed.units)
+    answers = world.sequence([scaled_do(do, model.graph, parsed.units) for do in dos])
     for step, answer in enumerate(answers):
         suffix = f"_{step + 1}" if len(answers) > 1 else ""
         for name, image in zip(names, answer.image, strict=True):
@@ -180,8 +181,8 @@ def _sweep(
     rows: dict[str, object] = {}
     drawn: dict[str, list[Tensor]] = {}
     for name, image, given in zip(names, images, told[:, None], strict=True):
-        world = model.abduct(image[None], _known(given))
-        answers = [world.predict(do, parsed.units) for do in dos]
+        world = model.abduct(image[None], _known(given), seed=parsed.seed)
+        answers = [world.predict(scaled_do(do, model.graph, parsed.units)) for do in dos]
         shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
         save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
         rows[name] = [row for a in answers for row in _rows(model, [a], given, parsed.units)]
@@ -207,12 +208,20 @@ def _known(told: Tensor) -> Tensor | None:
 def _rows(
     model: Model, answers: list[Answer], told: Tensor, units: Units
 ) -> list[dict[str, object]]:
-    """The entry of each image of a batch in ``factors.json``."""
+    """The entry of each image of a batch in ``factors.json``; ``--do`` takes its values."""
     graph, last = model.graph, answers[-1]
 
     def rows(factors: Tensor) -> list[list[float | str]]:
-        scaled = units == "scaled"
-        return factors.tolist() if scaled else graph.native_rows(graph.to_scaled(factors))
+        native = graph.native_rows(factors)
+        if units == "native":
+            return native
+        pairs = zip(factors.tolist(), native, strict=True)
+        return [
+            [n if isinstance(n, str) else z for z, n in zip(*row, strict=True)] for row in pairs
+        ]
+
+    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
+    beyond = [[n for n, c in zip(graph.names, row, strict=True) if c] for row in clipped.tolist()]
 
     nothing, given = [None] * len(last.image), (~told.isnan()).tolist()
     columns: dict[str, Iterable[object]] = {
@@ -220,7 +229,8 @@ def _rows(
         "given": [[n for n, told in zip(graph.names, row, strict=True) if told] for row in given],
         "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
         "target": zip(*(rows(answer.target) for answer in answers), strict=True),
-        "read": rows(model.read(last.image, units)) if model.module.reads else nothing,
+        "read": rows(model.read(last.image)) if model.module.reads else nothing,
+        "clipped": beyond,
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -170,7 +170,7 @@ def contact_sheet(module: FactorData) -> Figure:
 
 def _chosen(factor: Factor, column: Tensor) -> Tensor:
     """Training images that show a factor: spread evenly over its order, or one per category."""
-    if factor.kind == "continuous":
+    if factor.continuous:
         order = column.argsort()
         return order[torch.linspace(0, len(order) - 1, min(COLUMNS, len(order))).long()]
     levels = torch.arange(max(factor.width, 2)) / (max(factor.width, 2) - 1)

@@ -71,7 +71,7 @@ def _of_yaml(path: Path) -> CausalGraph:
     except YamlError as error:
         raise GraphError(f"{path} is not valid YAML: {error}.") from None
     if isinstance(spec, dict) and "factors" in spec:
-        return CausalGraph.from_dict(spec)
+        return CausalGraph.from_yaml(path)
     return load_data(path).graph
 
 
@@ -115,16 +115,16 @@ def _mechanism(found: CausalGraph, edge: EdgeCurve) -> Table:
     table = Table(title=f"{effect.name} by {cause.name}, other causes held")
     levels = effect.categories or ("0", "1")
     quantiles = ("10%", "median", "90%")
-    headings = quantiles if effect.kind == "continuous" else [f"P({level})" for level in levels]
+    headings = quantiles if effect.continuous else [f"P({level})" for level in levels]
     for heading in (cause.name, *headings):
         table.add_column(heading, justify="right")
     chosen = torch.arange(len(edge.values))
-    if cause.kind == "continuous":
+    if cause.continuous:
         chosen = torch.linspace(0, len(edge.values) - 1, SHOWN).round().long()
     for row in chosen.tolist():
         value = cause.text(float(edge.values[row]))
         response = edge.response[row].tolist()
-        shown = [effect.text(v) if effect.kind == "continuous" else f"{v:.3f}" for v in response]
+        shown = [effect.text(v) if effect.continuous else f"{v:.3f}" for v in response]
         table.add_row(value, *shown)
     return table
 

@@ -77,8 +77,12 @@ class Reference(ABC):
 
     graph: CausalGraph
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> ReferenceWorld:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> ReferenceWorld:
         """The world of images ``[B, C, H, W]`` in [-1, 1] with factors ``[B, K]``.
+
+        Nothing is drawn, so ``keys`` have no effect.
 
         Raises:
             ValueError: without factors, and for shapes that do not fit.
@@ -115,8 +119,11 @@ class ReferenceWorld(World):
     def target(self, do: Intervention) -> Tensor:
         return self.method.target(self.factors, do)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        target = self.target(do)
+    def in_range(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        # What would have been is no prediction: the truth may lie beyond the range.
+        return target, torch.zeros_like(target, dtype=torch.bool)
+
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         return Counterfactual(self.method.draw(self, target, do), target, do)
 
     def reabduct(self, answer: Counterfactual) -> ReferenceWorld:
@@ -181,14 +188,16 @@ class ExactMethod(Reference):
             )
         self.scene, self.noise, self.graph = scene, noise, scene.graph
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> ReferenceWorld:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> ReferenceWorld:
         """See :meth:`Reference.abduct`; ValueError also when the noise is not this batch's."""
         if self.noise is not None and len(self.noise) != len(image):
             raise ValueError(
                 f"{type(self).__name__} has the noise of {len(self.noise)} images and was given "
                 f"{len(image)}: make one for each batch."
             )
-        return super().abduct(image, factors)
+        return super().abduct(image, factors, keys)
 
     def target(self, factors: Tensor, do: Intervention) -> Tensor:
         return self.scene.counterfactual(factors, do.values, do.mask)

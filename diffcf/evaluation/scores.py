@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
-from diffcf.causal import Intervention, Reader
+from diffcf.causal import Intervention, Reader, row_keys
 from diffcf.evaluation.metrics.acm import CounterfactualRates
 from diffcf.evaluation.metrics.axioms import Composition, Reversibility
 from diffcf.evaluation.metrics.fidelity import Fidelity, Minimality, SequenceFidelity
@@ -117,7 +117,7 @@ class Scores:
         Where the true counterfactual is not known, the factors of ``model``'s counterfactuals are
         the targets; by default those of the method itself.
         """
-        world, answers = _abducted(method, batch), CounterfactualBatch(batch)
+        world, answers = self._abducted(method, batch), CounterfactualBatch(batch)
         null = world.predict(Intervention.none(batch.factors))
         self.composition.update(null.image, batch.image, 1, batch.index)
         for reading in self.readings:
@@ -128,6 +128,11 @@ class Scores:
         self._cycles(method, batch)
         self._sequence(method, world, answers, model or answers)
         return answers
+
+    def _abducted(self, method: MethodFor, batch: FactualBatch) -> World:
+        # By row of the set, not by content: an image drawn again keeps the noise that it had.
+        keys = row_keys(batch.index.to(batch.image.device), self.protocol.seed)
+        return method(batch).abduct(batch.image, batch.factors, keys)
 
     def _single(
         self, world: World, name: str, answers: CounterfactualBatch, model: CounterfactualBatch
@@ -179,7 +184,7 @@ class Scores:
         few, mask = batch.where(chosen), answer.intervention.mask[chosen]
         changed = FactualBatch(answer.image[chosen], answer.factors[chosen], few.index)
         back = Intervention(torch.where(mask, few.factors, 0.0), mask)
-        undone = _abducted(method, changed).predict(back)
+        undone = self._abducted(method, changed).predict(back)
         column = self.plan.graph.column(name)
         self.reversibility.update(undone.image, few.image, column, few.index)
 
@@ -191,7 +196,7 @@ class Scores:
         few = batch.where(chosen)
         last, nothing = few, Intervention.none(few.factors)
         for _ in range(self.cycles):
-            last = replace(last, image=_abducted(method, last).predict(nothing).image)
+            last = replace(last, image=self._abducted(method, last).predict(nothing).image)
         self.composition.update(last.image, few.image, self.cycles, few.index)
 
     def _sequence(
@@ -207,7 +212,7 @@ class Scores:
             return
         few = answers.factual.where(chosen)
         if not chosen.all():
-            world = _abducted(method, few)
+            world = self._abducted(method, few)
         answers.sequence_do = [few.rows(do) for do in self.plan.sequence]
         answers.sequence = predict_sequence(world, answers.sequence_do)
         for step, answer in enumerate(answers.sequence):
@@ -251,7 +256,3 @@ class Scores:
         for metric in self.others:
             result |= of(metric)
         return result
-
-
-def _abducted(method: MethodFor, batch: FactualBatch) -> World:
-    return method(batch).abduct(batch.image, batch.factors)

@@ -54,5 +54,8 @@ from .transform import decode as decode
 from .transform import decode_bytes as decode_bytes
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
+from .yaml_file import WrittenLoader as WrittenLoader
 from .yaml_file import YamlError as YamlError
+from .yaml_file import check_keys as check_keys
+from .yaml_file import load_written as load_written
 from .yaml_file import load_yaml as load_yaml

@@ -7,6 +7,7 @@ So the nodes of a text, which share what an anchor stands for, are composed with
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,27 @@ def load_yaml(path: Path, load: Callable[[str], object] = yaml.safe_load) -> Any
         raise YamlError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
+class WrittenLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """Leaves unquoted values as the texts they are: ``yes``, ``01``, ``null``."""
+
+    # Only "<<", which merges mappings, means something else than its letters.
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own form)
+        "<": [("tag:yaml.org,2002:merge", re.compile("<<"))]
+    }
+
+
+def load_written(text: str) -> object:
+    """The values of a text, every scalar as the text that stands there."""
+    return yaml.load(text, WrittenLoader)
+
+
+def check_keys(node: yaml.MappingNode) -> None:
+    """Raises YamlError where a mapping has a key twice."""
+    keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+    if twice := [key for key, times in keys.items() if times > 1]:
+        raise YamlError(f"it has the key '{twice[0]:.100}' twice in one place")
+
+
 class _BoundedLoader(yaml.SafeLoader):  # type: ignore[misc]
     """Composes the nodes of a text; YamlError as soon as it exceeds a limit or has a key twice."""
 
@@ -73,7 +95,5 @@ class _BoundedLoader(yaml.SafeLoader):  # type: ignore[misc]
         if event.anchor:
             self.anchored.setdefault(event.anchor, self.values - before)
         if isinstance(node, yaml.MappingNode):
-            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            if twice := [key for key, times in keys.items() if times > 1]:
-                raise YamlError(f"it has the key '{twice[0]:.100}' twice in one place")
+            check_keys(node)
         return node

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from diffcf.causal import NSCM, LocalPosterior, StructuralModel
+from diffcf.causal import NSCM, LocalPosterior, StructuralModel, row_keys
 from diffcf.diffusion import (
     Generator,
     add_noise,
@@ -132,7 +132,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         image = batch["image"]
         posterior = self._read(image)
         factors = self.nscm.refine(posterior.mean, posterior.variance)
-        exogenous = self.nscm.abduct(factors)
+        exogenous = self.nscm.abduct(factors, row_keys(batch["index"]))
         return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
 
     def rate_of(self, name: str) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Intervention, StructuralModel
+from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, image_keys
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
@@ -116,13 +116,16 @@ class CounterfactualEngine:
         self.guidance = sampling.guidance or NoGuidance()
 
     @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> Abducted:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> Abducted:
         """Infer what stays the same under any intervention.
 
         Args:
             image: ``[B, C, H, W]`` in [-1, 1].
             factors: ``[B, K]`` in [0, 1] units where observed, NaN where not: the projector reads
                 these; None has it read all.
+            keys: of the images, ``[B]``; None derives them from what the images show.
 
         Raises:
             ValueError: for an image of the wrong shape or with non-finite pixels, and where there
@@ -132,9 +135,11 @@ class CounterfactualEngine:
         # Abduct
         if factors is None or factors.isnan().any():
             factors = self.read(image, factors)
-        exogenous = self.nscm.abduct(factors)
-        path, factual_bias = self.invert(image, factors)
-        return Abducted(self.nscm.graph, image, factors, exogenous, self, path, factual_bias)
+        factors, beyond = self.nscm.graph.clip(factors)
+        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
+        path, bias = self.invert(image, factors)
+        graph = self.nscm.graph
+        return Abducted(graph, image, factors, exogenous, self, path, bias, clipped=beyond)
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
@@ -212,8 +217,8 @@ class Abducted(World):
             return torch.where(do.mask, do.values, self.factors)
         return self.engine.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        engine, target, guide = self.engine, self.target(do), None
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
+        engine, guide = self.engine, None
         # Predict
         if engine.projector is not None:
             code = self.graph.encode(target)
@@ -236,6 +241,7 @@ class Abducted(World):
             image=self.image[rows],
             factors=self.factors[rows],
             exogenous=self.exogenous[rows],
+            clipped=None if self.clipped is None else self.clipped[rows],
             path=self.path.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -28,12 +28,15 @@ class Counterfactual:
         factors: z_cf ``[B, K]``, the factors that the image should show.
         intervention: what was set, everything set before in a sequence included.
         trace: (t, λ_t ``[B]``) of each guided step, in the order of sampling.
+        clipped: which factors the causal model predicted beyond their range, bool ``[B, K]``; z_cf
+            has the end of the range in their place.
     """
 
     image: Tensor
     factors: Tensor
     intervention: Intervention
     trace: list[tuple[float, Tensor]] = field(default_factory=list)
+    clipped: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,15 @@ class World(ABC):
         image: ``[B, C, H, W]`` in [-1, 1], the images the world was inferred from.
         factors: ``[B, K]`` in [0, 1] units, the factual factors.
         exogenous: ``[B, E]``, the causal noise; None where the method has none per factor.
+        clipped: which factors were read or given beyond their range, bool ``[B, K]``; ``factors``
+            has the end of the range in their place.
     """
 
     graph: CausalGraph
     image: Tensor
     factors: Tensor
     exogenous: Tensor | None
+    clipped: Tensor | None = field(default=None, kw_only=True)
 
     @torch.no_grad()
     def predict(self, do: Do | Intervention) -> Counterfactual:
@@ -58,24 +64,33 @@ class World(ABC):
 
         Under no intervention it is the factual, drawn again.
         """
-        return self.answer(self.intervention(do))
+        intervention = self.intervention(do)
+        target, beyond = self.in_range(self.target(intervention))
+        return replace(self.answer(intervention, target), clipped=beyond)
 
     @torch.no_grad()
     def factors_under(self, do: Do | Intervention) -> Tensor:
         """z_cf ``[B, K]`` under ``do``, the same as of :meth:`predict`, without drawing."""
-        return self.target(self.intervention(do))
+        return self.in_range(self.target(self.intervention(do)))[0]
 
     def intervention(self, do: Do | Intervention) -> Intervention:
         """``do`` as tensors for this batch."""
         return Intervention.from_do(do, self.graph, len(self.image), self.image.device)
 
-    @abstractmethod
-    def target(self, do: Intervention) -> Tensor:
-        """Act: the factors z_cf ``[B, K]`` under ``do``."""
+    def in_range(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``[B, K]`` clipped to their ranges, and which had to be, bool ``[B, K]``.
+
+        What is drawn is thus what ``do`` could ask for: networks know nothing beyond the range.
+        """
+        return self.graph.clip(target)
 
     @abstractmethod
-    def answer(self, do: Intervention) -> Counterfactual:
-        """Act and predict: the counterfactual under ``do``."""
+    def target(self, do: Intervention) -> Tensor:
+        """Act: the factors ``[B, K]`` under ``do`` by the causal model, wherever they lie."""
+
+    @abstractmethod
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
+        """Predict: the counterfactual under ``do`` that shows the factors ``target`` ``[B, K]``."""
 
     @abstractmethod
     def reabduct(self, answer: Counterfactual) -> World:
@@ -93,10 +108,14 @@ class World(ABC):
 class Method(Protocol):
     """Answers "what would this image have looked like, had X been different?"."""
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> World:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> World:
         """Infer the world of images ``[B, C, H, W]`` in [-1, 1].
 
         ``factors`` are observed ones, ``[B, K]`` in [0, 1] units; None has the method read them.
+        ``keys`` ``[B]`` (:mod:`diffcf.causal.keys`) are what any noise is drawn from; None takes
+        :func:`diffcf.causal.image_keys`.
         """
         ...
 

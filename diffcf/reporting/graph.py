@@ -17,7 +17,12 @@ from diffcf.reporting.layout import Point, curve, layered
 # All sizes in inches, since text does not shrink with a picture.
 _LETTER, _SMALL_LETTER, _LAYER, _BOX, _MARGIN = 0.078, 0.062, 1.15, 0.42, 0.25
 _PANEL, _ACROSS = (2.3, 1.75), 4
-_FILL = {"continuous": "#dbe9f6", "binary": "#fde5cc", "categorical": "#dcf0d9"}
+_FILL = {
+    "continuous": "#dbe9f6",
+    "binary": "#fde5cc",
+    "categorical": "#dcf0d9",
+    "integer": "#e6e2f3",
+}
 _LINE, _CUT, _SET = "0.25", "0.65", "#b2182b"
 _BENT = 0.05  # a change between an effect's ends this much below its greatest: both are shown
 
@@ -108,8 +113,8 @@ def _edge(axis: Axes, points: list[Point], mechanism: EdgeCurve | None, cut: boo
 
 
 def _caption(factor: Factor) -> str:
-    if factor.kind == "continuous":
-        return f"{factor.low:.3g} … {factor.high:.3g}"
+    if factor.continuous:
+        return factor.domain
     short = len(factor.domain) <= 28
     return factor.domain if short else f"{len(factor.categories)} categories"
 
@@ -120,13 +125,13 @@ def _caption(factor: Factor) -> str:
 def _panel(axis: Axes, graph: CausalGraph, edge: EdgeCurve) -> None:
     """How the effect follows from the cause, other causes held."""
     cause, effect = (graph.factors[graph.column(name)] for name in (edge.cause, edge.effect))
-    x, discrete = cause.to_native(edge.values), cause.kind != "continuous"
+    x, discrete = cause.to_native(edge.values), not cause.continuous
     axis.set_ylabel(effect.name, fontsize=6)
     if effect.categories and discrete:  # probabilities: white is 0, dark is 1
         axis.imshow(edge.response.T, cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
         names = list(map(_short, effect.categories))
         axis.set_yticks(range(effect.width), names, parse_math=False)
-    elif effect.kind == "continuous":
+    elif effect.continuous:
         low, middle, high = effect.to_native(edge.response).unbind(1)
         if discrete:
             axis.errorbar(x, middle, (middle - low, high - middle), fmt="o", ms=3, lw=1, capsize=2)
@@ -134,11 +139,13 @@ def _panel(axis: Axes, graph: CausalGraph, edge: EdgeCurve) -> None:
             axis.fill_between(x, low, high, alpha=0.25, linewidth=0)
             axis.plot(x, middle, linewidth=1.2)
         # The factor's range, or more where curves leave it.
-        room = 0.05 * (effect.high - effect.low)
         least, most = min(effect.low, float(low.min())), max(effect.high, float(high.max()))
+        room = 0.05 * (effect.high - effect.low) if effect.scale == "linear" else 0.0
         axis.set_ylim(least - room, most + room)
+        axis.set_yscale(effect.scale)
     else:
         _probabilities(axis, effect, x, edge.response, "o" if discrete else "")
+    axis.set_xscale(cause.scale)
     axis.set_xlabel(cause.name, fontsize=6, labelpad=1)
     if cause.categories:
         short = list(map(_short, cause.categories))

@@ -160,7 +160,7 @@ def dose_response(rows: Rows, graph: CausalGraph) -> Figure:
         read, dose = values[here, READING], values[here, VALUE]
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
         axis.set(xlim=(-0.05, 1.05))
-        if factor.kind == "continuous":
+        if factor.continuous:
             axis.scatter(dose, read, s=3, alpha=0.4, linewidths=0)
         else:
             levels = dose.unique()

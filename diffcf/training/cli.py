@@ -18,10 +18,11 @@ from diffcf.io import CheckpointError, present
 from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read_checkpoint
 from diffcf.training.pixels import settle_pixels
 from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
+from diffcf.training.written_graphs import with_graphs
 
 _load_yaml = get_loader("yaml")
 # Configs of earlier versions name classes and settings as they were called then.
-set_loader("yaml", lambda text: present(_load_yaml(text)), (YAMLError,))
+set_loader("yaml", lambda text: present(with_graphs(_load_yaml(text), text)), (YAMLError,))
 
 
 class DiffcfCLI(LightningCLI):

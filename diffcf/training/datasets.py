@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from diffcf.causal import CausalGraph
 from diffcf.evaluation import EvaluationData
 from diffcf.io import DataError, GraphError, YamlError, load_yaml
+from diffcf.training.written_graphs import with_graphs
 
 Batch = dict[str, Tensor]
 
@@ -46,7 +47,7 @@ def load_data(path: Path, overrides: Sequence[str] = ()) -> FactorData:
     if not path.is_file():
         raise DataError(f"Config {path} does not exist: name the YAML of a dataset.")
     try:
-        spec = load_yaml(path)
+        spec = with_graphs(load_yaml(path), path.read_text(encoding="utf-8"))
     except YamlError as error:
         raise GraphError(f"Config {path} is not valid YAML: {error}.") from None
     spec = spec.get("data", spec) if isinstance(spec, dict) else spec

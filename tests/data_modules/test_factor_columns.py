@@ -13,6 +13,8 @@ from diffcf.io.tables import Table
 ANGLE = Factor("angle", "continuous", -1.0, 3.0)
 SMILE = Factor("smile", "binary")
 SHAPE = Factor("shape", "categorical", categories=("cube", "ball", "cone"))
+SONS = Factor("sons", "integer", 0, 4)
+AREA = Factor("area", low=1, high=100, scale="log")
 
 
 def column(values: list, name: str = "angle") -> Table:
@@ -69,6 +71,10 @@ def test_categories_are_names() -> None:
         (SMILE, ["1", "1.0000001"], "'1.0000001' is not binary"),
         (SMILE, ["1", "maybe"], "'maybe' is not binary"),
         (SMILE, ["0", "-1"], "-1 stands in a column that has 0 too"),
+        (SONS, ["1", "1.5"], "'1.5' is no whole number"),
+        (SONS, ["1", "5"], "5 lies outside the range 0 … 4"),
+        (AREA, ["1", "0"], "0 lies outside the range 1 … 100"),
+        (AREA, ["1", "-3"], "-3 lies outside the range 1 … 100"),
         (SHAPE, ["cube", "pyramid"], "'pyramid' is no category.*cube, ball, cone"),
         (SHAPE, ["cube", ""], "empty"),
     ],
@@ -80,6 +86,12 @@ def test_a_wrong_cell_is_named_with_row_column_and_value(
         factor_tensor(column(values, factor.name), [factor])
     assert f"t.csv row 3, column '{factor.name}'" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_and_log_scales_are_read() -> None:
+    assert factor_tensor(column(["3", 4.0, "0.0"], "sons"), [SONS])[:, 0].tolist() == [0.75, 1, 0]
+    areas = factor_tensor(column(["1", "10", 100], "area"), [AREA])[:, 0]
+    torch.testing.assert_close(areas, torch.tensor([0, 0.5, 1]))
 
 
 def test_a_factor_may_have_a_column_of_another_name() -> None:

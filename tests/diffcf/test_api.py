@@ -194,6 +194,19 @@ def test_wrong_questions_are_one_clear_sentence(file: str, images: Tensor) -> No
         model.read(images[0])
 
 
+def test_observed_factors_beyond_their_range_are_refused(
+    file: str, images: Tensor, small_batch: dict
+) -> None:
+    model, factors = diffcf.load(file), small_batch["factors"].clone()
+    factors[0, 0] = -1.9e-8  # the end, but for rounding
+    assert model.abduct(images, factors).factors[0, 0] == 0
+    factors[2, 2] = 1.1
+    for units in ("scaled", "native"):
+        given = factors if units == "scaled" else model.graph.to_native(factors)
+        with pytest.raises(InterventionError, match=r"factors\(shadow_length=.*range, 3 … 12.57"):
+            model.abduct(images, given, units)
+
+
 def test_diffcf_is_light_until_it_is_asked() -> None:
     code = "import sys, diffcf; assert 'torch' not in sys.modules; diffcf.load"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

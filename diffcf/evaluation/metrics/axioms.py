@@ -169,7 +169,7 @@ class Effectiveness(FactorMetric):
         """The means; F1 and AUROC are added by :meth:`compute`."""
         result = factor_means("effectiveness", means[..., ERROR], seen, self.graph)
         for k in seen:
-            if self.graph.factors[k].kind != "continuous":
+            if not self.graph.factors[k].continuous:
                 result[f"accuracy/{self.graph.names[k]}"] = means[:, k, HIT]
         return result
 
@@ -179,7 +179,7 @@ class Effectiveness(FactorMetric):
         values, group, _ = self.rows()
         for column, factor in enumerate(self.graph.factors):
             rows = values[group == column]
-            if len(rows) and factor.kind != "continuous":
+            if len(rows) and not factor.continuous:
                 scores = _scores(factor, rows[:, READING], rows[:, VALUE])
                 result |= {f"{name}/{factor.name}": score for name, score in scores.items()}
         return result

@@ -49,7 +49,7 @@ def same_class(values: Tensor, observed: Tensor, factor: Factor, bins: int = 10)
     """
 
     def place(value: Tensor) -> Tensor:
-        if factor.kind != "continuous":
+        if not factor.continuous:
             return levels(factor, value)
         return (value * bins).floor().long().clamp(0, bins - 1)
 

@@ -236,7 +236,7 @@ def _tree_importances(
     # noise, weigh little. Imported here, because no other command should wait for it.
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
-    discrete = factor.kind != "continuous"
+    discrete = not factor.continuous
     labels = levels(factor, column) if discrete else column
     if (labels[train] == labels[train[0]]).all():
         raise ValueError(

@@ -42,7 +42,7 @@ class LabelPrior:
         raw = torch.split((latents.mean(dim=-1) + 1) / 2, self.graph.widths, dim=1)
         parts = []
         for factor, part in zip(self.graph.factors, raw, strict=True):
-            if factor.kind != "continuous":
+            if not factor.continuous:
                 part = part.clamp(1e-6, 1)
             parts.append(part / part.sum(dim=1, keepdim=True) if factor.categories else part)
         return torch.cat(parts, dim=1)
@@ -197,13 +197,20 @@ class LatentMethod:
     sampling: Sampling
 
     @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> LatentWorld:
-        """Infer latents and their noise; the latents are the encoder's even with ``factors``."""
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> LatentWorld:
+        """Infer latents and their noise; the latents are the encoder's even with ``factors``.
+
+        Nothing is drawn, so ``keys`` have no effect.
+        """
         check_image(image)
         latents, code = self.infer(image)
         noise = latents - self.mechanisms(latents)
         factors = self.module.prior.factors(latents) if factors is None else factors
-        return LatentWorld(self.module.graph, image, factors, None, self, latents, noise, code)
+        graph = self.module.graph
+        factors, beyond = graph.clip(factors)
+        return LatentWorld(graph, image, factors, None, self, latents, noise, code, clipped=beyond)
 
     @torch.no_grad()
     def infer(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,10 +239,10 @@ class LatentWorld(World):
         """Where set, the value; for what that causes, what the latents mean; else the factual."""
         return self._act(do)[0]
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        factors, latents = self._act(do)
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
+        _, latents = self._act(do)
         image = self.method.module.draw(latents, self.stochastic_code, self.method.sampling)
-        return Counterfactual(image.clamp(-1, 1), factors, do)
+        return Counterfactual(image.clamp(-1, 1), target, do)
 
     def reabduct(self, answer: Counterfactual) -> LatentWorld:
         latents, code = self.method.infer(answer.image)

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from diffcf.causal import NSCM, FactorPosterior, Intervention, StructuralModel
+from diffcf.causal import NSCM, FactorPosterior, Intervention, StructuralModel, image_keys
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
@@ -126,7 +126,9 @@ class HierarchicalVAE(CounterfactualModule):
             column = torch.randint(len(self.graph), (len(image), 1), device=image.device)
             mask = torch.zeros_like(factors, dtype=torch.bool).scatter_(1, column, True)
             values = factors[torch.randperm(len(factors), device=factors.device)]
-            target = self.nscm.predict(factors, self.nscm.abduct(factors), values, mask)
+            keys = torch.randint(2**62, (len(image),), device=image.device)
+            predicted = self.nscm.predict(factors, self.nscm.abduct(factors, keys), values, mask)
+            target, _ = self.graph.clip(predicted)
         moved = transport(image, explained.drawn, self.hvae.draw(explained.latents, target))
         # The gradient reaches the image only, not the predictor.
         fixed = {name: p.detach() for name, p in self.predictor.named_parameters()}
@@ -144,14 +146,18 @@ class HierarchicalVAE(CounterfactualModule):
         return self
 
     @torch.no_grad()
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> HVAEWorld:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> HVAEWorld:
         """See :meth:`diffcf.methods.interface.Method.abduct`; ValueError for broken images."""
         check_image(image)
         if factors is None:
             reading: FactorPosterior = self.predictor(image)
             factors = self.nscm.refine(reading.mean, reading.variance)
-        exogenous, explained = self.nscm.abduct(factors), self.explain(image, factors)
-        return HVAEWorld(self.graph, image, factors, exogenous, self, explained)
+        factors, beyond = self.graph.clip(factors)
+        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
+        explained = self.explain(image, factors)
+        return HVAEWorld(self.graph, image, factors, exogenous, self, explained, clipped=beyond)
 
     @torch.no_grad()
     def explain(self, image: Tensor, factors: Tensor) -> Explained:
@@ -177,8 +183,7 @@ class HVAEWorld(World):
     def target(self, do: Intervention) -> Tensor:
         return self.module.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
-    def answer(self, do: Intervention) -> Counterfactual:
-        target = self.target(do)
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         drawn = self.module.hvae.draw(self.explained.latents, target)
         return Counterfactual(transport(self.image, self.explained.drawn, drawn), target, do)
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from diffcf import reporting
+from diffcf.causal import row_keys
 from diffcf.evaluation import (
     IMAGES,
     Cost,
@@ -234,6 +235,7 @@ class CounterfactualWriter(Callback):
         do: factor name → value in [0, 1] units, or the name of a category.
         out: folder to write.
         sampling: guidance rule, steps and depth.
+        seed: of the exogenous noise of discrete factors.
     """
 
     def __init__(
@@ -241,15 +243,17 @@ class CounterfactualWriter(Callback):
         do: dict[str, float | str],
         out: str,
         sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
+        seed: int = 0,
     ) -> None:
-        self.do, self.out, self.sampling = do, Path(out), sampling
+        self.do, self.out, self.sampling, self.seed = do, Path(out), sampling, seed
         self._rows: dict[str, dict[str, list[float | str]]] = {}
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
     ) -> None:
         model = checked_module(pl_module, self)
-        world = model.method(self.sampling).abduct(batch["image"])
+        keys = row_keys(batch["index"], self.seed)
+        world = model.method(self.sampling).abduct(batch["image"], keys=keys)
         answer = world.predict(self.do)
         self.out.mkdir(parents=True, exist_ok=True)
         was, became = map(model.graph.native_rows, (world.factors, answer.factors))
@@ -260,6 +264,6 @@ class CounterfactualWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         names = list(checked_module(pl_module, self).graph.names)
         rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        record = {"factors": names, "do": self.do, "images": self._rows}
+        record = {"factors": names, "do": self.do, "seed": self.seed, "images": self._rows}
         write_json(record, self.out / f"factors{rank}.json")
         self._rows = {}

@@ -177,8 +177,11 @@ def test_a_cycle_is_shown_in_causal_direction() -> None:
         ({"factors": {"a": {}, "b": {}}, "edges": ["ab"]}, "must be a list of pairs"),
         ({"factors": {"a": {}, "b": {}}, "edges": [["a"]]}, "must be a list of pairs"),
         ({"factors": {"a": {}, "b": {}}, "edges": [["a", "b", "c"]]}, "must be a list of pairs"),
-        ({"factors": {"a": {"units": "m"}}}, "'a' takes only 'kind', 'range' and 'categories'"),
-        ({"factors": {"a": "binary"}}, "'a' takes only 'kind', 'range' and 'categories'"),
+        (
+            {"factors": {"a": {"units": "m"}}},
+            "'a' takes only 'kind', 'range', 'scale' and 'categories'",
+        ),
+        ({"factors": {"a": "binary"}}, "'a' takes only 'kind', 'range', 'scale' and 'categories'"),
         ({"factors": {"a": {"range": [0]}}}, r"'a' needs a range \[low, high\], got \[0\]"),
         ({"factors": {"a": {"range": 3}}}, r"'a' needs a range \[low, high\], got 3"),
         ({"factors": {"a": {"range": ["x", 1]}}}, "'a' needs a range"),

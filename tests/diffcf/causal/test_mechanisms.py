@@ -27,7 +27,7 @@ def test_binary_abduction_explains_the_observation_for_any_logit() -> None:
     logits = torch.linspace(-60, 60, 2001, dtype=torch.float64)
     for positive in (True, False):
         observed = torch.full_like(logits, positive, dtype=torch.bool)
-        u = truncated_logistic(logits, observed).float()
+        u = truncated_logistic(logits, observed, torch.rand_like(logits)).float()
         assert u.isfinite().all()
         assert torch.equal(logits + u > 0, observed)
 
@@ -37,7 +37,7 @@ def test_binary_abduction_samples_the_posterior() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.full((200_000,), 0.7, dtype=torch.float64)
     observed = torch.rand(logits.shape, generator=generator) < torch.sigmoid(logits)
-    u = truncated_logistic(logits, observed, generator)
+    u = truncated_logistic(logits, observed, torch.rand(200_000, generator=generator).double())
     levels = torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
     torch.testing.assert_close(u.quantile(levels), levels.logit(), rtol=0, atol=0.03)
 

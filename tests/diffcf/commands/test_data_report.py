@@ -34,7 +34,7 @@ def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, 
     )
     assert "30 test of 1,826 (test_size), of 3 × 32 × 32 pixels" in printed
     assert "data_mean 0.9" in printed and "data_std 0.3" in printed and "Warning" not in printed
-    assert "shadow_length" in printed and "3 … 12.58" in printed
+    assert "shadow_length" in printed and "3 … 12.57" in printed
     assert "angle → shadow_length, shadow_position" in printed
     pixels = torch.tensor(list(Image.open(tmp_path / "sheet.png").convert("L").getdata()))
     assert pixels.float().std() > 10

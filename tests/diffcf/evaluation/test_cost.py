@@ -44,7 +44,9 @@ class Toy:
     painter: Any
     mechanisms: Any
 
-    def abduct(self, image: Tensor, factors: Tensor | None = None) -> Toy:
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> Toy:
         self.image, self.factors = image, factors
         self.latent = self.encoder(image)
         self.painter(self.latent)

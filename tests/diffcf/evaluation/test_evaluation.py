@@ -198,7 +198,7 @@ class DrawingEngine:
     def __init__(self, honest: bool) -> None:
         self.honest = honest
 
-    def abduct(self, image, factors):
+    def abduct(self, image, factors, keys=None):
         self.image, self.factors = image, factors
         return self
 

@@ -61,7 +61,7 @@ class Tint:
     module: ToyMethod
     sampling: Sampling
 
-    def abduct(self, image: Tensor, factors: Tensor) -> TintedWorld:
+    def abduct(self, image: Tensor, factors: Tensor, keys: Tensor | None = None) -> TintedWorld:
         return TintedWorld(self, image, factors)
 
 
