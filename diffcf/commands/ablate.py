@@ -23,12 +23,13 @@ from diffcf.api import load
 from diffcf.causal import Intervention
 from diffcf.commands.speed import seconds
 from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol
-from diffcf.io import CheckpointError, device_name, versions, write_json, write_text
+from diffcf.io import CheckpointError, check_new, device_name, versions, write_json, write_text
 from diffcf.methods import CounterfactualModule, Method, Sampling, World
 from diffcf.reporting import ablation_markdown
 from diffcf.training import Batch, FactorData, sampling_record
 
 GIVEN = "factors given"
+RESULTS = "ablation.json"
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
 
@@ -56,6 +57,7 @@ def ablate(args: Sequence[str]) -> None:
     built = parser.instantiate_classes(parser.parse_args(list(args)))
     if built.data is None or not built.variants:
         parser.error("name --data and --variants, or a --config that does")
+    check_new(built.out / RESULTS)
     started = time.perf_counter()
     model = load(built.ckpt).module
     if model.graph != built.data.graph:
@@ -77,7 +79,7 @@ def ablate(args: Sequence[str]) -> None:
             "versions": versions(),
         },
     }
-    write_json(record, built.out / "ablation.json")
+    write_json(record, built.out / RESULTS)
     text = ablation_markdown(rows)
     write_text(text, built.out / "ablation.md")
     print(text)

@@ -19,7 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
 from diffcf.evaluation import Card, EvaluatorReader, FactorEvaluator, measure_readings
-from diffcf.io import GraphError, OutputError, versions, whole_folder, write_json
+from diffcf.io import GraphError, check_new, versions, whole_folder, write_json
 from diffcf.reporting import markdown
 
 
@@ -37,10 +37,7 @@ class EvaluatorCLI(LightningCLI):
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
 
     def before_instantiate_classes(self) -> None:
-        if self.config.out.exists():
-            raise OutputError(
-                f"{self.config.out} exists already: remove it, or name another folder by --out."
-            )
+        check_new(self.config.out)
 
     def after_instantiate_classes(self) -> None:
         if not hasattr(self.datamodule, "factors_of"):

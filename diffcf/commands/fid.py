@@ -17,6 +17,7 @@ from diffcf.evaluation import CACHE, GenerationQuality, bias_note, load_inceptio
 from diffcf.io import (
     DataError,
     UnusableImage,
+    check_new,
     device_name,
     from_bytes,
     open_image,
@@ -39,6 +40,8 @@ def fid(args: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write the results to.")
     parser.add_argument("--device", default=device, help="Where the network runs.")
     config = parser.parse_args(list(args))
+    if config.out is not None:
+        check_new(config.out)
     started = time.perf_counter()
     network = load_inception().to(config.device)
     real, generated = (FolderImages(f, config.batch_size) for f in (config.real, config.generated))

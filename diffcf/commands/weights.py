@@ -19,7 +19,7 @@ from safetensors import safe_open
 import diffcf
 from diffcf import diffusion, methods  # what is in them on demand: a check needs no PyTorch
 from diffcf.causal import Dag
-from diffcf.io import CheckpointError, present, write_json, write_text
+from diffcf.io import CheckpointError, check_new, present, write_json, write_text
 from diffcf.reporting import Record, markdown, read_record, results_table
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def weights(args: Sequence[str]) -> None:
         parser.error("name a checkpoint, the metrics of its test and --out; or --check")
     import torch
 
+    check_new(parsed.out)
     record = read_record(parsed.metrics)
     model = diffcf.load(parsed.ckpt).module
     if parsed.image is not None:

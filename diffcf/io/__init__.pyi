@@ -6,6 +6,7 @@ from .class_path import class_at as class_at
 from .class_path import path_of as path_of
 from .environment import device_name as device_name
 from .environment import now as now
+from .environment import version_of as version_of
 from .environment import versions as versions
 from .environment import work as work
 from .errors import CheckpointError as CheckpointError
@@ -18,6 +19,8 @@ from .errors import OutputError as OutputError
 from .errors import ResultsError as ResultsError
 from .errors import SettingsError as SettingsError
 from .errors import UnavailableError as UnavailableError
+from .files import check_new as check_new
+from .files import check_writable as check_writable
 from .files import whole_file as whole_file
 from .files import whole_folder as whole_folder
 from .files import write_json as write_json

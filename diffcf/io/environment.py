@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -12,18 +12,35 @@ import torch
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
 
+UNKNOWN = "unknown"
+"""What is recorded of where results come from when the machine does not tell."""
+
+
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    """Versions of Python and of the packages that matter; never an error."""
+    return {"python": platform.python_version(), **{n: version_of(n) for n in _PACKAGES}}
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package; ``UNKNOWN`` without metadata, as in a bare checkout."""
+    try:
+        # A damaged installation has metadata without a version.
+        return version(package) or UNKNOWN
+    except (PackageNotFoundError, KeyError, OSError, ValueError):
+        return UNKNOWN
 
 
 def device_name(device: torch.device) -> str:
-    """The card's name, or the processor's with the number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.processor() or platform.machine()
+    """The card's name, or the processor's with the number of threads; never an error."""
+    try:
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except (OSError, RuntimeError):  # no such file on this system, or a driver that fails
+        text = ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    models = [value.strip() for key, _, value in pairs if key.strip() == "model name"]
+    model = next(iter(models), "") or platform.processor() or platform.machine() or UNKNOWN
     return f"{model}, {torch.get_num_threads()} threads"
 
 

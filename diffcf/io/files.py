@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -81,6 +82,28 @@ def whole_folder(path: Path, shared: bool = False) -> Iterator[Path]:
             raise
     if not shared:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_new(path: Path, option: str = "--out") -> None:
+    """Before work of minutes: nothing is at ``path`` yet, and it can be written.
+
+    Raises:
+        OutputError: in one sentence that names ``option``, by which another place is named.
+    """
+    if os.path.lexists(path):
+        raise OutputError(f"{path} exists already: remove it, or name another place by {option}.")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Before work of minutes: OutputError when a file could not be written at ``path``."""
+    with _output_errors(path):
+        folder = Path(os.path.abspath(path)).parent
+        while not folder.is_dir() and not os.path.lexists(folder):
+            folder = folder.parent
+        # Permissions, a read-only or full disk, a file in place of a folder: by trying.
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", buffering=0) as probe:
+            probe.write(bytes(4096))
 
 
 def write_json(record: Mapping[str, object], path: Path) -> None:

@@ -16,7 +16,9 @@ from yaml import YAMLError
 from diffcf.causal import CausalGraph
 from diffcf.io import CheckpointError, present
 from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read_checkpoint
-from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
+from diffcf.training.callbacks.running import LastCheckpoint
+from diffcf.training.folders import SavedConfig, choose_folders
+from diffcf.training.tracking import WandbRecorder, run_config, start_runs
 
 _load_yaml = get_loader("yaml")
 # Configs of earlier versions name classes and settings as they were called then.
@@ -30,6 +32,8 @@ class DiffcfCLI(LightningCLI):
         source, target = "data.graph", "model.init_args.graph"
         parser.link_arguments(source, target, CausalGraph.to_dict, apply_on="instantiate")
         parser.add_lightning_class_args(WandbRecorder, "wandb")
+        folder = "Folder of the run: checkpoint, logs, results; trainer.default_root_dir if left out."
+        parser.add_argument("--out", type=Path | None, default=None, help=folder)
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a ``--ckpt_path`` that cannot be continued from, or is not ours.
@@ -71,6 +75,9 @@ class DiffcfCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Give the model the description of its data, which its checkpoints keep."""
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.check_free(self.trainer, self.config[self.subcommand].ckpt_path)
         self.start()
         self.model.data_spec = (run_config(self.trainer) or {}).get("data", self.model.data_spec)
 
@@ -83,7 +90,8 @@ def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
-        # A test writes beside its fit: the second config replaces the first.
+        save_config_callback=SavedConfig,
+        # A resumed run goes on in its folder, and tests may follow each other in one.
         save_config_kwargs={"overwrite": True},
         args=args,
         run=run,

@@ -20,10 +20,20 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from diffcf.commands.speed import Row, pipeline, sampling, training
-from diffcf.io import DataError, SettingsError, device_name, versions, write_json, write_text
+from diffcf.io import (
+    DataError,
+    SettingsError,
+    check_new,
+    device_name,
+    versions,
+    write_json,
+    write_text,
+)
 from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
 from diffcf.training import CounterfactualCallback, cli
+
+RESULTS = "bench.json"
 
 
 def bench(args: Sequence[str]) -> None:
@@ -32,6 +42,7 @@ def bench(args: Sequence[str]) -> None:
     parsed = parser.parse_args(list(args))
     if not parsed.experiment.is_file():
         raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
+    check_new(parsed.out / RESULTS)
     started = time.perf_counter()
     sections = _sections(parsed)
     if unknown := set(parsed.only or ()) - set(sections):
@@ -53,7 +64,7 @@ def bench(args: Sequence[str]) -> None:
             "versions": versions(),
         },
     }
-    write_json(record, parsed.out / "bench.json")
+    write_json(record, parsed.out / RESULTS)
     cells = [[row.what, _number(row), row.target] for rows in tables.values() for row in rows]
     text = markdown(["measured", "median (least – largest)", "target"], cells)
     write_text(text, parsed.out / "bench.md")

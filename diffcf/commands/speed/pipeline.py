@@ -27,7 +27,7 @@ from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene
 from data_modules.scenes.pendulum import ball_centre, sun_x
 from diffcf.causal import Scene
 from diffcf.commands.speed import Call, Row, ratio_row, seconds
-from diffcf.io import device_name, versions, write_json
+from diffcf.io import check_new, device_name, versions, write_json
 from diffcf.training import FactorData
 
 CPU = torch.device("cpu")
@@ -123,6 +123,8 @@ def loading_speed(args: Sequence[str]) -> None:
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where caches are written.")
     parser.add_argument("--out", type=Path, help="JSON file to write as well.")
     config = parser.parse_args(list(args))
+    if config.out is not None:
+        check_new(config.out)
     context = multiprocessing.get_context("spawn")  # no count's memory is another's
     rows: list[dict[str, float]] = []
     for count in config.images:
