@@ -18,7 +18,14 @@ import torch
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Do
-from diffcf.io import CheckpointError, DataError, ImageFormat, InterventionError
+from diffcf.io import (
+    CheckpointError,
+    DataError,
+    ImageFormat,
+    InterventionError,
+    SettingsError,
+    device_of,
+)
 from diffcf.methods import (
     SAMPLING_KEY,
     WEIGHTS_SUFFIX,
@@ -113,7 +120,7 @@ class Model:
         ValueError for broken images, and methods that read nothing.
         """
         if not self.module.reads:
-            raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
+            raise SettingsError(f"{type(self.module).__name__} reads no factors off images.")
         check_image(images)
         with torch.no_grad():
             code = self.module.read(images.to(self.device))
@@ -178,12 +185,14 @@ def load(
 
     Raises:
         CheckpointError: when there is no such file, or it is none of ours.
+        UnavailableError: when there is no such device on this machine.
     """
     path = WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
     if not path.is_file():
         raise CheckpointError(
             f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
         )
+    device = device_of(device)
     checkpoint = read_trained(path, device)
     module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
     try:

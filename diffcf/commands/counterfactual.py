@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt, restricted_number_type
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -42,6 +43,8 @@ RULES: dict[str, type[diffusion.Guidance]] = {
 SHEET, ROWS = "sheet", 12
 """Name of the picture of all, and how many it shows."""
 RECORD = "factors.json"
+Side = restricted_number_type("Side", int, [(">=", 1), ("<=", 1024)])
+"""In pixels; larger images than ever trained on would only fill the memory."""
 
 
 def counterfactual(args: Sequence[str]) -> None:
@@ -83,8 +86,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
-    parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
-    parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
+    parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
+    parser.add_argument(
+        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
     parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")

@@ -5,6 +5,7 @@ from .aliases import present_tensors as present_tensors
 from .class_path import class_at as class_at
 from .class_path import path_of as path_of
 from .environment import device_name as device_name
+from .environment import device_of as device_of
 from .environment import now as now
 from .environment import version_of as version_of
 from .environment import versions as versions

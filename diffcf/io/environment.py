@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from diffcf.io.errors import UnavailableError
+
 _PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
 
 
@@ -28,6 +30,29 @@ def version_of(package: str) -> str:
         return version(package) or UNKNOWN
     except (PackageNotFoundError, KeyError, OSError, ValueError):
         return UNKNOWN
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """The device of a name, once it is known to work.
+
+    Raises:
+        UnavailableError: in one sentence, when there is no such device, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        at_hand = ["cpu"]
+        if torch.accelerator.is_available():
+            at_hand.append(str(torch.accelerator.current_accelerator()))
+        if type(error) is RuntimeError and "device string" in str(error):
+            reason = "is no device"
+        else:
+            reason = "does not work on this machine"
+        raise UnavailableError(f"'{name}' {reason}: name {' or '.join(at_hand)}.") from None
+    if device.type == "meta":
+        raise UnavailableError("'meta' is a device that holds no values: name cpu.")
+    return device
 
 
 def device_name(device: torch.device) -> str:

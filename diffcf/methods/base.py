@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -19,7 +19,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import SPEC_KEY, CheckpointError, DivergenceError, class_at, path_of, write_tensors
+from diffcf.io import (
+    SPEC_KEY,
+    CheckpointError,
+    DivergenceError,
+    SettingsError,
+    class_at,
+    path_of,
+    write_tensors,
+)
 from diffcf.methods.checkpoint import (
     SAMPLING,
     Spec,
@@ -188,6 +196,17 @@ class CounterfactualModule(LightningModule, ABC):
             "training": self.training_record.as_dict(),
         }
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """CheckpointError, with the first difference, for the weights of other networks."""
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise CheckpointError(
+                f"The checkpoint belongs to other networks ({lines[min(1, len(lines) - 1)]:.200}): "
+                "take the config the checkpoint was trained with."
+            ) from error
+
     def on_load_checkpoint(self, checkpoint: Spec) -> None:
         spec = spec_of(checkpoint)
         graph = CausalGraph.from_dict(spec["graph"])
@@ -258,7 +277,9 @@ def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
 def check_share(name: str, share: float) -> float:
     """``share`` itself; ValueError unless it is a share of the training, in [0, 1)."""
     if not 0 <= share < 1:
-        raise ValueError(f"{name} is a share of the training in [0, 1), not a count; got {share}.")
+        raise SettingsError(
+            f"{name} is a share of the training in [0, 1), not a count; got {share}."
+        )
     return share
 
 

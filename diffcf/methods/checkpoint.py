@@ -101,7 +101,11 @@ class TrainedIO(TorchCheckpointIO):
         if Path(path).suffix != WEIGHTS_SUFFIX:
             return _in_present_names(super().load_checkpoint(path, *args, **kwargs), path)
         position = {"epoch": 0, "global_step": 0}
-        return {**read_trained(path), **position, "pytorch-lightning_version": lightning.__version__}
+        return {
+            **read_trained(path),
+            **position,
+            "pytorch-lightning_version": lightning.__version__,
+        }
 
 
 @contextmanager

@@ -129,7 +129,7 @@ class CounterfactualEngine:
         # Abduct
         if factors is None:
             if self.projector is None:
-                raise ValueError(NO_READER)
+                raise SettingsError(NO_READER)
             posterior = self.projector(image, image.new_zeros(len(image)))
             contamination = self.sampling.contamination
             factors = self.nscm.refine(posterior.mean, posterior.variance, contamination)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import class_at, path_of
+from diffcf.io import SettingsError, class_at, path_of
 
 NetworkFactory = Callable[[CausalGraph], nn.Module]
 """A network class, or a partial of one that lacks the graph only; ``class_path`` in YAML."""
@@ -49,12 +49,12 @@ def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
     """
     path, arguments = str(spec.get("class_path", "")), spec.get("init_args", {})
     if not isinstance(arguments, dict):
-        raise ValueError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
+        raise SettingsError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
     try:
         network_class = class_at(path, nn.Module)
     except ValueError as error:
-        raise ValueError(f"Network class {error}: name a network class.") from None
+        raise SettingsError(f"Network class {error}: name a network class.") from None
     try:
         return network_class(graph, **arguments)
     except TypeError as error:
-        raise ValueError(f"Network '{path}' does not take these arguments: {error}.") from None
+        raise SettingsError(f"Network '{path}' does not take these arguments: {error}.") from None

@@ -25,6 +25,7 @@ from diffcf.io import (
     SettingsError,
     check_new,
     device_name,
+    device_of,
     versions,
     write_json,
     write_text,
@@ -43,6 +44,7 @@ def bench(args: Sequence[str]) -> None:
     if not parsed.experiment.is_file():
         raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
     check_new(parsed.out / RESULTS)
+    _device(parsed.device)
     started = time.perf_counter()
     sections = _sections(parsed)
     if unknown := set(parsed.only or ()) - set(sections):
@@ -132,5 +134,5 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
 
 def _device(name: str) -> torch.device:
     if name != "auto":
-        return torch.device(name)
+        return device_of(name)
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -143,7 +143,11 @@ class CounterfactualCallback(Callback):
         self, trainer: Trainer, model: CounterfactualModule, stage: str, asked: EvaluationProtocol
     ) -> _Pass:
         # What may fail after the work fails before it: where it comes from, where it goes to.
-        data, started, folder = _data_of(trainer), time.perf_counter(), results_folder(trainer, stage)
+        data, started, folder = (
+            _data_of(trainer),
+            time.perf_counter(),
+            results_folder(trainer, stage),
+        )
         origin = provenance(trainer, model, self.sampling)
         if trainer.is_global_zero:
             check_writable(folder / RESULTS)

@@ -52,13 +52,13 @@ def test_the_same_command_again_is_refused_and_changes_nothing(trained, tmp_path
 def test_out_is_the_folder_of_everything_and_a_resumed_run_goes_on_in_it(trained, tmp_path) -> None:
     config, last = trained
     before, out = digest(last), tmp_path / "second"
-    old = {path for path in last.parent.rglob("*")}
+    old = set(last.parent.rglob("*"))
     assert main(["fit", "--config", config, *SHORT, "--out", str(out)]) == 0
     assert (out / "last.ckpt").is_file() and list((out / "logs").rglob("config.yaml"))
     resumed = ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--out", str(out)]
     assert main(["fit", "--config", config, *resumed, "--ckpt_path", str(out / "last.ckpt")]) == 0
     assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] == 2
-    assert digest(last) == before and {path for path in last.parent.rglob("*")} == old
+    assert digest(last) == before and set(last.parent.rglob("*")) == old
 
 
 class Fails(DiffusionCounterfactuals):
