@@ -24,6 +24,7 @@ from diffcf.causal import Do, parse_do, parse_sweep
 from diffcf.io import (
     InterventionError,
     OutputError,
+    check_writable,
     decode,
     from_bytes,
     image_files,
@@ -45,6 +46,7 @@ SHEET, ROWS = "sheet", 12
 RECORD = "factors.json"
 Side = restricted_number_type("Side", int, [(">=", 1), ("<=", 1024)])
 """In pixels; larger images than ever trained on would only fill the memory."""
+Steps = restricted_number_type("Steps", int, [(">=", 1), ("<=", 10_000)])
 
 
 def counterfactual(args: Sequence[str]) -> None:
@@ -60,6 +62,7 @@ def counterfactual(args: Sequence[str]) -> None:
         raise OutputError(
             f"{parsed.out} holds something else than answers (no {RECORD}): name another folder."
         )
+    check_writable(parsed.out)
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep")}
@@ -83,7 +86,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
-    parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
+    parser.add_argument("--steps", type=Steps, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
     parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")

@@ -7,8 +7,6 @@ from .class_path import path_of as path_of
 from .environment import device_name as device_name
 from .environment import device_of as device_of
 from .environment import now as now
-from .environment import version_of as version_of
-from .environment import versions as versions
 from .environment import work as work
 from .errors import CheckpointError as CheckpointError
 from .errors import DataError as DataError
@@ -47,5 +45,7 @@ from .tensor_file import read_tensors as read_tensors
 from .tensor_file import write_tensors as write_tensors
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
+from .versions import version_of as version_of
+from .versions import versions as versions
 from .yaml_file import YamlError as YamlError
 from .yaml_file import load_yaml as load_yaml

@@ -1,35 +1,15 @@
-"""The machine: versions of packages, the device's name, and clocks that wait for the device."""
+"""The machine: its devices and their names, and clocks that wait for the device."""
 
 from __future__ import annotations
 
 import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from diffcf.io.errors import UnavailableError
-
-_PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
-
-
-UNKNOWN = "unknown"
-"""What is recorded of where results come from when the machine does not tell."""
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that matter; never an error."""
-    return {"python": platform.python_version(), **{n: version_of(n) for n in _PACKAGES}}
-
-
-def version_of(package: str) -> str:
-    """The version of an installed package; ``UNKNOWN`` without metadata, as in a bare checkout."""
-    try:
-        # A damaged installation has metadata without a version.
-        return version(package) or UNKNOWN
-    except (PackageNotFoundError, KeyError, OSError, ValueError):
-        return UNKNOWN
+from diffcf.io.versions import UNKNOWN
 
 
 def device_of(name: str | torch.device) -> torch.device:

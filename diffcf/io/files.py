@@ -97,7 +97,7 @@ def check_new(path: Path, option: str = "--out") -> None:
 
 def check_writable(path: Path) -> None:
     """Before work of minutes: OutputError when a file could not be written at ``path``."""
-    with _output_errors(path):
+    with _output_errors(path, missing=True):
         folder = Path(os.path.abspath(path)).parent
         while not folder.is_dir() and not os.path.lexists(folder):
             folder = folder.parent
@@ -130,12 +130,17 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
-    """The system's errors as a sentence that names the file."""
+def _output_errors(path: Path, remedy: str = REMEDY, missing: bool = False) -> Iterator[None]:
+    """The system's errors as a sentence that names the file.
+
+    A file that is ``missing`` may be one that the block reads, and is an error of its own.
+    """
     try:
         yield
-    except (OutputError, FileNotFoundError):
+    except OutputError:
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not missing:
+            raise
         reason = error.strerror or str(error) or type(error).__name__
         raise OutputError(f"{path} cannot be written ({reason}): {remedy}.") from error

@@ -39,7 +39,14 @@ from diffcf.methods.checkpoint import (
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
-from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.networks import (
+    NetworkFactory,
+    NetworkSpec,
+    build_network,
+    check_channels,
+    check_sides,
+    network_spec,
+)
 
 GraphOrSpec = CausalGraph | Spec
 """A causal graph, or its description (:meth:`CausalGraph.to_dict`)."""
@@ -126,7 +133,9 @@ class CounterfactualModule(LightningModule, ABC):
         return self.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        self.image_shape = tuple(batch["image"].shape[1:])
+        if self.image_shape != tuple(batch["image"].shape[1:]):
+            self.image_shape = tuple(batch["image"].shape[1:])
+            self._check_form(batch["image"])
         terms = self.losses(batch["image"], batch["factors"])
         for name, value in terms.items():
             if not torch.isfinite(value):
@@ -138,6 +147,15 @@ class CounterfactualModule(LightningModule, ABC):
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
         return total
+
+    def _check_form(self, image: Tensor) -> None:
+        """SettingsError unless all networks are for these images, at once: some idle at first."""
+        for name, network in self.networks():
+            title = f"{type(network).__name__} ({name})"
+            if (channels := getattr(network, "image_channels", None)) is not None:
+                check_channels(image, channels, title)
+            if (stride := getattr(network, "stride", None)) is not None:
+                check_sides(image.shape[-2:], stride, title)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """What is minimised, scalar: the terms that can be, by their weights."""

@@ -59,6 +59,10 @@ class DiffcfCLI(LightningCLI):
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
             config.verbose = False
 
+    def _set_seed(self) -> None:
+        with settings_errors(building=True):
+            super()._set_seed()
+
     def instantiate_classes(self) -> None:
         with settings_errors(building=True):
             super().instantiate_classes()

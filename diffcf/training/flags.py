@@ -22,6 +22,10 @@ from diffcf.methods import WEIGHTS_SUFFIX, read_checkpoint
 from diffcf.training.folders import parts
 
 LONGEST = 500  # characters of a cited error
+PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
+"""Weights stay in 32 bits; "16" and "bf16" are older names of the mixed ones."""
+FAULTS = (NameError, AttributeError, AssertionError, NotImplementedError)
+"""Errors of a program, which no setting causes: they keep their traceback."""
 KEYWORDS = ("best", "hpc", "registry")
 """What Lightning takes for a ``ckpt_path`` besides paths, and we do not."""
 
@@ -44,11 +48,14 @@ def settle_flags(config: Namespace, command: str | None) -> None:
             for part in parts(trainer.callbacks)
             if not issubclass(class_at(part.class_path, object), ruled_out)
         ]
-    precision = str(trainer.precision or "")
-    if precision in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+    if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
         raise SettingsError(
-            f"precision {precision} keeps weights in too few digits to read factors and to abduct "
-            "noise: take bf16-mixed or 16-mixed, which train as fast."
+            f"precision {trainer.precision} is not for these networks, which read factors and "
+            "abduct noise in single precision: take 32-true, bf16-mixed or 16-mixed."
+        )
+    if trainer.accumulate_grad_batches < 1:
+        raise SettingsError(
+            f"accumulate_grad_batches must be at least 1, not {trainer.accumulate_grad_batches}."
         )
     if trainer.barebones:
         raise SettingsError(
@@ -119,6 +126,23 @@ def settings_errors(*, building: bool = False) -> Iterator[None]:
     except DiffcfError:
         raise
     except kinds as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        text = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
-        raise SettingsError(f"The settings do not work: {text.rstrip('.')}.") from error
+        causes = list(_causes(error))
+        if any(isinstance(cause, FAULTS) for cause in causes):
+            raise
+        own = (str(cause) for cause in causes if isinstance(cause, DiffcfError))
+        raise SettingsError(next(own, None) or _sentence(error)) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _sentence(error: BaseException) -> str:
+    """What was wrong, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    # Of a union, jsonargparse says for every kind why it is not that one.
+    text = text.partition("Errors: - ")[2].partition(" - Expected a <class")[0] or text
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+    return f"The settings do not work: {text.rstrip('.')}."
