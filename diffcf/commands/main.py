@@ -48,7 +48,7 @@ GROUPS = {
         "validate": Command(
             LIGHTNING,
             "measure it on the validation images",
-            "validate --config experiments/pendulum.yaml --ckpt_path runs/mine/last.ckpt",
+            "validate --config experiments/flow.yaml --ckpt_path runs/mine/last.ckpt",
         ),
         "test": Command(
             LIGHTNING,
@@ -58,7 +58,7 @@ GROUPS = {
         "predict": Command(
             LIGHTNING,
             "read factors, or with an intervention write counterfactuals",
-            "predict --config experiments/pendulum.yaml --ckpt_path runs/mine/last.ckpt",
+            "predict --config experiments/flow.yaml --ckpt_path runs/mine/last.ckpt",
         ),
         "evaluator": Command(
             "evaluator:evaluator",
@@ -138,7 +138,14 @@ SYNONYMS = {
     "version": "--version",
 }
 """What people call them, for the suggestion that answers a word that is no command."""
-USER_ERRORS = (DiffcfError, FileExistsError, FileNotFoundError, PermissionError)
+USER_ERRORS = (
+    DiffcfError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """The disk is full or read-only, as reported by libraries that write on their own (loggers)."""
 
@@ -170,6 +177,10 @@ def main(args: Sequence[str] | None = None) -> int:
         # One line, whatever a file's name or a key in it holds.
         print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is none of UTF-8"
+        print(f"diffcf: A config or table is not a text file ({reason}).", file=sys.stderr)
+        return 2
 
 
 def _lightning(args: list[str] | None) -> int:
@@ -197,8 +208,7 @@ def _help() -> str:
     return "\n".join(
         [
             *lines,
-            "\n`diffcf COMMAND --help` lists a command's arguments, `diffcf --version` says which "
-            "diffcf this is.",
+            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version.",
         ]
     )
 

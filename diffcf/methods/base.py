@@ -74,7 +74,8 @@ class CounterfactualModule(LightningModule, ABC):
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
 
     Raises:
-        ValueError: when ``warmup`` lies outside [0, 1).
+        SettingsError: for a number outside its range; at the first step, for images that are not
+            the networks' and a weight of no loss term.
         FloatingPointError: when a loss term is not finite, with the step and the term named.
     """
 
@@ -97,6 +98,14 @@ class CounterfactualModule(LightningModule, ABC):
         for name, spec in self.spec.items():
             setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
+        for setting, number in (
+            ("learning_rate", learning_rate),
+            ("weight_decay", weight_decay),
+            ("clip", clip),
+            *((f"the weight of '{name}'", weight) for name, weight in (weights or {}).items()),
+        ):
+            if not 0 <= number < math.inf:
+                raise SettingsError(f"{setting} must be a finite number from 0, not {number}.")
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.clip = check_share("warmup", warmup), clip
         self.weights = dict(weights or {})
@@ -137,6 +146,10 @@ class CounterfactualModule(LightningModule, ABC):
             self.image_shape = tuple(batch["image"].shape[1:])
             self._check_form(batch["image"])
         terms = self.losses(batch["image"], batch["factors"])
+        if unknown := self.weights.keys() - terms.keys():
+            raise SettingsError(
+                f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
+            )
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise DivergenceError(
@@ -178,7 +191,11 @@ class CounterfactualModule(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         networks = [(network, *self.rate_of(name)) for name, network in self.networks()]
         groups = [{"params": network.parameters(), "lr": rate} for network, rate, _ in networks]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        # Fused AdamW takes gradients that are still scaled, as 16-mixed has them: clipping, ours
+        # and the Trainer's, would see them a thousand times too large.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        fused = not scaled and not self.trainer.gradient_clip_val
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=fused)
         rates: list[Callable[[int], float]] = [partial(self._rate, start) for *_, start in networks]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from yaml import YAMLError
 
 from diffcf.causal import CausalGraph
-from diffcf.io import present
+from diffcf.io import check_writable, present
 from diffcf.methods import CounterfactualModule, TrainedIO
 from diffcf.training.callbacks.running import LastCheckpoint
 from diffcf.training.flags import checkpoint_path, settings_errors, settle_flags
@@ -50,7 +50,9 @@ class DiffcfCLI(LightningCLI):
         settle_flags(config, self.subcommand)
         if self.subcommand is None:
             return
-        if config.ckpt_path:
+        if config.ckpt_path is None and self.subcommand != "fit":
+            print(f"{self.subcommand} without --ckpt_path: the networks are untrained.", flush=True)
+        if config.ckpt_path is not None:
             config.ckpt_path = str(checkpoint_path(config, self.subcommand))
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
         if config.weights_only is None:
@@ -69,6 +71,8 @@ class DiffcfCLI(LightningCLI):
 
     def start(self) -> None:
         """Start W&B before data are prepared, so that a missing key is reported at once."""
+        if self.trainer.is_global_zero:
+            check_writable(Path(self.trainer.default_root_dir) / "last.ckpt")
         start_runs(self.trainer)
         # A strategy's own checkpoint writer, for sharded checkpoints for example, is kept.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:

@@ -90,6 +90,8 @@ def checkpoint_path(config: Namespace, command: str) -> Path:
         CheckpointError: for Lightning's other words, where there is no such file, and for one that
             is not ours or that ``fit`` cannot go on from.
     """
+    if not config.ckpt_path:
+        raise CheckpointError("--ckpt_path is empty: name a checkpoint, or leave it out.")
     path = Path(config.ckpt_path)
     if str(path) == "last" and not path.exists():
         folders = (part.get("init_args") or {} for part in parts(config.trainer.callbacks))

@@ -64,8 +64,8 @@ class CounterfactualCallback(Callback):
             counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
-        SettingsError: when the data module is no :class:`diffcf.training.FactorData`, or the model
-            no :class:`diffcf.methods.CounterfactualModule`.
+        SettingsError: for a count below its least, and when the data module is no
+            :class:`diffcf.training.FactorData`, or the model no :class:`diffcf.methods.CounterfactualModule`.
         CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
     """
 
@@ -78,6 +78,11 @@ class CounterfactualCallback(Callback):
         evaluator: str | None = None,
     ) -> None:
         self.sampling, self.protocol = sampling, protocol
+        if val_images < 0 or samples < 1:
+            raise SettingsError(
+                f"val_images must be at least 0 and samples at least 1, not {val_images} and "
+                f"{samples}."
+            )
         self.val_images, self.samples = val_images, samples
         self.evaluator = evaluator
         self.metrics: dict[str, float] = {}
