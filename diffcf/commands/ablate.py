@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffcf.api import load
 from diffcf.causal import Intervention
+from diffcf.commands.numbers import Seed
 from diffcf.commands.speed import seconds
 from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol
 from diffcf.io import CheckpointError, check_new, device_name, versions, write_json, write_text
@@ -46,7 +47,7 @@ def ablation_parser() -> ArgumentParser:
     parser.add_argument("--sequence", type=int, default=0, help=sequence)
     read = "Read the factual's factors off its image."
     parser.add_argument("--read", type=bool, default=False, help=read)
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
+    parser.add_argument("--seed", type=Seed, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
     return parser
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt, restricted_number_type
+from jsonargparse.typing import PositiveInt
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffcf import diffusion
 from diffcf.api import Answer, Model, Units, load
 from diffcf.causal import Do, parse_do, parse_sweep
+from diffcf.commands.numbers import Side, Steps
 from diffcf.io import (
     InterventionError,
     OutputError,
@@ -44,9 +45,6 @@ RULES: dict[str, type[diffusion.Guidance]] = {
 SHEET, ROWS = "sheet", 12
 """Name of the picture of all, and how many it shows."""
 RECORD = "factors.json"
-Side = restricted_number_type("Side", int, [(">=", 1), ("<=", 1024)])
-"""In pixels; larger images than ever trained on would only fill the memory."""
-Steps = restricted_number_type("Steps", int, [(">=", 1), ("<=", 10_000)])
 
 
 def counterfactual(args: Sequence[str]) -> None:

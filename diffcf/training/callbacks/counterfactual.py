@@ -65,7 +65,8 @@ class CounterfactualCallback(Callback):
 
     Raises:
         SettingsError: for a count below its least, and when the data module is no
-            :class:`diffcf.training.FactorData`, or the model no :class:`diffcf.methods.CounterfactualModule`.
+            :class:`diffcf.training.FactorData`, or the model no
+            :class:`diffcf.methods.CounterfactualModule`.
         CheckpointError: when the evaluator cannot be loaded, or reads another graph's factors.
     """
 

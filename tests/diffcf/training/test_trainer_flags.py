@@ -66,6 +66,7 @@ WORKS: dict[str, dict[str, Any]] = {
         "max_steps": -1,
         "check_val_every_n_epoch": 1,
         "val_check_interval": 1.0,
+        "limit_val_batches": 0,
     },
     "a look": {"fast_dev_run": True},
 }
@@ -130,12 +131,17 @@ def test_flags_that_work(run) -> None:
 
 
 @pytest.mark.parametrize("run", ["one batch"], indirect=True)
-def test_test_and_predict_take_their_limits(run, config: str) -> None:
+def test_predict_takes_its_limit_and_the_last_checkpoint(run, config: str) -> None:
     _, out, _ = run
-    more = ["--config", config, "--out", str(out), "--ckpt_path=last", *options({"devices": 1})]
-    assert main(["test", *more, *options({"limit_test_batches": 1, "inference_mode": True})]) == 0
-    assert next(out.rglob("test/metrics.json")).is_file()
-    assert main(["predict", *more, *options({"limit_predict_batches": 1})]) == 0
+    limit = options({"limit_predict_batches": 1})
+    assert main(["predict", "--config", config, f"--out={out}", "--ckpt_path=last", *limit]) == 0
+
+
+def test_guidance_always_has_its_gradients() -> None:
+    defaults = {k: p.default for k, p in inspect.signature(Trainer).parameters.items()}
+    config = Namespace(trainer=Namespace(**defaults))
+    settle_flags(config, "test")
+    assert config.trainer.inference_mode is False
 
 
 @pytest.mark.parametrize("name, value, words", REFUSED)
