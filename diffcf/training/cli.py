@@ -82,7 +82,7 @@ class DiffcfCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Give the model the description of its data, which its checkpoints keep."""
-        for callback in self.trainer.callbacks:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LastCheckpoint):
                 callback.check_free(self.trainer, self.config[self.subcommand].ckpt_path)
         self.start()

@@ -125,7 +125,7 @@ def settings_errors(*, building: bool = False) -> Iterator[None]:
     kinds = (MisconfigurationException, *((ValueError, TypeError, ImportError) * building))
     try:
         yield
-    except DiffcfError:
+    except (DiffcfError, UnicodeDecodeError):
         raise
     except kinds as error:
         causes = list(_causes(error))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 
 from diffcf.commands.speed import Row, pipeline, sampling, training
 from diffcf.io import (
@@ -77,11 +78,17 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
     parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
     parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
-    parser.add_argument("--repeats", type=int, default=7, help="Rounds of each comparison.")
-    parser.add_argument("--images", type=int, default=32, help="Images sampled at once.")
-    parser.add_argument("--steps", type=int, default=30, help="Training steps of a stretch.")
-    parser.add_argument("--memory_steps", type=int, default=400, help="Steps of the memory test.")
-    parser.add_argument("--batch_size", type=int, help="Of training, where not the experiment's.")
+    parser.add_argument("--repeats", type=PositiveInt, default=7, help="Rounds of each comparison.")
+    parser.add_argument("--images", type=PositiveInt, default=32, help="Images sampled at once.")
+    parser.add_argument(
+        "--steps", type=PositiveInt, default=30, help="Training steps of a stretch."
+    )
+    parser.add_argument(
+        "--memory_steps", type=PositiveInt, default=400, help="Steps of the memory test."
+    )
+    parser.add_argument(
+        "--batch_size", type=PositiveInt, help="Of training, where not the experiment's."
+    )
     parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="Folder to write.")

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffcf.commands import completion
 from diffcf.commands import main as front
@@ -77,3 +79,72 @@ def test_bash_completes_commands_and_options(monkeypatch) -> None:
     assert set(completed("diffcf", "counterfactual", "--s")) == {"--sweep", "--steps", "--size"}
     assert completed("diffcf", "faces", "data") == [], "files are bash's own matter"
     assert completion.script("zsh").count("bashcompinit") == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "counterfactual pendulum x.png --do light=1 --out a --batch_size -1",
+        "counterfactual pendulum x.png --do light=1 --out a --batch_size 0",
+        "counterfactual pendulum x.png --do light=1 --out a --size 0",
+        "counterfactual pendulum x.png --do light=1 --out a --size 100000",
+        "counterfactual pendulum x.png --do light=1 --out a --steps 0",
+        "counterfactual pendulum x.png --do light=1 --out a --steps 100000000",
+        "app pendulum --size -1",
+        "fid a b --batch_size 0",
+        "faces a --seed -1",
+        "faces a --seed 99999999999999999999",
+        "ablate pendulum --seed -1",
+        "bench experiments/pendulum.yaml --repeats 0",
+        "bench experiments/pendulum.yaml --images -3",
+        "loading-speed --images [0]",
+        "loading-speed --image_size 0",
+        "benchmark grid.yaml --search --search_minutes -1",
+        "benchmark grid.yaml --search --search_images 0",
+        "export experiments/pendulum.yaml a --images 0",
+    ],
+)
+def test_numbers_out_of_range_end_a_command_before_it_begins(
+    line: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(line))
+    assert ended.value.code == 2 and not list(tmp_path.iterdir())
+    assert line.split("--")[-1].split()[0] in capsys.readouterr().err, "the option is named"
+
+
+@pytest.mark.parametrize("device, reason", [("gpu", "is no device"), ("cuda:99", "does not work")])
+def test_a_device_that_is_not_there_is_one_sentence(device: str, reason: str, capsys) -> None:
+    assert main(["counterfactual", "pendulum", "x.png", "--out=a", f"--device={device}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"diffcf: '{device}' {reason}") and "name cpu" in said
+
+
+def test_a_size_that_the_networks_do_not_take_is_one_sentence(tmp_path: Path, capsys) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    asked = ["counterfactual", "pendulum", str(tmp_path / "x.png"), "--do", "light=1"]
+    assert main([*asked, "--size", "33", "--out", str(tmp_path / "out")]) == 2
+    assert "image sides that are multiples of 4" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "ablate pendulum", "evaluator --out x"])
+def test_a_config_that_is_no_text_is_one_sentence(command: str, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert main([*command.split(), "--config", str(path)]) == 2
+    assert "is not a text file" in capsys.readouterr().err
+
+
+def test_a_folder_below_a_file_is_one_sentence(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    runs = ["--runs", str(tmp_path / "file/runs"), "--only", "ours/0"]
+    grid = str(Path(__file__).parents[3] / "experiments/benchmarks/pendulum.yaml")
+    assert main(["benchmark", grid, *runs, "--search"]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+    asked = ["counterfactual", "pendulum", "x.png", "--do", "light=1"]
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    asked[2] = str(tmp_path / "x.png")
+    assert main([*asked, "--out", str(tmp_path / "file/answers")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
