@@ -16,6 +16,7 @@ from lightning.pytorch import Trainer
 from small_runs import add_callback, tiny
 
 from diffcf.commands.main import main
+from diffcf.evaluation import EvaluationProtocol
 from diffcf.io import CheckpointError, DiffcfError, SettingsError
 from diffcf.methods import DiffusionCounterfactuals
 from diffcf.training.flags import checkpoint_path, settings_errors, settle_flags
@@ -225,3 +226,35 @@ def test_clipping_never_sees_scaled_gradients(
     model._trainer = SimpleNamespace(precision_plugin=plugin, gradient_clip_val=clip)  # type: ignore
     model.time_spent = 0.0
     assert model.configure_optimizers()["optimizer"].defaults["fused"] is fused  # type: ignore
+
+
+def test_a_method_without_a_reader_says_so(model: DiffusionCounterfactuals, small_batch) -> None:
+    engine = model.method()
+    engine.projector = None
+    with pytest.raises(SettingsError, match="reads no factors off images"):
+        engine.abduct(small_batch["image"])
+
+
+def test_one_image_for_fid_is_refused_before_a_test() -> None:
+    with pytest.raises(SettingsError, match="fid_images of a protocol"):
+        EvaluationProtocol(fid_images=1)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"learning_rate": -1.0}, "learning_rate must be"),
+        ({"clip": float("nan")}, "clip must be"),
+        ({"weights": {"projector": -1.0}}, "the weight of 'projector' must be"),
+        ({"warmup": 3.0}, "warmup is a share"),
+    ],
+)
+def test_numbers_of_a_training_have_a_range(graph, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        DiffusionCounterfactuals(graph, **arguments)
+
+
+def test_a_weight_of_no_loss_term_is_named(model: DiffusionCounterfactuals, small_batch) -> None:
+    model.weights = {"nosuch": 1.0}
+    with pytest.raises(SettingsError, match="no loss term 'nosuch' to weigh: there are projector"):
+        model.training_step(small_batch, 0)
