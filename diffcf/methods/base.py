@@ -6,7 +6,6 @@ all, so that a comparison compares methods.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -39,6 +38,7 @@ from diffcf.methods.checkpoint import (
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
+from diffcf.methods.schedule import check_amount, check_share, warm_cosine
 from diffcf.networks import (
     NetworkFactory,
     NetworkSpec,
@@ -98,17 +98,11 @@ class CounterfactualModule(LightningModule, ABC):
         for name, spec in self.spec.items():
             setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
-        for setting, number in (
-            ("learning_rate", learning_rate),
-            ("weight_decay", weight_decay),
-            ("clip", clip),
-            *((f"the weight of '{name}'", weight) for name, weight in (weights or {}).items()),
-        ):
-            if not 0 <= number < math.inf:
-                raise SettingsError(f"{setting} must be a finite number from 0, not {number}.")
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.clip = check_share("warmup", warmup), clip
-        self.weights = dict(weights or {})
+        self.learning_rate = check_amount("learning_rate", learning_rate)
+        self.weight_decay = check_amount("weight_decay", weight_decay)
+        self.warmup, self.clip = check_share("warmup", warmup), check_amount("clip", clip)
+        named = (weights or {}).items()
+        self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
@@ -307,30 +301,6 @@ def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
             f"images are of [C, H, W], up to {LARGEST_SIDE} each, not {described!r:.100}"
         )
     return shape
-
-
-def check_share(name: str, share: float) -> float:
-    """``share`` itself; ValueError unless it is a share of the training, in [0, 1)."""
-    if not 0 <= share < 1:
-        raise SettingsError(
-            f"{name} is a share of the training in [0, 1), not a count; got {share}."
-        )
-    return share
-
-
-def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
-    """Factor of the learning rate at ``progress`` of the training, in [0, 1].
-
-    From ``start``, in [0, 1), it rises linearly, for the share ``warmup`` of what is left of the
-    training, and then falls as a cosine to zero.
-
-    >>> [round(warm_cosine(p, 0.2, start=0.5), 2) for p in (0.5, 0.55, 0.6, 0.8, 1.0)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    own = (progress - start) / (1 - start)
-    if own < warmup:
-        return max(0.0, own / warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (own - warmup) / (1 - warmup))))
 
 
 def write_weights(
