@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= experiments/pendulum_quick.yaml
 SEED ?= 0
-RUN := runs/$(basename $(notdir $(CONFIG)))
+# Every seed but 0 in a folder of its own; name any other by RUN=.
+RUN ?= runs/$(basename $(notdir $(CONFIG)))$(if $(filter-out 0,$(SEED)),_seed$(SEED))
 
 # glibc gives large buffers back to the system after every operation; keeping them saves page faults.
 export MALLOC_TRIM_THRESHOLD_ := 2000000000
@@ -25,8 +26,8 @@ $(BIN)/.ready: pyproject.toml
 	@touch $@
 
 run: setup ## Train Pendulum (CPU preset), answer interventions, print the table, draw the pictures
-	$(BIN)/diffcf fit --config $(CONFIG) --seed_everything $(SEED)
-	$(BIN)/diffcf test --config $(CONFIG) --seed_everything $(SEED) --ckpt_path $(RUN)/last.ckpt
+	$(BIN)/diffcf fit --config $(CONFIG) --seed_everything $(SEED) --out $(RUN)
+	$(BIN)/diffcf test --config $(CONFIG) --seed_everything $(SEED) --out $(RUN) --ckpt_path $(RUN)/last.ckpt
 
 benchmark: setup ## Train and test every method on Pendulum and Flow, hours; goes on where it was stopped
 	$(BIN)/diffcf benchmark experiments/benchmarks/pendulum.yaml experiments/benchmarks/flow.yaml

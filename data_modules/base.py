@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.loading import Batch, FactorImages, ImageRows, evaluation_loader, training_loader
 from diffcf.causal import CausalGraph, Scene
-from diffcf.io import ImageTransform
+from diffcf.io import ImageTransform, SettingsError
 
 STAGES = ("train", "val", "test")
 
@@ -103,7 +103,7 @@ class FactorImageDataModule(LightningDataModule):
         loaded = self.load(generator)
         kept = self.kept(loaded.split, generator)
         if (size := len(kept["train"])) < self.batch_size:
-            raise ValueError(
+            raise SettingsError(
                 f"batch_size {self.batch_size} exceeds the {size} training images: take a smaller "
                 "one, or give more of the data to training."
             )
@@ -210,12 +210,12 @@ def carve(rows: Tensor, fraction: float, generator: Generator) -> tuple[Tensor, 
 def at_least(name: str, value: int, low: int) -> int:
     """``value`` itself; ValueError when it is below ``low``."""
     if value < low:
-        raise ValueError(f"{name} must be at least {low}, not {value}.")
+        raise SettingsError(f"{name} must be at least {low}, not {value}.")
     return value
 
 
 def fraction(name: str, value: float) -> float:
     """``value`` itself; ValueError unless it lies in (0, 1)."""
     if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, not {value}.")
+        raise SettingsError(f"{name} must lie between 0 and 1, not {value}.")
     return value

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from data_modules.base import STAGES, carve, fraction
 from diffcf.causal import Factor
-from diffcf.io import DataError, Table, parse_number
+from diffcf.io import DataError, SettingsError, Table, parse_number
 
 STAGE_OF = {
     **dict.fromkeys(("train", "training", "0"), "train"),
@@ -33,7 +33,7 @@ def checked_fractions(val_fraction: float, test_fraction: float) -> tuple[float,
     fraction("val_fraction", val_fraction)
     fraction("test_fraction", test_fraction)
     if val_fraction + test_fraction >= 1:
-        raise ValueError(
+        raise SettingsError(
             f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing to "
             "training: lower one."
         )

@@ -92,13 +92,17 @@ class ResumableLoader(DataLoader[Batch]):
     with another number of them.
     """
 
-    sampler: ShuffledOrder
+    sampler: ShuffledOrder  # or a sequential one, by which Lightning replaces it to overfit
     trainer: Trainer | None = None
 
     def state_dict(self) -> dict[str, int]:
+        if not isinstance(self.sampler, ShuffledOrder):
+            return {}
         return {"epoch": self.sampler.epoch, "images": self._images}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        if not state or not isinstance(self.sampler, ShuffledOrder):
+            return
         images = state.get("images", self._images)
         epochs, steps = self._completed(self.sampler.length // images)
         self.sampler.go_on(state["epoch"] + epochs, images * steps)

@@ -18,7 +18,7 @@ from data_modules.columns import checked_fractions, random_split
 from data_modules.scenes import PointlightScene, ShadowScene, SunlightScene
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import CausalGraph, Factor
-from diffcf.io import DataError, parse_number, to_bytes
+from diffcf.io import DataError, SettingsError, parse_number, to_bytes
 
 DRAWN_AT_ONCE = 1024  # images; their floats take 50 MB at 64 pixels
 
@@ -139,7 +139,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
         areas = self._native[:, graph.column("shadow_area")]
         low, high = area_range or (float(areas.min()), float(areas.max()))
         if not low < high:
-            raise ValueError(
+            raise SettingsError(
                 f"Shadow areas from {low:g} to {high:g} are no range: give 'area_range', the least "
                 "and the largest, or more images."
             )
@@ -194,9 +194,9 @@ def _factors_of_names(root: Path, files: list[str], pattern: str, graph: CausalG
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
+        raise SettingsError(f"The pattern {pattern!r} is no regular expression: {error}.") from None
     if lacking := set(graph.names) - {"spot_position"} - set(compiled.groupindex):
-        raise ValueError(
+        raise SettingsError(
             f"The pattern {pattern!r} has no group (?P<{min(lacking)}>…): give it one per factor."
         )
     native = []

@@ -25,7 +25,9 @@ from diffcf.io import (
     DataError,
     ImageTransform,
     InterventionError,
+    SettingsError,
     decode,
+    device_of,
     from_bytes,
     uncrop,
 )
@@ -135,7 +137,7 @@ class Model:
         methods that read nothing.
         """
         if not self.module.reads:
-            raise ValueError(f"{type(self.module).__name__} reads no factors off images.")
+            raise SettingsError(f"{type(self.module).__name__} reads no factors off images.")
         check_image(images)
         with torch.no_grad():
             code = self.module.read(images.to(self.device))
@@ -263,12 +265,14 @@ def load(
 
     Raises:
         CheckpointError: when there is no such file, or it is none of ours.
+        UnavailableError: when there is no such device on this machine.
     """
     path = WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
     if not path.is_file():
         raise CheckpointError(
             f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
         )
+    device = device_of(device)
     checkpoint = read_trained(path, device)
     module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
     try:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from diffcf.causal.graph import CausalGraph
+from diffcf.io import SettingsError
 
 
 class Reader(Protocol):
@@ -65,7 +66,7 @@ class Scene(Reader, Protocol):
         """``image_size`` itself; ValueError when it is none of ``image_sizes``."""
         if image_size not in self.image_sizes:
             sizes = ", ".join(map(str, self.image_sizes))
-            raise ValueError(f"image_size {image_size} is not drawn: use one of {sizes}.")
+            raise SettingsError(f"image_size {image_size} is not drawn: use one of {sizes}.")
         return image_size
 
     @abstractmethod

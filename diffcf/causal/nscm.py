@@ -23,7 +23,7 @@ from diffcf.causal.keys import uniform_noise
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
-from diffcf.io import GraphError
+from diffcf.io import GraphError, SettingsError
 
 
 class NSCM(nn.Module):
@@ -64,11 +64,11 @@ class NSCM(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
-            raise ValueError(f"NSCM 'hidden' needs positive layer widths, got {list(hidden)}.")
+            raise SettingsError(f"NSCM 'hidden' needs positive layer widths, got {list(hidden)}.")
         if bins < 2:
-            raise ValueError(f"NSCM 'bins' must be at least 2, got {bins}.")
+            raise SettingsError(f"NSCM 'bins' must be at least 2, got {bins}.")
         if not 0 < scale_floor < 1:
-            raise ValueError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
+            raise SettingsError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
         self.graph = graph
         self.equations = StructuralEquations(graph, hidden, bins, float(scale_floor), learned_graph)
         self.gates = EdgeGates(len(graph)) if learned_graph else None

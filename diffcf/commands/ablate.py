@@ -21,14 +21,16 @@ from torch import Tensor
 
 from diffcf.api import load
 from diffcf.causal import Intervention
+from diffcf.commands.numbers import Seed
 from diffcf.commands.speed import seconds
 from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol
-from diffcf.io import CheckpointError, device_name, versions, write_json, write_text
+from diffcf.io import CheckpointError, check_new, device_name, versions, write_json, write_text
 from diffcf.methods import CounterfactualModule, Method, Sampling, World
 from diffcf.reporting import ablation_markdown
 from diffcf.training import Batch, FactorData, sampling_record
 
 GIVEN = "factors given"
+RESULTS = "ablation.json"
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
 
@@ -45,7 +47,7 @@ def ablation_parser() -> ArgumentParser:
     parser.add_argument("--sequence", type=int, default=0, help=sequence)
     read = "Read the factual's factors off its image."
     parser.add_argument("--read", type=bool, default=False, help=read)
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the interventions.")
+    parser.add_argument("--seed", type=Seed, default=0, help="Seed of the interventions.")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="Folder to write.")
     return parser
 
@@ -56,6 +58,7 @@ def ablate(args: Sequence[str]) -> None:
     built = parser.instantiate_classes(parser.parse_args(list(args)))
     if built.data is None or not built.variants:
         parser.error("name --data and --variants, or a --config that does")
+    check_new(built.out / RESULTS)
     started = time.perf_counter()
     model = load(built.ckpt).module
     if model.graph != built.data.graph:
@@ -77,7 +80,7 @@ def ablate(args: Sequence[str]) -> None:
             "versions": versions(),
         },
     }
-    write_json(record, built.out / "ablation.json")
+    write_json(record, built.out / RESULTS)
     text = ablation_markdown(rows)
     write_text(text, built.out / "ablation.md")
     print(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from data_modules import observed_factors
 from diffcf import diffusion
 from diffcf.api import Answer, Model, Units, load, scaled_do
 from diffcf.causal import Do, parse_do, parse_sweep
+from diffcf.commands.numbers import Side, Steps
 from diffcf.io import (
     RECORD,
     SHEET,
@@ -30,6 +32,7 @@ from diffcf.io import (
     ImageTransform,
     InterventionError,
     OutputError,
+    check_writable,
     decode,
     from_bytes,
     image_files,
@@ -67,6 +70,7 @@ def counterfactual(args: Sequence[str]) -> None:
         raise OutputError(
             f"{parsed.out} holds something else than answers (no {RECORD}): name another folder."
         )
+    check_writable(parsed.out)
     rows: dict[str, object] = {}
     answer = _sweep if parsed.sweep else _answer
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
@@ -102,14 +106,16 @@ def _parser() -> ArgumentParser:
     named = 'Columns not named like their factor: {"age": "Age (years)"}.'
     parser.add_argument("--columns", type=dict[str, str], help=named)
     parser.add_argument("--rule", type=str, help=f"Guidance: {', '.join(RULES)}.")
-    parser.add_argument("--steps", type=int, help="Steps of inversion and of sampling.")
+    parser.add_argument("--steps", type=Steps, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
     parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
-    parser.add_argument("--size", type=int, help="Side of the images; as in training if left out.")
+    parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
     whole = "Also put answers back into the whole pictures, at their own size."
     parser.add_argument("--uncrop", type=bool, default=False, help=whole)
-    parser.add_argument("--batch_size", type=int, default=32, help="Images answered at once.")
+    parser.add_argument(
+        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
     parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")

@@ -19,8 +19,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
 from diffcf.evaluation import Card, EvaluatorReader, FactorEvaluator, measure_readings
-from diffcf.io import GraphError, OutputError, versions, whole_folder, write_json
+from diffcf.io import GraphError, check_new, versions, whole_folder, write_json
 from diffcf.reporting import markdown
+from diffcf.training import settings_errors, settle_flags
 
 
 class EvaluatorCLI(LightningCLI):
@@ -37,10 +38,8 @@ class EvaluatorCLI(LightningCLI):
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
 
     def before_instantiate_classes(self) -> None:
-        if self.config.out.exists():
-            raise OutputError(
-                f"{self.config.out} exists already: remove it, or name another folder by --out."
-            )
+        check_new(self.config.out)
+        settle_flags(self.config, "fit")
 
     def after_instantiate_classes(self) -> None:
         if not hasattr(self.datamodule, "factors_of"):
@@ -57,25 +56,27 @@ def build(args: Sequence[str]) -> EvaluatorCLI:
         OutputError: when the folder exists; nothing is ever overwritten.
         GraphError: when the data module is not one of ours.
     """
-    return EvaluatorCLI(
-        FactorEvaluator,
-        LightningDataModule,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        save_config_callback=None,  # the card holds the config
-        parser_kwargs={"prog": "diffcf evaluator", "description": "Train an evaluator."},
-        args=list(args),
-        run=False,
-    )
+    with settings_errors(building=True):
+        return EvaluatorCLI(
+            FactorEvaluator,
+            LightningDataModule,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,  # the card holds the config
+            parser_kwargs={"prog": "diffcf evaluator", "description": "Train an evaluator."},
+            args=list(args),
+            run=False,
+        )
 
 
 def evaluator(args: Sequence[str]) -> None:
     """Command ``diffcf evaluator``; ``--help`` lists the arguments. Raises as :func:`build`."""
     cli = build(args)
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
-    trainer.fit(model, datamodule=data)
-    # The last weights are candidates too, whether or not a validation fell on the last step.
-    trainer.validate(model, datamodule=data, verbose=False)
+    with settings_errors():
+        trainer.fit(model, datamodule=data)
+        # The last weights are candidates too, whether or not a validation fell on the last step.
+        trainer.validate(model, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
     shape = tuple(data.images_of("train", torch.tensor([0])).shape[1:])

@@ -19,7 +19,7 @@ from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from diffcf.causal import Factor
-from diffcf.io import OutputError, whole_folder
+from diffcf.io import OutputError, SettingsError, check_writable, whole_folder
 from diffcf.reporting import save_image
 from diffcf.training import FactorData, load_data
 
@@ -37,6 +37,9 @@ def export(args: Sequence[str]) -> None:
     module, out = load_data(config.config), config.out
     if out.exists():
         raise OutputError(f"{out} exists already: remove it, or name another folder.")
+    if not config.splits:
+        raise SettingsError("--splits names no split: name train, val or test.")
+    check_writable(out)
     module.prepare_data()
     module.setup()
     with whole_folder(out) as unfinished:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from data_modules.celeba import IMAGE, IMAGES, NOISE
 from data_modules.scenes.faces.picture import APPEARANCE, ATTRIBUTES, draw_canvas
 from data_modules.scenes.faces.scene import sample_faces
+from diffcf.commands.numbers import Seed
 from diffcf.io import DataError, OutputError, whole_folder
 
 VERSION = 2  # of the pictures and the files: a new one makes other folders of the same seed
@@ -37,7 +38,7 @@ def faces(args: Sequence[str]) -> None:
     parser = ArgumentParser(prog="diffcf faces", description=description)
     parser.add_argument("root", type=Path, help="Folder to make.")
     parser.add_argument("--count", type=int, default=4000, help="How many faces.")
-    parser.add_argument("--seed", type=int, default=0, help="Chooses the faces.")
+    parser.add_argument("--seed", type=Seed, default=0, help="Chooses the faces.")
     config = parser.parse_args(list(args))
     new = write_faces(config.root, config.count, config.seed)
     print(f"{config.root} {'has' if new else 'had'} {config.count} cartoon faces.")

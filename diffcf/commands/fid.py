@@ -20,7 +20,9 @@ from diffcf.io import (
     DataError,
     ImageTransform,
     UnusableImage,
+    check_new,
     device_name,
+    device_of,
     from_bytes,
     pictures,
     read_picture,
@@ -38,19 +40,22 @@ def fid(args: Sequence[str]) -> None:
     parser.add_argument("--weights", type=str, help=views)
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="Images at a time.")
     parser.add_argument("--cache_dir", type=Path, default=CACHE, help="For real statistics.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    card = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--out", type=Path, help="JSON file to write the results to.")
-    parser.add_argument("--device", default=device, help="Where the network runs.")
+    parser.add_argument("--device", default=card, help="Where the network runs.")
     config = parser.parse_args(list(args))
+    if config.out is not None:
+        check_new(config.out)
     started = time.perf_counter()
-    network = load_inception().to(config.device)
+    device = device_of(config.device)
     transform = None if config.weights is None else load(config.weights).image_transform()
     real, generated = (
         FolderImages(folder, config.batch_size, transform)
         for folder in (config.real, config.generated)
     )
+    network = load_inception().to(device)
     statistics = real_statistics(lambda: real, network, config.cache_dir)
-    quality = GenerationQuality(network, statistics).to(config.device)
+    quality = GenerationQuality(network, statistics).to(device)
     with tqdm(total=len(generated), desc="FID, generated images", unit=" images") as bar:
         for images in generated:
             quality.update(images)
@@ -58,19 +63,19 @@ def fid(args: Sequence[str]) -> None:
     result = {name: float(value) for name, value in quality.compute().items()}
     print(f"FID   {result['fid']:.4f}\nsFID  {result['sfid']:.4f}")
     print(f"KID   {result['kid']:.6f} ± {result['kid_std']:.6f}")
-    seconds, device = time.perf_counter() - started, device_name(torch.device(config.device))
+    seconds, where = time.perf_counter() - started, device_name(device)
     if config.out is not None:
         origin = {
             "real": len(real),
             "generated": len(generated),
             "seconds": round(seconds, 1),
-            "device": device,
+            "device": where,
             "transform": None if transform is None else transform.to_dict(),
             "network": network.signature,
             "versions": versions(),
         }
         write_json({"metrics": result, "provenance": origin}, config.out)
-    print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {device}")
+    print(f"{len(generated)} images against {len(real)} real ones, {seconds:.1f} s on {where}")
     if note := bias_note(len(generated), len(real)):
         print(note)
 
@@ -97,6 +102,8 @@ class FolderImages:
             print(f"{folder}: left out {len(ours)} by-products of diffcf, such as {ours[0].name}")
         if not self.files:
             raise DataError(f"Folder {folder} has no {', '.join(FORMATS)} images: name another.")
+        if len(self.files) < 2:
+            raise DataError(f"Folder {folder} has one image; a distribution needs two or more.")
 
     def __len__(self) -> int:
         return len(self.files)

@@ -5,40 +5,147 @@ What a command needs is imported when it runs, so that the others and ``--help``
 
 from __future__ import annotations
 
+import difflib
 import errno
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NamedTuple
 
 from diffcf.io import DiffcfError
 
-LIGHTNING = {
-    "fit": "train a method: --config experiments/pendulum.yaml",
-    "validate": "measure it on the validation images",
-    "test": "measure it on the held-out images: table, metrics.json, pictures",
-    "predict": "read factors, or with an intervention write counterfactuals",
+LIGHTNING = "lightning"
+"""In place of ``module:function``: a command of LightningCLI (:mod:`diffcf.training.cli`)."""
+
+
+class Command(NamedTuple):
+    """Where it is (``module:function`` in this package), what it does, and how it is called."""
+
+    place: str
+    does: str
+    example: str
+
+
+GROUPS = {
+    "Ask": {
+        "counterfactual": Command(
+            "counterfactual:counterfactual",
+            "what images would have looked like",
+            "counterfactual pendulum IMAGE --do light=1.2 --out answers",
+        ),
+        "app": Command("app:app", "ask in the browser", "app pendulum"),
+        "graph": Command(
+            "graph:graph",
+            "show the causal graph and its mechanisms",
+            "graph pendulum --out graph.svg",
+        ),
+    },
+    "Train and test": {
+        "fit": Command(
+            LIGHTNING, "train a method", "fit --config experiments/pendulum.yaml --out runs/mine"
+        ),
+        "validate": Command(
+            LIGHTNING,
+            "measure it on the validation images",
+            "validate --config experiments/flow.yaml --ckpt_path runs/mine/last.ckpt",
+        ),
+        "test": Command(
+            LIGHTNING,
+            "measure it on held-out images: table, metrics.json, pictures",
+            "test --config experiments/pendulum.yaml --ckpt_path runs/mine/last.ckpt",
+        ),
+        "predict": Command(
+            LIGHTNING,
+            "read factors, or with an intervention write counterfactuals",
+            "predict --config experiments/flow.yaml --ckpt_path runs/mine/last.ckpt",
+        ),
+        "evaluator": Command(
+            "evaluator:evaluator",
+            "train an independent reader of factors",
+            "evaluator --config experiments/evaluators/pendulum.yaml --out runs/reader",
+        ),
+    },
+    "Data": {
+        "data": Command(
+            "data:data",
+            "describe a dataset, before training on it",
+            "data experiments/own_data.yaml",
+        ),
+        "export": Command(
+            "export:export",
+            "write a dataset as images, table and graph",
+            "export experiments/pendulum.yaml data/mine",
+        ),
+        "faces": Command(
+            "faces:faces", "draw cartoon faces in CelebA's layout", "faces data/faces"
+        ),
+    },
+    "Compare": {
+        "benchmark": Command(
+            "benchmark.command:benchmark",
+            "train and test every method and seed of a grid",
+            "benchmark experiments/benchmarks/pendulum.yaml",
+        ),
+        "ablate": Command(
+            "ablate:ablate",
+            "compare ways to sample with one checkpoint",
+            "ablate pendulum --config experiments/ablations/steps.yaml",
+        ),
+        "fid": Command(
+            "fid:fid",
+            "FID, sFID and KID of two folders of images",
+            "fid data/real runs/generated",
+        ),
+        "table": Command(
+            "tables:table", "markdown from metrics.json files", "table runs/*/metrics.json"
+        ),
+        "tables": Command(
+            "tables:tables",
+            "every table and figure that compares methods",
+            "tables --readme README.md docs/*.md",
+        ),
+        "bench": Command(
+            "speed.command:bench",
+            "measure speed, as ratios in one run",
+            "bench experiments/pendulum.yaml --out runs/bench",
+        ),
+        "loading-speed": Command(
+            "speed.pipeline:loading_speed", "measure how fast images are loaded", "loading-speed"
+        ),
+    },
+    "Share": {
+        "weights": Command(
+            "weights:weights",
+            "write or check weights to give away",
+            "weights runs/mine/last.ckpt METRICS.json --out mine.safetensors",
+        ),
+        "completion": Command(
+            "completion:completion",
+            "complete commands and options in your shell",
+            "completion bash > ~/.local/share/bash-completion/completions/diffcf",
+        ),
+    },
 }
-"""Commands of LightningCLI (:mod:`diffcf.training.cli`), with what they do."""
-COMMANDS = {
-    "counterfactual": ("counterfactual:counterfactual", "ask what images would have looked like"),
-    "app": ("app:app", "ask in the browser"),
-    "graph": ("graph:graph", "draw the causal graph and its mechanisms"),
-    "data": ("data:data", "describe a dataset, before training on it"),
-    "export": ("export:export", "write a dataset as images, table and graph"),
-    "faces": ("faces:faces", "draw cartoon faces in CelebA's layout"),
-    "evaluator": ("evaluator:evaluator", "train an independent reader of factors"),
-    "fid": ("fid:fid", "FID, sFID and KID of two folders of images"),
-    "ablate": ("ablate:ablate", "compare ways to sample with one checkpoint"),
-    "benchmark": ("benchmark.command:benchmark", "train and test every method and seed of a grid"),
-    "table": ("tables:table", "markdown from metrics.json files"),
-    "tables": ("tables:tables", "every table and figure that compares methods"),
-    "weights": ("weights:weights", "write or check weights to give away"),
-    "bench": ("speed.command:bench", "measure speed, as ratios in one run"),
-    "loading-speed": ("speed.pipeline:loading_speed", "measure how fast images are loaded"),
+"""Every command by name, in the groups of the help page."""
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+SYNONYMS = {
+    "train": "fit",
+    "evaluate": "test",
+    "sample": "counterfactual",
+    "intervene": "counterfactual",
+    "explore": "app",
+    "version": "--version",
 }
-"""Our own: ``module:function`` in this package, with what they do."""
-USER_ERRORS = (DiffcfError, FileExistsError, FileNotFoundError, PermissionError)
+"""What people call them, for the suggestion that answers a word that is no command."""
+USER_ERRORS = (
+    DiffcfError,
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """The disk is full or read-only, as reported by libraries that write on their own (loggers)."""
 
@@ -46,20 +153,33 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point; errors of the user's input are one line on stderr and exit status 2."""
     arguments = list(sys.argv[1:] if args is None else args)
-    if not arguments or arguments in (["-h"], ["--help"]):
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help"):
         print(_help())
         return 0
+    if first in ("-V", "--version"):
+        from diffcf.io import version_of
+
+        print(f"diffcf {version_of('diffcf')}")
+        return 0
+    if first not in COMMANDS:
+        print(_unknown(first), file=sys.stderr)
+        return 2
     try:
-        if arguments[0] in COMMANDS:
-            module, _, name = COMMANDS[arguments[0]][0].partition(":")
-            getattr(import_module(f"diffcf.commands.{module}"), name)(arguments[1:])
-            return 0
-        return _lightning(None if args is None else arguments)
+        if (place := COMMANDS[first].place) == LIGHTNING:
+            return _lightning(None if args is None else arguments)
+        module, _, name = place.partition(":")
+        getattr(import_module(f"diffcf.commands.{module}"), name)(arguments[1:])
+        return 0
     except (DiffcfError, OSError) as error:
         if not isinstance(error, USER_ERRORS) and error.errno not in DISK_ERRORS:
             raise
         # One line, whatever a file's name or a key in it holds.
         print(f"diffcf: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is none of UTF-8"
+        print(f"diffcf: A config or table is not a text file ({reason}).", file=sys.stderr)
         return 2
 
 
@@ -77,15 +197,29 @@ def _lightning(args: list[str] | None) -> int:
 
 
 def _help() -> str:
-    commands = LIGHTNING | {name: text for name, (_, text) in COMMANDS.items()}
+    lines = [
+        "usage: diffcf COMMAND [ARGUMENTS]\n",
+        "What would this image have looked like, had X been different?",
+    ]
+    for title, group in GROUPS.items():
+        lines.append(f"\n{title}")
+        for name, command in group.items():
+            lines += [f"  {name:<16}{command.does}", f"{'':<18}  diffcf {command.example}"]
     return "\n".join(
         [
-            "usage: diffcf COMMAND [ARGUMENTS]\n",
-            "What would this image have looked like, had X been different?\n",
-            *(f"  {name:<16}{text}" for name, text in commands.items()),
-            "\n`diffcf COMMAND --help` lists a command's arguments.",
+            *lines,
+            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version.",
         ]
     )
+
+
+def _unknown(name: str) -> str:
+    """The sentence for what is no command, with the nearest ones."""
+    near = difflib.get_close_matches(name.lstrip("-").lower(), [*COMMANDS, *SYNONYMS])
+    names = dict.fromkeys(SYNONYMS.get(found, found) for found in near)
+    meant = f"did you mean {' or '.join(names)}? " if names else ""
+    shown = " ".join(name.splitlines())
+    return f"diffcf: there is no command '{shown:.50}': {meant}`diffcf --help` lists all of them."
 
 
 if __name__ == "__main__":

@@ -19,7 +19,15 @@ from safetensors import safe_open
 import diffcf
 from diffcf import diffusion, methods  # what is in them on demand: a check needs no PyTorch
 from diffcf.causal import Dag
-from diffcf.io import CheckpointError, ImageTransform, present, write_json, write_text
+from diffcf.io import (
+    CheckpointError,
+    ImageTransform,
+    SettingsError,
+    check_new,
+    present,
+    write_json,
+    write_text,
+)
 from diffcf.reporting import Record, markdown, read_record, results_table
 
 if TYPE_CHECKING:
@@ -44,6 +52,12 @@ def weights(args: Sequence[str]) -> None:
         parser.error("name a checkpoint, the metrics of its test and --out; or --check")
     import torch
 
+    if parsed.out.suffix != methods.WEIGHTS_SUFFIX:
+        raise SettingsError(
+            f"{parsed.out} does not end in .safetensors, by which weights are known."
+        )
+    for suffix in (methods.WEIGHTS_SUFFIX, ".json", ".md"):
+        check_new(parsed.out.with_suffix(suffix))
     record = read_record(parsed.metrics)
     model = diffcf.load(parsed.ckpt).module
     if parsed.image is not None:
@@ -66,7 +80,9 @@ def check(path: Path) -> None:
         raise CheckpointError(f"{path} is not the file that its metrics were written beside.")
     written = path.with_suffix(".md")
     if not written.is_file() or written.read_text(encoding="utf-8") != card(path):
-        raise CheckpointError(f"{written} is not the card of {path}: run diffcf weights again.")
+        raise CheckpointError(
+            f"{written} is not the card of {path}: write the three anew by diffcf weights."
+        )
 
 
 def card(path: Path) -> str:

@@ -29,7 +29,14 @@ from diffcf.evaluation.metrics.cld import CLD, Latents
 from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
 from diffcf.evaluation.metrics.inception import FeatureNetwork, load_inception, to_pixels
 from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol
-from diffcf.io import CheckpointError, UnavailableError, read_tensors, write_tensors
+from diffcf.io import (
+    CheckpointError,
+    DataError,
+    SettingsError,
+    UnavailableError,
+    read_tensors,
+    write_tensors,
+)
 
 BATCH = 128
 # Observed images that CLD compares with, and classes of a continuous factor: hundreds per class.
@@ -80,8 +87,13 @@ class Perceptual:
 def _quality(
     protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
 ) -> Callable[[], GenerationQuality]:
-    network = load_inception().to(device)
     rows = _real_rows(protocol, data, protocol.fid_images)
+    if min(len(rows), data.size_of("test"), protocol.images or len(rows)) < 2:
+        raise SettingsError(
+            "FID compares sets of two images or more: set fid_images of the protocol to 0, or "
+            "measure more images."
+        )
+    network = load_inception().to(device)
     real = real_statistics(lambda: _images(data, rows), network)
     return lambda: GenerationQuality(network, real).to(device)
 
@@ -168,7 +180,7 @@ def _fingerprint(images: Batches, signature: str) -> tuple[str, int]:
             digest.update(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
         count += len(batch)
     if not count:
-        raise ValueError("FID needs real images, but the set is empty.")
+        raise DataError("FID needs real images, but the set is empty.")
     return digest.hexdigest()[:20], count
 
 

@@ -95,6 +95,8 @@ class EvaluationProtocol:
                     f"{name} of a protocol must be a whole number and must not be negative, not "
                     f"{getattr(self, name)!r:.100}."
                 )
+        if self.fid_images == 1:
+            raise SettingsError("fid_images of a protocol is 0 for none, or two and more, not 1.")
         if type(self.seed) is not int:
             raise SettingsError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
         if self.images is not None and (type(self.images) is not int or self.images < 1):

@@ -6,8 +6,8 @@ from .aliases import present_transform as present_transform
 from .class_path import class_at as class_at
 from .class_path import path_of as path_of
 from .environment import device_name as device_name
+from .environment import device_of as device_of
 from .environment import now as now
-from .environment import versions as versions
 from .environment import work as work
 from .errors import CheckpointError as CheckpointError
 from .errors import DataError as DataError
@@ -19,6 +19,8 @@ from .errors import OutputError as OutputError
 from .errors import ResultsError as ResultsError
 from .errors import SettingsError as SettingsError
 from .errors import UnavailableError as UnavailableError
+from .files import check_new as check_new
+from .files import check_writable as check_writable
 from .files import whole_file as whole_file
 from .files import whole_folder as whole_folder
 from .files import write_json as write_json
@@ -54,6 +56,8 @@ from .transform import decode as decode
 from .transform import decode_bytes as decode_bytes
 from .untrusted import AllocationLimit as AllocationLimit
 from .untrusted import check_archive as check_archive
+from .versions import version_of as version_of
+from .versions import versions as versions
 from .yaml_file import WrittenLoader as WrittenLoader
 from .yaml_file import YamlError as YamlError
 from .yaml_file import check_keys as check_keys

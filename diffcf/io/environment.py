@@ -1,29 +1,51 @@
-"""The machine: versions of packages, the device's name, and clocks that wait for the device."""
+"""The machine: its devices and their names, and clocks that wait for the device."""
 
 from __future__ import annotations
 
 import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-_PACKAGES = ("diffcf", "torch", "lightning", "torchmetrics", "zuko", "jsonargparse")
+from diffcf.io.errors import UnavailableError
+from diffcf.io.versions import UNKNOWN
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+def device_of(name: str | torch.device) -> torch.device:
+    """The device of a name, once it is known to work.
+
+    Raises:
+        UnavailableError: in one sentence, when there is no such device, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        at_hand = ["cpu"]
+        if torch.accelerator.is_available():
+            at_hand.append(str(torch.accelerator.current_accelerator()))
+        if type(error) is RuntimeError and "device string" in str(error):
+            reason = "is no device"
+        else:
+            reason = "does not work on this machine"
+        raise UnavailableError(f"'{name}' {reason}: name {' or '.join(at_hand)}.") from None
+    if device.type == "meta":
+        raise UnavailableError("'meta' is a device that holds no values: name cpu.")
+    return device
 
 
 def device_name(device: torch.device) -> str:
-    """The card's name, or the processor's with the number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    model = models[0] if models else platform.processor() or platform.machine()
+    """The card's name, or the processor's with the number of threads; never an error."""
+    try:
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except (OSError, RuntimeError):  # no such file on this system, or a driver that fails
+        text = ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    models = [value.strip() for key, _, value in pairs if key.strip() == "model name"]
+    model = next(iter(models), "") or platform.processor() or platform.machine() or UNKNOWN
     return f"{model}, {torch.get_num_threads()} threads"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -83,6 +84,28 @@ def whole_folder(path: Path, shared: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_new(path: Path, option: str = "--out") -> None:
+    """Before work of minutes: nothing is at ``path`` yet, and it can be written.
+
+    Raises:
+        OutputError: in one sentence that names ``option``, by which another place is named.
+    """
+    if os.path.lexists(path):
+        raise OutputError(f"{path} exists already: remove it, or name another place by {option}.")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Before work of minutes: OutputError when a file could not be written at ``path``."""
+    with _output_errors(path, missing=True):
+        folder = Path(os.path.abspath(path)).parent
+        while not folder.is_dir() and not os.path.lexists(folder):
+            folder = folder.parent
+        # Permissions, a read-only or full disk, a file in place of a folder: by trying.
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", buffering=0) as probe:
+            probe.write(bytes(4096))
+
+
 def write_json(record: Mapping[str, object], path: Path) -> None:
     """Write whole or not at all."""
     write_text(json.dumps(record, indent=2, default=str) + "\n", path)
@@ -107,12 +130,17 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
-    """The system's errors as a sentence that names the file."""
+def _output_errors(path: Path, remedy: str = REMEDY, missing: bool = False) -> Iterator[None]:
+    """The system's errors as a sentence that names the file.
+
+    A file that is ``missing`` may be one that the block reads, and is an error of its own.
+    """
     try:
         yield
-    except (OutputError, FileNotFoundError):
+    except OutputError:
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not missing:
+            raise
         reason = error.strerror or str(error) or type(error).__name__
         raise OutputError(f"{path} cannot be written ({reason}): {remedy}.") from error

@@ -4,16 +4,10 @@ from .base import (
     CounterfactualModule as CounterfactualModule,
 )
 from .base import (
-    check_share as check_share,
-)
-from .base import (
     load_method as load_method,
 )
 from .base import (
     method_of as method_of,
-)
-from .base import (
-    warm_cosine as warm_cosine,
 )
 from .base import (
     write_weights as write_weights,
@@ -135,3 +129,5 @@ from .peers.latent_networks import (
 from .peers.latent_networks import (
     LatentUNet as LatentUNet,
 )
+from .schedule import check_share as check_share
+from .schedule import warm_cosine as warm_cosine

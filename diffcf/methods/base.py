@@ -6,12 +6,11 @@ all, so that a comparison compares methods.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -24,6 +23,7 @@ from diffcf.io import (
     CheckpointError,
     DivergenceError,
     ImageTransform,
+    SettingsError,
     class_at,
     path_of,
     write_tensors,
@@ -41,7 +41,15 @@ from diffcf.methods.checkpoint import (
 )
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
-from diffcf.networks import NetworkFactory, NetworkSpec, build_network, network_spec
+from diffcf.methods.schedule import check_amount, check_share, warm_cosine
+from diffcf.networks import (
+    NetworkFactory,
+    NetworkSpec,
+    build_network,
+    check_channels,
+    check_sides,
+    network_spec,
+)
 
 GraphOrSpec = CausalGraph | Spec
 """A causal graph, or its description (:meth:`CausalGraph.to_dict`)."""
@@ -69,7 +77,8 @@ class CounterfactualModule(LightningModule, ABC):
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
 
     Raises:
-        ValueError: when ``warmup`` lies outside [0, 1).
+        SettingsError: for a number outside its range; at the first step, for images that are not
+            the networks' and a weight of no loss term.
         FloatingPointError: when a loss term is not finite, with the step and the term named.
     """
 
@@ -92,9 +101,11 @@ class CounterfactualModule(LightningModule, ABC):
         for name, spec in self.spec.items():
             setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup, self.clip = check_share("warmup", warmup), clip
-        self.weights = dict(weights or {})
+        self.learning_rate = check_amount("learning_rate", learning_rate)
+        self.weight_decay = check_amount("weight_decay", weight_decay)
+        self.warmup, self.clip = check_share("warmup", warmup), check_amount("clip", clip)
+        named = (weights or {}).items()
+        self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
         self.time_spent: float | None = None
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
@@ -129,8 +140,14 @@ class CounterfactualModule(LightningModule, ABC):
         return self.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        self.image_shape = tuple(batch["image"].shape[1:])
+        if self.image_shape != tuple(batch["image"].shape[1:]):
+            self.image_shape = tuple(batch["image"].shape[1:])
+            self._check_form(batch["image"])
         terms = self.losses(batch["image"], batch["factors"])
+        if unknown := self.weights.keys() - terms.keys():
+            raise SettingsError(
+                f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
+            )
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise DivergenceError(
@@ -141,6 +158,15 @@ class CounterfactualModule(LightningModule, ABC):
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
         return total
+
+    def _check_form(self, image: Tensor) -> None:
+        """SettingsError unless all networks are for these images, at once: some idle at first."""
+        for name, network in self.networks():
+            title = f"{type(network).__name__} ({name})"
+            if (channels := getattr(network, "image_channels", None)) is not None:
+                check_channels(image, channels, title)
+            if (stride := getattr(network, "stride", None)) is not None:
+                check_sides(image.shape[-2:], stride, title)
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """What is minimised, scalar: the terms that can be, by their weights."""
@@ -163,7 +189,11 @@ class CounterfactualModule(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         networks = [(network, *self.rate_of(name)) for name, network in self.networks()]
         groups = [{"params": network.parameters(), "lr": rate} for network, rate, _ in networks]
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        # Fused AdamW takes gradients that are still scaled, as 16-mixed has them: clipping, ours
+        # and the Trainer's, would see them a thousand times too large.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        fused = not scaled and not self.trainer.gradient_clip_val
+        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=fused)
         rates: list[Callable[[int], float]] = [partial(self._rate, start) for *_, start in networks]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
@@ -203,6 +233,17 @@ class CounterfactualModule(LightningModule, ABC):
             "transform": None if self.transform is None else self.transform.to_dict(),
             "training": self.training_record.as_dict(),
         }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """CheckpointError, with the first difference, for the weights of other networks."""
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise CheckpointError(
+                f"The checkpoint belongs to other networks ({lines[min(1, len(lines) - 1)]:.200}): "
+                "take the config the checkpoint was trained with."
+            ) from error
 
     def on_load_checkpoint(self, checkpoint: Spec) -> None:
         spec = spec_of(checkpoint)
@@ -270,28 +311,6 @@ def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
             f"images are of [C, H, W], up to {LARGEST_SIDE} each, not {described!r:.100}"
         )
     return shape
-
-
-def check_share(name: str, share: float) -> float:
-    """``share`` itself; ValueError unless it is a share of the training, in [0, 1)."""
-    if not 0 <= share < 1:
-        raise ValueError(f"{name} is a share of the training in [0, 1), not a count; got {share}.")
-    return share
-
-
-def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
-    """Factor of the learning rate at ``progress`` of the training, in [0, 1].
-
-    From ``start``, in [0, 1), it rises linearly, for the share ``warmup`` of what is left of the
-    training, and then falls as a cosine to zero.
-
-    >>> [round(warm_cosine(p, 0.2, start=0.5), 2) for p in (0.5, 0.55, 0.6, 0.8, 1.0)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    own = (progress - start) / (1 - start)
-    if own < warmup:
-        return max(0.0, own / warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (own - warmup) / (1 - warmup))))
 
 
 def write_weights(

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
+import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
@@ -105,7 +105,11 @@ class TrainedIO(TorchCheckpointIO):
         if Path(path).suffix != WEIGHTS_SUFFIX:
             return _in_present_names(super().load_checkpoint(path, *args, **kwargs), path)
         position = {"epoch": 0, "global_step": 0}
-        return {**read_trained(path), **position, "pytorch-lightning_version": version("lightning")}
+        return {
+            **read_trained(path),
+            **position,
+            "pytorch-lightning_version": lightning.__version__,
+        }
 
 
 def transform_of(spec: Spec) -> ImageTransform | None:

@@ -25,8 +25,9 @@ from diffcf.diffusion import (
     stratified_times,
     velocity_loss,
 )
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec, check_share
+from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
     LocalPosteriorProjector,
     LocalProjector,
@@ -81,7 +82,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
-        self.projector_learning_rate = projector_learning_rate
+        self.projector_learning_rate = check_amount(
+            "projector_learning_rate", projector_learning_rate
+        )
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """Every loss term by name (scalars), and ``mixed``, the share of composites."""

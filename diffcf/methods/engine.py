@@ -147,7 +147,7 @@ class CounterfactualEngine:
         What is observed of the causes refines the reading of their effects.
         """
         if self.projector is None:
-            raise ValueError(NO_READER)
+            raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
         mean, variance, contamination = (
             posterior.mean,

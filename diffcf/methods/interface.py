@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Do, Intervention
+from diffcf.io import DataError
 
 NO_READER = "This method reads no factors off images: give the observed ones to abduct."
 
@@ -139,8 +140,8 @@ def predict_sequence(world: World, interventions: Sequence[Intervention]) -> lis
 def check_image(image: Tensor) -> None:
     """Raises ValueError unless images are ``[B, C, H, W]`` and finite."""
     if image.dim() != 4:
-        raise ValueError(f"Images must be [B, C, H, W], got shape {tuple(image.shape)}.")
+        raise DataError(f"Images must be [B, C, H, W], got shape {tuple(image.shape)}.")
     broken = ~torch.isfinite(image).flatten(1).all(dim=1)
     if broken.any():
         first = int(broken.nonzero()[0])
-        raise ValueError(f"Image {first} of the batch has NaN or infinite pixels: drop it.")
+        raise DataError(f"Image {first} of the batch has NaN or infinite pixels: drop it.")

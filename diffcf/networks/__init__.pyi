@@ -5,6 +5,7 @@ from .blocks import ImageEncoder as ImageEncoder
 from .blocks import Level as Level
 from .blocks import ResBlock as ResBlock
 from .blocks import append_coordinates as append_coordinates
+from .blocks import check_channels as check_channels
 from .blocks import check_sides as check_sides
 from .blocks import zero_init as zero_init
 from .factory import NetworkFactory as NetworkFactory

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffcf.io import SettingsError
+
 GRID = 4  # places a side that an image's vector is read off
 
 
@@ -109,6 +111,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
+        self.image_channels = image_channels
         self.embed = time_embedding(condition, frequencies)
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels[0], 3, padding=1)
         levels = [Level(channels[0], channels[0], condition, blocks)]
@@ -124,6 +127,7 @@ class ImageEncoder(nn.Module):
             ValueError: when H or W is not a multiple of ``stride``.
         """
         check_sides(image.shape[-2:], self.stride, "The encoder")
+        check_channels(image, self.image_channels, "The encoder")
         h = self.stem(append_coordinates(F.pixel_unshuffle(image, self.patch)))
         condition = self.embed(image.new_zeros(len(image)) if t is None else t)
         for level in self.levels:
@@ -149,7 +153,16 @@ def check_sides(
     """Raises ValueError, naming the ``network``, unless both sides are multiples of ``stride``."""
     if any(side % stride for side in sides):
         wanted = f"image sides that are multiples of {stride}"
-        raise ValueError(f"{network} takes {wanted}, got {tuple(sides)}: change {remedy}.")
+        raise SettingsError(f"{network} takes {wanted}, got {tuple(sides)}: change {remedy}.")
+
+
+def check_channels(image: Tensor, channels: int, network: str) -> None:
+    """Raises SettingsError, naming the ``network``, unless images ``[B, C, H, W]`` have them."""
+    if image.shape[1] != channels:
+        raise SettingsError(
+            f"{network} takes images of {channels} channels, got {image.shape[1]}: give all "
+            "networks the image_channels of the data."
+        )
 
 
 def zero_init(layer: nn.Module) -> nn.Module:

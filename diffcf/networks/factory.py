@@ -14,12 +14,14 @@ from typing import Any
 from torch import nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import class_at, path_of
+from diffcf.io import DiffcfError, SettingsError, class_at, path_of
 
 NetworkFactory = Callable[[CausalGraph], nn.Module]
 """A network class, or a partial of one that lacks the graph only; ``class_path`` in YAML."""
 
 NetworkSpec = dict[str, Any]
+LEAST = {"image_channels": 1, "patch": 1, "channels": 1, "blocks": 0, "condition": 1}
+"""Least values of what our networks count, where they have such arguments."""
 
 
 def network_spec(factory: NetworkFactory | NetworkSpec) -> NetworkSpec:
@@ -49,12 +51,19 @@ def build_network(spec: NetworkSpec, graph: CausalGraph) -> Any:
     """
     path, arguments = str(spec.get("class_path", "")), spec.get("init_args", {})
     if not isinstance(arguments, dict):
-        raise ValueError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
+        raise SettingsError(f"init_args of network '{path}' are by name, not {arguments!r:.100}.")
     try:
         network_class = class_at(path, nn.Module)
     except ValueError as error:
-        raise ValueError(f"Network class {error}: name a network class.") from None
+        raise SettingsError(f"Network class {error}: name a network class.") from None
+    for name in LEAST.keys() & arguments:
+        value, low = arguments[name], LEAST[name]
+        counts = value if isinstance(value, list) else [value]
+        if not counts or any(isinstance(count, int) and count < low for count in counts):
+            raise SettingsError(f"{name} of network '{path}' must be at least {low}, not {value}.")
     try:
         return network_class(graph, **arguments)
-    except TypeError as error:
-        raise ValueError(f"Network '{path}' does not take these arguments: {error}.") from None
+    except DiffcfError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise SettingsError(f"Network '{path}' does not take these arguments: {error}.") from None

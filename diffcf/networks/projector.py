@@ -26,6 +26,7 @@ from diffcf.causal import CausalGraph, CodeDistribution, LocalPosterior
 from diffcf.networks.blocks import (
     FourierFeatures,
     append_coordinates,
+    check_channels,
     check_sides,
     time_embedding,
     zero_init,
@@ -75,6 +76,7 @@ class LocalPosteriorProjector(nn.Module):
     ) -> None:
         super().__init__()
         self.graph, self.patch, self.sharpness = graph, patch, sharpness
+        self.image_channels = image_channels
         self.code = CodeDistribution(graph, scale_floor)
         self.embed = time_embedding(condition, frequencies)
         self.stem = nn.Conv2d(image_channels * patch**2 + 2, channels, 3, padding=1)
@@ -98,6 +100,7 @@ class LocalPosteriorProjector(nn.Module):
             ValueError: when H or W is not a multiple of ``patch``.
         """
         check_sides(x_t.shape[-2:], self.patch, "The projector", "image_size or patch")
+        check_channels(x_t, self.image_channels, "The projector")
         h = self.stem(append_coordinates(F.pixel_unshuffle(x_t, self.patch)))
         condition = self.embed(t)
         for block in self.blocks:

@@ -23,6 +23,7 @@ from diffcf.networks.blocks import (
     Level,
     ResBlock,
     append_coordinates,
+    check_channels,
     check_sides,
     zero_init,
 )
@@ -68,6 +69,7 @@ class UNet(nn.Module):
                 "data_mean and data_std 'auto' are measured by diffcf fit: elsewhere, give numbers."
             )
         self.patch, self.conditional = patch, conditional
+        self.image_channels = image_channels
         self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)
         self.features = self.condition_features(graph if conditional else None, frequencies)
@@ -99,6 +101,7 @@ class UNet(nn.Module):
             ValueError: when H or W is not a multiple of ``stride``.
         """
         check_sides(x_t.shape[-2:], self.stride, "UNet")
+        check_channels(x_t, self.image_channels, "UNet")
         signal, noise = signal_level(t), noise_level(t)
         centred = x_t - signal * self.data_mean
         spread = ((signal * self.data_std).square() + noise.square()).sqrt()

@@ -12,6 +12,8 @@ from .datasets import Batch as Batch
 from .datasets import FactorData as FactorData
 from .datasets import load_data as load_data
 from .datasets import make_data as make_data
+from .flags import settings_errors as settings_errors
+from .flags import settle_flags as settle_flags
 from .pixels import PixelStatistics as PixelStatistics
 from .pixels import pixel_statistics as pixel_statistics
 from .tracking import WandbRecorder as WandbRecorder

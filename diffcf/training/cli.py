@@ -14,10 +14,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from yaml import YAMLError
 
 from diffcf.causal import CausalGraph
-from diffcf.io import CheckpointError, present
-from diffcf.methods import WEIGHTS_SUFFIX, CounterfactualModule, TrainedIO, read_checkpoint
+from diffcf.io import check_writable, present
+from diffcf.methods import CounterfactualModule, TrainedIO
+from diffcf.training.callbacks.running import LastCheckpoint
+from diffcf.training.flags import checkpoint_path, settings_errors, settle_flags
+from diffcf.training.folders import SavedConfig, choose_folders
 from diffcf.training.pixels import settle_pixels
-from diffcf.training.tracking import WandbRecorder, choose_folders, run_config, start_runs
+from diffcf.training.tracking import WandbRecorder, run_config, start_runs
 from diffcf.training.written_graphs import with_graphs
 
 _load_yaml = get_loader("yaml")
@@ -32,40 +35,47 @@ class DiffcfCLI(LightningCLI):
         source, target = "data.graph", "model.init_args.graph"
         parser.link_arguments(source, target, CausalGraph.to_dict, apply_on="instantiate")
         parser.add_lightning_class_args(WandbRecorder, "wandb")
+        folder = (
+            "Folder of the run: checkpoint, logs, results; trainer.default_root_dir if left out."
+        )
+        parser.add_argument("--out", type=Path | None, default=None, help=folder)
 
     def _parse_ckpt_path(self) -> None:
-        """Refuse a ``--ckpt_path`` that cannot be continued from, or is not ours.
+        """Nothing: Lightning's own would let a checkpoint, class names in it, override the config.
 
-        Replaces Lightning's own, which would let hyper-parameters in the checkpoint, class names
-        among them, override the config.
+        :meth:`before_instantiate_classes` looks at the checkpoint.
         """
-        command = self.config.get("subcommand")
-        path = self.config[command].get("ckpt_path") if command else None
-        if not path:
-            return
-        if Path(path).suffix == WEIGHTS_SUFFIX:
-            if command == "fit":
-                problem = "holds weights and no state of a training"
-                raise CheckpointError(f"{path} {problem}: name a checkpoint to go on from.")
-        elif Path(path).is_file() and "pytorch-lightning_version" not in read_checkpoint(path):
-            raise CheckpointError(
-                f"{path} holds no state of a training: name a checkpoint that `diffcf fit` wrote."
-            )
 
     def before_instantiate_classes(self) -> None:
         config = self.config if self.subcommand is None else self.config[self.subcommand]
         choose_folders(config)
+        settle_flags(config, self.subcommand)
+        if self.subcommand is None:
+            return
+        if config.ckpt_path is None and self.subcommand != "fit":
+            print(f"{self.subcommand} without --ckpt_path: the networks are untrained.", flush=True)
+        if config.ckpt_path is not None:
+            config.ckpt_path = str(checkpoint_path(config, self.subcommand))
         # Checkpoints hold tensors and text only, so nothing else need ever be unpickled.
-        if self.subcommand is not None and config.weights_only is None:
+        if config.weights_only is None:
             config.weights_only = True
         if self.subcommand == "test":
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
             config.verbose = False
-        if self.subcommand is not None:
-            settle_pixels(config)
+        settle_pixels(config)
+
+    def _set_seed(self) -> None:
+        with settings_errors(building=True):
+            super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        with settings_errors(building=True):
+            super().instantiate_classes()
 
     def start(self) -> None:
         """Start W&B before data are prepared, so that a missing key is reported at once."""
+        if self.trainer.is_global_zero:
+            check_writable(Path(self.trainer.default_root_dir) / "last.ckpt")
         start_runs(self.trainer)
         # A strategy's own checkpoint writer, for sharded checkpoints for example, is kept.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -75,20 +85,25 @@ class DiffcfCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Give the model the description of its data, which its checkpoints keep."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LastCheckpoint):
+                callback.check_free(self.trainer, self.config[self.subcommand].ckpt_path)
         self.start()
         self.model.data_spec = (run_config(self.trainer) or {}).get("data", self.model.data_spec)
 
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
     """Parse ``args`` (default: the shell's) and run the subcommand, unless ``run`` is false."""
-    return DiffcfCLI(
-        CounterfactualModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        # A test writes beside its fit: the second config replaces the first.
-        save_config_kwargs={"overwrite": True},
-        args=args,
-        run=run,
-    )
+    with settings_errors():
+        return DiffcfCLI(
+            CounterfactualModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=SavedConfig,
+            # A resumed run goes on in its folder, and tests may follow each other in one.
+            save_config_kwargs={"overwrite": True},
+            args=args,
+            run=run,
+        )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
@@ -23,15 +22,10 @@ from torch import Tensor
 
 from diffcf.causal import CausalGraph
 from diffcf.evaluation import CounterfactualBatch, CounterfactualEvaluation, GuidanceStrength
-from diffcf.io import UnavailableError, class_at, device_name, path_of, to_picture, versions
+from diffcf.io import UnavailableError, device_name, path_of, to_picture, versions
 from diffcf.methods import CounterfactualModule, Sampling
 from diffcf.training.callbacks.running import LastCheckpoint
 
-PROJECT = "diffcf"
-"""Where runs go unless the logger or WANDB_PROJECT says otherwise."""
-
-_HERE = "."  # WandbLogger's default folder
-_FOLDER = "logs"  # what the experiments call the folder of their CSV files
 _REMEDY = "log in with `wandb login`, or set WANDB_MODE=offline to keep the run on this machine."
 _TABLE_IMAGES = 8  # factual images of a table; each comes once for every factor that was set
 
@@ -45,16 +39,18 @@ def run_config(trainer: Trainer) -> dict[str, Any] | None:
 
 
 def provenance(
-    trainer: Trainer, model: CounterfactualModule, sampling: Sampling, seconds: float
+    trainer: Trainer, model: CounterfactualModule, sampling: Sampling
 ) -> dict[str, object]:
-    """Where a measurement comes from: method, graph, seed, training, versions, device, config."""
+    """Where a measurement comes from: method, graph, seed, training, versions, device, config.
+
+    To be called before the measurement, so that nothing that fails here costs its results.
+    """
     return {
         "method": path_of(type(model)),
         "graph": model.graph.to_dict(),
         "seed": os.environ.get("PL_GLOBAL_SEED"),
         "device": device_name(model.device),
         "precision": trainer.precision,
-        "evaluation_seconds": round(seconds, 1),
         "training": model.training_record.as_dict(),
         "sampling": sampling_record(sampling),
         "versions": versions(),
@@ -75,41 +71,7 @@ def _callbacks(trainer: Trainer) -> list[Callback]:
     return trainer.callbacks  # type: ignore[attr-defined]
 
 
-# --- folder, project and start of a W&B run ---
-
-
-def choose_folders(config: Namespace) -> None:
-    """Set folder and project of a run that logs to W&B, in the parsed config of LightningCLI.
-
-    The folder is ``trainer.default_root_dir`` unless the logger names another ``save_dir``. In a
-    sweep it is ``<default_root_dir>/sweeps/<sweep>/<run>``, and checkpoints that would go to
-    ``default_root_dir`` go there as well: the runs of a sweep share their config.
-    """
-    trainer, loggers = config.trainer, _parts(config.trainer.logger)
-    loggers = [p for p in loggers if issubclass(class_at(p.class_path, object), WandbLogger)]
-    if not loggers:
-        return
-    root = trainer.default_root_dir or _HERE
-    sweep, run = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
-    folder = str(Path(root) / "sweeps" / sweep / run) if sweep and run else root
-    trainer.default_root_dir = folder
-    for logger in (part.init_args for part in loggers):
-        if str(logger.save_dir) in (_HERE, root):
-            logger.save_dir = folder
-        # A logger that replaces another in the config inherits its name.
-        if logger.name == _FOLDER:
-            logger.name = None
-        logger.project = logger.project or os.environ.get("WANDB_PROJECT", PROJECT)
-    for callback in _parts(trainer.callbacks):
-        arguments = callback.get("init_args")
-        if arguments is not None and arguments.get("dirpath") == root:
-            arguments.dirpath = folder
-
-
-def _parts(value: object) -> list[Namespace]:
-    """The objects described in one place of the config."""
-    listed = value if isinstance(value, list) else [value]
-    return [part for part in listed if isinstance(part, Namespace)]
+# --- start of a W&B run ---
 
 
 def start_runs(trainer: Trainer) -> None:

@@ -25,6 +25,7 @@ from torch import Generator, Tensor
 from data_modules.scenes.faces.picture import APPEARANCE, ATTRIBUTES, draw_faces, typical
 from data_modules.scenes.faces.readout import read_faces
 from diffcf.causal import CausalGraph, Factor, Scene
+from diffcf.io import SettingsError
 
 # Child: intercept, and the weight of every parent.
 MECHANISMS: dict[str, tuple[float, dict[str, float]]] = {
@@ -76,7 +77,7 @@ class CartoonFaces(Scene):
 
     def __init__(self, graph: Literal["smile", "beard"] = "smile") -> None:
         if graph not in GRAPHS:
-            raise ValueError(f"graph {graph!r} is not known: use 'smile' or 'beard'.")
+            raise SettingsError(f"graph {graph!r} is not known: use 'smile' or 'beard'.")
         names = GRAPHS[graph]
         effects = [name for name in names if name in MECHANISMS]
         edges = [(cause, effect) for effect in effects for cause in MECHANISMS[effect][1]]

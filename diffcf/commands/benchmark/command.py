@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from diffcf.commands.benchmark.grid import (
     Grid,
@@ -73,8 +74,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--list", action="store_true", help="Print the cells and their state.")
     search = "Search hyper-parameters instead, on validation."
     parser.add_argument("--search", action="store_true", help=search)
-    parser.add_argument("--search_minutes", type=float, default=5.0, help="Budget of a training.")
-    parser.add_argument("--search_images", type=int, default=64, help="Images of a trial.")
+    parser.add_argument(
+        "--search_minutes", type=PositiveFloat, default=5.0, help="Budget of a training."
+    )
+    parser.add_argument("--search_images", type=PositiveInt, default=64, help="Images of a trial.")
     parser.add_argument("--threads", type=int, default=1, help="Threads of each cell.")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="Working folder.")
     return parser

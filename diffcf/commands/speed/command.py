@@ -18,12 +18,24 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 
 from diffcf.commands.speed import Row, pipeline, sampling, training
-from diffcf.io import DataError, SettingsError, device_name, versions, write_json, write_text
+from diffcf.io import (
+    DataError,
+    SettingsError,
+    check_new,
+    device_name,
+    device_of,
+    versions,
+    write_json,
+    write_text,
+)
 from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
 from diffcf.training import CounterfactualCallback, cli
+
+RESULTS = "bench.json"
 
 
 def bench(args: Sequence[str]) -> None:
@@ -32,6 +44,8 @@ def bench(args: Sequence[str]) -> None:
     parsed = parser.parse_args(list(args))
     if not parsed.experiment.is_file():
         raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
+    check_new(parsed.out / RESULTS)
+    _device(parsed.device)
     started = time.perf_counter()
     sections = _sections(parsed)
     if unknown := set(parsed.only or ()) - set(sections):
@@ -53,7 +67,7 @@ def bench(args: Sequence[str]) -> None:
             "versions": versions(),
         },
     }
-    write_json(record, parsed.out / "bench.json")
+    write_json(record, parsed.out / RESULTS)
     cells = [[row.what, _number(row), row.target] for rows in tables.values() for row in rows]
     text = markdown(["measured", "median (least – largest)", "target"], cells)
     write_text(text, parsed.out / "bench.md")
@@ -64,11 +78,17 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
     parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
     parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
-    parser.add_argument("--repeats", type=int, default=7, help="Rounds of each comparison.")
-    parser.add_argument("--images", type=int, default=32, help="Images sampled at once.")
-    parser.add_argument("--steps", type=int, default=30, help="Training steps of a stretch.")
-    parser.add_argument("--memory_steps", type=int, default=400, help="Steps of the memory test.")
-    parser.add_argument("--batch_size", type=int, help="Of training, where not the experiment's.")
+    parser.add_argument("--repeats", type=PositiveInt, default=7, help="Rounds of each comparison.")
+    parser.add_argument("--images", type=PositiveInt, default=32, help="Images sampled at once.")
+    parser.add_argument(
+        "--steps", type=PositiveInt, default=30, help="Training steps of a stretch."
+    )
+    parser.add_argument(
+        "--memory_steps", type=PositiveInt, default=400, help="Steps of the memory test."
+    )
+    parser.add_argument(
+        "--batch_size", type=PositiveInt, help="Of training, where not the experiment's."
+    )
     parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="Folder to write.")
@@ -121,5 +141,5 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
 
 def _device(name: str) -> torch.device:
     if name != "auto":
-        return torch.device(name)
+        return device_of(name)
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

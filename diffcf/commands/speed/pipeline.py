@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Polygon, Rectangle
@@ -26,8 +27,9 @@ from data_modules.loading import FactorImages, evaluation_loader, training_loade
 from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene
 from data_modules.scenes.pendulum import ball_centre, sun_x
 from diffcf.causal import Scene
+from diffcf.commands.numbers import Side
 from diffcf.commands.speed import Call, Row, ratio_row, seconds
-from diffcf.io import device_name, versions, write_json
+from diffcf.io import check_new, device_name, versions, write_json
 from diffcf.training import FactorData
 
 CPU = torch.device("cpu")
@@ -118,11 +120,17 @@ def loading_speed(args: Sequence[str]) -> None:
     """Command ``diffcf loading-speed``; ``--help`` lists the arguments."""
     description = "Throughput and memory of the image cache."
     parser = ArgumentParser(prog="diffcf loading-speed", description=description)
-    parser.add_argument("--images", type=list[int], default=[20_000, 100_000], help="Cache sizes.")
-    parser.add_argument("--image_size", type=int, default=64, help="Side of the images, in pixels.")
+    parser.add_argument(
+        "--images", type=list[PositiveInt], default=[20_000, 100_000], help="Cache sizes."
+    )
+    parser.add_argument(
+        "--image_size", type=Side, default=64, help="Side of the images, in pixels."
+    )
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="Where caches are written.")
     parser.add_argument("--out", type=Path, help="JSON file to write as well.")
     config = parser.parse_args(list(args))
+    if config.out is not None:
+        check_new(config.out)
     context = multiprocessing.get_context("spawn")  # no count's memory is another's
     rows: list[dict[str, float]] = []
     for count in config.images:

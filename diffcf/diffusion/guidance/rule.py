@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from diffcf.io import SettingsError
+
 NO_BIAS: Mapping[float, Tensor] = MappingProxyType({})
 
 
@@ -48,7 +50,9 @@ class Guidance(ABC):
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
         if not 0.0 <= t_min <= t_max <= 1.0:
-            raise ValueError(f"Guidance needs 0 <= t_min <= t_max <= 1, got {t_min} and {t_max}.")
+            raise SettingsError(
+                f"Guidance needs 0 <= t_min <= t_max <= 1, got {t_min} and {t_max}."
+            )
         self.t_min, self.t_max = t_min, t_max
 
     @abstractmethod

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
 from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
-from diffcf.io import DivergenceError
+from diffcf.io import DivergenceError, SettingsError
 from diffcf.methods import TrainingRecord, check_share, warm_cosine
 from diffcf.networks import (
     LocalPosteriorProjector,
@@ -185,7 +185,7 @@ class ImageVAE(nn.Module):
         super().__init__()
         halvings = (image_size // SMALLEST).bit_length() - 1
         if halvings < 1 or SMALLEST << halvings != image_size:
-            raise ValueError(f"image_size must be 4 times a power of two, not {image_size}.")
+            raise SettingsError(f"image_size must be 4 times a power of two, not {image_size}.")
         self.spread, self.image_shape = spread, (image_channels, image_size, image_size)
         widths = [channels * min(2**n, 4) for n in range(halvings)]
         down: list[nn.Module] = []
@@ -202,7 +202,7 @@ class ImageVAE(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance ``[B, D]`` of images; ValueError for those of another shape."""
         if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
+            raise SettingsError(
                 f"The latents are for images of shape {list(self.image_shape)}, got "
                 f"{list(images.shape[1:])}: set image_size (model.latents) to that of the data."
             )

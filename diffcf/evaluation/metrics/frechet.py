@@ -24,6 +24,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from diffcf.evaluation.metrics.image_metric import RowMetric
 from diffcf.evaluation.metrics.inception import FeatureNetwork
+from diffcf.io import DataError
 
 SUBSETS, SUBSET_SIZE = 100, 1000  # of KID, as in torchmetrics
 
@@ -94,11 +95,11 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
         ValueError: when a set has fewer than two images, or the features' sizes differ.
     """
     if min(a.count, b.count) < 2:
-        raise ValueError(
+        raise DataError(
             f"A Fréchet distance needs two images of each set, got {a.count} and {b.count}."
         )
     if a.total.shape != b.total.shape:
-        raise ValueError(
+        raise DataError(
             f"A Fréchet distance compares features of one size, got {len(a.total)} and "
             f"{len(b.total)}."
         )
@@ -128,7 +129,7 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0) -> tuple[flo
     """
     fewest = min(len(real), len(generated))
     if fewest < 2:
-        raise ValueError(f"KID needs two images of each set, got {len(real)} and {len(generated)}.")
+        raise DataError(f"KID needs two images of each set, got {len(real)} and {len(generated)}.")
     size, generator = min(SUBSET_SIZE, max(fewest // 2, 2)), Generator().manual_seed(seed)
 
     def drawn(features: Tensor) -> Tensor:

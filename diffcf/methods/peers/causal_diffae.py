@@ -45,6 +45,7 @@ from diffcf.diffusion import (
     time_grid,
     velocity_loss,
 )
+from diffcf.io import SettingsError
 from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
@@ -107,7 +108,7 @@ class CausalDiffAE(LatentModule):
     def method(self, sampling: Sampling = Sampling()) -> LatentMethod:  # noqa: B008
         """Answers with these networks; ValueError for settings other than steps and depth."""
         if sampling != Sampling(steps=sampling.steps, t_max=sampling.t_max):
-            raise ValueError(
+            raise SettingsError(
                 "CausalDiffAE knows only 'steps' and 't_max' of sampling: leave out the others, "
                 "guidance among them."
             )

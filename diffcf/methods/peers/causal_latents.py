@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Intervention
+from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
@@ -152,7 +153,7 @@ class LatentModule(CounterfactualModule):
         **kwargs: Any,
     ) -> None:
         if dimensions < 1:
-            raise ValueError(f"dimensions must be at least 1, not {dimensions}.")
+            raise SettingsError(f"dimensions must be at least 1, not {dimensions}.")
         sized = {"dimensions": dimensions}
         specs = {name: network_spec(factory) for name, factory in networks.items()}
         for name, spec in specs.items():

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
+from diffcf.io import SettingsError
 from diffcf.methods.peers.latent_networks import Gaussian, gaussian_kl
 from diffcf.networks import (
     ConditionEmbedding,
@@ -35,6 +36,7 @@ from diffcf.networks import (
     Level,
     SpatialBroadcast,
     append_coordinates,
+    check_channels,
     check_sides,
     zero_init,
 )
@@ -92,11 +94,12 @@ class ConditionalHVAE(nn.Module):
     ) -> None:
         super().__init__()
         if len(encoder) != len(channels):
-            raise ValueError(
+            raise SettingsError(
                 f"HVAE 'encoder' needs a width for each of the {len(channels)} grids of "
                 f"'channels', got {list(encoder)}."
             )
         self.patch, self.stride = patch, patch * 2 ** (len(channels) - 1)
+        self.image_channels = image_channels
         self.scale_floor, self.prior, self.widest = scale_floor, prior, channels[-1]
         self.features = FactorFeatures(graph, frequencies)
         self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
@@ -126,6 +129,7 @@ class ConditionalHVAE(nn.Module):
             ValueError: when H or W is not a multiple of ``stride``.
         """
         check_sides(image.shape[-2:], self.stride, "The HVAE")
+        check_channels(image, self.image_channels, "The HVAE")
         features, condition = self._condition(factors)
         encoded, latents = self._encode(image, condition), []
         kl = image.new_zeros(len(image))

@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from diffcf.causal import NSCM, FactorPosterior, Intervention, StructuralModel, image_keys
+from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
@@ -88,7 +89,7 @@ class HierarchicalVAE(CounterfactualModule):
         shares = {"beta_warmup": beta_warmup, "balance": balance, "finetune": finetune}
         for name, share in (shares | {"predictor_share": predictor_share}).items():
             if not 0 <= share <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], not {share}.")
+                raise SettingsError(f"{name} must lie in [0, 1], not {share}.")
         self.weights.setdefault("counterfactual", counterfactual_weight)
         self.beta, self.beta_warmup, self.balance = beta, beta_warmup, balance
         self.finetune, self.predictor_share, self.trust = finetune, predictor_share, trust

@@ -25,10 +25,18 @@ from diffcf.evaluation import (
     Perceptual,
     measure_cost,
 )
-from diffcf.io import CheckpointError, ImageTransform, SettingsError, write_json
+from diffcf.io import (
+    CheckpointError,
+    ImageTransform,
+    OutputError,
+    SettingsError,
+    check_writable,
+    write_json,
+)
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.datasets import Batch, FactorData
+from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
 
@@ -39,6 +47,8 @@ class _Pass:
     stage: str
     evaluation: CounterfactualEvaluation
     started: float
+    folder: Path  # where results go
+    origin: dict[str, object]  # provenance
     cost: Cost | None = None
     readout: ModelReadout | None = None
     answered: CounterfactualBatch | None = None  # the first batch, for pictures
@@ -62,8 +72,9 @@ class CounterfactualCallback(Callback):
             counterfactual images beside the scene's ruler, or where there is none.
 
     Raises:
-        SettingsError: when the data module is no :class:`diffcf.training.FactorData`, or the model
-            no :class:`diffcf.methods.CounterfactualModule`.
+        SettingsError: for a count below its least, and when the data module is no
+            :class:`diffcf.training.FactorData`, or the model no
+            :class:`diffcf.methods.CounterfactualModule`.
         CheckpointError: when the evaluator cannot be loaded, reads another graph's factors, or saw
             files otherwise than the data module shows them.
     """
@@ -77,6 +88,11 @@ class CounterfactualCallback(Callback):
         evaluator: str | None = None,
     ) -> None:
         self.sampling, self.protocol = sampling, protocol
+        if val_images < 0 or samples < 1:
+            raise SettingsError(
+                f"val_images must be at least 0 and samples at least 1, not {val_images} and "
+                f"{samples}."
+            )
         self.val_images, self.samples = val_images, samples
         self.evaluator = evaluator
         self.metrics: dict[str, float] = {}
@@ -142,13 +158,21 @@ class CounterfactualCallback(Callback):
     def _begun(
         self, trainer: Trainer, model: CounterfactualModule, stage: str, asked: EvaluationProtocol
     ) -> _Pass:
-        data, started = _data_of(trainer), time.perf_counter()
+        # What may fail after the work fails before it: where it comes from, where it goes to.
+        data, started, folder = (
+            _data_of(trainer),
+            time.perf_counter(),
+            results_folder(trainer, stage),
+        )
+        origin = provenance(trainer, model, self.sampling)
+        if trainer.is_global_zero:
+            check_writable(folder / RESULTS)
         factors, noise, reader = data.factors_of(stage), data.noise_of(stage), self._reader
         perceptual = Perceptual.of(asked, data, model.device, reader)
         evaluation = CounterfactualEvaluation(
             model.graph, factors, asked, data.scene, noise, reader, perceptual, model.device
         )
-        return _Pass(stage, evaluation, started)
+        return _Pass(stage, evaluation, started, folder, origin)
 
     def _finish(self, trainer: Trainer, model: CounterfactualModule, done: _Pass) -> None:
         evaluation = done.evaluation
@@ -169,35 +193,33 @@ class CounterfactualCallback(Callback):
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
-        figures = reporting.figures_of(evaluation, done.answered, self.samples)
         logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
         # The same on every rank already, but for times; Lightning warns of each that is not synced.
         model.log_dict(logged, sync_dist=True)
-        # log_dir synchronises as well.
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "counterfactuals" / done.stage
-        self._write(trainer, model, done, record, figures, folder)
+        self._write_metrics(done, record)
+        figures = reporting.figures_of(evaluation, done.answered, self.samples)
+        self._write_pictures(trainer, done, record, figures)
 
     @rank_zero_only
-    def _write(
-        self,
-        trainer: Trainer,
-        model: CounterfactualModule,
-        done: _Pass,
-        record: dict[str, object],
-        figures: dict[str, Figure],
-        folder: Path,
+    def _write_metrics(self, done: _Pass, record: dict[str, object]) -> None:
+        """Before anything is drawn: no picture that fails may cost the numbers."""
+        seconds = time.perf_counter() - done.started
+        record["provenance"] = done.origin | {"evaluation_seconds": round(seconds, 1)}
+        write_json(record, done.folder / RESULTS)
+
+    @rank_zero_only
+    def _write_pictures(
+        self, trainer: Trainer, done: _Pass, record: dict[str, object], figures: dict[str, Figure]
     ) -> None:
-        stage = done.stage
+        stage, folder = done.stage, done.folder
+        if stage == "test":
+            reporting.print_table(record)
         for name, figure in figures.items():
             path = folder / f"{name}.png"
             reporting.save_figure(figure, path)
             reporting.log_picture(trainer.loggers, f"{stage}/{name}", path, trainer.global_step)
-        seconds = time.perf_counter() - done.started
-        record["provenance"] = provenance(trainer, model, self.sampling, seconds)
-        write_json(record, folder / "metrics.json")
         if stage == "test":
             reporting.write_page(record, list(figures), folder / "report.md")
-            reporting.print_table(record)
             print(f"report.md, metrics.json and the pictures are in {folder}")
         if done.answered is not None:
             log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)
@@ -236,6 +258,9 @@ class CounterfactualWriter(Callback):
         out: folder to write.
         sampling: guidance rule, steps and depth.
         seed: of the exogenous noise of discrete factors.
+
+    Raises:
+        OutputError: when ``out`` holds counterfactuals already.
     """
 
     def __init__(
@@ -247,6 +272,11 @@ class CounterfactualWriter(Callback):
     ) -> None:
         self.do, self.out, self.sampling, self.seed = do, Path(out), sampling, seed
         self._rows: dict[str, dict[str, list[float | str]]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "predict" and any(self.out.glob("factors*.json")):
+            raise OutputError(f"{self.out} holds counterfactuals already: name another folder.")
+        check_writable(self.out / "factors.json")
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any

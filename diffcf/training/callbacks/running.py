@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
-from diffcf.io import SettingsError, whole_file
+from diffcf.io import OutputError, SettingsError, whole_file
 from diffcf.methods import CounterfactualModule, TrainedIO
 
 
@@ -122,11 +124,15 @@ class WholeFile(TrainedIO):
 class LastCheckpoint(ModelCheckpoint):
     """Writes ``<dirpath>/last.ckpt`` every few steps, at the end, and when training is cut short.
 
-    ``diffcf fit --ckpt_path <dirpath>/last.ckpt`` resumes from it, after Ctrl-C as well.
+    ``diffcf fit --ckpt_path <dirpath>/last.ckpt`` resumes from it, after Ctrl-C as well. Only the
+    training that wrote it, or goes on from it, ever writes over it.
 
     Args:
         dirpath: folder of the run.
         every_n_train_steps: steps between writes.
+
+    Raises:
+        OutputError: at fit, when the folder holds the checkpoint of another training.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int = 500) -> None:
@@ -138,11 +144,47 @@ class LastCheckpoint(ModelCheckpoint):
             every_n_train_steps=every_n_train_steps,
             save_on_exception=True,
         )
+        self._owned = False  # whether the file is this training's to write
 
     @property
     def file(self) -> Path:
         """The checkpoint: a file, or a folder where it is sharded."""
         return Path(str(self.dirpath)) / f"last{self.FILE_EXTENSION}"
+
+    def check_free(self, trainer: Trainer, resumed: str | Path | None) -> None:
+        """OutputError when the file is of another training than ``resumed``, a checkpoint."""
+        last = self.file
+        if self._owned or trainer.fast_dev_run or not last.exists():  # type: ignore[attr-defined]
+            return
+        if resumed is not None and os.path.realpath(resumed) == os.path.realpath(last):
+            return
+        # A job that SLURM submitted again resumes from what Lightning saved for it.
+        saved = Path(trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")
+        if SLURMEnvironment.detect() and any(saved):
+            return
+        shown = last.relative_to(Path.cwd()) if last.is_relative_to(Path.cwd()) else last
+        raise OutputError(
+            f"{shown} holds a training already, which this one would write over: go on with it by "
+            f"--ckpt_path {shown}, or name another folder by --out."
+        )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Before any process trains. All of them refuse where the first one does.
+        refusal = None
+        if trainer.is_global_zero:
+            try:
+                self.check_free(trainer, trainer.ckpt_path)
+            except OutputError as error:
+                refusal = str(error)
+        if (refusal := trainer.strategy.broadcast(refusal)) is not None:
+            raise OutputError(refusal)
+        self._owned = True
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._owned:
+            super().on_exception(trainer, pl_module, exception)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)

@@ -14,7 +14,7 @@ from diffcf.commands import fid as fid_command
 from diffcf.commands.fid import FolderImages, fid
 from diffcf.evaluation.metrics.frechet import GaussianStatistics, frechet_distance
 from diffcf.evaluation.perceptual import bias_note
-from diffcf.io.errors import DataError
+from diffcf.io.errors import DataError, OutputError
 
 
 def _write(folder: Path, images: Tensor) -> None:
@@ -78,3 +78,21 @@ def test_pixels_read_are_pixels_measured(tmp_path) -> None:
     Image.fromarray(grey).save(tmp_path / "x" / "grey.png")
     (batch,) = FolderImages(tmp_path / "x", 4)
     assert torch.equal(((batch[0, 1] + 1) * 127.5).round().byte(), torch.from_numpy(grey))
+
+
+def test_one_image_is_no_distribution_and_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    _write(tmp_path / "one", made_images(1))
+    _write(tmp_path / "many", made_images(4))
+    monkeypatch.setattr(fid_command, "load_inception", lambda: pytest.fail("work was begun"))
+    for folders in (("one", "many"), ("many", "one")):
+        with pytest.raises(DataError, match=r"one has one image; a distribution needs two"):
+            fid([str(tmp_path / folder) for folder in folders])
+
+
+def test_results_that_are_there_stay(tmp_path, monkeypatch) -> None:
+    _write(tmp_path / "many", made_images(4))
+    (tmp_path / "fid.json").write_text("of yesterday")
+    monkeypatch.setattr(fid_command, "load_inception", lambda: pytest.fail("work was begun"))
+    with pytest.raises(OutputError, match="exists already"):
+        fid([str(tmp_path / "many")] * 2 + ["--out", str(tmp_path / "fid.json")])
+    assert (tmp_path / "fid.json").read_text() == "of yesterday"

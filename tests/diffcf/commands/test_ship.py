@@ -89,3 +89,22 @@ def test_a_checkpoint_and_metrics_of_another_training_are_refused(tmp_path: Path
     assert main(["weights", "--check", str(tmp_path / "none.safetensors")]) == 2
     assert main(["weights", str(tmp_path / "a.ckpt"), str(metrics), "--out", "x.safetensors"]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "there, out, words",
+    [
+        ("w.safetensors", "w.safetensors", "exists already"),
+        ("w.json", "w.safetensors", "exists already"),
+        ("other", "w.json", "does not end in .safetensors"),
+    ],
+)
+def test_weights_replace_nothing_and_are_named_as_weights(
+    there: str, out: str, words: str, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / there).write_text("somebody's")
+    metrics = str(WEIGHTS / "pendulum.json")
+    assert main(["weights", "pendulum", metrics, "--out", str(tmp_path / out)]) == 2
+    assert words in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "somebody's"

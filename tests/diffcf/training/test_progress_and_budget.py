@@ -9,7 +9,7 @@ import yaml
 from small_runs import add_callback, tiny
 
 from diffcf.commands.main import main
-from diffcf.methods.base import load_method, warm_cosine
+from diffcf.methods import load_method, warm_cosine
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.training.callbacks.running import ProgressBar, TrainingBudget
 from diffcf.training.cli import cli
