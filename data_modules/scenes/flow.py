@@ -101,10 +101,10 @@ def _paint_flow(canvas: Tensor, native: Tensor, frame: Frame) -> None:
     disc = window.ellipse(flat(x(BALL_X)), y(ball + BALL_BASE), *radii)
     window.paint(disc, COLOURS["firebrick"])
     _paint_jet(canvas, frame, deep, reach, stroke)
-    ends = (flat(float(side)) for side in frame.box[:2])
+    first, last = (flat(float(side)) for side in frame.box[:2])
     middle = frame.on_rows(y(GROUND), stroke)
     edges = flat(middle - stroke / 2), flat(middle + stroke / 2)
-    window.paint(window.rectangle(*ends, *edges), COLOURS["black"])
+    window.paint(window.rectangle(first, last, *edges), COLOURS["black"])
 
 
 def _paint_jet(canvas: Tensor, frame: Frame, deep: Tensor, reach: Tensor, stroke: float) -> None:
