@@ -111,8 +111,7 @@ class StyledScene(Scene):
         return read.nan_to_num(nan=0.0)
 
     def reading_error(self, image_size: int) -> dict[str, float]:
-        """Mean absolute error of :meth:`read` for each factor, in units of its range, on drawings
-        of random visible factors in 8 bits."""
+        """See :meth:`Scene.reading_error`; of random visible factors, drawn in 8 bits."""
         return dict(zip(self.graph.names, self._calibration(image_size)[1].tolist(), strict=True))
 
     def _calibration(self, image_size: int) -> tuple[Tensor, Tensor]:

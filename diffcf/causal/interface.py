@@ -92,6 +92,11 @@ class Scene(Reader, Protocol):
         since nothing is clamped; a factor that leaves no trace in the image reads 0. Never NaN.
         """
 
+    def reading_error(self, image_size: int) -> dict[str, float]:
+        """Mean absolute error of :meth:`read` on exact pictures, by factor in units of its range;
+        empty where it was not measured."""
+        return {}
+
     @abstractmethod
     def visible(self, factors: Tensor) -> Tensor:
         """``[B]`` bool: whether ``[B, K]`` factors are drawn wholly inside the picture."""

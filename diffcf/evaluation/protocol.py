@@ -236,7 +236,7 @@ class InterventionPlan:
         factor = self.graph.factors[column]
         every = torch.linspace(0, 1, max(factor.width, 2) if self.graph.discrete[column] else _MOST)
         if factor.kind == "binary" or self.protocol.values == "uniform":
-            return every.to(self.factors)
+            return factor.snap(every).unique().to(self.factors)
         known = self.factors[:, column].unique()
         return known[torch.linspace(0, len(known) - 1, min(len(known), _MOST)).round().long()]
 
@@ -247,7 +247,7 @@ class InterventionPlan:
         drawn = torch.rand(count, len(self.graph), generator=self._generator)
         levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
         place = (drawn * levels).floor() / (levels - 1)
-        return torch.where(self.graph.discrete, place, drawn).to(self.factors)
+        return self.graph.whole(torch.where(self.graph.discrete, place, drawn)).to(self.factors)
 
     def _least_changes(self) -> Tensor:
         """Of each factor, ``[K]``, as if it were continuous: ``min_change`` in its own unit."""

@@ -25,7 +25,7 @@ from diffcf.reporting.results import (
     MethodResults,
     Record,
     budget_of,
-    left_out_text,
+    caveats,
     read_json,
     sampling_text,
 )
@@ -195,7 +195,7 @@ def _notes(methods: Sequence[MethodResults]) -> list[str]:
     readers = " or the ".join(dict.fromkeys(first))
     read = f", read by the {readers}" if readers else ""
     images = f"{records[0]['images']} held-out images{read}; {_shown(methods)}."
-    return [*filter(None, [images, left_out_text(records[0])]), _origin(records)]
+    return [*filter(None, [images, caveats(records[0])]), _origin(records)]
 
 
 def _shown(methods: Sequence[MethodResults]) -> str:

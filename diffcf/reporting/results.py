@@ -111,6 +111,9 @@ def read_json(path: Path, shape: Shape, command: str) -> dict[str, Any]:
     return record
 
 
+SHOWN = 5e-4  # in units of a factor's range: what rounds to .000 is not worth a sentence
+
+
 def display_name(record: Record) -> str:
     """A method's name as people read it: its title, its name in the benchmark, or its class."""
     if block := record.get("benchmark"):
@@ -120,7 +123,19 @@ def display_name(record: Record) -> str:
     return "ours" if name == "DiffusionCounterfactuals" else name
 
 
-def left_out_text(record: Record) -> str:
+def caveats(record: Record) -> str:
+    """What to know of the scores, in sentences: questions not asked, a ruler that is not exact."""
+    return " ".join(filter(None, [_left_out_text(record), _ruler_text(record)]))
+
+
+def _ruler_text(record: Record) -> str:
+    """Where the ruler errs by more than what tables show; empty for an exact one."""
+    errors = {k: error for k, error in (record.get("ruler_error") or {}).items() if error > SHOWN}
+    parts = [f"{name} by {error:.4f}" for name, error in errors.items()]
+    return f"On exact pictures of this style the ruler errs: {', '.join(parts)}." if parts else ""
+
+
+def _left_out_text(record: Record) -> str:
     """How many questions the protocol could not ask, in a sentence; empty where it asked all."""
     counts = record.get("left_out") or {}
     asked = {name: name.replace("step_", "step ") for name in counts if name.startswith("step_")}
@@ -233,6 +248,7 @@ RECORD: Shape = {
     "intervals?": {"*": _check(_is_interval, "no interval")},
     "images": _COUNT,
     "left_out?": {"*": _COUNT},
+    "ruler_error?": {"*": _NUMBER},
     "readers?": [_TEXT],
     "protocol?": {},
     "cost?": {"images": _COUNT},

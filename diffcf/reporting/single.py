@@ -27,8 +27,8 @@ from diffcf.reporting.measures import (
 from diffcf.reporting.results import (
     MethodResults,
     Record,
+    caveats,
     display_name,
-    left_out_text,
     read_record,
     sampling_text,
 )
@@ -110,7 +110,7 @@ def print_table(record: Record) -> None:
     for row in rows:
         table.add_row(*(cell.strip("*") for cell in row))
     Console().print(table)
-    if said := left_out_text(record):
+    if said := caveats(record):
         print(said)
     if len(steps := _steps(numbers)):
         listed = " ".join(f"{value:.4f}" for value in steps["value"])
@@ -171,7 +171,7 @@ def _origin(record: Record) -> str:
     trained = "Untrained"
     if training:
         trained = f"Trained {training['seconds'] / 60:.1f} minutes on {training['device']}"
-    drawn, said = sampling_text(record), left_out_text(record)
+    drawn, said = sampling_text(record), caveats(record)
     return (
         f"{record['images']} held-out images, {read}; targets by the "
         f"{'true' if record['target'] == 'scene' else 'learned'} causal model. "
@@ -301,4 +301,4 @@ def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
         trained = f"trained {minutes} minutes on {trainings[0]['device']}"
     images = f"{len(records)} seed(s), {records[0]['images']} held-out images each"
     about = f"{'; '.join(filter(None, [images, sampling_text(records[0]), trained]))}."
-    return " ".join(filter(None, [f"{said}{about}", left_out_text(records[0])]))
+    return " ".join(filter(None, [f"{said}{about}", caveats(records[0])]))

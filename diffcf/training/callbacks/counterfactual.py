@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 
 from diffcf import reporting
@@ -39,6 +39,8 @@ from diffcf.training.datasets import Batch, FactorData
 from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
+RULER_LIMIT = 0.02  # mean error of the ruler, in units of a factor's range, that is warned of
+
 
 @dataclass
 class _Pass:
@@ -51,6 +53,7 @@ class _Pass:
     origin: dict[str, object]  # provenance
     cost: Cost | None = None
     readout: ModelReadout | None = None
+    ruler_error: dict[str, float] = field(default_factory=dict)
     answered: CounterfactualBatch | None = None  # the first batch, for pictures
 
 
@@ -129,6 +132,9 @@ class CounterfactualCallback(Callback):
         cost = measure_cost(method, networks, model.graph, images, factors)
         self._pass = self._begun(trainer, model, "test", self.protocol)
         self._pass.cost, self._pass.readout = cost, ModelReadout(model)
+        if "ruler" in self._pass.evaluation.readers and data.scene is not None:
+            self._pass.ruler_error = data.scene.reading_error(images.shape[-1])
+            _warn_of(self._pass.ruler_error)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
@@ -186,6 +192,7 @@ class CounterfactualCallback(Callback):
             "lambda_t": evaluation.traces,
             "images": evaluation.images(),
             "left_out": evaluation.plan.left_out,
+            "ruler_error": done.ruler_error,
             "protocol": vars(evaluation.protocol),
         }
         if done.readout is not None:
@@ -245,6 +252,16 @@ def _data_of(trainer: Trainer) -> FactorData:
             "data_modules.base.FactorImageDataModule, or remove the callback."
         )
     return data
+
+
+def _warn_of(errors: dict[str, float]) -> None:
+    """Warn of factors that the ruler misreads by more than scores could show."""
+    for name, error in errors.items():
+        if error > RULER_LIMIT:
+            rank_zero_warn(
+                f"The ruler reads {name} off exact pictures of this style {error:.3f} of its range "
+                "off: no score of it can be better."
+            )
 
 
 class CounterfactualWriter(Callback):
