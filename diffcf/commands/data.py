@@ -26,6 +26,7 @@ from diffcf.reporting import save_figure, show
 from diffcf.training import FactorData, load_data, pixel_statistics
 
 COLUMNS = 8
+COMPARED = 64  # images that a scene draws anew
 
 
 def data(args: Sequence[str]) -> None:
@@ -101,6 +102,24 @@ def _warnings(module: FactorData) -> Iterator[str]:
             yield f"{factor.name} is {value} in all training images: its effects cannot be learned"
 
 
+def _against_the_scene(module: FactorData) -> str:
+    """How near a scene's own drawings come to stored images, and how well its ruler reads them."""
+    scene, noise = module.scene, module.noise_of("test")
+    known = noise is not None or (scene is not None and scene.identified)
+    if scene is None or not known or not isinstance(module, StoredImageDataModule):
+        return ""
+    rows = torch.arange(min(module.size_of("test"), COMPARED))
+    images, factors = module.images_of("test", rows), module.factors_of("test")[rows]
+    drawn = scene.render(factors, images.shape[-1], None if noise is None else noise[rows])
+    psnr = -10 * ((drawn - images) / 2).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
+    errors = (scene.read(images) - factors).abs().mean(0).tolist()
+    read = ", ".join(f"{name} {e:.4f}" for name, e in zip(scene.graph.names, errors, strict=True))
+    return (
+        f"The scene draws {len(rows)} test images anew to {psnr.mean():.1f} dB; its ruler reads "
+        f"the files to (mean error, of the range): {read}"
+    )
+
+
 def print_description(module: FactorData) -> None:
     """Print counts, pixels, factors and the graph."""
     graph, console = module.graph, Console()
@@ -114,6 +133,8 @@ def print_description(module: FactorData) -> None:
         f"Pixels of the training images in [-1, 1]: data_mean {mean:.3g}, data_std {spread:.3g}"
     )
     console.print(pixels, highlight=False, soft_wrap=True)
+    if said := _against_the_scene(module):
+        console.print(said, highlight=False, soft_wrap=True)
     headings = ("factor", "kind", "range", "values", "causes")
     table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")

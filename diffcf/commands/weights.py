@@ -1,6 +1,7 @@
 """``diffcf weights CKPT METRICS.json --out diffcf/weights/pendulum.safetensors``: to give away.
 
-Beside the weights come the metrics they were tested with, and a card for people: ``pendulum.json``
+``--also`` names the metrics of further tests, on images of another style for example: the card has
+a row for each. Beside the weights come the metrics they were tested with, and a card for people: ``pendulum.json``
 and ``pendulum.md``. ``diffcf weights --check FILE.safetensors`` says whether the three belong
 together.
 """
@@ -40,6 +41,8 @@ def weights(args: Sequence[str]) -> None:
     parser = ArgumentParser(prog="diffcf weights", description=about)
     parser.add_argument("ckpt", type=Path, nargs="?", help="Checkpoint, or weights tested anew.")
     parser.add_argument("metrics", type=Path, nargs="?", help="metrics.json of its test.")
+    further = "metrics.json of further tests, such as one on published files."
+    parser.add_argument("--also", type=Path, nargs="+", default=[], help=further)
     parser.add_argument("--out", type=Path, help="File to write, .safetensors.")
     parser.add_argument("--image", type=list[int], help="[C, H, W], where the checkpoint lacks it.")
     parser.add_argument("--check", type=Path, help="Weights file to check instead.")
@@ -64,10 +67,14 @@ def weights(args: Sequence[str]) -> None:
         model.image_shape = tuple(parsed.image)
     if model.image_shape is None:
         parser.error("this checkpoint does not say how large its images were: give --image")
-    if record["provenance"]["training"] != model.training_record.as_dict():
-        raise CheckpointError(f"{parsed.metrics} is of another training than {parsed.ckpt}.")
+    also = [read_record(file) for file in parsed.also]
+    for file, tested in zip([parsed.metrics, *parsed.also], [record, *also], strict=True):
+        if tested["provenance"]["training"] != model.training_record.as_dict():
+            raise CheckpointError(f"{file} is of another training than {parsed.ckpt}.")
     methods.write_weights(model, _sampling(record), parsed.out, torch.float32)
     record["weights"] = digest(parsed.out)
+    if also:
+        record["also"] = also
     write_json(record, parsed.out.with_suffix(".json"))
     write_text(card(parsed.out), parsed.out.with_suffix(".md"))
     print(f"Wrote {parsed.out}, its metrics and its card.")
@@ -90,7 +97,40 @@ def card(path: Path) -> str:
     metrics = path.with_suffix(".json")
     facts = list(map(list, _facts(path, read_record(metrics)).items()))
     title = f"# Weights: {path.stem}\n\n`diffcf.load({path.stem!r})`"
-    return f"{title}\n\n{markdown(['', ''], facts)}\n## Tested\n\n{results_table([metrics])}"
+    tested = f"## Tested\n\n{results_table([metrics])}"
+    record = read_record(metrics)
+    if "also" in record:
+        tested += f"\n{_tests_table([record, *record['also']])}"
+    return f"{title}\n\n{markdown(['', ''], facts)}\n{tested}"
+
+
+_TESTED = {
+    "ACM roots": "acm/roots",
+    "do nothing": "do_nothing/acm/roots",
+    "ACM leaves": "acm/leaves",
+    "do nothing, leaves": "do_nothing/acm/leaves",
+    "exact, roots": "exact/acm/roots",
+    "exact, leaves": "exact/acm/leaves",
+}
+
+
+def _tests_table(records: Sequence[Record]) -> str:
+    """A row for each test: of which images, how well, and the worst reading of a factor."""
+    rows = []
+    for record in records:
+        data, metrics = record["provenance"]["config"]["data"], record["metrics"]
+        kind = data["class_path"].rpartition(".")[2].removesuffix("DataModule")
+        style = (data.get("init_args") or {}).get("style")
+        scores = [f"{metrics[key]:.4f}" if key in metrics else "–" for key in _TESTED.values()]
+        read = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith("reading/")}
+        worst = max(read, key=read.__getitem__, default=None)
+        reading = "–" if worst is None else f"{worst} {read[worst]:.4f}"
+        rows.append(
+            [f"{kind}, {style}" if style else kind, *scores, reading, str(record["images"])]
+        )
+    headings = ["images drawn or stored", *_TESTED, "worst reading of the factual", "count"]
+    said = "*Exact* are the scene's own counterfactuals: what they score is the ruler's error.\n"
+    return f"{markdown(headings, rows)}\n{said}"
 
 
 def _facts(path: Path, record: Record) -> dict[str, str]:

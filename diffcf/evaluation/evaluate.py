@@ -24,10 +24,11 @@ from diffcf.evaluation.metrics.graph_distance import (
 )
 from diffcf.evaluation.perceptual import Perceptual, bias_note
 from diffcf.evaluation.protocol import EvaluationProtocol, FactualBatch, InterventionPlan
+from diffcf.evaluation.readings import ReadingError
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores
 from diffcf.io import SettingsError
-from diffcf.methods import CounterfactualModule, Method
+from diffcf.methods import CounterfactualEngine, CounterfactualModule, Method
 
 
 class GuidanceStrength(NamedTuple):
@@ -164,15 +165,17 @@ def _readers(
 
 
 class ModelReadout:
-    """DCI and IRS of what a model reads off clean images; distance of a learned graph.
+    """DCI, IRS and error of what is read off the images themselves; distance of a learned graph.
 
-    Nothing is measured of a model that reads nothing and learns no graph.
+    Nothing is measured of a model that reads nothing and learns no graph. ``method``, the model's,
+    may read better than its network alone: the error is that of what it abducts from.
     """
 
-    def __init__(self, model: CounterfactualModule) -> None:
-        self.model, self.graph = model, model.graph
+    def __init__(self, model: CounterfactualModule, method: Method) -> None:
+        self.model, self.method, self.graph = model, method, model.graph
         self.metrics = {"DCI": DCI(self.graph), "IRS": IRS(self.graph)} if model.reads else {}
-        for metric in self.metrics.values():
+        self.error = ReadingError(self.graph)
+        for metric in (*self.metrics.values(), self.error):
             metric.to(model.device)
 
     @torch.no_grad()
@@ -184,6 +187,8 @@ class ModelReadout:
         code = self.graph.decode(self.model.read(image), hard=False)
         for metric in self.metrics.values():
             metric.update(code, factors, index)
+        read = self.method.read(image) if isinstance(self.method, CounterfactualEngine) else code
+        self.error.update(read.clamp(0, 1), factors, index)
 
     def compute(self) -> dict[str, float]:
         """Results by name; every process has to call it."""
@@ -197,6 +202,8 @@ class ModelReadout:
                 rank_zero_info(f"{name} is left out: {error}")
                 continue
             result |= {key: float(value) for key, value in values.items()}
+        if self.metrics:
+            result |= {key: float(value) for key, value in self.error.compute().items()}
         learned = learned_adjacency(getattr(self.model, "nscm", None))
         if learned is not None:
             true = self.graph.adjacency

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,28 @@ from diffcf.evaluation.protocol import FactualBatch
 from diffcf.methods import Counterfactual
 
 T = TypeVar("T")
+
+
+class ReadingError(ImageMetric):
+    """Mean absolute error, in units of a factor's range, of what is read off the images themselves:
+    ``reading/<factor>``, and their mean ``reading``."""
+
+    higher_is_better = False
+
+    def __init__(self, graph: CausalGraph) -> None:
+        super().__init__(1, len(graph))
+        self.graph = graph
+
+    def update(self, read: Tensor, factors: Tensor, index: Tensor | None = None) -> None:
+        """Add readings and the factors of the images, ``[B, K]`` each."""
+        self._add((read - factors).abs(), 0, index)
+
+    def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
+        columns = zip(self.graph.names, means[:, 0].unbind(1), strict=True)
+        return {
+            "reading": means[:, 0].mean(dim=1),
+            **{f"reading/{name}": column for name, column in columns},
+        }
 
 
 class ReaderScores:

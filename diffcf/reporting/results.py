@@ -263,6 +263,7 @@ RECORD: Shape = {
     "benchmark?": {"dataset": _TEXT, "method": _TEXT, "seed": _COUNT, "title?": _TEXT},
 }
 """Of ``diffcf test`` and ``diffcf benchmark``."""
+RECORD["also?"] = [RECORD.copy()]
 
 ABLATION: Shape = {
     "rows": {"*": {"*": _NUMBER}},

@@ -131,7 +131,7 @@ class CounterfactualCallback(Callback):
         method, networks = model.method(self.sampling), model.networks()
         cost = measure_cost(method, networks, model.graph, images, factors)
         self._pass = self._begun(trainer, model, "test", self.protocol)
-        self._pass.cost, self._pass.readout = cost, ModelReadout(model)
+        self._pass.cost, self._pass.readout = cost, ModelReadout(model, method)
         if "ruler" in self._pass.evaluation.readers and data.scene is not None:
             self._pass.ruler_error = data.scene.reading_error(images.shape[-1])
             _warn_of(self._pass.ruler_error)
