@@ -10,21 +10,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, Factor, image_keys
+from diffcf.causal import Do, Units, image_keys, scaled_do, scaled_factors
 from diffcf.io import (
     CheckpointError,
     DataError,
     ImageTransform,
-    InterventionError,
     SettingsError,
     decode,
     device_of,
@@ -44,9 +42,6 @@ from diffcf.methods import (
     read_trained,
     sampling_from_spec,
 )
-
-Units = Literal["scaled", "native"]
-"""``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
 
 WEIGHTS = Path(__file__).parent / "weights"
 UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)  # where a checkpoint does not say how
@@ -165,7 +160,7 @@ class Model:
                 observed.
         """
         if factors is not None:
-            factors = _observed(factors, self.graph, units).to(self.device)
+            factors = scaled_factors(factors, self.graph, units).to(self.device)
             factors = self._completed(images, factors)
         images = images.to(self.device)
         keys = None if images.dim() != 4 else image_keys(images, seed)
@@ -285,60 +280,6 @@ def load(
 def shipped() -> list[str]:
     """Names of the weights that come with diffcf."""
     return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
-
-
-def scaled_do(do: Do, graph: CausalGraph, units: Units) -> Do:
-    """``do``, whose values are in ``units``, in [0, 1] units.
-
-    InterventionError for a value beyond its factor's range.
-    """
-    if units not in ("scaled", "native"):
-        raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
-    if units == "scaled" or not isinstance(do, Mapping):
-        return do
-    scaled: dict[str, float | str | Tensor] = dict(do)
-    for name, value in do.items():
-        factor = graph.factors[graph.column(name)]
-        if isinstance(value, str):
-            continue
-        scaled[name] = _inside(factor, torch.as_tensor(value, dtype=torch.float64), f"do({name}")
-    return scaled
-
-
-def _inside(factor: Factor, native: Tensor, what: str) -> Tensor:
-    """Native values in [0, 1] units, float32; InterventionError for one beyond the range."""
-    scaled = factor.to_scaled(native)
-    outside = (scaled < -factor.slack) | (scaled > 1 + factor.slack)
-    if outside.any():
-        worst = native[outside].reshape(-1)[0]
-        raise InterventionError(
-            f"{what}={worst:.4g}) is outside the factor's range, {factor.domain}."
-        )
-    return scaled.clamp(0, 1).float()  # NaN stays, for others to name
-
-
-def _observed(factors: Tensor, graph: CausalGraph, units: Units) -> Tensor:
-    """Observed factors ``[B, K]`` in [0, 1] units, NaN for others; InterventionError for some
-    beyond the range."""
-    if factors.dim() != 2 or factors.shape[1] != len(graph):
-        return factors  # for the method to name
-    missing, zeros = factors.isnan(), torch.zeros_like(factors)
-    native = graph.to_native(zeros) if units == "native" else zeros
-    return torch.where(
-        missing, torch.nan, _in_range(torch.where(missing, native, factors), graph, units)
-    )
-
-
-def _in_range(factors: Tensor, graph: CausalGraph, units: Units) -> Tensor:
-    """Known factors ``[B, K]`` in [0, 1] units; InterventionError for one beyond its range."""
-    if units == "scaled":
-        clipped, beyond = graph.clip(factors)
-        if not beyond.any():
-            return clipped
-        factors = graph.to_native(factors)  # to name one
-    columns = zip(graph.factors, factors.double().unbind(1), strict=True)
-    inside = [_inside(factor, column, f"factors({factor.name}") for factor, column in columns]
-    return torch.stack(inside, dim=1)
 
 
 def _any(*flags: Tensor | None, like: Tensor) -> Tensor:

@@ -23,3 +23,6 @@ from .posterior import FactorPosterior as FactorPosterior
 from .posterior import LocalPosterior as LocalPosterior
 from .refinement import CONTAMINATION as CONTAMINATION
 from .structure import EdgeGates as EdgeGates
+from .units import Units as Units
+from .units import scaled_do as scaled_do
+from .units import scaled_factors as scaled_factors

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from data_modules import observed_factors
 from diffcf import diffusion
-from diffcf.api import Answer, Model, Units, load, scaled_do
-from diffcf.causal import Do, parse_do, parse_sweep
+from diffcf.api import Answer, Model, load
+from diffcf.causal import Do, Units, parse_do, parse_sweep, scaled_do
 from diffcf.commands.numbers import Side, Steps
 from diffcf.io import (
     RECORD,

@@ -1,9 +1,9 @@
 """``diffcf weights CKPT METRICS.json --out diffcf/weights/pendulum.safetensors``: to give away.
 
 ``--also`` names the metrics of further tests, on images of another style for example: the card has
-a row for each. Beside the weights come the metrics they were tested with, and a card for people: ``pendulum.json``
-and ``pendulum.md``. ``diffcf weights --check FILE.safetensors`` says whether the three belong
-together.
+a row for each. Beside the weights come the metrics they were tested with, and a card for people:
+``pendulum.json`` and ``pendulum.md``. ``diffcf weights --check FILE.safetensors`` says whether the
+three belong together.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def weights(args: Sequence[str]) -> None:
     methods.write_weights(model, _sampling(record), parsed.out, torch.float32)
     record["weights"] = digest(parsed.out)
     if also:
-        record["also"] = also
+        kept = ("metrics", "images", "ruler_error", "left_out", "provenance")
+        record["also"] = [{key: test[key] for key in kept if key in test} for test in also]
     write_json(record, parsed.out.with_suffix(".json"))
     write_text(card(parsed.out), parsed.out.with_suffix(".md"))
     print(f"Wrote {parsed.out}, its metrics and its card.")

@@ -243,7 +243,7 @@ _COUNT = _check(lambda n: _is_number(n) and isinstance(n, int) and n >= 0, "no w
 _TEXT = _check(lambda text: isinstance(text, str) and len(text) < 1000, "no short text")
 _RULE: Shape = {"rule": _TEXT}
 
-RECORD: Shape = {
+_ONE_TEST: dict[str, Shape] = {
     "metrics": {"*": _NUMBER},
     "intervals?": {"*": _check(_is_interval, "no interval")},
     "images": _COUNT,
@@ -262,8 +262,8 @@ RECORD: Shape = {
     },
     "benchmark?": {"dataset": _TEXT, "method": _TEXT, "seed": _COUNT, "title?": _TEXT},
 }
-"""Of ``diffcf test`` and ``diffcf benchmark``."""
-RECORD["also?"] = [RECORD.copy()]
+RECORD: Shape = {**_ONE_TEST, "also?": [_ONE_TEST]}
+"""Of ``diffcf test`` and ``diffcf benchmark``; beside weights, ``also`` holds further tests."""
 
 ABLATION: Shape = {
     "rows": {"*": {"*": _NUMBER}},
