@@ -170,7 +170,8 @@ def test_a_table_tells_the_command_what_is_observed(
         rows = json.loads((tmp_path / "out/factors.json").read_text())["images"]
         first, second = (row[0] if "--sweep" in question else row for row in (rows["0"], rows["1"]))
         assert first["given"] == ["angle"] and second["given"] == ["light"]
-        assert first["factual"][0] == pytest.approx(0.25) and second["factual"][1] == 1.5
+        assert first["factual"][0] == pytest.approx(0.25)
+        assert second["factual"][1] == pytest.approx(1.5)
         assert first["factual"][1] != 1.5
     again = [*ask, "--do", "light=1.2", "--overwrite", "true"]
     assert main(again) == 0
@@ -279,7 +280,6 @@ def test_the_command_answers_a_folder(file: str, images: Tensor, tmp_path: Path)
         (["--do", "light=9"], "outside the factor's range"),
         (["--do", "light=1", "--rule", "magic"], "no rule magic"),
         (["--do", "light=1", "--doubt", "2"], "contamination of sampling is a probability"),
-        (["--do", "light=1", "--steps", "0"], "at least 1 step"),
         (["--do", "moon=1"], "moon"),
     ],
 )
