@@ -22,8 +22,8 @@ from diffcf.causal.nscm import NSCM
 from diffcf.commands.main import main
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
 from diffcf.evaluation.protocol import EvaluationProtocol
-from diffcf.io.images import ImageFormat, decode
 from diffcf.io.pixels import from_bytes
+from diffcf.io.transform import ImageTransform, decode
 from diffcf.methods.base import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
@@ -150,7 +150,7 @@ def test_command_api_and_explorer_answer_alike(weights: str, folder: Path, tmp_p
     record = _asked(weights, [folder], tmp_path / "out", "--seed", "5")
     model = diffcf.load(weights)
     for name in ("00", "02"):
-        image = from_bytes(decode(folder / f"{name}.png", ImageFormat(16), name))
+        image = from_bytes(decode(folder / f"{name}.png", ImageTransform(16)))
         answer = model.counterfactual(image[None], {"shape": "cone"}, seed=5)
         page = open_worlds(model, Subject(image, name), seed=5).predict({"shape": 1.0}).answer
         row = record["images"][name]
