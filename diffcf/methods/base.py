@@ -300,7 +300,8 @@ def method_of(
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
         model.data_spec, model.transform = spec.get("data"), transform_of(spec)
-        model.load_state_dict(weights)
+        # Not its own, which knows no path; ``building`` names it.
+        nn.Module.load_state_dict(model, weights)
     return model.to(map_location).eval()
 
 
