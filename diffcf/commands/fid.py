@@ -53,6 +53,9 @@ def fid(args: Sequence[str]) -> None:
         FolderImages(folder, config.batch_size, transform)
         for folder in (config.real, config.generated)
     )
+    for folder, images in ((config.real, real), (config.generated, generated)):
+        if len(images) < 2:
+            raise DataError(f"Folder {folder} has one image; a distribution needs two or more.")
     network = load_inception().to(device)
     statistics = real_statistics(lambda: real, network, config.cache_dir)
     quality = GenerationQuality(network, statistics).to(device)
@@ -102,8 +105,6 @@ class FolderImages:
             print(f"{folder}: left out {len(ours)} by-products of diffcf, such as {ours[0].name}")
         if not self.files:
             raise DataError(f"Folder {folder} has no {', '.join(FORMATS)} images: name another.")
-        if len(self.files) < 2:
-            raise DataError(f"Folder {folder} has one image; a distribution needs two or more.")
 
     def __len__(self) -> int:
         return len(self.files)

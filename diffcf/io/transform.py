@@ -151,7 +151,7 @@ class ImageTransform:
 
 
 def _whole(value: object, low: int, high: int) -> bool:
-    return type(value) is int and low <= value <= high
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _checked_range(value: Sequence[float]) -> tuple[float, float]:

@@ -76,7 +76,9 @@ def test_bash_completes_commands_and_options(monkeypatch) -> None:
 
     assert completed("diffcf", "f") == ["faces"]
     assert completed("diffcf", "faces", "--c") == ["--count"]
-    assert set(completed("diffcf", "counterfactual", "--s")) == {"--sweep", "--steps", "--size"}
+    assert set(completed("diffcf", "counterfactual", "--s")) == {
+        "--sweep", "--steps", "--size", "--seed",
+    }  # fmt: skip
     assert completed("diffcf", "faces", "data") == [], "files are bash's own matter"
     assert completion.script("zsh").count("bashcompinit") == 2
 
