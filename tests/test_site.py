@@ -68,7 +68,10 @@ def test_the_front_page_is_the_readme_with_its_links_moved() -> None:
     assert "](results.md)" in text and "](repository/experiments/results/pendulum/grid.png)" in text
     page = SimpleNamespace(src_uri="method.md", abs_src_path=SITE.parent / "method.md")
     text = repository._text(page)
-    assert "](repository/diffcf/nscm.py)" in text and "](results.md#which-guidance-rule)" in text
+    assert (
+        "](repository/diffcf/causal/nscm.py)" in text
+        and "](results.md#which-guidance-rule)" in text
+    )
 
 
 def test_what_a_site_loads_from_a_network_is_found(tmp_path) -> None:

@@ -53,8 +53,8 @@ def fid(args: Sequence[str]) -> None:
         FolderImages(folder, config.batch_size, transform)
         for folder in (config.real, config.generated)
     )
-    for folder, images in ((config.real, real), (config.generated, generated)):
-        if len(images) < 2:
+    for folder, found in ((config.real, real), (config.generated, generated)):
+        if len(found) < 2:
             raise DataError(f"Folder {folder} has one image; a distribution needs two or more.")
     network = load_inception().to(device)
     statistics = real_statistics(lambda: real, network, config.cache_dir)

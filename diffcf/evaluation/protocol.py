@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from diffcf.causal import CausalGraph, Intervention, Scene
-from diffcf.io import SettingsError
+from diffcf.io import SettingsError, is_whole
 
 _ATTEMPTS = 100
 _MOST = 101  # values of a continuous factor that are tried in turn
@@ -90,16 +90,16 @@ class EvaluationProtocol:
         # A YAML file may leave any value null, whatever its type is said to be.
         counts = ("steps", "sequence_images", "cycles", "cycle_images", "reverse_images")
         for name in (*counts, "fid_images", "resamples"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+            if not is_whole(getattr(self, name)) or getattr(self, name) < 0:
                 raise SettingsError(
                     f"{name} of a protocol must be a whole number and must not be negative, not "
                     f"{getattr(self, name)!r:.100}."
                 )
         if self.fid_images == 1:
             raise SettingsError("fid_images of a protocol is 0 for none, or two and more, not 1.")
-        if type(self.seed) is not int:
+        if not is_whole(self.seed):
             raise SettingsError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
-        if self.images is not None and (type(self.images) is not int or self.images < 1):
+        if self.images is not None and (not is_whole(self.images) or self.images < 1):
             raise SettingsError("images of a protocol must be at least 1; leave it out for all.")
         if not isinstance(self.min_change, int | float) or not 0 <= self.min_change < 0.5:
             raise SettingsError(

@@ -37,6 +37,7 @@ from .images import UnusableImage as UnusableImage
 from .images import checked_file as checked_file
 from .images import open_image as open_image
 from .images import read_picture as read_picture
+from .numbers import is_whole as is_whole
 from .numbers import parse_number as parse_number
 from .pasting import uncrop as uncrop
 from .pixels import from_bytes as from_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import TypeGuard
 
 from diffcf.io.errors import DataError
 
@@ -39,3 +40,8 @@ def _remedy(text: str) -> str:
     if any(letter.isdigit() and not letter.isascii() for letter in text):
         return "write it with the digits 0-9"
     return "correct it"
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer: also one of a parser's own types, but neither True nor 1.0."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from diffcf.io.errors import DataError
 from diffcf.io.images import MAX_PIXELS, WHITE, UnusableImage, read_picture
+from diffcf.io.numbers import is_whole
 
 Fit = Literal["crop", "letterbox"]
 Resample = Literal["bilinear", "box", "bicubic", "lanczos"]
@@ -151,7 +152,7 @@ class ImageTransform:
 
 
 def _whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return is_whole(value) and low <= value <= high
 
 
 def _checked_range(value: Sequence[float]) -> tuple[float, float]:

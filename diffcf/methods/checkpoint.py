@@ -30,6 +30,7 @@ from diffcf.io import (
     check_archive,
     class_at,
     device_name,
+    is_whole,
     path_of,
     present,
     present_tensors,
@@ -200,7 +201,7 @@ def sampling_from_spec(spec: object) -> Sampling:
     if unknown:
         raise ValueError(f"Sampling has no {', '.join(sorted(map(str, unknown)))}.")
     steps = given.get("steps", 1)
-    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+    if not is_whole(steps) or not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"Sampling takes 1 to {MOST_STEPS} steps, not {steps!r:.100}.")
     for name in ("conditional", "mechanisms", "anchored"):
         if not isinstance(given.get(name, True), bool):

@@ -209,8 +209,8 @@ def test_fid_counts_pictures_and_none_of_our_by_products(
     ask = ["counterfactual", weights, real, "--do", "light=1", "--uncrop", "true"]
     assert main([*ask, "--out", str(out)]) == 0
     result = tmp_path / "fid.json"
-    options = ["--cache_dir", str(tmp_path / "cache"), "--device", "cpu", "--out", str(result)]
-    assert main(["fid", real, str(out), *options, "--weights", weights]) == 0
+    options = ["--cache_dir", str(tmp_path / "cache"), "--device", "cpu", "--weights", weights]
+    assert main(["fid", real, str(out), *options, "--out", str(result)]) == 0
     assert "left out 4 by-products" in capsys.readouterr().out
     record = json.loads(result.read_text())
     assert record["provenance"]["generated"] == record["provenance"]["real"] == 3
@@ -218,9 +218,10 @@ def test_fid_counts_pictures_and_none_of_our_by_products(
     # A folder and what the network sees of it are the same set.
     (tmp_path / "seen").mkdir()
     for file in sorted((tmp_path / "real").iterdir()):
-        pixels = decode(file, SEEN, "").transpose(1, 2, 0)
+        pixels = decode(file, SEEN).transpose(1, 2, 0)
         Image.fromarray(pixels).save(tmp_path / "seen" / file.name)
-    assert main(["fid", real, str(tmp_path / "seen"), *options, "--weights", weights]) == 0
+    result = tmp_path / "same.json"
+    assert main(["fid", real, str(tmp_path / "seen"), *options, "--out", str(result)]) == 0
     assert json.loads(result.read_text())["metrics"]["fid"] == pytest.approx(0, abs=1e-4)
 
 
