@@ -130,7 +130,7 @@ def search(cell: GridCell, parsed: Namespace, title: str) -> None:
     shared = all(training_part(trial) == training_part(shipped) for trial in trials)
     if not shared:
         for trial in (shipped, *trials):
-            callback_arguments(trial, "TrainingBudget")["minutes"] = parsed.search_minutes
+            callback_arguments(trial, "TrainingBudget")["minutes"] = float(parsed.search_minutes)
     folder = cell.folder if shared else cell.folder.parent / "search"
     with claimed(folder) as lock:
         if lock is None:
@@ -142,7 +142,7 @@ def search(cell: GridCell, parsed: Namespace, title: str) -> None:
             run_folder.mkdir(exist_ok=True)
             name = f"{title} {number}/{len(trials)} {json.dumps(change)}"
             run = Run(run_folder, shipped if shared else trial, lock, parsed.threads, name)
-            tried.append({"set": change, **_tried(run, trial, parsed.search_images)})
+            tried.append({"set": change, **_tried(run, trial, int(parsed.search_images))})
     best = min(tried, key=lambda variant: variant["score"])
     record = {
         "benchmark": cell.origin(),
