@@ -47,7 +47,7 @@ def api():
             ":meth:`Model.abduct`",
             'identifier="diffcf.api.Model.abduct" optional><code>Model.abduct<',
         ),
-        (":class:`CausalGraph`", 'identifier="diffcf.causal.graph.CausalGraph" optional>'),
+        (":class:`CheckpointError`", 'identifier="diffcf.io.CheckpointError" optional>'),
         (":mod:`diffcf.causal.nscm`", 'identifier="diffcf.causal.nscm" optional>'),
         (":func:`nowhere`", "`nowhere`"),
         (":math:`x_t`", "$x_t$"),
