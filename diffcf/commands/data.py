@@ -21,6 +21,7 @@ from torch import Tensor
 from data_modules import StoredImageDataModule
 from data_modules.base import STAGES
 from diffcf.causal import CausalGraph, Factor
+from diffcf.evaluation import peak_signal_noise_ratio
 from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
 from diffcf.training import FactorData, load_data, pixel_statistics
@@ -111,7 +112,7 @@ def _against_the_scene(module: FactorData) -> str:
     rows = torch.arange(min(module.size_of("test"), COMPARED))
     images, factors = module.images_of("test", rows), module.factors_of("test")[rows]
     drawn = scene.render(factors, images.shape[-1], None if noise is None else noise[rows])
-    psnr = -10 * ((drawn - images) / 2).square().mean((1, 2, 3)).clamp(min=1e-10).log10()
+    psnr = peak_signal_noise_ratio(drawn, images)
     errors = (scene.read(images) - factors).abs().mean(0).tolist()
     read = ", ".join(f"{name} {e:.4f}" for name, e in zip(scene.graph.names, errors, strict=True))
     return (

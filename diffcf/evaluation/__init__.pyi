@@ -29,6 +29,7 @@ from .metrics.disentanglement import IRS as IRS
 from .metrics.fidelity import Fidelity as Fidelity
 from .metrics.fidelity import Minimality as Minimality
 from .metrics.fidelity import SequenceFidelity as SequenceFidelity
+from .metrics.fidelity import peak_signal_noise_ratio as peak_signal_noise_ratio
 from .metrics.frechet import GaussianStatistics as GaussianStatistics
 from .metrics.frechet import GenerationQuality as GenerationQuality
 from .metrics.frechet import RealStatistics as RealStatistics

@@ -36,7 +36,7 @@ from typing import Any, Self
 
 from jsonargparse import get_loader
 
-from diffcf.io import SettingsError, YamlError, load_yaml
+from diffcf.io import SettingsError, YamlError, is_whole, load_yaml
 
 Settings = dict[str, Any]
 """A config, or a part of one, as YAML has it."""
@@ -125,7 +125,7 @@ class Grid:
         if set(parts) != _GRID:
             raise SettingsError(f"{path} needs {', '.join(sorted(_GRID))} and nothing else.")
         seeds, methods = parts["seeds"], parts["methods"]
-        usable = isinstance(seeds, list) and all(type(s) is int and 0 <= s < 2**32 for s in seeds)
+        usable = isinstance(seeds, list) and all(is_whole(s) and 0 <= s < 2**32 for s in seeds)
         if not usable or not seeds:
             reason = f"a list of whole numbers below 2³², not {seeds!r:.200}"
             raise SettingsError(f"seeds of {path} is {reason}.")
