@@ -15,6 +15,7 @@ from .guidance.rule import Shift as Shift
 from .process import Denoiser as Denoiser
 from .process import Generator as Generator
 from .process import Prediction as Prediction
+from .process import VelocityOf as VelocityOf
 from .process import add_noise as add_noise
 from .process import denoiser_of as denoiser_of
 from .process import leaky_noise as leaky_noise
@@ -23,7 +24,9 @@ from .process import prediction_from_velocity as prediction_from_velocity
 from .process import random_condition_mask as random_condition_mask
 from .process import signal_level as signal_level
 from .process import stratified_times as stratified_times
+from .process import style_of as style_of
 from .process import velocity_loss as velocity_loss
+from .process import with_style as with_style
 from .sampling import EpsShift as EpsShift
 from .sampling import Inversion as Inversion
 from .sampling import invert as invert

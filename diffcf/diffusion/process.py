@@ -45,12 +45,16 @@ class Generator(Protocol):
         """v ``[B, C, H, W]`` of ``x_t`` at times ``[B]``, conditioned on factors ``[B, K]``.
 
         ``condition_mask`` ``[B, K]`` (bool) marks the factors to use; None all of them. Without a
-        condition the generator is unconditional.
+        condition the generator is unconditional. One that has a method ``encode_style`` takes the
+        style code as a fifth argument (:func:`with_style`).
         """
 
     def residual_scale(self, t: Tensor) -> Tensor:
         """Standard deviation ``[B, 1, 1, 1]`` of what is left to learn of v at times ``[B]``."""
 
+
+VelocityOf = Callable[..., Tensor]
+"""``(x_t, t [B], condition, condition_mask) -> v``: the call of a :class:`Generator`."""
 
 Denoiser = Callable[[Tensor, float], Prediction]
 """``(x_t [B, C, H, W], time) -> Prediction``; the time is a number, not a tensor of a device."""
@@ -90,6 +94,29 @@ def denoiser_of(velocity_of: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
         return prediction_from_velocity(velocity_of(x_t, t), x_t, t)
 
     return denoise
+
+
+def style_of(generator: Generator, reference: Tensor) -> Tensor | None:
+    """The style code ``[B, S]`` of clean reference images ``[B, C, H, W]``; None without one.
+
+    It says *how* pictures are drawn where factors say what (a file's resampling, a camera, a
+    stain), and is learned without labels: in training the reference is another image of the batch,
+    of which nothing but what a batch has in common helps. An answer's reference is its factual.
+    """
+    encode = getattr(generator, "encode_style", None)
+    return None if encode is None else encode(reference)
+
+
+def with_style(generator: Generator, style: Tensor | None) -> VelocityOf:
+    """The generator's call with the style code ``[B, S]`` bound; copies of a batch share it."""
+    if style is None:
+        return generator
+
+    def styled(x_t: Tensor, t: Tensor, *condition: Tensor | None) -> Tensor:
+        factors, mask = (*condition, None, None)[:2]
+        return generator(x_t, t, factors, mask, style.repeat(len(x_t) // len(style), 1))  # type: ignore[call-arg]
+
+    return styled
 
 
 def stratified_times(image: Tensor) -> Tensor:
@@ -139,8 +166,9 @@ def velocity_loss(
     that the high noise levels, where the factors decide what is drawn, would weigh a tenth.
 
     Clean images and noise are ``[B, C, H, W]``, t is ``[B]`` in [0, 1], and ``condition`` is the
-    generator's condition and its mask.
+    generator's condition and its mask. The reference of its style is another image of the batch.
     """
-    v = generator(add_noise(image, noise, t), t, *condition)
+    network = with_style(generator, style_of(generator, image.roll(1, dims=0)))
+    v = network(add_noise(image, noise, t), t, *condition)
     error = (v.float() - velocity(image, noise, t)) / generator.residual_scale(t)
     return error.square().mean()

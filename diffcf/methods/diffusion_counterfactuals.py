@@ -155,8 +155,9 @@ class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
         for _, network in self.networks():
             fully_shard(network, mesh=self.device_mesh["data_parallel"])
         # Parameters are gathered when a module is called; the NSCM is called by other names too.
-        for name in ("loss", "abduct", "predict"):
-            register_fsdp_forward_method(self.get_submodule("nscm"), name)
+        methods = [("nscm", "loss"), ("nscm", "abduct"), ("nscm", "predict")]
+        for network, name in [*methods, ("generator", "encode_style")]:
+            register_fsdp_forward_method(self.get_submodule(network), name)
 
     def _idle(self) -> Tensor:
         # Unlike DDP, shards do not wait for the gradients of a network that takes no part.

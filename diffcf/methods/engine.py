@@ -35,7 +35,9 @@ from diffcf.diffusion import (
     denoiser_of,
     invert,
     sample,
+    style_of,
     time_grid,
+    with_style,
 )
 from diffcf.io import SettingsError
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
@@ -137,9 +139,10 @@ class CounterfactualEngine:
             factors = self.read(image, factors)
         factors, beyond = self.nscm.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
-        path, bias = self.invert(image, factors)
+        style = style_of(self.generator, image)
+        path, bias = self.invert(image, factors, style)
         graph = self.nscm.graph
-        return Abducted(graph, image, factors, exogenous, self, path, bias, clipped=beyond)
+        return Abducted(graph, image, factors, exogenous, self, path, bias, style, clipped=beyond)
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
@@ -165,9 +168,11 @@ class CounterfactualEngine:
         return torch.where(known, observed, self.nscm.refine(mean, variance, contamination))
 
     @torch.no_grad()
-    def invert(self, image: Tensor, factors: Tensor) -> tuple[Inversion, dict[float, Tensor]]:
+    def invert(
+        self, image: Tensor, factors: Tensor, style: Tensor | None = None
+    ) -> tuple[Inversion, dict[float, Tensor]]:
         """``path`` and ``factual_bias`` of :class:`Abducted`, for images with ``factors``."""
-        denoiser, sampling = self.denoiser(factors), self.sampling
+        denoiser, sampling = self.denoiser(factors, style=style), self.sampling
         code = self.nscm.graph.encode(factors)
         factual_bias: dict[float, Tensor] = {}
 
@@ -180,17 +185,19 @@ class CounterfactualEngine:
         times = time_grid(sampling.steps, sampling.t_max, sampling.spacing)
         return invert(observed, image, times, sampling.order, sampling.anchored), factual_bias
 
-    def denoiser(self, factors: Tensor, mask: Tensor | None = None) -> Denoiser:
-        """The denoiser conditioned on ``factors`` ``[B, K]``.
+    def denoiser(
+        self, factors: Tensor, mask: Tensor | None = None, style: Tensor | None = None
+    ) -> Denoiser:
+        """The denoiser conditioned on ``factors`` ``[B, K]`` and the style code ``[B, S]``.
 
         Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors.
         """
-        free = self.sampling.free
+        free, generator = self.sampling.free, with_style(self.generator, style)
         if mask is not None and free is not None and self.sampling.conditional:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors) > 0
-            return free.wrap(self.generator, factors, reached)
+            return free.wrap(generator, factors, reached)
         condition = factors if self.sampling.conditional else None
-        return denoiser_of(lambda x_t, t: self.generator(x_t, t, condition))
+        return denoiser_of(lambda x_t, t: generator(x_t, t, condition))
 
 
 @dataclass(frozen=True)
@@ -204,12 +211,14 @@ class Abducted(World):
         factual_bias: by time, the error of the projector's reading of the factual's own x_t against
             the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
             reading, and so asks for a change of factors only. Empty unless sampling is anchored.
+        style: code of how the factual is drawn, ``[B, S]``; None where the generator has none.
     """
 
     exogenous: Tensor
     engine: CounterfactualEngine
     path: Inversion
     factual_bias: Mapping[float, Tensor]
+    style: Tensor | None = None
 
     def target(self, do: Intervention) -> Tensor:
         # Act
@@ -223,12 +232,12 @@ class Abducted(World):
         if engine.projector is not None:
             code = self.graph.encode(target)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        denoiser = engine.denoiser(target, do.mask)
+        denoiser = engine.denoiser(target, do.mask, self.style)
         image = sample(denoiser, self.path, engine.sampling.order, guide)
         return Counterfactual(image.clamp(-1, 1), target, do, guide.trace if guide else [])
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
-        path, factual_bias = self.engine.invert(answer.image, answer.factors)
+        path, factual_bias = self.engine.invert(answer.image, answer.factors, self.style)
         return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
 
     def select(self, rows: Tensor) -> Abducted:
@@ -243,5 +252,6 @@ class Abducted(World):
             exogenous=self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
             path=self.path.select(rows),
+            style=None if self.style is None else self.style[rows],
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
         )

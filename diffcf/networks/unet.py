@@ -42,6 +42,8 @@ class UNet(nn.Module):
         broadcast: hidden width of the :class:`SpatialBroadcast` that is added to the first layer.
         frequencies: Fourier frequencies of t, of every factor and of places.
         conditional: whether the factors are used at all.
+        style: width of the style code (:func:`diffcf.diffusion.style_of`), for pictures of several
+            styles or sources; 0 for none.
         data_mean, data_std: of the pixels, or "auto", which `diffcf fit` replaces by what it
             measures on the training images. The best linear prediction of v from these two numbers
             is added at the end, so that the layers need not carry the noise through (Karras et al.
@@ -60,6 +62,7 @@ class UNet(nn.Module):
         broadcast: int = 128,
         frequencies: int = 6,
         conditional: bool = True,
+        style: int = 0,
         data_mean: float | Literal["auto"] = 0.0,
         data_std: float | Literal["auto"] = 0.5,
     ) -> None:
@@ -73,10 +76,12 @@ class UNet(nn.Module):
         self.data_mean, self.data_std = data_mean, data_std
         self.stride = patch * 2 ** (len(channels) - 1)
         self.features = self.condition_features(graph if conditional else None, frequencies)
-        self.embed = ConditionEmbedding(self.features.width, condition, frequencies)
+        self.style = StyleEncoder(image_channels, style) if style else None
+        features = self.features.width + style
+        self.embed = ConditionEmbedding(features, condition, frequencies)
         folded = image_channels * patch**2
         self.stem = nn.Conv2d(folded + 2, channels[0], 3, padding=1)
-        self.broadcast = SpatialBroadcast(self.features.width, broadcast, channels[0], frequencies)
+        self.broadcast = SpatialBroadcast(features, broadcast, channels[0], frequencies)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width = channels[0]
@@ -94,8 +99,9 @@ class UNet(nn.Module):
         t: Tensor,
         factors: Tensor | None = None,
         condition_mask: Tensor | None = None,
+        style: Tensor | None = None,
     ) -> Tensor:
-        """v of ``x_t``; see :class:`diffcf.diffusion.Generator`.
+        """v of ``x_t``; see :class:`diffcf.diffusion.Generator`. Without a ``style`` it is 0.
 
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
@@ -107,8 +113,15 @@ class UNet(nn.Module):
         spread = ((signal * self.data_std).square() + noise.square()).sqrt()
         guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
         features = self.features(t, factors, condition_mask)
+        if self.style is not None:
+            code = x_t.new_zeros(len(x_t), self.style.width) if style is None else style
+            features = torch.cat([features, code.to(features)], dim=1)
         rest = self.residual_scale(t) * self._layers(centred / spread, t, features)
         return guess - noise * self.data_mean + rest
+
+    def encode_style(self, reference: Tensor) -> Tensor | None:
+        """The style code ``[B, style]`` of clean images ``[B, C, H, W]``; None without one."""
+        return None if self.style is None else self.style(reference)
 
     def condition_features(self, graph: CausalGraph | None, frequencies: int) -> ConditionFeatures:
         """The features' network; a subclass may condition on other things than factors."""
@@ -134,6 +147,31 @@ class UNet(nn.Module):
         # pixel's noise to the end only to subtract it there.
         gate, content = self.head(h).chunk(2, dim=1)
         return F.pixel_shuffle(gate * x + content, self.patch)
+
+
+class StyleEncoder(nn.Module):
+    """Images ``[B, C, H, W]`` → codes ``[B, width]`` in (-1, 1) of how they are drawn.
+
+    Each place sees 9 × 9 pixels, and only the mean and the strongest response over all places are
+    kept: enough for edges and textures, too little for where things are.
+    """
+
+    def __init__(self, image_channels: int, width: int, channels: int = 32) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(
+            nn.Conv2d(image_channels, channels // 2, 5, stride=2, padding=2),
+            nn.SiLU(),
+            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1),
+            nn.SiLU(),
+        )
+        self.head = nn.Sequential(
+            nn.LayerNorm(2 * channels), nn.Linear(2 * channels, width), nn.Tanh()
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        h = self.layers(image).flatten(2)
+        return self.head(torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1))
 
 
 class Middle(nn.Module):

@@ -2,6 +2,7 @@
 
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
 from .callbacks.counterfactual import CounterfactualWriter as CounterfactualWriter
+from .callbacks.initial import InitialWeights as InitialWeights
 from .callbacks.running import LastCheckpoint as LastCheckpoint
 from .callbacks.running import ProgressBar as ProgressBar
 from .callbacks.running import RandomState as RandomState

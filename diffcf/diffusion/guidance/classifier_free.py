@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcf.diffusion.process import Denoiser, Generator, denoiser_of
+from diffcf.diffusion.process import Denoiser, VelocityOf, denoiser_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ClassifierFree:
     weight: float = 1.5
     kept: float | None = None
 
-    def wrap(self, generator: Generator, factors: Tensor, reached: Tensor) -> Denoiser:
+    def wrap(self, generator: VelocityOf, factors: Tensor, reached: Tensor) -> Denoiser:
         """The guided denoiser toward ``factors`` ``[B, K]`` in [0, 1] units.
 
         ``reached`` ``[B, K]`` (bool) are the factors that the intervention reaches.

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
+from diffcf.io import SettingsError
 from diffcf.networks import (
     FourierFeatures,
     ImageEncoder,
@@ -176,6 +177,8 @@ class LatentUNet(UNet):
     """
 
     def __init__(self, graph: CausalGraph, dimensions: int = 4, **network: Any) -> None:
+        if network.get("style"):
+            raise SettingsError("LatentUNet has no style code: its latents say how to draw.")
         self.columns = len(graph.code_owner) * dimensions
         super().__init__(graph, **network)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import pytest
@@ -42,6 +41,15 @@ def data() -> PendulumDataModule:
     return data
 
 
+@pytest.fixture
+def notes(monkeypatch) -> list[str]:
+    """What is said to the user; not by way of loggers, which other tests may have cut off."""
+    said: list[str] = []
+    for module in ("perceptual", "evaluate"):
+        monkeypatch.setattr(f"diffcf.evaluation.{module}.rank_zero_info", said.append)
+    return said
+
+
 def _evaluate(
     data: PendulumDataModule, perceptual: Perceptual, asked: EvaluationProtocol = QUICK
 ) -> dict[str, float]:
@@ -65,21 +73,18 @@ def test_fid_is_of_the_counterfactuals_of_the_first_images(data: PendulumDataMod
 
 
 def test_the_note_on_few_images_counts_those_that_were_measured(
-    data: PendulumDataModule, monkeypatch, caplog, tmp_path
+    data: PendulumDataModule, monkeypatch, notes, tmp_path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the statistics are kept in a cache
     monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", Projection)
-    for name in ("lightning", "lightning.pytorch"):  # a run before may have cut them off
-        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     asked = replace(QUICK, fid_images=5000)
-    with caplog.at_level("INFO"):
-        perceptual = Perceptual.of(asked, data, torch.device("cpu"))
-        assert "biased" not in caplog.text, "nothing was measured yet"
-        result = _evaluate(data, perceptual, asked)
+    perceptual = Perceptual.of(asked, data, torch.device("cpu"))
+    assert not notes, "nothing was measured yet"
+    result = _evaluate(data, perceptual, asked)
     # Of 8 images and 4 factors; one question has no answer within the picture.
     assert result["fid_images"] == 31 and result["fid_real_images"] == 64
-    assert "FID of 31 generated against 64 real images is biased" in caplog.text
-    assert "5,000" not in caplog.text
+    (note,) = [n for n in notes if "biased" in n]
+    assert "FID of 31 generated against 64 real images is biased" in note and "5,000" not in note
 
 
 def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModule) -> None:
@@ -99,16 +104,13 @@ def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModul
 
 
 def test_what_is_not_installed_is_left_out_in_a_line(
-    data: PendulumDataModule, monkeypatch, caplog
+    data: PendulumDataModule, monkeypatch, notes
 ) -> None:
     def absent() -> None:
         raise UnavailableError("FID needs the Inception network.")
 
     monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", absent)
-    for name in ("lightning", "lightning.pytorch"):  # a run before may have cut them off
-        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
-    with caplog.at_level("INFO"):
-        perceptual = Perceptual.of(EvaluationProtocol(fid_images=8), data, torch.device("cpu"))
+    perceptual = Perceptual.of(EvaluationProtocol(fid_images=8), data, torch.device("cpu"))
     assert perceptual.quality is None
-    assert "FID, sFID and KID are left out: FID needs the Inception network." in caplog.text
+    assert "FID, sFID and KID are left out: FID needs the Inception network." in notes
     assert isinstance(data.scene, PendulumScene)
