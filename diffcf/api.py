@@ -162,6 +162,7 @@ class Model:
         if factors is not None:
             factors = scaled_factors(factors, self.graph, units).to(self.device)
             factors = self._completed(images, factors)
+        check_image(images)
         images = images.to(self.device)
         keys = None if images.dim() != 4 else image_keys(images, seed)
         return AbductedImages(self, self.method.abduct(images, factors, keys))

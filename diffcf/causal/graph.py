@@ -58,11 +58,18 @@ class CausalGraph(Dag):
         """``[E]`` int64: the factor of every column of the code."""
         return torch.tensor([k for k, f in enumerate(self.factors) for _ in range(f.width)])
 
-    @property
-    def code_first(self) -> Tensor:
-        """``[K]`` int64: the first column of every factor in the code."""
-        widths = torch.tensor(self.widths)
-        return widths.cumsum(0) - widths
+    def per_column(self, factors: Tensor) -> Tensor:
+        """``[B, K]`` repeated for each factor's columns, ``[B, E]``."""
+        if max(self.widths) == 1:
+            return factors
+        columns = zip(torch.split(factors, 1, dim=1), self.widths, strict=True)
+        return torch.cat([column.expand(-1, width) for column, width in columns], dim=1)
+
+    def first_columns(self, code: Tensor) -> Tensor:
+        """The first of each factor's columns, ``[B, K]``, of a code ``[B, E]``."""
+        if max(self.widths) == 1:
+            return code
+        return torch.cat([part[:, :1] for part in torch.split(code, self.widths, dim=1)], dim=1)
 
     def encode(self, factors: Tensor, dim: int = -1) -> Tensor:
         """Factors, K along ``dim``, to their code, E along ``dim``: what networks see.

@@ -45,20 +45,21 @@ class Intervention:
         """
         if isinstance(do, Intervention):
             return do
-        values = torch.zeros(batch, len(graph), device=device)
-        mask = torch.zeros(batch, len(graph), dtype=torch.bool, device=device)
+        # Made on the host, where values can be checked without waiting for a device.
+        values = torch.zeros(batch, len(graph))
+        mask = torch.zeros(batch, len(graph), dtype=torch.bool)
         for name, given in do.items():
             column = graph.column(name)
             factor = graph.factors[column]
             given = factor.scaled(given) if isinstance(given, str) else given
-            value = torch.as_tensor(given, dtype=torch.float32, device=device)
+            value = torch.as_tensor(given, dtype=torch.float32, device="cpu")
             if value.shape not in ((), (batch,)):
                 wanted = f"give one number, or one for each of the {batch} images"
                 raise InterventionError(f"do({name}) has shape {tuple(value.shape)}: {wanted}.")
             _check_values(factor, value)
             values[:, column] = factor.snap(value)
             mask[:, column] = True
-        return cls(values, mask)
+        return cls(values.to(device, non_blocking=True), mask.to(device, non_blocking=True))
 
     @classmethod
     def none(cls, like: Tensor) -> Intervention:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -86,9 +87,10 @@ class NoiseMap:
 # --- numerics ---
 
 
-def full_precision(like: Tensor) -> torch.autocast:
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
     """A context in which autocast is off on the device of ``like``."""
-    return torch.autocast(like.device.type, enabled=False)
+    kind = like.device.type  # the meta device knows no autocast
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def wide_dtype(like: Tensor) -> torch.dtype:

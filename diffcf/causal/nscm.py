@@ -23,7 +23,7 @@ from diffcf.causal.keys import uniform_noise
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
-from diffcf.io import GraphError, SettingsError
+from diffcf.io import GraphError, SettingsError, on_host
 
 
 class NSCM(nn.Module):
@@ -124,7 +124,7 @@ class NSCM(nn.Module):
         error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
-            z = self._checked(factors).float()
+            z = _shaped(factors, self.graph.names).float()
             gates = self._gates(len(z))
             log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
             losses = {"nscm": -log_prob.mean()}
@@ -150,8 +150,10 @@ class NSCM(nn.Module):
             return factors
         with full_precision(code):
             read = self._checked(factors).to(wide_dtype(factors))
-            deviation = variance[:, self.graph.code_first.to(code.device)].to(read).sqrt()
-            known = (self.equations, self.adjacency, self._order())
+            deviation = self.graph.first_columns(variance).to(read).sqrt()
+            graph = self.learned()
+            effects = [graph.column(name) for name in graph.order if graph.parents(name)]
+            known = (self.equations, self.adjacency, effects)
             return refine(*known, read, deviation, contamination).to(result_dtype(factors))
 
     def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
@@ -225,12 +227,17 @@ class NSCM(nn.Module):
         return _finite(exogenous, names, "Exogenous value of").to(wide_dtype(exogenous))
 
 
-def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
+def _shaped(values: Tensor, names: Sequence[str]) -> Tensor:
     if values.ndim != 2 or values.shape[1] != len(names):
         wanted = f"a tensor [B, {len(names)}], one column for each of {', '.join(names)}"
         raise GraphError(f"The NSCM needs {wanted}, got {list(values.shape)}.")
-    finite = values.isfinite().all(dim=0)
-    if not finite.all():
+    return values
+
+
+def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
+    _shaped(values, names)
+    finite = values.isfinite().all(dim=0) if on_host(values) else None
+    if finite is not None and not finite.all():
         name = names[int((~finite).nonzero()[0])]
         raise GraphError(f"{what} '{name}' is not finite: check where it comes from.")
     return values

@@ -36,21 +36,22 @@ POINTS, REACH = 513, 4.0  # grid of values around the reading, up to so many sta
 def refine(
     equations: StructuralEquations,
     adjacency: Tensor,
-    order: Sequence[int],
+    effects: Sequence[int],
     factors: Tensor,
     deviation: Tensor,
     contamination: float,
 ) -> Tensor:
     """Refined ``factors`` ``[B, K]`` in [0, 1] units, read with a standard ``deviation`` like them.
 
-    ``adjacency`` ``[K, K]`` (bool, ``[i, j]``: j is a parent of i) and ``order`` (columns, causes
-    first) are the graph's.
+    ``adjacency`` ``[K, K]`` (bool, ``[i, j]``: j is a parent of i) and ``effects`` (columns that
+    have parents, causes first) are the graph's.
     """
     offsets = torch.linspace(-REACH, REACH, POINTS, dtype=factors.dtype, device=factors.device)
     log_follows = math.log1p(-contamination) if contamination < 1 else -math.inf
-    log_contamination = offsets.new_tensor(contamination).log()
-    for k in order:
-        if equations.kinds[k] == "continuous" and adjacency[k].any():
+    with_delta = math.log(contamination) if contamination > 0 else -math.inf
+    log_contamination = offsets.new_full((), with_delta)
+    for k in effects:
+        if equations.kinds[k] == "continuous":
             values = factors[:, k, None] + deviation[:, k, None] * offsets
             density = equations.log_density(values, factors, adjacency, k)
             log_prior = torch.logaddexp(density + log_follows, log_contamination)

@@ -8,6 +8,7 @@ from .class_path import path_of as path_of
 from .environment import device_name as device_name
 from .environment import device_of as device_of
 from .environment import now as now
+from .environment import on_host as on_host
 from .environment import work as work
 from .errors import CheckpointError as CheckpointError
 from .errors import DataError as DataError

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diffcf.io.errors import UnavailableError
 from diffcf.io.versions import UNKNOWN
@@ -47,6 +48,15 @@ def device_name(device: torch.device) -> str:
     models = [value.strip() for key, _, value in pairs if key.strip() == "model name"]
     model = next(iter(models), "") or platform.processor() or platform.machine() or UNKNOWN
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def on_host(values: Tensor) -> bool:
+    """Whether the host can look at values without waiting for a device.
+
+    Checks of values are made where this is true: on a card they would stop the queue of work, so
+    there the caller checks what it sends and what it gets back.
+    """
+    return values.device.type == "cpu"
 
 
 def now(device: torch.device) -> float:

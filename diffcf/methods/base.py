@@ -21,7 +21,6 @@ from diffcf.causal import CausalGraph
 from diffcf.io import (
     SPEC_KEY,
     CheckpointError,
-    DivergenceError,
     ImageTransform,
     SettingsError,
     class_at,
@@ -39,6 +38,7 @@ from diffcf.methods.checkpoint import (
     transform_of,
     transform_of_data,
 )
+from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
@@ -79,7 +79,8 @@ class CounterfactualModule(LightningModule, ABC):
     Raises:
         SettingsError: for a number outside its range; at the first step, for images that are not
             the networks' and a weight of no loss term.
-        FloatingPointError: when a loss term is not finite, with the step and the term named.
+        FloatingPointError: when a loss term is not finite, with the step and the term named; some
+            steps later, for the host does not wait for every one.
     """
 
     reads = False  # whether the method reads factors off images
@@ -107,6 +108,7 @@ class CounterfactualModule(LightningModule, ABC):
         named = (weights or {}).items()
         self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
         self.time_spent: float | None = None
+        self._watch = DivergenceWatch()
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
@@ -148,12 +150,7 @@ class CounterfactualModule(LightningModule, ABC):
             raise SettingsError(
                 f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
             )
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise DivergenceError(
-                    f"Loss term '{name}' is {value.item()} at step {self.global_step}: lower "
-                    "learning_rate, or look at the batch."
-                )
+        self._watch.see(terms, self.global_step)
         total = self.total(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
@@ -214,10 +211,17 @@ class CounterfactualModule(LightningModule, ABC):
         self.training_record.start()
         self.transform = transform_of_data(self.trainer, self.transform)
 
+    def on_train_end(self) -> None:
+        self._watch.check()
+
+    def on_validation_start(self) -> None:
+        self._watch.check()
+
     def on_test_start(self) -> None:
         transform_of_data(self.trainer, self.transform)
 
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
+        self._watch.check()  # before broken weights take the place of the last good ones
         self.training_record.update(self.global_step, self.device)
         checkpoint[SPEC_KEY] = self.spec_record()
 

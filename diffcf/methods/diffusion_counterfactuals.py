@@ -26,9 +26,11 @@ from diffcf.diffusion import (
     velocity_loss,
 )
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.engine import CounterfactualEngine, Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
+    Candidates,
     LocalPosteriorProjector,
     LocalProjector,
     NetworkFactory,
@@ -54,6 +56,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
             until the projector has learned where each factor is read.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
+        compile: whether steps and networks are compiled (:mod:`diffcf.methods.compilation`);
+            "auto" does on a card.
     """
 
     reads = True
@@ -74,12 +78,14 @@ class DiffusionCounterfactuals(CounterfactualModule):
         projector_share: float = 0.5,
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
+        compile: Compile = "auto",
         **kwargs: Any,
     ) -> None:
         networks = {"generator": generator, "projector": projector, "nscm": nscm}
         super().__init__(graph, networks, **kwargs)
         self.mixing = mixing
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
+        self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
         self.projector_learning_rate = check_amount(
@@ -88,15 +94,23 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
         """Every loss term by name (scalars), and ``mixed``, the share of composites."""
-        count = max(2, round(self.projector_share * len(image)))
-        terms = {"projector": self._projector_loss(image[:count], factors[:count])}
+        idle = self.training and self.progress < self.head_start
+        return self.compilation(self._terms)(image, factors, idle)
+
+    def _terms(self, image: Tensor, factors: Tensor, idle: bool) -> dict[str, Tensor]:
+        """The terms of a step in which the generator is ``idle``, or not; to be compiled."""
         # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
-        terms |= self.nscm.loss(factors)
+        causal = self.nscm.loss(factors)
+        count = max(2, round(self.projector_share * len(image)))
+        if idle:  # the generator's part of the batch is not looked at
+            image, factors = image[:count], factors[:count]
+        found = self.mixing.candidates(image, self.projector) if self.mixing is not None else None
+        terms = causal | {"projector": self._projector_loss(image, factors, count, found)}
         mixed = image.new_zeros(())
-        if self.training and self.progress < self.head_start:
+        if idle:
             terms["generator"] = self._idle()
         elif self.training and self.mixing is not None:
-            composite = self.mixing.for_generator(image, factors, self.projector)
+            composite = self.mixing.for_generator(image, factors, self.projector, found)
             mixed = composite.mixed.float().mean()
             terms["generator"] = self._generator_loss(composite.image, composite.factors)
         else:
@@ -113,11 +127,16 @@ class DiffusionCounterfactuals(CounterfactualModule):
         t, noise = stratified_times(image), leaky_noise(image, self.leakage)
         return velocity_loss(self.generator, image, noise, t, factors, condition_mask)
 
-    def _projector_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+    def _projector_loss(
+        self, image: Tensor, factors: Tensor, count: int, found: Candidates | None
+    ) -> Tensor:
+        """Of the first ``count`` images, mixed by the candidates ``found`` where there are any."""
         if self.mixing is not None:
-            image, targets = self.mixing.for_projector(image, factors, self.projector)
+            known = (image, factors, self.projector, found, count)
+            image, targets = self.mixing.for_projector(*known)
         else:
-            targets = self.projector.everywhere(factors, image)
+            image = image[:count]
+            targets = self.projector.everywhere(factors[:count], image)
         saliency = self.projector.saliency(image)
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
@@ -143,7 +162,17 @@ class DiffusionCounterfactuals(CounterfactualModule):
         return rate, self.head_start if name == "generator" else 0.0
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
-        return CounterfactualEngine(self.generator, self.projector, self.nscm, sampling)
+        generator, projector = self.compilation(self.generator), self.compilation(self.projector)
+        return CounterfactualEngine(generator, projector, self.nscm, sampling)
+
+    def setup(self, stage: str) -> None:
+        self.compilation.start(self.trainer.strategy.root_device)
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        self.compilation.begin_step()
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        self.compilation.show(self.global_step)
 
 
 class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
@@ -156,8 +185,8 @@ class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
             fully_shard(network, mesh=self.device_mesh["data_parallel"])
         # Parameters are gathered when a module is called; the NSCM is called by other names too.
         methods = [("nscm", "loss"), ("nscm", "abduct"), ("nscm", "predict")]
-        for network, name in [*methods, ("generator", "encode_style")]:
-            register_fsdp_forward_method(self.get_submodule(network), name)
+        for owner, name in [*methods, ("generator", "encode_style")]:
+            register_fsdp_forward_method(self.get_submodule(owner), name)
 
     def _idle(self) -> Tensor:
         # Unlike DDP, shards do not wait for the gradients of a network that takes no part.

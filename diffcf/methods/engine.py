@@ -39,7 +39,7 @@ from diffcf.diffusion import (
     time_grid,
     with_style,
 )
-from diffcf.io import SettingsError
+from diffcf.io import SettingsError, on_host
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
 
 _CERTAIN = 1e-12  # variance of what is observed, in [0, 1] units
@@ -135,7 +135,7 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        if factors is None or factors.isnan().any():
+        if factors is None or self._may_lack(factors):
             factors = self.read(image, factors)
         factors, beyond = self.nscm.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
@@ -143,6 +143,10 @@ class CounterfactualEngine:
         path, bias = self.invert(image, factors, style)
         graph = self.nscm.graph
         return Abducted(graph, image, factors, exogenous, self, path, bias, style, clipped=beyond)
+
+    def _may_lack(self, factors: Tensor) -> bool:
+        """Whether some may have to be read; on a card that is not looked at, but assumed."""
+        return bool(factors.isnan().any()) if on_host(factors) else self.projector is not None
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
@@ -161,7 +165,7 @@ class CounterfactualEngine:
             return self.nscm.refine(mean, variance, contamination)
         observed, graph = observed.to(mean), self.nscm.graph
         known = ~observed.isnan()
-        columns = known[:, graph.code_owner.to(known.device)]
+        columns = graph.per_column(known)
         mean = torch.where(columns, graph.encode(observed.nan_to_num()), mean)
         # Not 0: the refinement has a grid of values, of this width.
         variance = torch.where(columns, _CERTAIN, variance)
@@ -194,7 +198,7 @@ class CounterfactualEngine:
         """
         free, generator = self.sampling.free, with_style(self.generator, style)
         if mask is not None and free is not None and self.sampling.conditional:
-            reached = mask.to(factors) @ self.nscm.graph.reach.to(factors) > 0
+            reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
             return free.wrap(generator, factors, reached)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))

@@ -14,8 +14,9 @@ from .factory import build_network as build_network
 from .factory import network_spec as network_spec
 from .projector import LocalPosteriorProjector as LocalPosteriorProjector
 from .projector import LocalProjector as LocalProjector
+from .rectangles import Rectangles as Rectangles
+from .region_mixing import Candidates as Candidates
 from .region_mixing import Composite as Composite
-from .region_mixing import Rectangles as Rectangles
 from .region_mixing import RegionMixer as RegionMixer
 from .unet import ConditionEmbedding as ConditionEmbedding
 from .unet import FactorFeatures as FactorFeatures

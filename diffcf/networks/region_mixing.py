@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from diffcf.causal import LocalPosterior
 from diffcf.networks.projector import LocalProjector
+from diffcf.networks.rectangles import Rectangles, sum_along, sum_within
 
 STILL = 0.02  # standard deviation over a batch below which a pixel is the same in all images
 
@@ -42,6 +43,33 @@ class Composite(NamedTuple):
     image: Tensor
     factors: Tensor
     mixed: Tensor
+
+
+class Candidates(NamedTuple):
+    """N cuts for each image of a batch, and what each would do.
+
+    Attributes:
+        other: ``[B]`` int64, the image whose region would be pasted.
+        cuts: the regions.
+        share, seam: of all texture, how much lies in the region and on its edge, ``[B, N]``.
+        ours, theirs: attention to each factor, in the image and in the other one, that the
+            composite would keep, ``[B, K, N]``.
+        grid: places of the attention, h and w.
+    """
+
+    other: Tensor
+    cuts: Rectangles
+    share: Tensor
+    seam: Tensor
+    ours: Tensor
+    theirs: Tensor
+    grid: tuple[int, int]
+
+    def first(self, count: int) -> Candidates:
+        """Those of the first ``count`` images."""
+        cuts = Rectangles(self.cuts.bounds[:, :count], self.cuts.size)
+        named = ("other", "share", "seam", "ours", "theirs")
+        return self._replace(cuts=cuts, **{name: getattr(self, name)[:count] for name in named})
 
 
 class RegionMixer(nn.Module):
@@ -73,38 +101,70 @@ class RegionMixer(nn.Module):
         self.seam_cost, self.seam_limit = seam_cost, seam_limit
         self.remainder, self.tolerance = remainder, tolerance
 
-    def for_projector(
-        self, image: Tensor, factors: Tensor, projector: LocalProjector
-    ) -> tuple[Tensor, Tensor]:
-        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``."""
+    def candidates(self, image: Tensor, projector: LocalProjector) -> Candidates:
+        """Cuts of images ``[B, C, H, W]``, by which both networks' batches can be mixed."""
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        some = Rectangles.random((len(image), self.cuts), size, image.device)
+        straight = Rectangles.halves(len(image), size, image.device)
+        cuts = Rectangles(torch.cat([some.bounds, straight.bounds], dim=2), size)
         other = torch.randperm(len(image), device=image.device)
-        cuts, share, seam = self._cuts(image, other)
+        # What all images share (walls, a frame) is no texture, and no seam.
+        texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
+        texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
+        total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         attention = _read(projector, image).attention
-        ours, theirs = _kept_attention(attention, other, cuts)
-        by_texture = torch.rand_like(share[:, :1]) < 0.5
-        missed = (share - torch.rand_like(share[:, :1])).abs()
-        cost = torch.where(by_texture, missed, _misfit(theirs - ours)) + self.seam_cost * seam
-        region = cuts.regions(cost.argmin(dim=1))
-        tried = torch.zeros(len(image), dtype=torch.bool, device=image.device)
-        tried[self._tried(len(image), image.device)] = True
-        region = (region & tried[:, None, None])[:, None]
-        mixed = torch.where(region, image[other], image)
+        patch = size[0] // attention.shape[-2]
+        pixels = F.interpolate(attention, scale_factor=float(patch)) / patch**2
+        layers = torch.cat([texture[:, None], pixels, pixels[other]], dim=1)
+        parts = [1, attention.shape[1], attention.shape[1]]
+        textured, ours, theirs = sum_within(layers, cuts).split(parts, dim=1)
+        share, seam = textured[:, 0] / total, sum_along(texture, cuts) / total
         grid = (attention.shape[-2], attention.shape[-1])
-        inside = F.adaptive_avg_pool2d(region.float(), grid) > 0.5
-        labels = factors[:, :, None, None]
-        return mixed, torch.where(inside, labels[other], labels)
+        return Candidates(other, cuts, share, seam, 1 - ours, theirs, grid)
 
-    def for_generator(self, image: Tensor, factors: Tensor, projector: LocalProjector) -> Composite:
+    def for_projector(
+        self,
+        image: Tensor,
+        factors: Tensor,
+        projector: LocalProjector,
+        candidates: Candidates | None = None,
+        count: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``.
+
+        ``candidates`` are those of the images, where they are known; ``count`` is how many of the
+        images to mix with any of them, None for all.
+        """
+        found = candidates or self.candidates(image, projector)
+        found = found if count is None else found.first(count)
+        other, own, count = found.other, image[: len(found.other)], len(found.other)
+        by_texture = torch.rand_like(found.share[:, :1]) < 0.5
+        missed = (found.share - torch.rand_like(found.share[:, :1])).abs()
+        wanted = torch.where(by_texture, missed, _misfit(found.theirs - found.ours))
+        region = found.cuts.regions((wanted + self.seam_cost * found.seam).argmin(dim=1))
+        tried = torch.randperm(count, device=image.device) < self._tried(count)
+        region = (region & tried[:, None, None])[:, None]
+        mixed = torch.where(region, image[other], own)
+        inside = F.adaptive_avg_pool2d(region.float(), found.grid) > 0.5
+        labels = factors[:, :, None, None]
+        return mixed, torch.where(inside, labels[other], labels[:count])
+
+    def for_generator(
+        self,
+        image: Tensor,
+        factors: Tensor,
+        projector: LocalProjector,
+        candidates: Candidates | None = None,
+    ) -> Composite:
         """Composites that qualify; elsewhere the image itself with its own factors."""
-        other = torch.randperm(len(image), device=image.device)
-        cuts, _, seam = self._cuts(image, other)
-        attention = _read(projector, image).attention
-        from_other, decided = self._decided(*_kept_attention(attention, other, cuts))
-        decided &= seam < self.seam_limit
-        cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * seam
+        found = candidates or self.candidates(image, projector)
+        other = found.other
+        from_other, decided = self._decided(found.ours, found.theirs)
+        decided &= found.seam < self.seam_limit
+        cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * found.seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
-        region = cuts.regions(best)
-        rows = self._tried(len(image), image.device)
+        region = found.cuts.regions(best)
+        rows = torch.randperm(len(image), device=image.device)[: self._tried(len(image))]
         taken = from_other[rows].gather(2, best[rows, None, None].expand(-1, factors.shape[1], 1))
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
         labels = torch.where(taken[:, :, 0], factors[other[rows]], factors[rows])
@@ -126,23 +186,11 @@ class RegionMixer(nn.Module):
         code = projector.graph.encode(labels)
         return ((reading.mean - code).square() < allowed).all(dim=1)
 
-    def _cuts(self, image: Tensor, other: Tensor) -> tuple[Rectangles, Tensor, Tensor]:
-        """Cuts, the share of texture within each and the share on its seam, ``[B, N]``."""
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        some = Rectangles.random((len(image), self.cuts), size, image.device)
-        straight = Rectangles.halves(len(image), size, image.device)
-        cuts = Rectangles(torch.cat([some.bounds, straight.bounds], dim=2), size)
-        # What all images share (walls, a frame) is no texture, and no seam.
-        texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
-        texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
-        total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
-        return cuts, sum_within(texture, cuts) / total, sum_along(texture, cuts) / total
-
-    def _tried(self, count: int, device: torch.device) -> Tensor:
-        """The images out of ``count`` to be mixed: the share ``fraction`` of them, at random."""
+    def _tried(self, count: int) -> int:
+        """How many images out of ``count`` are to be mixed: the share ``fraction`` of them."""
         # As many in every batch: a size that varies would have the host wait for the device, and
         # fragment the memory of a CPU.
-        return torch.randperm(count, device=device)[: round(self.fraction * count)]
+        return round(self.fraction * count)
 
     def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Which factors each cut takes from the other image, ``[B, K, N]``; is it decided?
@@ -161,13 +209,6 @@ def _read(projector: LocalProjector, image: Tensor) -> LocalPosterior:
     return projector(image, image.new_zeros(len(image)))
 
 
-def _kept_attention(attention: Tensor, other: Tensor, cuts: Rectangles) -> tuple[Tensor, Tensor]:
-    """Attention to each image that each cut keeps in the composite, ``[B, K, N]`` each."""
-    patch = cuts.size[0] // attention.shape[-2]
-    pixels = attention.repeat_interleave(patch, 2).repeat_interleave(patch, 3) / patch**2
-    return 1 - sum_within(pixels, cuts), sum_within(pixels[other], cuts)
-
-
 def _misfit(taken: Tensor) -> Tensor:
     """How far each cut falls short of a random contrast between factors, ``[B, N]``.
 
@@ -184,77 +225,3 @@ def _texture(image: Tensor) -> Tensor:
     down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).abs()
     right = F.pad(image.diff(dim=-1), (0, 1)).abs()
     return (down + right).mean(dim=1)
-
-
-# --- rectangles ---
-
-
-class Rectangles(NamedTuple):
-    """Rectangles of images of ``size`` H × W.
-
-    ``bounds`` are ``[4, B, N]`` in pixels: top, left, and, outside, bottom, right.
-    """
-
-    bounds: Tensor
-    size: tuple[int, int]
-
-    @classmethod
-    def random(
-        cls, shape: tuple[int, int], size: tuple[int, int], device: torch.device
-    ) -> Rectangles:
-        """``shape`` B × N random rectangles."""
-        rows, columns = torch.rand(2, 2, *shape, device=device).sort(dim=0).values.unbind(dim=1)
-        ends = torch.stack([rows * size[0], columns * size[1]], dim=1)
-        return cls(ends.round().long().flatten(0, 1), size)
-
-    @classmethod
-    def halves(cls, count: int, size: tuple[int, int], device: torch.device) -> Rectangles:
-        """All that is above a row or left of a column, ``count`` times the same H + W - 2."""
-        row, column = (torch.arange(1, side, device=device) for side in size)
-        bottom = torch.cat([row, torch.full_like(column, size[0])])
-        right = torch.cat([torch.full_like(row, size[1]), column])
-        zero = torch.zeros_like(right)
-        return cls(torch.stack([zero, zero, bottom, right])[:, None].expand(-1, count, -1), size)
-
-    def regions(self, choice: Tensor) -> Tensor:
-        """One rectangle for each sample, by its index ``[B]``, as ``[B, H, W]`` bool."""
-        index = choice[None, :, None].expand(4, -1, 1)
-        top, left, bottom, right = self.bounds.gather(2, index)
-        rows, columns = (torch.arange(side, device=choice.device) for side in self.size)
-        in_rows, in_columns = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)
-        return in_rows[:, :, None] & in_columns[:, None, :]
-
-
-def sum_within(values: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``values`` ``[B, (K,) H, W]`` in each rectangle, ``[B, (K,) N]``: integral images."""
-    integral = F.pad(values.cumsum(dim=-2).cumsum(dim=-1), (1, 0, 1, 0))
-    top, left, bottom, right = cuts.bounds
-    below = _at(integral, bottom, right) - _at(integral, top, right)
-    return below - _at(integral, bottom, left) + _at(integral, top, left)
-
-
-def sum_along(values: Tensor, cuts: Rectangles) -> Tensor:
-    """Sum of ``values`` ``[B, H, W]`` on both sides of every rectangle's edge, ``[B, N]``."""
-    top, left, bottom, right = cuts.bounds
-    rows, columns = _edge_sums(values), _edge_sums(values.mT)
-    total = _at(rows, top, right) - _at(rows, top, left)
-    total = total + (_at(rows, bottom, right) - _at(rows, bottom, left))
-    total = total + (_at(columns, left, bottom) - _at(columns, left, top))
-    return total + (_at(columns, right, bottom) - _at(columns, right, top))
-
-
-def _edge_sums(values: Tensor) -> Tensor:
-    """``[B, H + 1, W + 1]``: values across the edge above row r, summed over columns before c.
-
-    The picture's own border is no seam, hence zeros there.
-    """
-    across = F.pad(values[:, 1:] + values[:, :-1], (0, 0, 1, 1))
-    return F.pad(across.cumsum(dim=2), (1, 0))
-
-
-def _at(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Entries ``[B, (K,) N]`` of ``[B, (K,) R, C]`` at rows and columns ``[B, N]``."""
-    place = row * table.shape[-1] + column
-    if table.dim() == 4:
-        place = place[:, None].expand(-1, table.shape[1], -1)
-    return table.flatten(-2).gather(-1, place)

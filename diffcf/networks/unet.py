@@ -110,13 +110,13 @@ class UNet(nn.Module):
         check_channels(x_t, self.image_channels, "UNet")
         signal, noise = signal_level(t), noise_level(t)
         centred = x_t - signal * self.data_mean
-        spread = ((signal * self.data_std).square() + noise.square()).sqrt()
+        spread = self._spread(signal, noise)
         guess = signal * noise * (1 - self.data_std**2) / spread.square() * centred
         features = self.features(t, factors, condition_mask)
         if self.style is not None:
             code = x_t.new_zeros(len(x_t), self.style.width) if style is None else style
             features = torch.cat([features, code.to(features)], dim=1)
-        rest = self.residual_scale(t) * self._layers(centred / spread, t, features)
+        rest = self.data_std / spread * self._layers(centred / spread, t, features)
         return guess - noise * self.data_mean + rest
 
     def encode_style(self, reference: Tensor) -> Tensor | None:
@@ -129,8 +129,11 @@ class UNet(nn.Module):
 
     def residual_scale(self, t: Tensor) -> Tensor:
         """Standard deviation of what the linear guess leaves of v, ``[B, 1, 1, 1]``."""
-        variance = (signal_level(t) * self.data_std).square() + noise_level(t).square()
-        return self.data_std / variance.sqrt()
+        return self.data_std / self._spread(signal_level(t), noise_level(t))
+
+    def _spread(self, signal: Tensor, noise: Tensor) -> Tensor:
+        """Standard deviation of x_t about its mean, by the levels of signal and noise."""
+        return ((signal * self.data_std).square() + noise.square()).sqrt()
 
     def _layers(self, x: Tensor, t: Tensor, features: Tensor) -> Tensor:
         condition = self.embed(t, features)
@@ -218,18 +221,30 @@ class FactorFeatures(nn.Module):
     No graph is for an unconditional generator; ``frequencies`` are those of continuous factors.
     """
 
+    _continuous: Tensor
+    _discrete: Tensor
+    _code: Tensor
+    _owner: Tensor
+
     def __init__(self, graph: CausalGraph | None, frequencies: int) -> None:
         super().__init__()
         self.graph = graph
         self.fourier = FourierFeatures(frequencies)
-        discrete = graph.discrete.tolist() if graph else []
-        self._continuous = [k for k, is_discrete in enumerate(discrete) if not is_discrete]
-        self._discrete = [k for k, is_discrete in enumerate(discrete) if is_discrete]
-        owners = graph.code_owner.tolist() if graph else []
-        self._code = [e for e, k in enumerate(owners) if discrete[k]]
-        self._owner = [owners[e] for e in self._code]
-        self.width = len(self._continuous) * (self.fourier.width + 1)
-        self.width += len(self._code) + len(self._discrete)
+        discrete = graph.discrete if graph else torch.zeros(0, dtype=torch.bool)
+        owner = graph.code_owner if graph else torch.zeros(0, dtype=torch.long)
+        code = discrete[owner].nonzero()[:, 0]
+        # Columns of factors, and of their code, as tensors of the device: lists would be copied
+        # there at every call.
+        columns = {
+            "continuous": (~discrete).nonzero()[:, 0],
+            "discrete": discrete.nonzero()[:, 0],
+            "code": code,
+            "owner": owner[code],
+        }
+        for name, which in columns.items():
+            self.register_buffer(f"_{name}", which, persistent=False)
+        self.width = len(columns["continuous"]) * (self.fourier.width + 1)
+        self.width += len(code) + len(columns["discrete"])
 
     def forward(self, t: Tensor, factors: Tensor | None, condition_mask: Tensor | None) -> Tensor:
         if factors is None or self.graph is None:
@@ -241,7 +256,7 @@ class FactorFeatures(nn.Module):
         is_given = flag[:, self._continuous, None]
         waves = self.fourier(given[:, self._continuous]) * is_given
         features = torch.cat([waves, is_given], dim=-1).flatten(1)
-        if not self._discrete:
+        if not len(self._discrete):
             return features
         code = 2 * self.graph.encode(given)[:, self._code] - 1
         return torch.cat([features, code * flag[:, self._owner], flag[:, self._discrete]], dim=-1)

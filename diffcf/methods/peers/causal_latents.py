@@ -252,8 +252,8 @@ class LatentWorld(World):
     def _act(self, do: Intervention) -> tuple[Tensor, Tensor]:
         """The counterfactual's factors ``[B, K]`` and latents ``[B, E, D]``."""
         mechanisms, prior = self.method.mechanisms, self.method.module.prior
-        fixed = do.mask[:, self.graph.code_owner.to(do.mask.device)]
+        fixed = self.graph.per_column(do.mask)
         latents = mechanisms.predict(self.latents, self.noise, prior.location(do.values), fixed)
-        moved = mechanisms.reached(fixed)[:, self.graph.code_first.to(do.mask.device)]
+        moved = self.graph.first_columns(mechanisms.reached(fixed))
         factors = torch.where(moved, prior.factors(latents), self.factors)
         return torch.where(do.mask, do.values, factors), latents

@@ -57,7 +57,19 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(
     with torch.no_grad():
         model.generator.head[-1].bias.fill_(torch.inf)
     with pytest.raises(FloatingPointError, match=r"'generator' is (nan|inf) at step 0"):
-        model.training_step(small_batch, 0)
+        for step in range(40):  # the host does not wait for the value of every step
+            model.training_step(small_batch, step)
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    with torch.no_grad():
+        model.generator.head[-1].bias.fill_(torch.inf)
+    model.training_step(small_batch, 0)
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        model.on_save_checkpoint({})
 
 
 def test_networks_survive_as_text(graph: CausalGraph) -> None:

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.posterior import LocalPosterior
-from diffcf.networks.region_mixing import Rectangles, RegionMixer, sum_along, sum_within
+from diffcf.networks.rectangles import Rectangles, sum_along, sum_within
+from diffcf.networks.region_mixing import RegionMixer
 
 
 def test_sums_over_rectangles_equal_those_over_their_pixels() -> None:
