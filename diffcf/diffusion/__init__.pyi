@@ -22,6 +22,7 @@ from .process import leaky_noise as leaky_noise
 from .process import noise_level as noise_level
 from .process import prediction_from_velocity as prediction_from_velocity
 from .process import random_condition_mask as random_condition_mask
+from .process import shuffled as shuffled
 from .process import signal_level as signal_level
 from .process import stratified_times as stratified_times
 from .process import style_of as style_of

@@ -119,10 +119,16 @@ def with_style(generator: Generator, style: Tensor | None) -> VelocityOf:
     return styled
 
 
+def shuffled(count: int, device: torch.device) -> Tensor:
+    """0 … ``count`` - 1 in random order, ``[count]`` int64."""
+    # Not randperm: the compiler of torch 2.9 to 2.11 fails on what is indexed by it.
+    return torch.rand(count, device=device).argsort()
+
+
 def stratified_times(image: Tensor) -> Tensor:
     """``[B]`` times in [0, 1), one in each of B equal strata, shuffled: less noisy gradients."""
     count, device = len(image), image.device
-    return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
+    return (shuffled(count, device) + torch.rand(count, device=device)) / count
 
 
 def leaky_noise(image: Tensor, leakage: float) -> Tensor:
@@ -142,7 +148,7 @@ def leaky_noise(image: Tensor, leakage: float) -> Tensor:
         return noise
     shape, device = (len(image), 1, 1, 1), image.device
     strength, weaker, leaky = (torch.rand(shape, device=device) for _ in range(3))
-    other = image[torch.randperm(len(image), device=device)] - image.mean(dim=0)
+    other = image[shuffled(len(image), device)] - image.mean(dim=0)
     amplitude = leakage * torch.rand(shape, device=device)
     noise = torch.where(weaker < 0.5, strength, 1.0) * noise
     return noise + torch.where(leaky < 0.5, amplitude, 0.0) * other

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import LocalPosterior
+from diffcf.diffusion import shuffled
 from diffcf.networks.projector import LocalProjector
 from diffcf.networks.rectangles import Rectangles, sum_along, sum_within
 
@@ -107,7 +108,7 @@ class RegionMixer(nn.Module):
         some = Rectangles.random((len(image), self.cuts), size, image.device)
         straight = Rectangles.halves(len(image), size, image.device)
         cuts = Rectangles(torch.cat([some.bounds, straight.bounds], dim=2), size)
-        other = torch.randperm(len(image), device=image.device)
+        other = shuffled(len(image), image.device)
         # What all images share (walls, a frame) is no texture, and no seam.
         texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
@@ -142,7 +143,7 @@ class RegionMixer(nn.Module):
         missed = (found.share - torch.rand_like(found.share[:, :1])).abs()
         wanted = torch.where(by_texture, missed, _misfit(found.theirs - found.ours))
         region = found.cuts.regions((wanted + self.seam_cost * found.seam).argmin(dim=1))
-        tried = torch.randperm(count, device=image.device) < self._tried(count)
+        tried = shuffled(count, image.device) < self._tried(count)
         region = (region & tried[:, None, None])[:, None]
         mixed = torch.where(region, image[other], own)
         inside = F.adaptive_avg_pool2d(region.float(), found.grid) > 0.5
@@ -164,7 +165,7 @@ class RegionMixer(nn.Module):
         cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * found.seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
         region = found.cuts.regions(best)
-        rows = torch.randperm(len(image), device=image.device)[: self._tried(len(image))]
+        rows = shuffled(len(image), image.device)[: self._tried(len(image))]
         taken = from_other[rows].gather(2, best[rows, None, None].expand(-1, factors.shape[1], 1))
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
         labels = torch.where(taken[:, :, 0], factors[other[rows]], factors[rows])
