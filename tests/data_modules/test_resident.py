@@ -1,4 +1,4 @@
-"""Images on the training device, for which the processor stands in: the same batches, bit by bit."""
+"""Images on the training device (the processor stands in for it): the same batches, bit by bit."""
 
 from __future__ import annotations
 
