@@ -135,25 +135,25 @@ def brief(tmp_path: Path) -> str:
     for callback in config["trainer"]["callbacks"]:
         if callback["class_path"].endswith("CounterfactualCallback"):
             callback["init_args"] |= {"val_images": 2, "protocol": least, "sampling": {"steps": 1}}
+    config["trainer"]["limit_val_batches"] = 0
     path.write_text(yaml.safe_dump(config))
     return str(path)
 
 
 def test_a_fit_and_its_test_give_no_hints(brief: str, listener: Listener) -> None:
     torch.set_num_threads(1)
-    resume = ["--ckpt_path", str(Path(brief).parent / "last.ckpt")]
+    trained = ["--ckpt_path", str(Path(brief).parent / "last.ckpt")]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("always", FutureWarning)
         assert main(["fit", "--config", brief, "--trainer.max_steps=1"]) == 0
-        assert main(["fit", "--config", brief, "--trainer.max_steps=2", *resume]) == 0
-        assert main(["test", "--config", brief, *resume]) == 0
+        assert main(["test", "--config", brief, *trained]) == 0
     said = [*listener.lines, *(str(warning.message) for warning in caught)]
-    harmless = ("Seed set", "available:", "left out", "checkpoint", "stopped", "args parameter", "without")
+    harmless = ("Seed set", "available:", "left out", "checkpoint", "stopped", "args parameter")
     assert [line for line in said if not any(word in line for word in harmless)] == []
     hints = ("weights_only", "WeightAveraging", "not empty", "LeafSpec", "workers", "Tip:")
     assert [line for line in said if any(word in line for word in hints)] == []
-    assert any("stopped: `max_steps=2` reached" in line for line in said), "what a user needs stays"
+    assert any("stopped: `max_steps=1` reached" in line for line in said), "what a user needs stays"
 
 
 def test_what_is_no_such_hint_is_shown(listener: Listener) -> None:
