@@ -70,9 +70,9 @@ def settle_flags(config: Namespace, command: str | None) -> None:
 
 def check_card(accelerator: object) -> None:
     """SettingsError when the Trainer is to have a card, and there is none."""
-    cuda, mps = torch.cuda.is_available, torch.backends.mps.is_available
-    backends = {"gpu": (cuda, mps), "cuda": (cuda,), "mps": (mps,)}.get(str(accelerator))
-    if backends is not None and not any(is_available() for is_available in backends):
+    wanted = {"gpu": ("cuda", "mps"), "cuda": ("cuda",), "mps": ("mps",)}.get(str(accelerator), ())
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted and not any(found[kind] for kind in wanted):
         built = "" if torch.version.cuda else ", which is built without CUDA,"
         raise SettingsError(
             f"accelerator {accelerator} needs a card, and torch {torch.__version__}{built} finds "

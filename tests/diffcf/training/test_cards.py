@@ -149,10 +149,9 @@ def test_a_fit_and_its_test_give_no_hints(brief: str, listener: Listener) -> Non
         assert main(["fit", "--config", brief, "--trainer.max_steps=1"]) == 0
         assert main(["test", "--config", brief, *trained]) == 0
     said = [*listener.lines, *(str(warning.message) for warning in caught)]
-    harmless = ("Seed set", "available:", "left out", "checkpoint", "stopped", "args parameter")
+    said = [line for line in said if "LightningCLI's args parameter" not in line]  # cites pytest's
+    harmless = ("Seed set", "available:", "left out", "checkpoint at", "checkpoint path", "stopped")
     assert [line for line in said if not any(word in line for word in harmless)] == []
-    hints = ("weights_only", "WeightAveraging", "not empty", "LeafSpec", "workers", "Tip:")
-    assert [line for line in said if any(word in line for word in hints)] == []
     assert any("stopped: `max_steps=1` reached" in line for line in said), "what a user needs stays"
 
 
