@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,6 +12,7 @@ from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
 from data_modules.loading import Batch, FactorImages, ImageRows, evaluation_loader, training_loader
+from data_modules.resident import PlacedFactorImages, checked_residence, placed_splits
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import ImageTransform, SettingsError
 
@@ -52,15 +53,21 @@ class FactorImageDataModule(LightningDataModule):
         batch_size: training batch of each process; an incomplete one at an epoch's end is dropped.
         eval_batch_size: batch of validation, test and prediction.
         seed: chooses subsets and the order of training batches.
-        num_workers: loader processes; 0 is fastest where images lie in memory or in a cache.
+        num_workers: loader processes; 0 is fastest where images lie in memory or in a cache. There
+            are none where images lie on the training device.
         train_size, val_size, test_size: how many images of each split to keep, a seeded subset;
             None keeps all.
+        resident: whether images and factors lie on the training device, so that a step copies none.
+            ``auto`` is for cards (and Apple's mps), where the images take a quarter of the free
+            memory at most; on the processor true means in memory, also where they lie in a cache.
+            The batches are the same either way.
 
     Attributes:
         available: how many images each split has before these sizes cut it, after :meth:`setup`.
 
     Raises:
-        ValueError: in one sentence, for an argument outside its range.
+        ValueError: in one sentence, for an argument outside its range; at the first batch, for
+            ``resident`` images that do not fit on the device.
     """
 
     transform: ImageTransform | None = None
@@ -76,19 +83,21 @@ class FactorImageDataModule(LightningDataModule):
         train_size: int | None = None,
         val_size: int | None = None,
         test_size: int | None = None,
+        resident: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         self.graph, self.scene = graph, scene
         self.batch_size = at_least("batch_size", batch_size, 1)
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
-        self.seed = seed
+        self.seed, self.resident = seed, checked_residence(resident)
         self.sizes = dict(zip(STAGES, (train_size, val_size, test_size), strict=True))
         for stage, size in self.sizes.items():
             if size is not None:
                 at_least(f"{stage}_size", size, 1)
         self.available: dict[str, int] = {}
         self._split: dict[str, FactorImages] = {}
+        self._placed: tuple[torch.device, dict[str, FactorImages] | None] | None = None
         self._noise: Tensor | None = None
 
     @abstractmethod
@@ -139,16 +148,38 @@ class FactorImageDataModule(LightningDataModule):
         """Images ``[B, C, H, W]`` in [-1, 1] of some rows of a split."""
         return self._split[stage].__getitems__(rows.tolist())["image"]
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains or tests; the processor where no Trainer says."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def dataset(self, stage: str) -> FactorImages:
+        """The split that batches come from: on :attr:`device` where images are resident."""
+        if self._placed is None or self._placed[0] != self.device:
+            splits = placed_splits(self._split, self.resident, self.device)
+            self._placed = self.device, splits
+        return (self._placed[1] or self._split)[stage]
+
+    def _loading(self, dataset: FactorImages) -> tuple[int, bool]:
+        """Loader processes, none of which may touch a card, and whether they pin batches for it."""
+        if isinstance(dataset, PlacedFactorImages):
+            return 0, False
+        return self.num_workers, self.device.type == "cuda"
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        return training_loader(
-            self._split["train"], self.batch_size, self.num_workers, self.seed, self.trainer
-        )
+        dataset = self.dataset("train")
+        workers, pinned = self._loading(dataset)
+        return training_loader(dataset, self.batch_size, workers, self.seed, self.trainer, pinned)
+
+    def _evaluation_loader(self, stage: str) -> DataLoader[Batch]:
+        dataset = self.dataset(stage)
+        return evaluation_loader(dataset, self.eval_batch_size, *self._loading(dataset))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return evaluation_loader(self._split["val"], self.eval_batch_size, self.num_workers)
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return evaluation_loader(self._split["test"], self.eval_batch_size, self.num_workers)
+        return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()

@@ -38,9 +38,13 @@ class FactorImages(Dataset[Batch]):
         """A whole batch by one indexing, instead of single samples to stack."""
         place = torch.as_tensor(items)
         rows = self.index[place]
-        image = self.images[rows]
-        image = from_bytes(image) if image.dtype == torch.uint8 else image.float()
+        image = as_floats(self.images[rows])
         return {"image": image, "factors": self.factors[rows].float(), "index": place}
+
+
+def as_floats(image: Tensor) -> Tensor:
+    """Images as :class:`ImageRows` has them, in float32 in [-1, 1], where they are."""
+    return from_bytes(image) if image.dtype == torch.uint8 else image.float()
 
 
 class ShuffledOrder(DistributedSampler[int]):
@@ -131,8 +135,12 @@ def training_loader(
     num_workers: int,
     seed: int,
     trainer: Trainer | None = None,
+    pin_memory: bool = False,
 ) -> ResumableLoader:
-    """Shuffled, of ``batch_size`` in each process, the incomplete last one dropped."""
+    """Shuffled, of ``batch_size`` in each process, the incomplete last one dropped.
+
+    ``pin_memory`` is for batches that a card is to copy while the host goes on.
+    """
     shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
     loader = ResumableLoader(
         dataset,
@@ -143,13 +151,14 @@ def training_loader(
         collate_fn=_unchanged,
         drop_last=True,
         generator=Generator(),
+        pin_memory=pin_memory,
     )
     loader.trainer = trainer
     return loader
 
 
 def evaluation_loader(
-    dataset: FactorImages, batch_size: int, num_workers: int
+    dataset: FactorImages, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[Batch]:
     """In the order of the set, to its end."""
     return DataLoader(
@@ -160,6 +169,7 @@ def evaluation_loader(
         collate_fn=_unchanged,
         # Its own generator: starting an epoch draws nothing from the model's random numbers.
         generator=Generator(),
+        pin_memory=pin_memory,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.base import Loaded, SceneDataModule
 from data_modules.loading import Batch
+from data_modules.resident import take
 from data_modules.scenes.style import StyledScene, checked_style
 from diffcf.io import to_bytes
 
@@ -41,9 +43,13 @@ class StyledImages:
         train_styles: Sequence[str],
     ) -> None:
         self._draw, self.train, self.style, self.train_styles = draw, train, style, train_styles
-        self.place = torch.full((count,), -1)  # of a row among those of training
+        # Of a row among those of training, from 0 up, or among the others, from -1 down.
+        self.place = torch.full((count,), -1)
         self.place[train] = torch.arange(len(train))
+        self._others = (self.place < 0).nonzero()[:, 0]
+        self.place[self._others] = -1 - torch.arange(len(self._others))
         self._drawn: dict[str, Tensor] = {}
+        self._drawn_others: Tensor | None = None
 
     def draw_training(self) -> None:
         """Draw all training images, once, so that batches are only looked up."""
@@ -51,12 +57,28 @@ class StyledImages:
             if style not in self._drawn:
                 self._drawn[style] = self._draw(style, self.train)
 
+    def size_when_placed(self) -> int:
+        """Bytes of all images, those of training in every style."""
+        count = len(self._others) + len(set(self.train_styles)) * len(self.train)
+        return count * self._draw(self.style, self.train[:1]).nbytes
+
+    def placed(self, device: torch.device) -> StyledImages:
+        """The same images on a device, all drawn."""
+        there = copy(self)
+        there._drawn = {
+            style: self._draw(style, self.train).to(device) for style in set(self.train_styles)
+        }
+        there._drawn_others = self._draw(self.style, self._others).to(device)
+        return there
+
     def __getitem__(self, rows: Tensor) -> Tensor:
         places = self.place[rows]
         if not len(rows) or places[0] < 0:
-            return self._draw(self.style, rows)
+            if self._drawn_others is None:
+                return self._draw(self.style, rows)
+            return take(self._drawn_others, -1 - places)
         style = self.train_styles[int(rows.sum()) % len(self.train_styles)]
-        return self._drawn[style][places] if style in self._drawn else self._draw(style, rows)
+        return take(self._drawn[style], places) if style in self._drawn else self._draw(style, rows)
 
 
 class StyledSceneDataModule(SceneDataModule):
@@ -114,7 +136,7 @@ class StyledSceneDataModule(SceneDataModule):
         return Loaded(images, factors, split, noise)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        images = self._split["train"].images
+        images = self.dataset("train").images
         if isinstance(images, StyledImages):
             images.draw_training()
         return super().train_dataloader()

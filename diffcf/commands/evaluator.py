@@ -21,7 +21,7 @@ from diffcf.causal import CausalGraph
 from diffcf.evaluation import Card, EvaluatorReader, FactorEvaluator, measure_readings
 from diffcf.io import GraphError, check_new, versions, whole_folder, write_json
 from diffcf.reporting import markdown
-from diffcf.training import settings_errors, settle_flags
+from diffcf.training import settings_errors, settle_flags, without_hints
 
 
 class EvaluatorCLI(LightningCLI):
@@ -71,9 +71,10 @@ def build(args: Sequence[str]) -> EvaluatorCLI:
 
 def evaluator(args: Sequence[str]) -> None:
     """Command ``diffcf evaluator``; ``--help`` lists the arguments. Raises as :func:`build`."""
-    cli = build(args)
+    with without_hints():
+        cli = build(args)
     model, data, trainer = cli.model, cli.datamodule, cli.trainer
-    with settings_errors():
+    with without_hints(), settings_errors():
         trainer.fit(model, datamodule=data)
         # The last weights are candidates too, whether or not a validation fell on the last step.
         trainer.validate(model, datamodule=data, verbose=False)

@@ -41,6 +41,7 @@ from diffcf.methods.checkpoint import (
 from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
+from diffcf.methods.memory_format import in_format
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
 from diffcf.networks import (
     NetworkFactory,
@@ -73,6 +74,10 @@ class CounterfactualModule(LightningModule, ABC):
         clip: gradient norm allowed to each network, so that a steep likelihood in one does not
             hold up the others.
         weights: of the loss terms; those not named have weight 1.
+        rate_scale: what all learning rates are multiplied by, for batches of another size than
+            they were chosen for.
+        channels_last: whether the convolutions' weights lie in memory as the tensor cores of a card
+            want them. Checkpoints and answers are the same.
 
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
 
@@ -95,6 +100,8 @@ class CounterfactualModule(LightningModule, ABC):
         warmup: float = 0.035,
         clip: float = 1.0,
         weights: dict[str, float] | None = None,
+        rate_scale: float = 1.0,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
@@ -103,6 +110,7 @@ class CounterfactualModule(LightningModule, ABC):
             setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
         self.learning_rate = check_amount("learning_rate", learning_rate)
+        self.rate_scale = check_amount("rate_scale", rate_scale)
         self.weight_decay = check_amount("weight_decay", weight_decay)
         self.warmup, self.clip = check_share("warmup", warmup), check_amount("clip", clip)
         named = (weights or {}).items()
@@ -113,6 +121,9 @@ class CounterfactualModule(LightningModule, ABC):
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
+        self.channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @abstractmethod
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
@@ -185,7 +196,10 @@ class CounterfactualModule(LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         networks = [(network, *self.rate_of(name)) for name, network in self.networks()]
-        groups = [{"params": network.parameters(), "lr": rate} for network, rate, _ in networks]
+        groups = [
+            {"params": network.parameters(), "lr": self.rate_scale * rate}
+            for network, rate, _ in networks
+        ]
         # Fused AdamW takes gradients that are still scaled, as 16-mixed has them: clipping, ours
         # and the Trainer's, would see them a thousand times too large.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -202,6 +216,8 @@ class CounterfactualModule(LightningModule, ABC):
         return warm_cosine(self.progress, self.warmup, start)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # torch takes all parameters of a network at once on a card, and shards one by one; on
+        # neither does the host wait.
         for _, network in self.networks():
             nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
@@ -224,6 +240,8 @@ class CounterfactualModule(LightningModule, ABC):
         self._watch.check()  # before broken weights take the place of the last good ones
         self.training_record.update(self.global_step, self.device)
         checkpoint[SPEC_KEY] = self.spec_record()
+        if self.channels_last:
+            checkpoint.update(in_format(checkpoint, torch.contiguous_format))
 
     def spec_record(self) -> Spec:
         """A description in plain text and numbers, from which :func:`method_of` restores this."""
@@ -259,6 +277,9 @@ class CounterfactualModule(LightningModule, ABC):
             )
         self.training_record = TrainingRecord(spec["training"])
         self.transform = transform_of(spec)
+        if self.channels_last:
+            # The optimizer's averages have to lie as the weights do.
+            checkpoint.update(in_format(checkpoint, torch.channels_last))
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

@@ -1,5 +1,7 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .callbacks.averaging import ForeachEMA as ForeachEMA
+from .callbacks.card import CardSettings as CardSettings
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
 from .callbacks.counterfactual import CounterfactualWriter as CounterfactualWriter
 from .callbacks.initial import InitialWeights as InitialWeights
@@ -15,6 +17,7 @@ from .datasets import load_data as load_data
 from .datasets import make_data as make_data
 from .flags import settings_errors as settings_errors
 from .flags import settle_flags as settle_flags
+from .hints import without_hints as without_hints
 from .pixels import PixelStatistics as PixelStatistics
 from .pixels import pixel_statistics as pixel_statistics
 from .tracking import WandbRecorder as WandbRecorder

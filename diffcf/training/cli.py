@@ -16,9 +16,11 @@ from yaml import YAMLError
 from diffcf.causal import CausalGraph
 from diffcf.io import check_writable, present
 from diffcf.methods import CounterfactualModule, TrainedIO
+from diffcf.training.callbacks.card import CardSettings, memory_errors
 from diffcf.training.callbacks.running import LastCheckpoint
 from diffcf.training.flags import checkpoint_path, settings_errors, settle_flags
 from diffcf.training.folders import SavedConfig, choose_folders
+from diffcf.training.hints import without_hints
 from diffcf.training.pixels import settle_pixels
 from diffcf.training.tracking import WandbRecorder, run_config, start_runs
 from diffcf.training.written_graphs import with_graphs
@@ -35,6 +37,7 @@ class DiffcfCLI(LightningCLI):
         source, target = "data.graph", "model.init_args.graph"
         parser.link_arguments(source, target, CausalGraph.to_dict, apply_on="instantiate")
         parser.add_lightning_class_args(WandbRecorder, "wandb")
+        parser.add_lightning_class_args(CardSettings, "card")
         folder = (
             "Folder of the run: checkpoint, logs, results; trainer.default_root_dir if left out."
         )
@@ -72,6 +75,10 @@ class DiffcfCLI(LightningCLI):
         with settings_errors(building=True):
             super().instantiate_classes()
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with memory_errors(self.trainer):
+            super()._run_subcommand(subcommand)
+
     def start(self) -> None:
         """Start W&B before data are prepared, so that a missing key is reported at once."""
         if self.trainer.is_global_zero:
@@ -94,7 +101,7 @@ class DiffcfCLI(LightningCLI):
 
 def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
     """Parse ``args`` (default: the shell's) and run the subcommand, unless ``run`` is false."""
-    with settings_errors():
+    with without_hints(), settings_errors():
         return DiffcfCLI(
             CounterfactualModule,
             LightningDataModule,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import (
@@ -41,6 +42,7 @@ def settle_flags(config: Namespace, command: str | None) -> None:
     """
     trainer = config.trainer
     trainer.inference_mode = False
+    check_card(trainer.accelerator)
     ruled_out = tuple(_ruled_out(trainer))
     if trainer.callbacks is not None:
         trainer.callbacks = [
@@ -64,6 +66,18 @@ def settle_flags(config: Namespace, command: str | None) -> None:
         )
     if command == "fit" and _is_nothing(trainer.limit_train_batches):
         raise SettingsError("limit_train_batches 0 trains nothing: give it 1 or more, or a share.")
+
+
+def check_card(accelerator: object) -> None:
+    """SettingsError when the Trainer is to have a card, and there is none."""
+    wanted = {"gpu": ("cuda", "mps"), "cuda": ("cuda",), "mps": ("mps",)}.get(str(accelerator), ())
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted and not any(found[kind] for kind in wanted):
+        built = "" if torch.version.cuda else ", which is built without CUDA,"
+        raise SettingsError(
+            f"accelerator {accelerator} needs a card, and torch {torch.__version__}{built} finds "
+            "none on this machine: take --trainer.accelerator cpu, or auto."
+        )
 
 
 def _ruled_out(trainer: Namespace) -> Iterator[type[Callback]]:

@@ -198,7 +198,7 @@ class LastCheckpoint(ModelCheckpoint):
         ended |= 0 < (trainer.max_epochs or -1) <= trainer.current_epoch + 1
         # The final step rarely falls on a multiple of ``every_n_train_steps``.
         if (ended or trainer.should_stop) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.file)
+            trainer.save_checkpoint(self.file, weights_only=False)
 
 
 class RandomState(Callback):

@@ -20,7 +20,8 @@ from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.training.cli import cli
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+CARD = ROOT / "experiments/gpu.yaml"  # which goes on top of the others
+EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiments").glob("*.yaml") if p != CARD)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,38 @@ def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
         assert found == value or found["class_path"] == value["class_path"], key
     assert printed["model"]["init_args"]["head_start"] == 0.45, "the experiment's own stays"
     assert printed["trainer"]["max_steps"] == 5800
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_preset_for_a_card_goes_on_top_of_each_experiment(name: str, capsys) -> None:
+    path = ROOT / f"experiments/{name}.yaml"
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(path), "--config", str(CARD), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    own, card = (yaml.safe_load(file.read_text()) for file in (path, CARD))
+    for room in ("data", "model"):
+        arguments = printed[room]["init_args"]
+        assert printed[room]["class_path"] == own[room]["class_path"]
+        assert arguments.items() >= card[room]["init_args"].items()
+    assert printed["trainer"].items() >= card["trainer"].items() and printed["card"]["tf32"] is True
+    rate = printed["model"]["init_args"]["learning_rate"]
+    assert rate == own["model"]["init_args"]["learning_rate"], "the experiment's own stays"
+    assert printed["trainer"]["max_steps"] == own["trainer"]["max_steps"]
+    assert len(printed["trainer"]["callbacks"]) == len(own["trainer"]["callbacks"])
+
+
+def test_the_preset_for_a_card_builds_what_it_says() -> None:
+    config = [str(ROOT / "experiments/pendulum.yaml"), str(CARD)]
+    on_cpu = ["--trainer.accelerator=cpu", "--trainer.logger=false"]
+    built = cli(["--config", config[0], "--config", config[1], *on_cpu], run=False)
+    assert built.datamodule.batch_size == 512 and built.datamodule.resident == "auto"
+    assert built.trainer.precision == "bf16-mixed" and built.model.channels_last
+    (optimizer,) = built.trainer.strategy.optimizers or [None]
+    assert optimizer is None, "nothing trains yet"
+    built.model.trainer = built.trainer
+    groups = built.model.configure_optimizers()["optimizer"].param_groups
+    assert {group["initial_lr"] for group in groups} == {3e-3, 5e-3}
 
 
 @pytest.mark.parametrize(
