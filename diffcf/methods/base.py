@@ -116,7 +116,7 @@ class CounterfactualModule(LightningModule, ABC):
         named = (weights or {}).items()
         self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
         self.time_spent: float | None = None
-        self._watch = DivergenceWatch()
+        self.watch = DivergenceWatch()
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
@@ -161,7 +161,7 @@ class CounterfactualModule(LightningModule, ABC):
             raise SettingsError(
                 f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
             )
-        self._watch.see(terms, self.global_step)
+        self.watch.see(terms, self.global_step)
         total = self.total(terms)
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
@@ -228,16 +228,16 @@ class CounterfactualModule(LightningModule, ABC):
         self.transform = transform_of_data(self.trainer, self.transform)
 
     def on_train_end(self) -> None:
-        self._watch.check()
+        self.watch.check()
 
     def on_validation_start(self) -> None:
-        self._watch.check()
+        self.watch.check()
 
     def on_test_start(self) -> None:
         transform_of_data(self.trainer, self.transform)
 
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
-        self._watch.check()  # before broken weights take the place of the last good ones
+        self.watch.check()  # before broken weights take the place of the last good ones
         self.training_record.update(self.global_step, self.device)
         checkpoint[SPEC_KEY] = self.spec_record()
         if self.channels_last:

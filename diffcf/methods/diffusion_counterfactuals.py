@@ -78,7 +78,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         projector_share: float = 0.5,
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
-        compile: Compile = "auto",
+        compile: Compile = False,
         **kwargs: Any,
     ) -> None:
         networks = {"generator": generator, "projector": projector, "nscm": nscm}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcf.causal import CausalGraph, Factor, Intervention
-from diffcf.commands.speed.dispatch import Dispatched
+from diffcf.causal import CausalGraph, Factor
+from diffcf.commands.speed.dispatch import Dispatched, answer_on_meta, step_on_meta
 from diffcf.diffusion import (
     ClassifierFree,
     ConstantGuidance,
@@ -38,20 +38,11 @@ def _model() -> DiffusionCounterfactuals:
     specs[0]["init_args"] |= generator
     specs[1]["init_args"] |= {"channels": 8}
     graph = CausalGraph(KINDS, EDGES)
-    return DiffusionCounterfactuals(graph, *specs, mixing=RegionMixer()).to("meta")
+    return DiffusionCounterfactuals(graph, *specs, mixing=RegionMixer())
 
 
 def test_a_training_step_waits_for_nothing() -> None:
-    model = _model().train()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=False, foreach=True)
-    image = torch.zeros(8, 3, 32, 32, device="meta")
-    factors = torch.zeros(8, 4, device="meta")
-    with Dispatched("meta") as seen:
-        terms = model.losses(image, factors)
-        assert terms.keys() >= {"generator", "projector", "nscm", "mixed"}
-        model._watch.see(terms, step=0)
-        model.total(terms).backward()
-        model.on_before_optimizer_step(optimizer)
+    seen = step_on_meta(_model(), torch.zeros(8, 3, 32, 32), torch.zeros(8, 4))
     assert seen.total > 500 and not seen.waits
 
 
@@ -68,23 +59,16 @@ RULES = [
     ("guidance", "observed"), [(rule, False) for rule in RULES] + [(RULES[0], True)]
 )
 def test_a_counterfactual_waits_for_nothing(guidance: Guidance, observed: bool) -> None:
-    model = _model().eval()
-    method = model.method(Sampling(guidance, steps=2, anchored=True))
-    image = torch.zeros(3, 3, 32, 32, device="meta")
-    factors = torch.zeros(3, 4, device="meta") if observed else None
-    with Dispatched("meta") as seen:
-        answer = method.abduct(image, factors).predict({"size": 0.3, "shape": "ball"})
-    assert answer.image.device.type == "meta"
+    factors = torch.zeros(3, 4) if observed else None
+    sampling = Sampling(guidance, steps=2, anchored=True)
+    do = {"size": 0.3, "shape": "ball"}
+    seen = answer_on_meta(_model(), sampling, torch.zeros(3, 3, 32, 32), do, factors)
     assert seen.total > 500 and not seen.waits
 
 
 def test_nor_do_classifier_free_guidance_and_second_order() -> None:
     sampling = Sampling(steps=2, order=2, free=ClassifierFree(1.5, kept=1.0))
-    image, factors = torch.zeros(3, 3, 32, 32, device="meta"), torch.zeros(3, 4, device="meta")
-    method = _model().eval().method(sampling)
-    with Dispatched("meta") as seen:
-        world = method.abduct(image, factors)
-        world.predict(Intervention(factors, factors > 0))
+    seen = answer_on_meta(_model(), sampling, torch.zeros(3, 3, 32, 32), {"lit": 1.0})
     assert not seen.waits
 
 
