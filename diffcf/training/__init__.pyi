@@ -1,12 +1,12 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
-from .callbacks.counterfactual import CounterfactualWriter as CounterfactualWriter
 from .callbacks.initial import InitialWeights as InitialWeights
 from .callbacks.running import LastCheckpoint as LastCheckpoint
 from .callbacks.running import ProgressBar as ProgressBar
 from .callbacks.running import RandomState as RandomState
 from .callbacks.running import TrainingBudget as TrainingBudget
+from .callbacks.writer import CounterfactualWriter as CounterfactualWriter
 from .cli import DiffcfCLI as DiffcfCLI
 from .cli import cli as cli
 from .datasets import Batch as Batch
