@@ -75,9 +75,7 @@ class AnswerFolder:
         with output_errors(self.path):
             self._lock = _locked(self.part)
             if self._lock is None:
-                raise OutputError(
-                    f"Another run is writing {self.path}: wait for it, or name another folder."
-                )
+                raise self._taken()
             try:
                 self._check_question()
                 self.folder.mkdir(exist_ok=True)
@@ -96,7 +94,8 @@ class AnswerFolder:
             files = self._journal.find(self.keys)
             if self._lock is not None:
                 self._remove_others(files)
-            self._journal.open()
+            if not self._journal.open():  # by a process of a run whose first one died
+                raise self._taken()
 
     def __len__(self) -> int:
         """How many images are answered, as far as this process knows."""
@@ -142,6 +141,11 @@ class AnswerFolder:
         if self._lock is not None and self._journal.is_empty:
             self._remove()
         self._release()
+
+    def _taken(self) -> OutputError:
+        return OutputError(
+            f"Another run is writing {self.path}: wait for it, or name another folder."
+        )
 
     def _check_question(self) -> None:
         """Remove what is of no use; OutputError for answers to another question."""

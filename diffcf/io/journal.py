@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import lock_descriptor
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -97,16 +99,18 @@ class Journal:
                     start += len(line)
         return {name for names in kept.values() for name in names}
 
-    def open(self) -> None:
-        """Begin to write, after the last whole line."""
+    def open(self) -> bool:
+        """Begin to write, after the last whole line; False where another process is at it."""
         self._descriptor = os.open(self.own, os.O_RDWR | os.O_CREAT, 0o666)
+        if not lock_descriptor(self._descriptor, blocking=False):
+            self.close()
+            return False
         os.ftruncate(self._descriptor, self.own.read_bytes().rfind(b"\n") + 1)
+        return True
 
     def append(self, answered: Iterable[Answered]) -> None:
         """Note images whose files are written; OSError, and nothing noted, on a full disk."""
-        if self._descriptor is None:
-            self.open()
-        assert self._descriptor is not None
+        assert self._descriptor is not None, "open it first"
         start = os.lseek(self._descriptor, 0, os.SEEK_END)
         lines, content = dict[str, _Line](), b""
         for image in answered:

@@ -135,6 +135,10 @@ def test_processes_answer_together(out: Path) -> None:
         folder.open()
         assert answered(folder) == ["a", "b"]
     answer(second, "c")
+    # Where the first process of a run dies, another may still be at work for a while.
+    straggler = AnswerFolder(out, ASKED, KEYS, process=1)
+    with pytest.raises(OutputError, match="Another run is writing"):
+        straggler.open()
     second.close()
     assert first.join() == 3 and sorted(first.names) == ["a", "b", "c"]
     first.finish()
