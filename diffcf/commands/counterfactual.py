@@ -216,7 +216,8 @@ def _parser() -> ArgumentParser:
         "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
     )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
-    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
+    anew = "Replace the folder, and unfinished answers to another question."
+    parser.add_argument("--overwrite", type=bool, default=False, help=anew)
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
     return parser
 

@@ -32,8 +32,8 @@ TRIES = 20  # where the run before removes its folder at this very moment
 class AnswerFolder:
     """The unfinished folder of answers that becomes ``path``.
 
-    One process claims it, then each that writes into it opens it; at the end each closes it, after
-    one has finished it. As a context manager it is claimed, opened and closed.
+    One process claims and opens it, then each other that writes into it opens it; at the end each
+    closes it, after one has finished it. As a context manager it is claimed, opened and closed.
 
     Attributes:
         folder: where files of answers are to be written.
@@ -167,7 +167,7 @@ class AnswerFolder:
     def _remove_others(self, kept: set[str]) -> None:
         """Delete files of answers that do not count: torn ones, and those nobody asks for now."""
         for file in self.folder.rglob("*"):
-            if file.is_file() and str(file.relative_to(self.folder)) not in kept:
+            if file.is_file() and file.relative_to(self.folder).as_posix() not in kept:
                 file.unlink()
 
     def _clear(self) -> None:

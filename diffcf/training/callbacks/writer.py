@@ -82,15 +82,18 @@ class CounterfactualWriter(Callback):
         }
         folder, problem = AnswerFolder(self.out, question, process=trainer.global_rank), ""
         if trainer.is_global_zero:
-            try:
+            try:  # before another process writes: what does not count is removed
                 folder.claim()
+                folder.open()
             except OutputError as error:
                 problem = str(error)
         # All processes say so and end: those that knew of nothing would wait for the first forever.
         if problem := trainer.strategy.broadcast(problem):
+            folder.close()
             raise OutputError(problem)
+        if not trainer.is_global_zero:
+            folder.open()
         self._folder, self._writer, self._seen = folder, WriteBehind(), 0
-        folder.open()
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
