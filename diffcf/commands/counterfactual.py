@@ -6,42 +6,56 @@ of interventions), ``sheet.png`` with factual, counterfactual and difference sid
 of every value. With ``--factors table.csv``, factors that its cells tell are not read off images.
 With ``--uncrop true``, ``uncropped/`` has each counterfactual put back into the whole picture, at
 the file's own size (``<image>_1.png``, ``_2`` … in a sweep, too).
+
+Any number of images takes the memory of a few batches: files are decoded before their batch is
+answered, and answers written while the next batch is. A run that ends early leaves what is answered
+in ``<out>.part``, and the same command goes on from there. Beyond 10,000 images ``factors.json``
+says what was asked, and ``factors.parquet`` has the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
-from matplotlib.figure import Figure
 from torch import Tensor
+from tqdm import tqdm
 
 from data_modules import observed_factors
 from diffcf import diffusion
-from diffcf.api import Answer, Model, load
-from diffcf.causal import Do, Units, parse_do, parse_sweep, scaled_do
+from diffcf.api import Model, load
+from diffcf.causal import Units
+from diffcf.commands.answering import Drawn, Question, draw, save
 from diffcf.commands.numbers import Side, Steps
 from diffcf.io import (
     RECORD,
     SHEET,
+    Answered,
+    AnswerFolder,
     DataError,
     ImageTransform,
     InterventionError,
     OutputError,
+    UnusableImage,
+    WriteBehind,
+    check_table,
     check_writable,
+    checked_file,
     decode,
     from_bytes,
     image_files,
-    mark,
-    uncrop,
-    whole_folder,
-    write_json,
+    read_ahead,
+    write_answers,
 )
-from diffcf.reporting import save_figure, save_image, show
+from diffcf.methods import sampling_to_spec, weights_digest
 
 RULES: dict[str, type[diffusion.Guidance]] = {
     "none": diffusion.NoGuidance,
@@ -51,10 +65,8 @@ RULES: dict[str, type[diffusion.Guidance]] = {
     "polyak": diffusion.PolyakGuidance,
     "gauss_newton": diffusion.GaussNewtonGuidance,
 }
-ROWS = 12
-"""How many images the picture of all shows."""
-UNCROPPED = "uncropped"
-"""Folder of the answers put back into whole pictures."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 def counterfactual(args: Sequence[str]) -> None:
@@ -63,7 +75,103 @@ def counterfactual(args: Sequence[str]) -> None:
     model = _model(parsed)
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
+    steps = [parsed.do, *([text] for text in parsed.then or ())]
+    question = Question.of(model, steps, parsed.sweep, parsed.units, parsed.seed)
     files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
+    _check_out(parsed)
+    check_table(len(files))
+    images = Images.of(model, files, parsed)
+    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
+    asked["table"] = None if parsed.factors is None else str(parsed.factors)
+    asked |= {"transform": images.transform.to_dict(), "factors": list(model.graph.names)}
+    settings = {"sampling": sampling_to_spec(model.sampling), "uncrop": parsed.uncrop}
+    settings["weights' content"] = weights_digest(model.module)
+    overwrite, remedy = parsed.overwrite, "add --overwrite true"
+    with AnswerFolder(parsed.out, asked | settings, images.keys, overwrite, remedy) as out:
+        _check_out(parsed)  # the run that held it may have finished it
+        with _kept(out, len(files)):
+            # Strips are drawn one by one: the answers about a batch may be thousands of images.
+            _answer_all(model, question, images, 1 if parsed.sweep else parsed.batch_size, out)
+            write_answers(asked, model.graph.names, out.rows(files), len(files), out.folder)
+            out.finish()
+    print(f"{len(files)} images answered: {parsed.out}")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is asked about.
+
+    Attributes:
+        files: image files by the name of the answer, N.
+        transform: how they become images.
+        told: their factors that are observed, ``[N, K]`` in [0, 1] units, NaN elsewhere.
+        keys: by name, what stands for the file's content and what is told of it.
+        uncrop: whether answers are put back into the whole pictures.
+    """
+
+    files: dict[str, Path]
+    transform: ImageTransform
+    told: Tensor
+    keys: dict[str, str]
+    uncrop: bool
+
+    @classmethod
+    def of(cls, model: Model, files: dict[str, Path], parsed: Namespace) -> Images:
+        """DataError for a file or a table cell that cannot be used, as far as no pixel says so."""
+        transform, told = model.image_transform(parsed.size), _observed(model, files, parsed)
+        keys = {name: _key(files[name], told[row]) for row, name in enumerate(files)}
+        return cls(files, transform, told, keys, parsed.uncrop)
+
+
+def _answer_all(
+    model: Model, question: Question, asked: Images, batch_size: int, out: AnswerFolder
+) -> None:
+    """Answer about all images that are not answered yet, and note each in ``out``."""
+    names, files, keys = list(asked.files), asked.files, asked.keys
+    # A run that goes on has the batches of one that was never stopped: bits depend on the batch.
+    batches = [names[start : start + batch_size] for start in range(0, len(names), batch_size)]
+    left = [k for k, some in enumerate(batches) if not all(out.has(n, keys[n]) for n in some)]
+    decoded = read_ahead(
+        partial(decode, transform=asked.transform), ([files[n] for n in batches[k]] for k in left)
+    )
+
+    def write(drawn: Drawn, is_first: bool) -> None:
+        whole = [files[name] for name in drawn.names], asked.transform
+        saved = save(drawn, out.folder, is_first, whole if asked.uncrop else None)
+        columns = zip(drawn.names, drawn.rows, saved, strict=True)
+        out.note(Answered(name, keys[name], row, written) for name, row, written in columns)
+
+    done = len(names) - sum(len(batches[k]) for k in left)
+    quiet = None if len(left) > 2 else True  # None: unless it is a terminal
+    bar = tqdm(total=len(names), initial=done, unit=" images", disable=quiet)
+    with closing(decoded), bar, WriteBehind() as writer:
+        for k, pixels in zip(left, decoded, strict=True):
+            images = torch.stack([from_bytes(image) for image in pixels])
+            told = asked.told[k * batch_size : k * batch_size + len(images)]
+            drawn = draw(model, question, batches[k], images, told)
+            writer.put(partial(write, drawn, k == 0))
+            bar.update(len(images))
+
+
+@contextmanager
+def _kept(out: AnswerFolder, count: int) -> Iterator[None]:
+    """Says, when the block fails, what of the work is kept."""
+    try:
+        yield
+    except BaseException as error:
+        if len(out):
+            print(
+                f"{len(out)} of {count} images are answered, and kept in {out.part}: the same "
+                "command goes on from there.",
+                file=sys.stderr,
+            )
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
+
+
+def _check_out(parsed: Namespace) -> None:
+    """OutputError when the folder holds something that must stay, or cannot be written."""
     if parsed.out.is_symlink() or (parsed.out.exists() and not parsed.overwrite):
         raise OutputError(f"{parsed.out} exists: name another folder, or --overwrite true.")
     if parsed.out.exists() and not (parsed.out / RECORD).is_file():
@@ -71,25 +179,16 @@ def counterfactual(args: Sequence[str]) -> None:
             f"{parsed.out} holds something else than answers (no {RECORD}): name another folder."
         )
     check_writable(parsed.out)
-    rows: dict[str, object] = {}
-    answer = _sweep if parsed.sweep else _answer
-    asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
-    asked["table"] = None if parsed.factors is None else str(parsed.factors)
-    with whole_folder(parsed.out) as out:
-        transform, names = model.image_transform(parsed.size), list(files)
-        told = _observed(model, list(files.values()), parsed)
-        for start in range(0, len(files), parsed.batch_size):
-            some = names[start : start + parsed.batch_size]
-            pixels = [decode(files[name], transform) for name in some]
-            images = torch.stack([from_bytes(image) for image in pixels])
-            known = told[start : start + parsed.batch_size]
-            entries, drawn = answer(model, some, images, known, parsed, out)
-            rows |= entries
-            if parsed.uncrop:
-                _uncrop({files[name]: drawn[name] for name in some}, transform, out / UNCROPPED)
-        asked |= {"transform": transform.to_dict(), "factors": list(model.graph.names)}
-        write_json({**asked, "images": rows}, out / RECORD)
-    print(f"{len(files)} images answered: {parsed.out}")
+
+
+def _key(file: Path, told: Tensor) -> str:
+    """Stands for an image file and the factors ``[K]`` that are told of it; DataError without."""
+    try:
+        status = checked_file(file)
+    except UnusableImage as error:
+        raise DataError(f"Image {file} {error.problem}: {error.remedy}.") from None
+    said = (str(file.absolute()), status.st_size, status.st_mtime_ns, told.tolist())
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:20]
 
 
 def _parser() -> ArgumentParser:
@@ -117,7 +216,8 @@ def _parser() -> ArgumentParser:
         "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
     )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
-    parser.add_argument("--overwrite", type=bool, default=False, help="Replace the folder.")
+    anew = "Replace the folder, and unfinished answers to another question."
+    parser.add_argument("--overwrite", type=bool, default=False, help=anew)
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
     return parser
 
@@ -133,8 +233,9 @@ def _model(parsed: Namespace) -> Model:
     return Model(model.module, replace(model.sampling, **changes))
 
 
-def _observed(model: Model, files: list[Path], parsed: Namespace) -> Tensor:
+def _observed(model: Model, named: dict[str, Path], parsed: Namespace) -> Tensor:
     """Factors ``[N, K]`` in [0, 1] units that the table tells of the files, NaN elsewhere."""
+    files = list(named.values())
     if parsed.factors is None:
         return torch.full((len(files), len(model.graph)), torch.nan)
     found = observed_factors(
@@ -152,110 +253,3 @@ def _observed(model: Model, files: list[Path], parsed: Namespace) -> Tensor:
             f"{model.graph.names[column]} of {files[row]}: fill its cell."
         )
     return found
-
-
-Answers = tuple[dict[str, object], dict[str, list[Tensor]]]
-"""By image: its entry in the record, and its counterfactuals ``[C, S, S]``."""
-
-
-def _answer(
-    model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
-) -> Answers:
-    """Draw the counterfactuals of a batch, one intervention after another."""
-    world = model.abduct(images, _known(told), seed=parsed.seed)
-    steps = [parsed.do, *([text] for text in parsed.then or ())]
-    dos = [parse_do(texts, model.graph) for texts in steps]
-    answers = world.sequence([scaled_do(do, model.graph, parsed.units) for do in dos])
-    for step, answer in enumerate(answers):
-        suffix = f"_{step + 1}" if len(answers) > 1 else ""
-        for name, image in zip(names, answer.image, strict=True):
-            save_image(image, out / f"{name}{suffix}.png")
-    columns = {"factual": images, **{_title(dos[k]): a.image.cpu() for k, a in enumerate(answers)}}
-    columns["difference"] = 1 - (answers[-1].image.cpu() - images).abs()
-    if not (out / f"{SHEET}.png").exists():
-        save_figure(_sheet(names, columns), out / f"{SHEET}.png")
-    drawn = {name: [a.image[row] for a in answers] for row, name in enumerate(names)}
-    return dict(zip(names, _rows(model, answers, told, parsed.units), strict=True)), drawn
-
-
-def _sweep(
-    model: Model, names: list[str], images: Tensor, told: Tensor, parsed: Namespace, out: Path
-) -> Answers:
-    """Draw a strip for each image, one picture for each value."""
-    factor, values = parse_sweep(parsed.sweep, model.graph)
-    dos: list[Do] = [{factor: value} for value in values]
-    rows: dict[str, object] = {}
-    drawn: dict[str, list[Tensor]] = {}
-    for name, image, given in zip(names, images, told[:, None], strict=True):
-        world = model.abduct(image[None], _known(given), seed=parsed.seed)
-        answers = [world.predict(scaled_do(do, model.graph, parsed.units)) for do in dos]
-        shown = {_title(do): a.image.cpu() for do, a in zip(dos, answers, strict=True)}
-        save_figure(_sheet([name], {"factual": image[None], **shown}), out / f"{name}.png")
-        rows[name] = [row for a in answers for row in _rows(model, [a], given, parsed.units)]
-        drawn[name] = [a.image[0] for a in answers]
-    return rows, drawn
-
-
-def _uncrop(drawn: dict[Path, list[Tensor]], transform: ImageTransform, folder: Path) -> None:
-    """Save the counterfactuals of each file in its whole picture; no data set counts these."""
-    folder.mkdir(exist_ok=True)
-    for file, answers in drawn.items():
-        for step, picture in enumerate(uncrop(file, transform, answers)):
-            suffix = f"_{step + 1}" if len(answers) > 1 else ""
-            name = f"{file.stem}{suffix}.png"
-            picture.save(folder / name, "PNG", pnginfo=mark(UNCROPPED))
-
-
-def _known(told: Tensor) -> Tensor | None:
-    """None where nothing is observed: weights that read nothing then say so themselves."""
-    return None if told.isnan().all() else told
-
-
-def _rows(
-    model: Model, answers: list[Answer], told: Tensor, units: Units
-) -> list[dict[str, object]]:
-    """The entry of each image of a batch in ``factors.json``; ``--do`` takes its values."""
-    graph, last = model.graph, answers[-1]
-
-    def rows(factors: Tensor) -> list[list[float | str]]:
-        native = graph.native_rows(factors)
-        if units == "native":
-            return native
-        pairs = zip(factors.tolist(), native, strict=True)
-        return [
-            [n if isinstance(n, str) else z for z, n in zip(*row, strict=True)] for row in pairs
-        ]
-
-    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
-    beyond = [[n for n, c in zip(graph.names, row, strict=True) if c] for row in clipped.tolist()]
-
-    nothing, given = [None] * len(last.image), (~told.isnan()).tolist()
-    columns: dict[str, Iterable[object]] = {
-        "factual": rows(last.factors),
-        "given": [[n for n, told in zip(graph.names, row, strict=True) if told] for row in given],
-        "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
-        "target": zip(*(rows(answer.target) for answer in answers), strict=True),
-        "read": rows(model.read(last.image)) if model.module.reads else nothing,
-        "clipped": beyond,
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _title(do: Do) -> str:
-    pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
-    return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
-
-
-def _sheet(names: list[str], columns: dict[str, Tensor]) -> Figure:
-    """A row per image."""
-    lines = min(len(names), ROWS)
-    figure = Figure((1.3 * len(columns), 1.3 * lines + 0.3), dpi=150, layout="constrained")
-    grid = figure.subplots(lines, len(columns), squeeze=False)
-    for (line, row), name in zip(enumerate(grid), names, strict=False):
-        label = name.encode("utf-8", "replace").decode()  # a file may have any name
-        row[0].set_ylabel(label, fontsize=6, parse_math=False)
-        for axis, (title, images) in zip(row, columns.items(), strict=True):
-            show(axis, images[line])
-            if line == 0:
-                axis.set_title(title, fontsize=6, parse_math=False)
-    return figure

@@ -3,6 +3,9 @@
 from .aliases import present as present
 from .aliases import present_tensors as present_tensors
 from .aliases import present_transform as present_transform
+from .answer_folder import AnswerFolder as AnswerFolder
+from .answer_table import check_table as check_table
+from .answer_table import write_answers as write_answers
 from .class_path import class_at as class_at
 from .class_path import path_of as path_of
 from .environment import device_name as device_name
@@ -38,12 +41,15 @@ from .images import UnusableImage as UnusableImage
 from .images import checked_file as checked_file
 from .images import open_image as open_image
 from .images import read_picture as read_picture
+from .journal import Answered as Answered
 from .numbers import is_whole as is_whole
 from .numbers import parse_number as parse_number
 from .pasting import uncrop as uncrop
 from .pixels import from_bytes as from_bytes
 from .pixels import to_bytes as to_bytes
 from .pixels import to_picture as to_picture
+from .streaming import WriteBehind as WriteBehind
+from .streaming import read_ahead as read_ahead
 from .tables import Table as Table
 from .tables import cut_table as cut_table
 from .tables import image_names as image_names

@@ -39,7 +39,7 @@ def whole_file(
     Raises:
         OutputError: when the disk is full, the folder is read-only, or the name is a folder's.
     """
-    with _output_errors(path, remedy):
+    with output_errors(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         if shared:
             _remove_abandoned(path.parent)
@@ -67,21 +67,29 @@ def whole_folder(path: Path, shared: bool = False) -> Iterator[Path]:
         OutputError: when the disk is full, the place is read-only, or (shared) it is taken.
     """
     path = Path(os.path.abspath(path))
-    unfinished, old = _unfinished(path, shared), path.with_name(path.name + ".old")
-    with _output_errors(path):
+    unfinished = _unfinished(path, shared)
+    with output_errors(path):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             yield unfinished
-            if path.exists() and not shared:
-                shutil.rmtree(old, ignore_errors=True)
-                os.replace(path, old)
-            os.replace(unfinished, path)
+            if shared:
+                os.replace(unfinished, path)
+            else:
+                replace_folder(unfinished, path)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    if not shared:
+
+
+def replace_folder(unfinished: Path, path: Path) -> None:
+    """Rename a folder to ``path``; what is there already lies under ``.old`` for a moment."""
+    old = path.with_name(path.name + ".old")
+    if path.exists():
         shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+    os.replace(unfinished, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_new(path: Path, option: str = "--out") -> None:
@@ -97,7 +105,7 @@ def check_new(path: Path, option: str = "--out") -> None:
 
 def check_writable(path: Path) -> None:
     """Before work of minutes: OutputError when a file could not be written at ``path``."""
-    with _output_errors(path, missing=True):
+    with output_errors(path, missing=True):
         folder = Path(os.path.abspath(path)).parent
         while not folder.is_dir() and not os.path.lexists(folder):
             folder = folder.parent
@@ -130,7 +138,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path, remedy: str = REMEDY, missing: bool = False) -> Iterator[None]:
+def output_errors(path: Path, remedy: str = REMEDY, missing: bool = False) -> Iterator[None]:
     """The system's errors as a sentence that names the file.
 
     A file that is ``missing`` may be one that the block reads, and is an error of its own.

@@ -39,6 +39,9 @@ from .checkpoint import (
 from .checkpoint import (
     sampling_to_spec as sampling_to_spec,
 )
+from .checkpoint import (
+    weights_digest as weights_digest,
+)
 from .diffusion_counterfactuals import (
     DiffusionCounterfactuals as DiffusionCounterfactuals,
 )

@@ -6,6 +6,7 @@ plain text and numbers, so that untrusted files are read without unpickling any 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 
 from diffcf.diffusion import ClassifierFree, Guidance
 from diffcf.io import (
@@ -192,6 +194,21 @@ def sampling_to_spec(sampling: Sampling) -> Spec:
     rule, free = sampling.guidance, sampling.free
     guidance = rule and {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
     return vars(sampling) | {"guidance": guidance, "free": free and vars(free)}
+
+
+def weights_digest(module: nn.Module) -> str:
+    """What stands for all weights of a module, the same wherever they lie; of shards, for its own.
+
+    >>> weights_digest(nn.LayerNorm(2)) == weights_digest(nn.LayerNorm(2))
+    True
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        content = local.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(repr((name, tuple(local.shape), local.dtype)).encode())
+        digest.update(content.numpy().tobytes())
+    return digest.hexdigest()[:20]
 
 
 def sampling_from_spec(spec: object) -> Sampling:

@@ -3,12 +3,12 @@
 from .callbacks.averaging import ForeachEMA as ForeachEMA
 from .callbacks.card import CardSettings as CardSettings
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
-from .callbacks.counterfactual import CounterfactualWriter as CounterfactualWriter
 from .callbacks.initial import InitialWeights as InitialWeights
 from .callbacks.running import LastCheckpoint as LastCheckpoint
 from .callbacks.running import ProgressBar as ProgressBar
 from .callbacks.running import RandomState as RandomState
 from .callbacks.running import TrainingBudget as TrainingBudget
+from .callbacks.writer import CounterfactualWriter as CounterfactualWriter
 from .cli import DiffcfCLI as DiffcfCLI
 from .cli import cli as cli
 from .datasets import Batch as Batch

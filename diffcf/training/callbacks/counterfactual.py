@@ -1,4 +1,4 @@
-"""Callbacks that draw counterfactuals: at validation and test to measure, at predict to save."""
+"""Counterfactuals at validation and test: drawn, measured, logged and shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 
 from diffcf import reporting
-from diffcf.causal import row_keys
 from diffcf.evaluation import (
     IMAGES,
     Cost,
@@ -28,13 +27,13 @@ from diffcf.evaluation import (
 from diffcf.io import (
     CheckpointError,
     ImageTransform,
-    OutputError,
     SettingsError,
     check_writable,
     write_json,
 )
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
+from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
 from diffcf.training.datasets import Batch, FactorData
 from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
@@ -262,55 +261,3 @@ def _warn_of(errors: dict[str, float]) -> None:
                 f"The ruler reads {name} off exact pictures of this style {error:.3f} of its range "
                 "off: no score of it can be better."
             )
-
-
-class CounterfactualWriter(Callback):
-    """During ``diffcf predict``, draws every image under one intervention and saves it.
-
-    Writes ``<out>/<index>.png`` and ``<out>/factors.json`` with what the projector read and what
-    the causal model predicts, per image, in the graph's native units (categories by name).
-
-    Args:
-        do: factor name → value in [0, 1] units, or the name of a category.
-        out: folder to write.
-        sampling: guidance rule, steps and depth.
-        seed: of the exogenous noise of discrete factors.
-
-    Raises:
-        OutputError: when ``out`` holds counterfactuals already.
-    """
-
-    def __init__(
-        self,
-        do: dict[str, float | str],
-        out: str,
-        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
-        seed: int = 0,
-    ) -> None:
-        self.do, self.out, self.sampling, self.seed = do, Path(out), sampling, seed
-        self._rows: dict[str, dict[str, list[float | str]]] = {}
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "predict" and any(self.out.glob("factors*.json")):
-            raise OutputError(f"{self.out} holds counterfactuals already: name another folder.")
-        check_writable(self.out / "factors.json")
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: Any
-    ) -> None:
-        model = checked_module(pl_module, self)
-        keys = row_keys(batch["index"], self.seed)
-        world = model.method(self.sampling).abduct(batch["image"], keys=keys)
-        answer = world.predict(self.do)
-        self.out.mkdir(parents=True, exist_ok=True)
-        was, became = map(model.graph.native_rows, (world.factors, answer.factors))
-        for row, index in enumerate(batch["index"].tolist()):
-            reporting.save_image(answer.image[row], self.out / f"{index:06d}.png")
-            self._rows[f"{index:06d}"] = {"factual": was[row], "counterfactual": became[row]}
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        names = list(checked_module(pl_module, self).graph.names)
-        rank = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        record = {"factors": names, "do": self.do, "seed": self.seed, "images": self._rows}
-        write_json(record, self.out / f"factors{rank}.json")
-        self._rows = {}

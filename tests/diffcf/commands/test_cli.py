@@ -131,7 +131,7 @@ def test_predict_writes_counterfactuals(trained, tmp_path) -> None:
     copy.write_text(Path(config).read_text())
     add_callback(
         str(copy),
-        "diffcf.training.callbacks.counterfactual.CounterfactualWriter",
+        "diffcf.training.CounterfactualWriter",
         do={"light": 0.8},
         out=str(tmp_path / "out"),
         sampling={"steps": 2},

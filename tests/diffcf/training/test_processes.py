@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from small_runs import ROOT, add_callback, tiny
 from torch import Tensor
 
 from data_modules.loading import FactorImages, ShuffledOrder, training_loader
+from diffcf.commands.main import main
 from diffcf.methods.base import load_method
 
 HERE = Path(__file__).parent
@@ -35,12 +38,35 @@ class KeepWeights(Callback):
         torch.save(pl_module.state_dict(), self.folder / name)
 
 
-def run(*command: str) -> str:
+class DieOnce(Callback):
+    """Kills the second process before its last image, once both have answered about one."""
+
+    def __init__(self, part: str, marker: str) -> None:
+        self.part, self.marker = Path(part), Path(marker)
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.global_rank != 1 or batch_idx != 2 or self.marker.exists():
+            return
+        end = time.monotonic() + 200
+        while not all(map(self.answered, (0, 1))):
+            assert time.monotonic() < end, "it takes too long"
+            time.sleep(0.01)
+        self.marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def answered(self, rank: int) -> bool:
+        lines = self.part / f"answered-{rank}.jsonl"
+        return lines.exists() and b"\n" in lines.read_bytes()
+
+
+def run(*command: str, works: bool = True) -> str:
     path = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "diffcf", *command]
     done = subprocess.run(whole, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) == works, done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
@@ -122,6 +148,39 @@ def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
     record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
     assert record["images"] == 6 and record["provenance"]["training"]["steps"] == 3
     assert type(load_method(ckpt)).__name__ == "ShardedDiffusionCounterfactuals"
+
+
+# --- answers ---
+
+
+def test_answers_of_two_processes_of_which_one_dies_are_those_of_one(tmp_path: Path) -> None:
+    found = {}
+    for name, options in (("one", []), ("two", TWO)):
+        out, config = tmp_path / name, tiny(tmp_path / f"run_{name}", eval_batch_size=1)
+        part, marker = tmp_path / f"{name}.part", tmp_path / f"died_{name}"
+        add_callback(config, "test_processes.DieOnce", part=str(part), marker=str(marker))
+        add_callback(
+            config, "diffcf.training.CounterfactualWriter",
+            do={"light": 0.8}, out=str(out), sampling={"steps": 1},
+        )  # fmt: skip
+        if options:
+            run("predict", "--config", config, *options, works=False)
+            assert not out.exists()
+            kept = {file: file.stat().st_mtime_ns for file in noted(part)}
+            assert len({int(file.stem) % 2 for file in kept}) == 2, "of both processes"
+            run("predict", "--config", config, *options)
+        else:
+            assert main(["predict", "--config", config]) == 0
+        assert not part.exists()
+        found[name] = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert len(found["one"]) == 7 and found["two"] == found["one"]
+    assert all((tmp_path / "two" / f.name).stat().st_mtime_ns == at for f, at in kept.items())
+
+
+def noted(part: Path) -> list[Path]:
+    """Files of the answers that are noted."""
+    lines = [line for file in part.glob("answered-*.jsonl") for line in file.open()]
+    return [part / "answers" / name for line in lines for name in json.loads(line)["files"]]
 
 
 # --- who gets which images ---

@@ -1,0 +1,221 @@
+"""What ``diffcf counterfactual`` does with one batch: answer it, then save the answers as files.
+
+The first is the networks' work, the second that of a thread of its own: what passes between them
+lies in main memory and depends on nothing that goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffcf.api import AbductedImages, Answer, Model
+from diffcf.causal import Do, Units, parse_do, parse_sweep, scaled_do
+from diffcf.io import SHEET, ImageTransform, mark, uncrop, whole_file
+from diffcf.reporting import save_figure, save_image, show
+
+ROWS = 12
+"""How many images the picture of all shows."""
+UNCROPPED = "uncropped"
+"""Folder of the answers put back into whole pictures."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every image, checked.
+
+    Attributes:
+        dos: interventions in [0, 1] units, one after another, or in a sweep each by itself.
+        titles: what each is called above its picture.
+        sweep: whether each is asked by itself, and all share a strip.
+        units: of values that are shown.
+        seed: of the noise of discrete factors.
+    """
+
+    dos: Sequence[Do]
+    titles: Sequence[str]
+    sweep: bool
+    units: Units
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        steps: Sequence[Sequence[str]],
+        sweep: str | None,
+        units: Units,
+        seed: int,
+    ) -> Question:
+        """From texts: of each step its ``name=value``, or of a sweep ``name=first:last:count``.
+
+        Raises:
+            GraphError: for an unknown factor or category.
+            InterventionError: for a value that is out of range, or no number.
+        """
+        if sweep:
+            factor, values = parse_sweep(sweep, model.graph)
+            dos: list[Do] = [{factor: value} for value in values]
+        else:
+            dos = [parse_do(texts, model.graph) for texts in steps]
+        scaled = [scaled_do(do, model.graph, units) for do in dos]
+        return cls(scaled, list(map(_title, dos)), bool(sweep), units, seed)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The answers about a batch of images, in main memory.
+
+    Attributes:
+        names: B names.
+        images: the factuals, ``[B, C, S, S]`` in [-1, 1].
+        answers: likewise, for each intervention.
+        titles: of the interventions.
+        rows: the entry of each image in the record; in a sweep a list with one for each value.
+        sweep: whether the answers become strips.
+    """
+
+    names: Sequence[str]
+    images: Tensor
+    answers: Sequence[Tensor]
+    titles: Sequence[str]
+    rows: Sequence[object]
+    sweep: bool
+
+
+def draw(
+    model: Model, question: Question, names: Sequence[str], images: Tensor, told: Tensor
+) -> Drawn:
+    """Answer about a batch of images ``[B, C, S, S]``.
+
+    Their factors that are observed are ``told``, ``[B, K]`` in [0, 1] units; NaN is to be read.
+    """
+    known = None if told.isnan().all() else told  # weights that read nothing then say so themselves
+    world = model.abduct(images, known, seed=question.seed)
+    answers = list(_answers(world, question))
+    if question.sweep:
+        each = [_rows(model, [answer], told, question.units) for answer in answers]
+        rows: list[object] = [list(of_image) for of_image in zip(*each, strict=True)]
+    else:
+        rows = list(_rows(model, answers, told, question.units))
+    drawn = [answer.image.cpu() for answer in answers]
+    return Drawn(names, images, drawn, question.titles, rows, question.sweep)
+
+
+def save(
+    drawn: Drawn,
+    folder: Path,
+    sheet: bool = False,
+    whole: tuple[Sequence[Path], ImageTransform] | None = None,
+) -> list[list[str]]:
+    """Save a batch in a folder; of each image the names of the files.
+
+    Args:
+        drawn: the answers.
+        folder: where to save them.
+        sheet: whether the batch is the one that the picture of all shows.
+        whole: the image files, and how they became images, where the answers are put back into
+            whole pictures, too.
+
+    Raises:
+        OutputError: when a file cannot be written.
+        DataError: when an image file is no longer what it was.
+    """
+    saved: list[list[str]] = [[] for _ in drawn.names]
+    if sheet and not drawn.sweep:
+        save_figure(_sheet(drawn, slice(0, ROWS), difference=True), folder / f"{SHEET}.png")
+        saved[0].append(f"{SHEET}.png")  # with which the first image is whole
+    for place, (name, files) in enumerate(zip(drawn.names, saved, strict=True)):
+        answers = [answer[place] for answer in drawn.answers]
+        if drawn.sweep:
+            files.append(f"{name}.png")
+            save_figure(_sheet(drawn, slice(place, place + 1)), folder / files[-1])
+        else:
+            for title, image in zip(_numbered(name, len(answers)), answers, strict=True):
+                files.append(f"{title}.png")
+                save_image(image, folder / files[-1])
+        if whole is not None:
+            files += _save_whole(whole[0][place], whole[1], answers, folder)
+    return saved
+
+
+def _answers(world: AbductedImages, question: Question) -> Iterator[Answer]:
+    if question.sweep:
+        for do in question.dos:
+            yield world.predict(do)
+    else:
+        yield from world.sequence(question.dos)
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """Names of the answers about an image."""
+    return [name] if count == 1 else [f"{name}_{step}" for step in range(1, count + 1)]
+
+
+def _save_whole(
+    file: Path, transform: ImageTransform, answers: Sequence[Tensor], folder: Path
+) -> list[str]:
+    """Save the answers about a file in its whole picture, which no data set counts; their names."""
+    names = [f"{UNCROPPED}/{name}.png" for name in _numbered(file.stem, len(answers))]
+    for name, picture in zip(names, uncrop(file, transform, answers), strict=True):
+        with whole_file(folder / name, durable=False) as unfinished:
+            picture.save(unfinished, "PNG", pnginfo=mark(UNCROPPED))
+    return names
+
+
+def _rows(
+    model: Model, answers: Sequence[Answer], told: Tensor, units: Units
+) -> list[dict[str, object]]:
+    """The entry of each image of a batch in ``factors.json``; ``--do`` takes its values."""
+    graph, last = model.graph, answers[-1]
+
+    def rows(factors: Tensor) -> list[list[float | str]]:
+        native = graph.native_rows(factors)
+        if units == "native":
+            return native
+        pairs = zip(factors.tolist(), native, strict=True)
+        return [
+            [n if isinstance(n, str) else z for z, n in zip(*row, strict=True)] for row in pairs
+        ]
+
+    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
+    beyond = [[n for n, c in zip(graph.names, row, strict=True) if c] for row in clipped.tolist()]
+
+    nothing, given = [None] * len(last.image), (~told.isnan()).tolist()
+    columns: dict[str, Iterable[object]] = {
+        "factual": rows(last.factors),
+        "given": [[n for n, told in zip(graph.names, row, strict=True) if told] for row in given],
+        "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
+        "target": zip(*(rows(answer.target) for answer in answers), strict=True),
+        "read": rows(model.read(last.image)) if model.module.reads else nothing,
+        "clipped": beyond,
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _title(do: Do) -> str:
+    pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
+    return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
+
+
+def _sheet(drawn: Drawn, shown: slice, difference: bool = False) -> Figure:
+    """A row for each of the images ``shown``, a column for the factual and each intervention."""
+    names, pictures = drawn.names[shown], [drawn.images, *drawn.answers]
+    columns = dict(zip(["factual", *drawn.titles], (p[shown] for p in pictures), strict=True))
+    if difference:
+        columns["difference"] = 1 - (drawn.answers[-1][shown] - drawn.images[shown]).abs()
+    figure = Figure((1.3 * len(columns), 1.3 * len(names) + 0.3), dpi=150, layout="constrained")
+    grid = figure.subplots(len(names), len(columns), squeeze=False)
+    for (line, row), name in zip(enumerate(grid), names, strict=True):
+        label = name.encode("utf-8", "replace").decode()  # a file may have any name
+        row[0].set_ylabel(label, fontsize=6, parse_math=False)
+        for axis, (title, images) in zip(row, columns.items(), strict=True):
+            show(axis, images[line])
+            if line == 0:
+                axis.set_title(title, fontsize=6, parse_math=False)
+    return figure
