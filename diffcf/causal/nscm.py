@@ -124,7 +124,7 @@ class NSCM(nn.Module):
         error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
-            z = _shaped(factors, self.graph.names).float()
+            z = self._checked(factors).float()
             gates = self._gates(len(z))
             log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
             losses = {"nscm": -log_prob.mean()}
@@ -227,15 +227,10 @@ class NSCM(nn.Module):
         return _finite(exogenous, names, "Exogenous value of").to(wide_dtype(exogenous))
 
 
-def _shaped(values: Tensor, names: Sequence[str]) -> Tensor:
+def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
     if values.ndim != 2 or values.shape[1] != len(names):
         wanted = f"a tensor [B, {len(names)}], one column for each of {', '.join(names)}"
         raise GraphError(f"The NSCM needs {wanted}, got {list(values.shape)}.")
-    return values
-
-
-def _finite(values: Tensor, names: Sequence[str], what: str) -> Tensor:
-    _shaped(values, names)
     finite = values.isfinite().all(dim=0) if on_host(values) else None
     if finite is not None and not finite.all():
         name = names[int((~finite).nonzero()[0])]

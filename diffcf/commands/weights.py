@@ -139,7 +139,6 @@ def _facts(path: Path, record: Record) -> dict[str, str]:
         spec = present(json.loads(stored.metadata()["diffcf"]))
     graph, sampling, training = Dag.from_dict(spec["graph"]), spec["sampling"], spec["training"]
     rule = (sampling["guidance"] or {"class_path": "no guidance"})["class_path"].rpartition(".")[2]
-    minutes, steps, seed = training["seconds"] / 60, training["steps"], training["seed"]
     cost = record.get("cost")  # older tests did not measure it
     return {
         "method": f"`{spec['method']}`",
@@ -153,9 +152,16 @@ def _facts(path: Path, record: Record) -> dict[str, str]:
         "edges": "; ".join(f"{cause} → {effect}" for cause, effect in graph.edges),
         **({"parameters": f"{cost['parameters']:,}"} if cost else {}),
         "draws by": f"{sampling['steps']} steps, anchored: {sampling['anchored']}, {rule}",
-        "trained": f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}",
+        "trained": _trained(training),
         "data": f"`{record['provenance']['config']['data']['class_path']}`",
     }
+
+
+def _trained(training: Record) -> str:
+    """Steps, seed, time and device, of the training it started from first."""
+    minutes, steps, seed = training["seconds"] / 60, training["steps"], training["seed"]
+    text = f"{steps} steps, seed {seed}, {minutes:.1f} minutes on {training['device']}"
+    return f"{_trained(training['initial'])}; from there {text}" if "initial" in training else text
 
 
 def _sampling(record: Record) -> Sampling:

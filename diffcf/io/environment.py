@@ -54,9 +54,9 @@ def on_host(values: Tensor) -> bool:
     """Whether the host can look at values without waiting for a device.
 
     Checks of values are made where this is true: on a card they would stop the queue of work, so
-    there the caller checks what it sends and what it gets back.
+    there the caller checks what it sends and what it gets back. A compiled step has no host.
     """
-    return values.device.type == "cpu"
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def now(device: torch.device) -> float:

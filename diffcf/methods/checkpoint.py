@@ -166,6 +166,10 @@ class TrainingRecord:
         self._record = dict(record or {})
         self._clocks: tuple[float, float] | None = None
 
+    def start_from(self, trained: TrainingRecord) -> None:
+        """Remember the training that the weights come from, under ``initial``."""
+        self._record = {"initial": trained.as_dict()}
+
     def start(self) -> None:
         self._clocks = (time.perf_counter(), time.process_time())
 
@@ -175,7 +179,7 @@ class TrainingRecord:
             now = (time.perf_counter(), time.process_time())
             wall, processor = (b - a for a, b in zip(self._clocks, now, strict=True))
             self._clocks = now
-            self._record = {
+            self._record |= {
                 "seconds": self._record.get("seconds", 0.0) + wall,
                 "processor_seconds": self._record.get("processor_seconds", 0.0) + processor,
                 "steps": step,

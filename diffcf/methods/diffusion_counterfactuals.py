@@ -105,7 +105,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         if idle:  # the generator's part of the batch is not looked at
             image, factors = image[:count], factors[:count]
         found = self.mixing.candidates(image, self.projector) if self.mixing is not None else None
-        terms = causal | {"projector": self._projector_loss(image, factors, count, found)}
+        terms = {"projector": self._projector_loss(image, factors, count, found)} | causal
         mixed = image.new_zeros(())
         if idle:
             terms["generator"] = self._idle()

@@ -20,7 +20,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from diffcf.commands.speed import Row, dispatch, pipeline, sampling, training
+from diffcf.commands.speed import Row, dispatch, pipeline, sampling, throughput, training
 from diffcf.io import (
     DataError,
     SettingsError,
@@ -132,6 +132,7 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         "batch": partial(sampling.batch_sizes, *drawn, rounds),
         "formats": partial(sampling.formats, model, image, parsed.compile, rounds),
         "operations": partial(dispatch.operations, *drawn, data),
+        "step": partial(throughput.training_steps, model, image, factors, parsed.compile, rounds),
         "training": partial(training.steps, model, data, parsed.steps, rounds),
         "memory": partial(training.memory, model, data, parsed.memory_steps),
         "loading": partial(pipeline.loading, data, rounds),

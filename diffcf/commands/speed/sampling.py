@@ -97,7 +97,7 @@ def batch_sizes(
     def answer(count: int) -> None:
         method.abduct(image[:count], factors[:count]).predict(do)
 
-    sizes = [size for size in (1, 4, 16, 64) if size <= len(image)]
+    sizes = [size for size in (1, 4, 16, 64, 256, 1024) if size <= len(image)]
     taken = seconds({str(n): partial(answer, n) for n in sizes}, repeats, image.device)
     each = {size: [1000 * time / size for time in taken[str(size)]] for size in sizes}
     return [Row.over(f"one counterfactual, {n} at once", each[n], "ms") for n in sizes]

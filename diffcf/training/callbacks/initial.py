@@ -18,7 +18,8 @@ class InitialWeights(Callback):
     Unlike ``--ckpt_path``, which continues a run, only weights are taken; the optimizer, the
     schedule and the step count start anew. Tensors that the trained model does not have stay as
     initialised, and inputs that a layer has in addition start with weight 0, so that the model
-    first answers as the trained one does. A resumed run goes on from its own checkpoint.
+    first answers as the trained one does. Checkpoints record what they started from. A resumed run
+    goes on from its own checkpoint.
 
     Args:
         path: checkpoint, or weights file.
@@ -47,6 +48,8 @@ class InitialWeights(Callback):
         for name in shared:
             ours[name] = self._fitted(name, theirs[name], ours[name])
         module.load_state_dict(ours)
+        module.training_record.start_from(trained.training_record)
+        module.training_record.start()
         rank_zero_info(f"Started from {self.path}: {len(shared)} of {len(ours)} tensors.")
 
     def _fitted(self, name: str, trained: Tensor, ours: Tensor) -> Tensor:

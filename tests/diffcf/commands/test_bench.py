@@ -12,6 +12,7 @@ from diffcf.commands.main import main
 from diffcf.commands.speed import Row, ratio_rows, seconds
 from diffcf.commands.speed.pipeline import pendulum_by_matplotlib
 from diffcf.commands.speed.sampling import sample_through_generator, what_ifs
+from diffcf.commands.speed.throughput import Step, arithmetic, training_steps
 from diffcf.commands.speed.training import held_memory
 from diffcf.diffusion.process import noise_level, prediction_from_velocity
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
@@ -65,6 +66,23 @@ def test_what_ifs_are_compared_with_separate_runs(
     )
     values = {row.what: row.value for row in rows}
     assert values["16 what-ifs of one image / 16 separate runs"] > 0 and len(values) == 5
+
+
+def test_a_step_is_never_faster_than_its_floor(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    batch = small_batch["image"], small_batch["factors"]
+    rows = {row.what: row for row in training_steps(model, *batch, compiled=False, repeats=2)}
+    assert rows["a step over its floor, batch 8"].value > 1
+    assert rows["floor of a step, batch 8"].value < rows["a training step, batch 8"].value
+
+
+def test_arithmetic_of_a_step_grows_with_its_batch(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    image, factors = small_batch["image"], small_batch["factors"]
+    whole, half = (arithmetic(Step(model, image[:n], factors[:n], False)) for n in (8, 4))
+    assert whole == pytest.approx(2 * half, rel=0.02)
 
 
 def test_matplotlib_draws_what_the_scene_draws() -> None:

@@ -82,6 +82,10 @@ RENAMED = {
 }
 
 OLD_OF = {class_at(old, object): old for old in OLD}
+# Not renamed, but what configs named before it.
+OLD_OF[class_at("diffcf.training.ForeachEMA", object)] = (
+    "lightning.pytorch.callbacks.EMAWeightAveraging"
+)
 OLD_KEYS = {"broadcast": "canvas", "leakage": "ghost", "contamination": "doubt"}
 
 

@@ -127,6 +127,17 @@ def test_published_images_go_on_top_of_their_experiment(path: Path, capsys) -> N
     assert f"experiments/published/{path.name}" in path.read_text(), "it says how to run it"
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/styles").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_styles_go_on_top_of_their_experiment(path: Path) -> None:
+    configs = ["--config", str(ROOT / "experiments" / path.name), "--config", str(path)]
+    built = cli([*configs, "--trainer.logger=false"], run=False)
+    assert len(set(built.datamodule.train_styles)) > 5
+    assert built.model.generator.style.width == 8
+    assert f"experiments/styles/{path.name}" in path.read_text(), "it says how to run it"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
 def test_each_protocol_is_valid(path: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)

@@ -45,6 +45,12 @@ def test_it_starts_as_the_trained_model_is(tmp_path: Path, trained: Path) -> Non
         torch.testing.assert_close(value, old[name], msg=name)
 
 
+def test_the_record_names_the_training_it_started_from(tmp_path: Path, trained: Path) -> None:
+    record = load_method(_start(tmp_path, trained)).training_record.as_dict()
+    assert record["steps"] == 1
+    assert record["initial"] == load_method(trained).training_record.as_dict()
+
+
 def test_further_inputs_of_a_layer_start_without_effect(tmp_path: Path, trained: Path) -> None:
     old, new = load_method(trained), load_method(_start(tmp_path, trained, style=3))
     x, t, z = torch.randn(2, 3, 32, 32), torch.rand(2), torch.rand(2, len(old.graph))

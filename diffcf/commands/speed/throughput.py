@@ -1,0 +1,125 @@
+"""Training steps by batch size: images a second, memory, and how near they come to the device.
+
+A step is timed without data and logging: loss, gradients, clipping, optimiser. Its *floor* is the
+arithmetic of its convolutions and matrix products over the rate of one large matrix product of the
+same number format in the same run: no step of these networks can be faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffcf.commands.speed import Row, seconds
+from diffcf.io import now
+from diffcf.methods import DiffusionCounterfactuals
+
+ON_CARD = (32, 128, 512, 2048)
+WARM_UP = 3
+PROFILED = 5  # steps
+
+
+class Step:
+    """A training step of a copy of the model, on images ``[B, C, H, W]`` and factors ``[B, K]``.
+
+    On a card in bfloat16, elsewhere in single precision; compiled, or not.
+    """
+
+    def __init__(
+        self, model: DiffusionCounterfactuals, image: Tensor, factors: Tensor, compiled: bool
+    ) -> None:
+        self.model, self.batch = deepcopy(model).train(), (image, factors)
+        self.model.time_spent = 0.5
+        self.model.head_start = 0.0
+        self.model.compilation.wanted = compiled
+        self.model.compilation.start(image.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
+
+    def __call__(self) -> None:
+        model, device = self.model, self.batch[0].device
+        half = device.type == "cuda"
+        model.compilation.begin_step()
+        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+            total = model.total(model.losses(*self.batch))
+        self.optimizer.zero_grad()
+        total.backward()
+        model.on_before_optimizer_step(self.optimizer)
+        self.optimizer.step()
+
+
+def training_steps(
+    model: DiffusionCounterfactuals,
+    image: Tensor,
+    factors: Tensor,
+    compiled: bool,
+    repeats: int,
+) -> list[Row]:
+    """Rows for each batch size that fits; on a processor for the batch that is given."""
+    device, rows = image.device, list[Row]()
+    ceiling = matrix_rate(device, repeats)
+    rows.append(Row("one large matrix product", ceiling / 1e12, "TFLOP/s"))
+    sizes = ON_CARD if device.type == "cuda" else (len(image),)
+    for size in sizes:
+        times = -(-size // len(image))
+        batch = (image.repeat(times, 1, 1, 1)[:size], factors.repeat(times, 1)[:size])
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            floor = arithmetic(Step(model, *batch, compiled=False)) / ceiling
+            rows += _of_size(Step(model, *batch, compiled), size, floor, repeats)
+        except torch.OutOfMemoryError:
+            print(f"A batch of {size} does not fit into the card's memory.", flush=True)
+            break
+    return rows
+
+
+def arithmetic(step: Step) -> int:
+    """FLOP of the convolutions and matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _of_size(step: Step, size: int, floor: float, repeats: int) -> list[Row]:
+    device = step.batch[0].device
+    for _ in range(WARM_UP):
+        step()
+    taken = seconds({"step": step}, repeats, device)["step"]
+    rows = [
+        Row.over(f"a training step, batch {size}", [1000 * t for t in taken], "ms"),
+        Row.over(f"images trained, batch {size}", [size / t for t in taken], "images/s"),
+        Row(f"floor of a step, batch {size}", 1000 * floor, "ms"),
+        Row(f"a step over its floor, batch {size}", median(taken) / floor, target="≤ 1.25"),
+    ]
+    if device.type == "cuda":
+        rows.append(Row(f"card busy in a step, batch {size}", busy(step, device), "of the time"))
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+        rows.append(Row(f"peak memory of a step, batch {size}", peak, "MiB"))
+    return rows
+
+
+def matrix_rate(device: torch.device, repeats: int) -> float:
+    """FLOP a second of one large matrix product: bfloat16 on a card, else single precision."""
+    card = device.type == "cuda"
+    side = 8192 if card else 1024
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if card else torch.float32)
+    taken = seconds({"product": partial(torch.mm, a, a)}, repeats, device)["product"]
+    return 2 * side**3 / min(taken)
+
+
+def busy(step: Callable[[], None], device: torch.device) -> float:
+    """Share of the time of some steps in which the card runs a kernel."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        started = now(device)
+        for _ in range(PROFILED):
+            step()
+        elapsed = now(device) - started
+    return float(sum(e.self_device_time_total for e in seen.key_averages()) / 1e6 / elapsed)
