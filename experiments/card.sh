@@ -30,7 +30,8 @@ mkdir -p "$OUT"
 
 if [ -n "${SMALL:-}" ]; then
   device=cpu
-  cut=(--data.image_size 32 --data.batch_size 8 --data.train_size 64 --data.val_size 4 --data.test_size 4
+  slow=4  # times each limit
+  cut=(--data.image_size 64 --data.batch_size 8 --data.train_size 64 --data.val_size 4 --data.test_size 4
        --model.generator.channels '[8,16]' --model.projector.channels 8
        --trainer.accelerator cpu --trainer.precision 32-true --trainer.max_steps 4
        --trainer.limit_val_batches 0 --trainer.val_check_interval 4)
@@ -38,6 +39,7 @@ if [ -n "${SMALL:-}" ]; then
   sections=(step batch operations training)
 else
   device=cuda
+  slow=1
   cut=()
   bench=(--repeats 3 --images 1024 --compile true)
   sections=(step batch operations formats training memory)
@@ -45,7 +47,7 @@ fi
 
 # part NAME LIMIT COMMAND…: runs it under its own limit, and says how it ended.
 part() {
-  local name=$1 limit=$2 started status
+  local name=$1 limit=$((slow * $2)) started status
   shift 2
   started=$(date +%s)
   timeout --kill-after=5 "$limit" "$@" > "$OUT/$name.log" 2>&1

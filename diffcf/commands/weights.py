@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 from safetensors import safe_open
@@ -45,6 +45,8 @@ def weights(args: Sequence[str]) -> None:
     parser.add_argument("--also", type=Path, nargs="+", default=[], help=further)
     parser.add_argument("--out", type=Path, help="File to write, .safetensors.")
     parser.add_argument("--image", type=list[int], help="[C, H, W], where the checkpoint lacks it.")
+    half = "Keep 16 bits of each number, half the size; test the weights as they are kept."
+    parser.add_argument("--half", type=bool, default=False, help=half)
     parser.add_argument("--check", type=Path, help="Weights file to check instead.")
     parsed = parser.parse_args(list(args))
     if parsed.check is not None:
@@ -71,14 +73,24 @@ def weights(args: Sequence[str]) -> None:
     for file, tested in zip([parsed.metrics, *parsed.also], [record, *also], strict=True):
         if tested["provenance"]["training"] != model.training_record.as_dict():
             raise CheckpointError(f"{file} is of another training than {parsed.ckpt}.")
-    methods.write_weights(model, _sampling(record), parsed.out, torch.float32)
+    dtype = torch.float16 if parsed.half else torch.float32
+    methods.write_weights(model, _sampling(record), parsed.out, dtype)
     record["weights"] = digest(parsed.out)
     if also:
         kept = ("metrics", "images", "ruler_error", "left_out", "provenance")
         record["also"] = [{key: test[key] for key in kept if key in test} for test in also]
-    write_json(record, parsed.out.with_suffix(".json"))
+    write_json(_public(record), parsed.out.with_suffix(".json"))
     write_text(card(parsed.out), parsed.out.with_suffix(".md"))
     print(f"Wrote {parsed.out}, its metrics and its card.")
+
+
+def _public(value: Any) -> Any:
+    """A record in which paths of this machine are their last parts: nobody else has its folders."""
+    if isinstance(value, dict):
+        return {key: _public(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def check(path: Path) -> None:
