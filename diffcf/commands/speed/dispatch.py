@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffcf.causal import Do
 from diffcf.commands.speed import Row
+from diffcf.commands.speed.training import train
 from diffcf.methods import CounterfactualModule, DiffusionCounterfactuals, Sampling
 from diffcf.training import FactorData, ForeachEMA
 
@@ -129,19 +130,8 @@ def in_step(
         elif started == step + 1:
             seen.__exit__(None, None, None)
 
-    trainer = Trainer(
-        max_steps=step + 2,
-        max_epochs=-1,
-        devices=1,
-        accelerator="cpu",
-        callbacks=[LambdaCallback(on_train_batch_start=at_batch), *callbacks],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(model.train(), train_dataloaders=data.train_dataloader())
+    watch = LambdaCallback(on_train_batch_start=at_batch)
+    train(model, data, step + 2, [watch, *callbacks], accelerator="cpu")
     return seen
 
 

@@ -10,13 +10,13 @@ from statistics import median
 from typing import TypeVar
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 
 from diffcf.commands.speed import Row, ratio_row
 from diffcf.evaluation import peak_memory
 from diffcf.io import now
-from diffcf.methods import DiffusionCounterfactuals
+from diffcf.methods import CounterfactualModule, DiffusionCounterfactuals
 from diffcf.training import FactorData
 
 T = TypeVar("T")
@@ -49,11 +49,24 @@ def _fit(
     """What ``observe`` returns at the start of every step of a training under Lightning."""
     seen: list[T] = []
     watch = LambdaCallback(on_train_batch_start=lambda *_: seen.append(observe(model.device)))
+    train(model, data, count, [watch])
+    return seen
+
+
+def train(
+    model: CounterfactualModule,
+    data: FactorData,
+    count: int,
+    callbacks: list[Callback],
+    accelerator: str = "auto",
+) -> None:
+    """Train ``count`` steps under Lightning, with these callbacks and nothing else around them."""
     trainer = Trainer(
         max_steps=count,
         max_epochs=-1,
         devices=1,
-        callbacks=[watch],
+        accelerator=accelerator,
+        callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -61,7 +74,6 @@ def _fit(
         limit_val_batches=0,
     )
     trainer.fit(model.train(), train_dataloaders=data.train_dataloader())
-    return seen
 
 
 def _bare(
