@@ -71,6 +71,7 @@ class FactorImageDataModule(LightningDataModule):
     """
 
     transform: ImageTransform | None = None
+    mirror = False  # whether training sees every image mirrored, too
 
     def __init__(
         self,
@@ -117,7 +118,8 @@ class FactorImageDataModule(LightningDataModule):
                 "one, or give more of the data to training."
             )
         for stage_name, rows in kept.items():
-            self._split[stage_name] = FactorImages(loaded.images, loaded.factors, rows)
+            mirrored = self.mirror and stage_name == "train"
+            self._split[stage_name] = FactorImages(loaded.images, loaded.factors, rows, mirrored)
         self._noise = loaded.noise
 
     def kept(self, split: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
@@ -133,7 +135,7 @@ class FactorImageDataModule(LightningDataModule):
 
     def size_of(self, stage: str) -> int:
         """Images in ``"train"``, ``"val"`` or ``"test"``."""
-        return len(self._split[stage])
+        return len(self._split[stage].index)
 
     def factors_of(self, stage: str) -> Tensor:
         """Factors ``[N, K]`` of a split, in the order of ``index``."""

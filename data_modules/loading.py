@@ -23,23 +23,41 @@ class ImageRows(Protocol):
 
 
 class FactorImages(Dataset[Batch]):
-    """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, in float32."""
+    """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, in float32.
 
-    def __init__(self, images: ImageRows, factors: Tensor, index: Tensor) -> None:
+    If ``mirrored``, all of them come a second time, the left on the right.
+    """
+
+    def __init__(
+        self, images: ImageRows, factors: Tensor, index: Tensor, mirrored: bool = False
+    ) -> None:
         self.images, self.factors, self.index = images, factors, index
+        self.mirrored = mirrored
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.index) * (2 if self.mirrored else 1)
 
     def __getitem__(self, item: int) -> Batch:
         return {name: value[0] for name, value in self.__getitems__([item]).items()}
 
     def __getitems__(self, items: list[int]) -> Batch:
         """A whole batch by one indexing, instead of single samples to stack."""
-        place = torch.as_tensor(items)
+        place, mirror = self._places(items)
         rows = self.index[place]
-        image = as_floats(self.images[rows])
+        image = mirror_some(as_floats(self.images[rows]), mirror)
         return {"image": image, "factors": self.factors[rows].float(), "index": place}
+
+    def _places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Places in the split ``[B]``, and which images to mirror ``[B]`` (bool), if any."""
+        item = torch.as_tensor(items)
+        return (item % len(self.index), item >= len(self.index)) if self.mirrored else (item, None)
+
+
+def mirror_some(image: Tensor, which: Tensor | None) -> Tensor:
+    """Images ``[B, C, H, W]``, those of ``which`` ``[B]`` (bool) with left and right exchanged."""
+    return (
+        image if which is None else torch.where(which[:, None, None, None], image.flip(-1), image)
+    )
 
 
 def as_floats(image: Tensor) -> Tensor:

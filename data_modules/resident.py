@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from data_modules.loading import Batch, FactorImages, ImageRows, as_floats
+from data_modules.loading import Batch, FactorImages, ImageRows, as_floats, mirror_some
 from diffcf.io import SettingsError
 
 Residence = bool | Literal["auto"]
@@ -52,14 +52,15 @@ class PlacedFactorImages(FactorImages):
     """
 
     def __init__(self, split: FactorImages, images: ImageRows, device: torch.device) -> None:
-        super().__init__(images, split.factors, split.index)
+        super().__init__(images, split.factors, split.index, split.mirrored)
         self._factors = split.factors[split.index].float().to(device)
 
     def __getitems__(self, items: list[int]) -> Batch:
-        place = torch.as_tensor(items)
-        there = moved(place, self._factors.device)
+        place, mirror = self._places(items)
+        device = self._factors.device
+        there, mirror = moved(place, device), None if mirror is None else moved(mirror, device)
         return {
-            "image": as_floats(self.images[self.index[place]]),
+            "image": mirror_some(as_floats(self.images[self.index[place]]), mirror),
             "factors": self._factors.index_select(0, there),
             "index": there,
         }
@@ -126,7 +127,7 @@ def take(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def moved(rows: Tensor, device: torch.device) -> Tensor:
-    """Row numbers on a device; the host does not wait for a card to receive them."""
+    """Row numbers, or a mask of them, on a device; the host does not wait for a card to receive them."""
     if device.type == "cuda":
         return rows.pin_memory().to(device, non_blocking=True)
     return rows.to(device)

@@ -56,6 +56,8 @@ class StoredImageDataModule(FactorImageDataModule):
         crop, channels, fit, resample, value_range, ground: how a file becomes an image, see
             :class:`diffcf.io.ImageTransform`. Weights record it.
         cache_dir: folder of the cache; None for ``.diffcf_cache`` in the folder of the images.
+        mirror: whether training sees every image a second time, its left on the right: for images
+            whose factors know neither. An epoch then has twice as many images.
 
     Raises:
         GraphError: when the scene has other factors than the graph.
@@ -76,9 +78,11 @@ class StoredImageDataModule(FactorImageDataModule):
         resample: Literal["bilinear", "box", "bicubic", "lanczos"] = "bilinear",
         value_range: tuple[float, float] | None = None,
         ground: int = 255,
+        mirror: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(graph, scene, **common)
+        self.mirror = mirror
         if scene is not None:
             scene.checked_size(image_size)
             if scene.graph.factors != graph.factors:

@@ -36,13 +36,13 @@ if [ -n "${SMALL:-}" ]; then
        --trainer.accelerator cpu --trainer.precision 32-true --trainer.max_steps 4
        --trainer.limit_val_batches 0 --trainer.val_check_interval 4)
   bench=(--repeats 1 --images 2 --steps 6 --batch_size 4)
-  sections=(step batch operations training)
+  sections=(step sizes batch operations training)
 else
   device=cuda
   slow=1
   cut=()
   bench=(--repeats 3 --images 1024 --compile true)
-  sections=(step batch operations formats training memory)
+  sections=(step sizes batch operations formats training memory)
 fi
 
 # part NAME LIMIT COMMAND…: runs it under its own limit, and says how it ended.
@@ -79,6 +79,10 @@ for section in "${sections[@]}"; do only+=(--only "$section"); done
 part bench 180 "$PYTHON" -m diffcf bench experiments/pendulum.yaml --device "$device" "${only[@]}" \
   "${bench[@]}" --out "$OUT/bench"
 for name in pendulum flow; do train_and_test "$name" & done
+if [ "$device" = cuda ]; then
+  part quality $((60 * MINUTES + 150)) "$PYTHON" -m diffcf bench experiments/pendulum.yaml \
+    --config experiments/gpu.yaml --only quality --minutes "$MINUTES" --out "$OUT/quality" &
+fi
 wait
 rm -f "$OUT"/*/*.ckpt  # large, and of no use without a card's time
 if grep -vq '"status": 0' "$OUT/parts.jsonl"; then

@@ -1,5 +1,7 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .balance import LevelBalance as LevelBalance
+from .balance import check_strength as check_strength
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
 from .dag import Dag as Dag

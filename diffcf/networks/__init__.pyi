@@ -12,6 +12,7 @@ from .factory import NetworkFactory as NetworkFactory
 from .factory import NetworkSpec as NetworkSpec
 from .factory import build_network as build_network
 from .factory import network_spec as network_spec
+from .global_projector import GlobalPosteriorProjector as GlobalPosteriorProjector
 from .projector import LocalPosteriorProjector as LocalPosteriorProjector
 from .projector import LocalProjector as LocalProjector
 from .rectangles import Rectangles as Rectangles

@@ -45,7 +45,11 @@ class LocalProjector(Protocol):
     def saliency(self, image: Tensor) -> Tensor: ...
 
     def local_loss(
-        self, posterior: LocalPosterior, targets: Tensor, saliency: Tensor
+        self,
+        posterior: LocalPosterior,
+        targets: Tensor,
+        saliency: Tensor,
+        weight: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -133,7 +137,13 @@ class LocalPosteriorProjector(nn.Module):
         """How far every place is from what the batch shows there on average, ``[B, 1, h, w]``."""
         return F.avg_pool2d((image - image.mean(0)).abs().mean(1, keepdim=True), self.patch)
 
-    def local_loss(self, posterior: LocalPosterior, targets: Tensor, saliency: Tensor) -> Tensor:
+    def local_loss(
+        self,
+        posterior: LocalPosterior,
+        targets: Tensor,
+        saliency: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """Negative log-likelihood of every place, scalar.
 
         Every place learns, but not with equal weight: most of an image is background that can only
@@ -141,13 +151,16 @@ class LocalPosteriorProjector(nn.Module):
         saliency (where there is something to read), two fifths attention (what is in fact read).
 
         ``targets`` ``[B, K, h, w]`` label each place with the factors of its source image;
-        ``saliency`` ``[B, 1, h, w]`` is how much each place shows that other images do not.
+        ``saliency`` ``[B, 1, h, w]`` is how much each place shows that other images do not;
+        ``weight`` ``[B, K, h, w]`` is of the targets (:class:`diffcf.causal.LevelBalance`).
         """
         nll = -self.code.log_prob(posterior.local_mean, posterior.local_variance, targets)
+        if weight is not None:
+            nll = nll * weight
         uniform = 1.0 / (nll.shape[-1] * nll.shape[-2])
         share = saliency / saliency.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
-        weight = 0.2 * uniform + 0.4 * share + 0.4 * posterior.attention.detach()
-        return (weight * nll).sum(dim=(2, 3)).mean()
+        places = 0.2 * uniform + 0.4 * share + 0.4 * posterior.attention.detach()
+        return (places * nll).sum(dim=(2, 3)).mean()
 
 
 class LocalBlock(nn.Module):

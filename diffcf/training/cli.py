@@ -6,6 +6,7 @@ The graph is taken from the data module and linked to the model, so that a confi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -40,6 +41,13 @@ class DiffcfCLI(LightningCLI):
         parser.add_lightning_class_args(CardSettings, "card")
         folder = (
             "Folder of the run: checkpoint, logs, results; trainer.default_root_dir if left out."
+        )
+        precision = (
+            "auto: bf16-mixed where the device multiplies bfloat16 in hardware, else 32-true; null "
+            "leaves it to trainer.precision."
+        )
+        parser.add_argument(
+            "--precision", type=Literal["auto"] | None, default=None, help=precision
         )
         parser.add_argument("--out", type=Path | None, default=None, help=folder)
 

@@ -43,6 +43,8 @@ def settle_flags(config: Namespace, command: str | None) -> None:
     trainer = config.trainer
     trainer.inference_mode = False
     check_card(trainer.accelerator)
+    if config.get("precision") == "auto":
+        trainer.precision = "bf16-mixed" if has_bf16(trainer.accelerator) else "32-true"
     ruled_out = tuple(_ruled_out(trainer))
     if trainer.callbacks is not None:
         trainer.callbacks = [
@@ -78,6 +80,15 @@ def check_card(accelerator: object) -> None:
             f"accelerator {accelerator} needs a card, and torch {torch.__version__}{built} finds "
             "none on this machine: take --trainer.accelerator cpu, or auto."
         )
+
+
+def has_bf16(accelerator: object) -> bool:
+    """Whether what the Trainer will take multiplies bfloat16 in hardware."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator != "cpu" and torch.backends.mps.is_available():
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _ruled_out(trainer: Namespace) -> Iterator[type[Callback]]:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from diffcf.commands.speed import Row, dispatch, pipeline, sampling, throughput, training
+from diffcf.commands.speed import Row, dispatch, pipeline, quality, sampling, throughput, training
 from diffcf.io import (
     DataError,
     SettingsError,
@@ -77,6 +77,9 @@ def bench(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
     parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
+    parser.add_argument(
+        "--config", action="append", type=Path, help="YAML on top of it, such as gpu.yaml."
+    )
     parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
     parser.add_argument("--repeats", type=PositiveInt, default=7, help="Rounds of each comparison.")
     parser.add_argument("--images", type=PositiveInt, default=32, help="Images sampled at once.")
@@ -88,6 +91,9 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--batch_size", type=PositiveInt, help="Of training, where not the experiment's."
+    )
+    parser.add_argument(
+        "--minutes", type=PositiveFloat, default=2.0, help="Of the training of section quality."
     )
     parser.add_argument("--compile", type=bool, default=False, help="Try torch.compile, minutes.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto.")
@@ -106,7 +112,8 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
     """What can be measured, by name."""
     with warnings.catch_warnings():  # that our own arguments are not those of the shell
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-        options = ["--config", str(parsed.experiment), "--trainer.logger=false"]
+        files = (parsed.experiment, *(parsed.config or ()))
+        options = [f"--config={file}" for file in files] + ["--trainer.logger=false"]
         if parsed.batch_size is not None:
             options.append(f"--data.init_args.batch_size={parsed.batch_size}")
         built = cli(options, run=False)
@@ -133,6 +140,8 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         "formats": partial(sampling.formats, model, image, parsed.compile, rounds),
         "operations": partial(dispatch.operations, *drawn, data),
         "step": partial(throughput.training_steps, model, image, factors, parsed.compile, rounds),
+        "sizes": partial(throughput.memory_by_size, model, image, factors, parsed.compile),
+        "quality": partial(quality.over_time, options, parsed.minutes, parsed.out / "quality"),
         "training": partial(training.steps, model, data, parsed.steps, rounds),
         "memory": partial(training.memory, model, data, parsed.memory_steps),
         "loading": partial(pipeline.loading, data, rounds),

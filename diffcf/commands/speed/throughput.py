@@ -15,14 +15,21 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffcf.commands.speed import Row, seconds
+from diffcf.commands.speed import Row, ratio_row, seconds
 from diffcf.io import now
 from diffcf.methods import DiffusionCounterfactuals
 
 ON_CARD = (32, 128, 512, 2048)
+SIDES = (64, 128, 256)
+ARITHMETIC = frozenset(
+    f"aten::{name}"
+    for name in "convolution_backward mkldnn_convolution cudnn_convolution mm addmm bmm baddbmm "
+    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention".split()
+)
 WARM_UP = 3
 PROFILED = 5  # steps
 
@@ -89,16 +96,29 @@ def arithmetic(step: Step) -> int:
 
 
 def _of_size(step: Step, size: int, floor: float, repeats: int) -> list[Row]:
-    device = step.batch[0].device
-    for _ in range(WARM_UP):
+    device, compiled = step.batch[0].device, step.model.compilation.active
+    turns = {"step": step}
+    if compiled:
+        turns["eager"] = Step(step.model, *step.batch, compiled=False)
+    started = now(device)
+    step()
+    first = now(device) - started
+    for _ in range(WARM_UP - 1):
         step()
-    taken = seconds({"step": step}, repeats, device)["step"]
+    timed = seconds(turns, repeats, device)
+    taken = timed["step"]
     rows = [
         Row.over(f"a training step, batch {size}", [1000 * t for t in taken], "ms"),
         Row.over(f"images trained, batch {size}", [size / t for t in taken], "images/s"),
         Row(f"floor of a step, batch {size}", 1000 * floor, "ms"),
         Row(f"a step over its floor, batch {size}", median(taken) / floor, target="≤ 1.25"),
     ]
+    if compiled:
+        rows.append(ratio_row(f"compiled / eager, batch {size}", taken, timed["eager"]))
+        rows.append(Row(f"the first step, which compiles, batch {size}", first, "s"))
+    else:
+        share = arithmetic_share(turns["step"], device)
+        rows.append(Row(f"in convolutions and matrix products, batch {size}", share, "of the time"))
     if device.type == "cuda":
         rows.append(Row(f"card busy in a step, batch {size}", busy(step, device), "of the time"))
         peak = torch.cuda.max_memory_allocated(device) / 2**20
@@ -113,6 +133,44 @@ def matrix_rate(device: torch.device, repeats: int) -> float:
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if card else torch.float32)
     taken = seconds({"product": partial(torch.mm, a, a)}, repeats, device)["product"]
     return 2 * side**3 / min(taken)
+
+
+def memory_by_size(
+    model: DiffusionCounterfactuals, image: Tensor, factors: Tensor, compiled: bool
+) -> list[Row]:
+    """Peak memory of a step by the side of the images, scaled up from these; on a card only."""
+    device, rows = image.device, list[Row]()
+    if device.type != "cuda":
+        return rows
+    for side in SIDES:
+        scaled = F.interpolate(image, size=(side, side), mode="bilinear")
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        title = f"peak memory of a step, batch {len(image)}, {side} px"
+        try:
+            step = Step(model, scaled, factors, compiled)
+            for _ in range(WARM_UP):
+                step()
+        except torch.OutOfMemoryError:
+            print(
+                f"{len(image)} images of {side} px do not fit into the card's memory.", flush=True
+            )
+            break
+        rows.append(Row(title, torch.cuda.max_memory_allocated(device) / 2**20, "MiB"))
+    return rows
+
+
+def arithmetic_share(step: Callable[[], None], device: torch.device) -> float:
+    """Share of a step's operators' time that goes to convolutions and matrix products."""
+    kind = ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU
+    with profile(activities=[ProfilerActivity.CPU, kind]) as seen:
+        step()
+    of_card = device.type == "cuda"
+    spent = {
+        e.key: e.self_device_time_total if of_card else e.self_cpu_time_total
+        for e in seen.key_averages()
+    }
+    return float(sum(t for name, t in spent.items() if name in ARITHMETIC) / sum(spent.values()))
 
 
 def busy(step: Callable[[], None], device: torch.device) -> float:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import CausalGraph, LevelBalance, check_strength
 from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
 from diffcf.io import DivergenceError, SettingsError
 from diffcf.methods import TrainingRecord, check_share, warm_cosine
@@ -45,6 +45,11 @@ class FactorEvaluator(LightningModule):
         learning_rate, weight_decay: of AdamW.
         warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
         clip: gradient norm allowed.
+        balance: how far rare levels of discrete factors count as much as frequent ones, in training
+            and in the choice of the best weights (``strength`` of
+            :class:`diffcf.causal.LevelBalance`).
+        shift: pixels by which images are moved at random in training, at most; what comes in at the
+            edge repeats it.
 
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
@@ -67,6 +72,8 @@ class FactorEvaluator(LightningModule):
         weight_decay: float = 0.01,
         warmup: float = 0.065,
         clip: float = 1.0,
+        balance: float = 0.0,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
@@ -77,6 +84,8 @@ class FactorEvaluator(LightningModule):
         self.mixing = mixing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.clip = check_share("warmup", warmup), clip
+        self.balance, self.shift = check_strength(balance), shift
+        self.level_balance: LevelBalance | None = None
         self.validation_error = ReadingError(self.graph)
         self.best_weights: dict[str, Tensor] = {}
         self.best_latents: dict[str, Tensor] = {}
@@ -86,13 +95,16 @@ class FactorEvaluator(LightningModule):
 
     def loss(self, image: Tensor, factors: Tensor) -> Tensor:
         """Negative log-likelihood of every place of composites, scalar."""
+        if self.training and self.shift:
+            image = shifted(image, self.shift)
         if self.mixing is not None:
             image, targets = self.mixing.for_projector(image, factors, self.network)
         else:
             targets = self.network.everywhere(factors, image)
         saliency = self.network.saliency(image)
         posterior = self.network(image, image.new_zeros(len(image)))
-        return self.network.local_loss(posterior, targets, saliency)
+        weight = None if self.level_balance is None else self.level_balance(targets)
+        return self.network.local_loss(posterior, targets, saliency, weight)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch["image"], batch["factors"])
@@ -109,6 +121,13 @@ class FactorEvaluator(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def setup(self, stage: str) -> None:
+        if self.balance:
+            factors = self.trainer.datamodule.factors_of("train").to(
+                self.trainer.strategy.root_device
+            )
+            self.level_balance = LevelBalance(self.graph, factors, self.balance)
+
     def on_validation_epoch_start(self) -> None:
         self.validation_error.reset()
 
@@ -117,7 +136,9 @@ class FactorEvaluator(LightningModule):
             # What is judged is what is kept, even if a callback has put averaged weights in.
             self._judged = (_copy(self.network), _copy(self.latents))
         read = read_factors(self.network, self.graph, batch["image"])
-        self.validation_error.update(read, batch["factors"], batch["index"])
+        factors = batch["factors"]
+        weight = None if self.level_balance is None else self.level_balance(factors)
+        self.validation_error.update(read, factors, batch["index"], weight)
 
     def on_validation_epoch_end(self) -> None:
         # Gathered from all processes, so that they log and select alike.
@@ -151,6 +172,16 @@ class FactorEvaluator(LightningModule):
         for network in (self.network, self.latents):
             if network is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+
+
+def shifted(image: Tensor, most: int) -> Tensor:
+    """Each image ``[B, C, H, W]`` moved by up to ``most`` pixels across and down, at random."""
+    count, _, height, width = image.shape
+    move = torch.randint(-most, most + 1, (2, count, 1), device=image.device)
+    rows = (torch.arange(height, device=image.device) + move[0]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=image.device) + move[1]).clamp(0, width - 1)
+    place = torch.arange(count, device=image.device)[:, None, None]
+    return image.movedim(1, -1)[place, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def _copy(network: nn.Module | None) -> dict[str, Tensor]:

@@ -196,9 +196,19 @@ class ReadingError(ImageMetric):
         super().__init__(groups=1, quantities=len(graph), **kwargs)
         self.graph = graph
 
-    def update(self, read: Tensor, factors: Tensor, index: Tensor | None = None) -> None:
-        """Add readings ``[B, K]`` of images with these ``factors``; ``index`` is their rows."""
-        self._add(reading_error(read, factors, self.graph), 0, index)
+    def update(
+        self,
+        read: Tensor,
+        factors: Tensor,
+        index: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        """Add readings ``[B, K]`` of images with these ``factors``; ``index`` is their rows.
+
+        ``weight`` ``[B, K]`` is of each error (:class:`diffcf.causal.LevelBalance`).
+        """
+        error = reading_error(read, factors, self.graph)
+        self._add(error if weight is None else error * weight, 0, index)
 
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
         """The mean over factors, and each factor's error."""

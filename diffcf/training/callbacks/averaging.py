@@ -57,12 +57,15 @@ class ForeachAverage(AveragedModel):
         self.module, self.decay, self.use_buffers = module, decay, use_buffers
         self.register_buffer("n_averaged", torch.tensor(0, dtype=torch.long))
         self._begun = False  # known without asking the device
+        kept = module.state_dict().keys()
+        # Those that no checkpoint holds are constants.
+        self._varying = [name for name, _ in module.named_buffers() if name in kept]
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(model.parameters())
-        copies, originals = list(self.module.buffers()), list(model.buffers())
+        copies, originals = self._buffers_of(self.module), self._buffers_of(model)
         if self.use_buffers:
             averages, values = averages + copies, values + originals
             copies, originals = [], []
@@ -74,6 +77,9 @@ class ForeachAverage(AveragedModel):
             torch._foreach_copy_(copies, originals)
         self.n_averaged += 1
         self._begun = True
+
+    def _buffers_of(self, module: nn.Module) -> list[Tensor]:
+        return [module.get_buffer(name) for name in self._varying]
 
 
 def _average(averages: list[Tensor], values: list[Tensor], decay: float) -> None:
