@@ -127,7 +127,7 @@ def take(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def moved(rows: Tensor, device: torch.device) -> Tensor:
-    """Row numbers, or a mask of them, on a device; the host does not wait for a card to receive them."""
+    """Row numbers, or a mask, on a device; the host does not wait for a card to receive them."""
     if device.type == "cuda":
         return rows.pin_memory().to(device, non_blocking=True)
     return rows.to(device)

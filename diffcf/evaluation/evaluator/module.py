@@ -123,9 +123,9 @@ class FactorEvaluator(LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.balance:
-            factors = self.trainer.datamodule.factors_of("train").to(
-                self.trainer.strategy.root_device
-            )
+            trainer = self.trainer
+            factors: Tensor = trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
+            factors = factors.to(trainer.strategy.root_device)
             self.level_balance = LevelBalance(self.graph, factors, self.balance)
 
     def on_validation_epoch_start(self) -> None:
