@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
-from data_modules.loading import Batch, FactorImages, ImageRows, evaluation_loader, training_loader
+from data_modules.latent_cache import Encode, LatentFactors, latent_factors
+from data_modules.loading import (
+    Batch,
+    BatchDataset,
+    FactorImages,
+    ImageRows,
+    evaluation_loader,
+    training_loader,
+)
 from data_modules.resident import PlacedFactorImages, checked_residence, placed_splits
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import ImageTransform, SettingsError
@@ -100,6 +110,7 @@ class FactorImageDataModule(LightningDataModule):
         self._split: dict[str, FactorImages] = {}
         self._placed: tuple[torch.device, dict[str, FactorImages] | None] | None = None
         self._noise: Tensor | None = None
+        self._latents: LatentFactors | None = None
 
     @abstractmethod
     def load(self, generator: Generator) -> Loaded:
@@ -162,14 +173,32 @@ class FactorImageDataModule(LightningDataModule):
             self._placed = self.device, splits
         return (self._placed[1] or self._split)[stage]
 
-    def _loading(self, dataset: FactorImages) -> tuple[int, bool]:
+    def use_latents(self, encode: Encode, digest: str) -> Iterator[Tensor]:
+        """Train on latents: batches then have ``latent`` ``[B, L, h, w]`` in place of images.
+
+        ``encode`` takes images ``[B, C, H, W]`` in [-1, 1]; what it made is kept where images are
+        cached, under the name ``digest``. Returns some thousand latents, in parts.
+        """
+        split, device = self._split["train"], self.device
+        folder, images = self.latent_cache
+        self._latents = latent_factors(
+            split, lambda image: encode(image.to(device)), digest, folder, images
+        )
+        return self._latents.sample()
+
+    @property
+    def latent_cache(self) -> tuple[Path | None, str | None]:
+        """Folder for latents, and the name of the images there; None keeps latents in memory."""
+        return None, None
+
+    def _loading(self, dataset: BatchDataset) -> tuple[int, bool]:
         """Loader processes, none of which may touch a card, and whether they pin batches for it."""
         if isinstance(dataset, PlacedFactorImages):
             return 0, False
         return self.num_workers, self.device.type == "cuda"
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = self.dataset("train")
+        dataset: BatchDataset = self._latents or self.dataset("train")
         workers, pinned = self._loading(dataset)
         return training_loader(dataset, self.batch_size, workers, self.seed, self.trainer, pinned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -22,7 +23,21 @@ class ImageRows(Protocol):
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
-class FactorImages(Dataset[Batch]):
+class BatchDataset(Dataset[Batch], ABC):
+    """A dataset of a known length whose items come in whole batches."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, items: list[int]) -> Batch:
+        """A whole batch by one indexing, instead of single samples to stack."""
+
+    def __getitem__(self, item: int) -> Batch:
+        return {name: value[0] for name, value in self.__getitems__([item]).items()}
+
+
+class FactorImages(BatchDataset):
     """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, in float32.
 
     If ``mirrored``, all of them come a second time, the left on the right.
@@ -37,17 +52,13 @@ class FactorImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.index) * (2 if self.mirrored else 1)
 
-    def __getitem__(self, item: int) -> Batch:
-        return {name: value[0] for name, value in self.__getitems__([item]).items()}
-
     def __getitems__(self, items: list[int]) -> Batch:
-        """A whole batch by one indexing, instead of single samples to stack."""
-        place, mirror = self._places(items)
+        place, mirror = self.places(items)
         rows = self.index[place]
         image = mirror_some(as_floats(self.images[rows]), mirror)
         return {"image": image, "factors": self.factors[rows].float(), "index": place}
 
-    def _places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
+    def places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
         """Places in the split ``[B]``, and which images to mirror ``[B]`` (bool), if any."""
         item = torch.as_tensor(items)
         return (item % len(self.index), item >= len(self.index)) if self.mirrored else (item, None)
@@ -148,7 +159,7 @@ class ResumableLoader(DataLoader[Batch]):
 
 
 def training_loader(
-    dataset: FactorImages,
+    dataset: BatchDataset,
     batch_size: int,
     num_workers: int,
     seed: int,

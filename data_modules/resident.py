@@ -56,7 +56,7 @@ class PlacedFactorImages(FactorImages):
         self._factors = split.factors[split.index].float().to(device)
 
     def __getitems__(self, items: list[int]) -> Batch:
-        place, mirror = self._places(items)
+        place, mirror = self.places(items)
         device = self._factors.device
         there, mirror = moved(place, device), None if mirror is None else moved(mirror, device)
         return {

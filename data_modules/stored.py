@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Generator, Tensor
 
 from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
-from data_modules.image_cache import open_cache
+from data_modules.image_cache import CachedImages, open_cache
 from data_modules.scenes.style import StyledScene
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import DataError, GraphError, ImageTransform, Table, cut_table, resolve_names
@@ -113,6 +113,13 @@ class StoredImageDataModule(FactorImageDataModule):
         folder = self.cache_dir or table.root / ".diffcf_cache"
         images = open_cache(table.root, table.files, table.origin, self.transform, folder)
         return Loaded(images, table.factors, table.split, table.noise)
+
+    @property
+    def latent_cache(self) -> tuple[Path | None, str | None]:
+        images = self._split["train"].images
+        if not isinstance(images, CachedImages):
+            return None, None
+        return images.file.parent, images.file.stem
 
     def _resolved(self, generator: Generator) -> ImageTable:
         """The images, each named as its file is."""

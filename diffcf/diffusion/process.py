@@ -164,7 +164,12 @@ def random_condition_mask(factors: Tensor, factor_dropout: float, all_dropout: f
 
 
 def velocity_loss(
-    generator: Generator, image: Tensor, noise: Tensor, t: Tensor, *condition: Tensor | None
+    generator: Generator,
+    image: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    *condition: Tensor | None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the predicted velocity, scalar; the same for our method and its peers.
 
@@ -172,9 +177,11 @@ def velocity_loss(
     that the high noise levels, where the factors decide what is drawn, would weigh a tenth.
 
     Clean images and noise are ``[B, C, H, W]``, t is ``[B]`` in [0, 1], and ``condition`` is the
-    generator's condition and its mask. The reference of its style is another image of the batch.
+    generator's condition and its mask; ``weight`` ``[B]`` is of the images. The reference of its
+    style is another image of the batch.
     """
     network = with_style(generator, style_of(generator, image.roll(1, dims=0)))
     v = network(add_noise(image, noise, t), t, *condition)
     error = (v.float() - velocity(image, noise, t)) / generator.residual_scale(t)
-    return error.square().mean()
+    error = error.square().flatten(1).mean(dim=1)
+    return error.mean() if weight is None else (weight * error).mean()

@@ -48,6 +48,12 @@ from .diffusion_counterfactuals import (
 from .diffusion_counterfactuals import (
     ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
 )
+from .encoded import (
+    EncodedMethod as EncodedMethod,
+)
+from .encoded import (
+    EncodedWorld as EncodedWorld,
+)
 from .engine import (
     Abducted as Abducted,
 )
@@ -56,6 +62,9 @@ from .engine import (
 )
 from .engine import (
     Sampling as Sampling,
+)
+from .first_stage import (
+    FirstStageTraining as FirstStageTraining,
 )
 from .interface import (
     Counterfactual as Counterfactual,

@@ -89,6 +89,7 @@ class CounterfactualModule(LightningModule, ABC):
     """
 
     reads = False  # whether the method reads factors off images
+    frozen: frozenset[str] = frozenset()  # networks that are not trained: a subclass builds them
 
     def __init__(
         self,
@@ -107,7 +108,8 @@ class CounterfactualModule(LightningModule, ABC):
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
         self.spec: dict[str, NetworkSpec] = {n: network_spec(f) for n, f in networks.items()}
         for name, spec in self.spec.items():
-            setattr(self, name, build_network(spec, self.graph))
+            if name not in self.frozen:
+                setattr(self, name, build_network(spec, self.graph))
         self.settings = dict(settings or {})
         self.learning_rate = check_amount("learning_rate", learning_rate)
         self.rate_scale = check_amount("rate_scale", rate_scale)
@@ -119,6 +121,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.watch = DivergenceWatch()
         self.training_record = TrainingRecord()
         self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
+        self._form: torch.Size | None = None  # of what the networks have seen
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
         self.channels_last = channels_last
@@ -153,10 +156,13 @@ class CounterfactualModule(LightningModule, ABC):
         return self.global_step / max(1.0, float(self.trainer.estimated_stepping_batches))
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        if self.image_shape != tuple(batch["image"].shape[1:]):
-            self.image_shape = tuple(batch["image"].shape[1:])
-            self._check_form(batch["image"])
-        terms = self.losses(batch["image"], batch["factors"])
+        image = self.seen(batch)
+        if self._form != image.shape[1:]:
+            self._form = image.shape[1:]
+            self.check_form(image)
+        if self.image_shape is None or "image" in batch:
+            self.image_shape = self.shape_of(batch)
+        terms = self.losses(image, batch["factors"])
         if unknown := self.weights.keys() - terms.keys():
             raise SettingsError(
                 f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
@@ -167,7 +173,15 @@ class CounterfactualModule(LightningModule, ABC):
         self.log("train/loss", total, prog_bar=True)
         return total
 
-    def _check_form(self, image: Tensor) -> None:
+    def seen(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the networks see of a batch, ``[B, C, H, W]``: the images, unless a method says."""
+        return batch["image"]
+
+    def shape_of(self, batch: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """``(C, H, W)`` of the images of a batch."""
+        return tuple(batch["image"].shape[1:])
+
+    def check_form(self, image: Tensor) -> None:
         """SettingsError unless all networks are for these images, at once: some idle at first."""
         for name, network in self.networks():
             title = f"{type(network).__name__} ({name})"
@@ -182,8 +196,9 @@ class CounterfactualModule(LightningModule, ABC):
         return torch.stack(weighted).sum()
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        terms = {f"val/{n}": v for n, v in self.losses(batch["image"], batch["factors"]).items()}
-        self.log_dict(terms, batch_size=len(batch["image"]), sync_dist=True)
+        image = self.seen(batch)
+        terms = {f"val/{n}": v for n, v in self.losses(image, batch["factors"]).items()}
+        self.log_dict(terms, batch_size=len(image), sync_dist=True)
 
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Nothing of its own: callbacks measure."""
@@ -192,7 +207,8 @@ class CounterfactualModule(LightningModule, ABC):
         """Nothing of its own: callbacks draw."""
 
     def networks(self) -> Iterator[tuple[str, nn.Module]]:
-        return ((name, getattr(self, name)) for name in self.spec)
+        """Those that are trained, by name."""
+        return ((name, getattr(self, name)) for name in self.spec if name not in self.frozen)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         networks = [(network, *self.rate_of(name)) for name, network in self.networks()]

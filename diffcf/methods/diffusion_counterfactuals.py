@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from diffcf.causal import NSCM, LocalPosterior, StructuralModel, row_keys
+from diffcf.causal import (
+    NSCM,
+    LevelBalance,
+    LocalPosterior,
+    StructuralModel,
+    check_strength,
+    row_keys,
+)
 from diffcf.diffusion import (
     Generator,
     add_noise,
@@ -26,7 +33,9 @@ from diffcf.diffusion import (
     velocity_loss,
 )
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
+from diffcf.methods.encoded import EncodedMethod
 from diffcf.methods.engine import CounterfactualEngine, Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
@@ -36,7 +45,9 @@ from diffcf.networks import (
     NetworkFactory,
     RegionMixer,
     UNet,
+    build_network,
 )
+from diffcf.networks.first_stage import LatentSpace, without_files
 
 
 class DiffusionCounterfactuals(CounterfactualModule):
@@ -48,6 +59,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         projector: network class that reads the factors from noisy images, a
             :class:`diffcf.networks.LocalProjector`.
         nscm: network class of the structural causal model.
+        first_stage: network class of an autoencoder in whose latents everything works, a
+            :class:`diffcf.networks.first_stage.FirstStage`; None works on pixels.
         mixing: region mixing; None trains on observational images alone.
         factor_dropout: probability that the generator is not conditioned on a factor.
         all_dropout: probability that it is conditioned on none.
@@ -56,14 +69,19 @@ class DiffusionCounterfactuals(CounterfactualModule):
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
             until the projector has learned where each factor is read.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
+        balance: how far rare levels of discrete factors count as much as frequent ones to generator
+            and projector (``strength`` of :class:`diffcf.causal.LevelBalance`); the NSCM, which
+            has to know how rare they are, learns from the data as they come.
         compile: whether steps and networks are compiled (:mod:`diffcf.methods.compilation`);
             "auto" does on a card.
     """
 
     reads = True
+    frozen = frozenset({"first_stage"})
     generator: Generator
     projector: LocalProjector
     nscm: StructuralModel
+    first_stage: LatentSpace | None
 
     def __init__(
         self,
@@ -71,6 +89,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         generator: NetworkFactory = UNet,
         projector: NetworkFactory = LocalPosteriorProjector,
         nscm: NetworkFactory = NSCM,
+        first_stage: NetworkFactory | None = None,
         mixing: RegionMixer | None = None,
         factor_dropout: float = 0.05,
         all_dropout: float = 0.1,
@@ -78,22 +97,49 @@ class DiffusionCounterfactuals(CounterfactualModule):
         projector_share: float = 0.5,
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
+        balance: float = 0.0,
         compile: Compile = False,
         **kwargs: Any,
     ) -> None:
         networks = {"generator": generator, "projector": projector, "nscm": nscm}
+        if first_stage is not None:
+            networks["first_stage"] = first_stage
         super().__init__(graph, networks, **kwargs)
+        self.first_stage = None
+        if first_stage is not None:
+            stage = build_network(self.spec["first_stage"], self.graph)
+            self.first_stage = LatentSpace(stage)
+            self.spec["first_stage"] = without_files(self.spec["first_stage"], stage)
         self.mixing = mixing
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
+        self.balance = check_strength(balance)
+        self.level_balance: LevelBalance | None = None
         self.projector_learning_rate = check_amount(
             "projector_learning_rate", projector_learning_rate
         )
 
+    def seen(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The images, or their latents where there is a first stage."""
+        if self.first_stage is None:
+            return batch["image"]
+        if "latent" in batch:
+            return self.first_stage.standardised(batch["latent"])
+        return self.first_stage.encode(batch["image"])
+
+    def shape_of(self, batch: Mapping[str, Tensor]) -> tuple[int, ...]:
+        if self.first_stage is None or "image" in batch:
+            return super().shape_of(batch)
+        stride, (height, width) = self.first_stage.stride, batch["latent"].shape[-2:]
+        return self.first_stage.image_channels, stride * height, stride * width
+
     def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """Every loss term by name (scalars), and ``mixed``, the share of composites."""
+        """Every loss term by name (scalars), and ``mixed``, the share of composites.
+
+        ``image`` is what :meth:`seen` gives of a batch.
+        """
         idle = self.training and self.progress < self.head_start
         return self.compilation(self._terms)(image, factors, idle)
 
@@ -125,7 +171,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
     def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
         condition_mask = random_condition_mask(factors, self.factor_dropout, self.all_dropout)
         t, noise = stratified_times(image), leaky_noise(image, self.leakage)
-        return velocity_loss(self.generator, image, noise, t, factors, condition_mask)
+        weight = None if self.level_balance is None else self.level_balance(factors).mean(dim=1)
+        condition = factors, condition_mask
+        return velocity_loss(self.generator, image, noise, t, *condition, weight=weight)
 
     def _projector_loss(
         self, image: Tensor, factors: Tensor, count: int, found: Candidates | None
@@ -141,13 +189,15 @@ class DiffusionCounterfactuals(CounterfactualModule):
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
-        return self.projector.local_loss(posterior, targets, saliency)
+        weight = None if self.level_balance is None else self.level_balance(targets)
+        return self.projector.local_loss(posterior, targets, saliency, weight)
 
     def read(self, image: Tensor) -> Tensor:
         return self._read(image).mean
 
     def _read(self, image: Tensor) -> LocalPosterior:
-        return self.projector(image, image.new_zeros(len(image)))
+        seen = self.seen({"image": image})
+        return self.projector(seen, seen.new_zeros(len(seen)))
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The refined reading and its exogenous noise; counterfactuals are a callback's work."""
@@ -161,12 +211,34 @@ class DiffusionCounterfactuals(CounterfactualModule):
         rate = self.projector_learning_rate if name == "projector" else self.learning_rate
         return rate, self.head_start if name == "generator" else 0.0
 
-    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
-        return CounterfactualEngine(generator, projector, self.nscm, sampling)
+        if self.first_stage is None:
+            return CounterfactualEngine(generator, projector, self.nscm, sampling)
+        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, bound=None)
+        return EncodedMethod(engine, self.first_stage)
 
     def setup(self, stage: str) -> None:
-        self.compilation.start(self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        self.compilation.start(device)
+        if stage == "fit" and self.first_stage is not None:
+            self._cache_latents(self.first_stage.to(device))
+        if stage == "fit" and self.balance:
+            factors: Tensor = self.trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
+            self.level_balance = LevelBalance(self.graph, factors.to(device), self.balance)
+
+    def _cache_latents(self, space: LatentSpace) -> None:
+        """Have the data module give latents in training, and measure their mean and spread."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "use_latents"):
+            return  # images are encoded in every step
+        strategy = self.trainer.strategy
+        digest = weights_digest(space.stage)
+        if not self.trainer.is_global_zero:
+            strategy.barrier("latents")  # until the first process has built the cache
+        space.measure(data.use_latents(space.raw, digest))
+        if self.trainer.is_global_zero:
+            strategy.barrier("latents")
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         self.compilation.begin_step()

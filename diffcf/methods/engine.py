@@ -88,10 +88,10 @@ class Sampling:
         if not 0.0 <= self.contamination <= 1.0:
             message = f"The contamination of sampling is a probability, not {self.contamination}."
             raise SettingsError(message)
-        if self.anchored and self.free is not None:
+        if self.anchored and self.free is not None and not self.free.from_factual:
             raise SettingsError(
                 "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
-                "guidance another one: set anchored to false."
+                "guidance another one: set from_factual of free to true, or anchored to false."
             )
 
 
@@ -104,6 +104,7 @@ class CounterfactualEngine:
             and nothing guides.
         nscm: the structural causal model.
         sampling: how images are drawn.
+        bound: the largest magnitude of a pixel, to which answers are clipped; None for latents.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class CounterfactualEngine:
         projector: Projector | None,
         nscm: StructuralModel,
         sampling: Sampling = Sampling(),
+        bound: float | None = 1.0,
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
-        self.sampling = sampling
+        self.sampling, self.bound = sampling, bound
         self.guidance = sampling.guidance or NoGuidance()
 
     @torch.no_grad()
@@ -190,16 +192,22 @@ class CounterfactualEngine:
         return invert(observed, image, times, sampling.order, sampling.anchored), factual_bias
 
     def denoiser(
-        self, factors: Tensor, mask: Tensor | None = None, style: Tensor | None = None
+        self,
+        factors: Tensor,
+        mask: Tensor | None = None,
+        style: Tensor | None = None,
+        factual: Tensor | None = None,
     ) -> Denoiser:
         """The denoiser conditioned on ``factors`` ``[B, K]`` and the style code ``[B, S]``.
 
-        Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors.
+        Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors
+        and the ``factual`` ones ``[B, K]``.
         """
         free, generator = self.sampling.free, with_style(self.generator, style)
-        if mask is not None and free is not None and self.sampling.conditional:
+        guided = free is not None and self.sampling.conditional
+        if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
-            return free.wrap(generator, factors, reached)
+            return free.wrap(generator, factors, reached, factual)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))
 
@@ -236,9 +244,11 @@ class Abducted(World):
         if engine.projector is not None:
             code = self.graph.encode(target)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        denoiser = engine.denoiser(target, do.mask, self.style)
+        denoiser = engine.denoiser(target, do.mask, self.style, self.factors)
         image = sample(denoiser, self.path, engine.sampling.order, guide)
-        return Counterfactual(image.clamp(-1, 1), target, do, guide.trace if guide else [])
+        if engine.bound is not None:
+            image = image.clamp(-engine.bound, engine.bound)
+        return Counterfactual(image, target, do, guide.trace if guide else [])
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
         path, factual_bias = self.engine.invert(answer.image, answer.factors, self.style)

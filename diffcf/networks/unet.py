@@ -12,16 +12,15 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
 from diffcf.diffusion import noise_level, signal_level
+from diffcf.networks.attention import Middle, attentions
 from diffcf.networks.blocks import (
     FourierFeatures,
     Level,
-    ResBlock,
     append_coordinates,
     check_channels,
     check_sides,
@@ -38,6 +37,8 @@ class UNet(nn.Module):
         channels: width of each level; the resolution halves between levels.
         blocks: residual blocks per level, on the way down and again on the way up.
         attention_heads: heads of the self-attention at the lowest level; 0 for none.
+        attention_levels: further levels with self-attention of as many heads, on the way down and
+            up; 0 is that of the highest resolution.
         condition: width of the conditioning vector.
         broadcast: hidden width of the :class:`SpatialBroadcast` that is added to the first layer.
         frequencies: Fourier frequencies of t, of every factor and of places.
@@ -63,6 +64,7 @@ class UNet(nn.Module):
         frequencies: int = 6,
         conditional: bool = True,
         style: int = 0,
+        attention_levels: list[int] = [],  # noqa: B006 (jsonargparse reads the default)
         data_mean: float | Literal["auto"] = 0.0,
         data_std: float | Literal["auto"] = 0.5,
     ) -> None:
@@ -89,6 +91,9 @@ class UNet(nn.Module):
             self.down.append(Level(width, wider, condition, blocks, shrink=level > 0))
             self.up.insert(0, Level(wider, width, condition, blocks, grow=level > 0))
             width = wider
+        self.attend_down, self.attend_up = (
+            attentions(channels, attention_heads, attention_levels) for _ in range(2)
+        )
         self.middle = Middle(width, condition, attention_heads)
         last = zero_init(nn.Conv2d(channels[0], 2 * folded, 1))
         self.head = nn.Sequential(nn.GroupNorm(8, channels[0]), nn.SiLU(), last)
@@ -140,12 +145,12 @@ class UNet(nn.Module):
         x = F.pixel_unshuffle(x, self.patch)
         h = self.stem(append_coordinates(x)) + self.broadcast(x, features)
         skips = []
-        for level in self.down:
-            h = level(h, condition)
+        for level, attend in zip(self.down, self.attend_down, strict=True):
+            h = attend(level(h, condition))
             skips.append(h)
         h = self.middle(h, condition)
-        for level in self.up:
-            h = level(h + skips.pop(), condition)
+        for level, attend in zip(self.up, reversed(self.attend_up), strict=True):
+            h = level(attend(h + skips.pop()), condition)
         # A gate on the input itself, so that the few channels in between need not carry every
         # pixel's noise to the end only to subtract it there.
         gate, content = self.head(h).chunk(2, dim=1)
@@ -175,34 +180,6 @@ class StyleEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         h = self.layers(image).flatten(2)
         return self.head(torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1))
-
-
-class Middle(nn.Module):
-    """The lowest level: block, self-attention over all places, block."""
-
-    def __init__(self, channels: int, condition: int, heads: int) -> None:
-        super().__init__()
-        self.before = ResBlock(channels, channels, condition)
-        self.attention = SelfAttention(channels, heads) if heads else nn.Identity()
-        self.after = ResBlock(channels, channels, condition)
-
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        return self.after(self.attention(self.before(h, condition)), condition)
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(8, channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zero_init(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, h: Tensor) -> Tensor:
-        rows = h.shape[-2]
-        qkv = rearrange(self.qkv(self.norm(h)), "b (s n c) h w -> s b n (h w) c", s=3, n=self.heads)
-        mixed = F.scaled_dot_product_attention(*qkv)
-        return h + self.out(rearrange(mixed, "b n (h w) c -> b (n c) h w", h=rows))
 
 
 class ConditionFeatures(Protocol):

@@ -17,6 +17,7 @@ HINTS = {
     "not created with WeightAveraging": "InitialWeights and weights files start an average anew",
     "Found current_model_state in the checkpoint": "it tells that resuming works",
     "exists and is not empty": "LastCheckpoint refuses another training's folder; its own is fine",
+    "module(s) in eval mode at the start": "a first stage is frozen",
     "LeafSpec": "Lightning's own use of torch, nothing that a user can change",
     "try installing [lit": "an advertisement",
     "It is recommended to use `Trainer(devices=1": "metrics count every image by its row, once",

@@ -177,7 +177,8 @@ def operations(
     """What a training step and a counterfactual dispatch, and what a host would wait for."""
     step = in_step(deepcopy(model).cpu(), data, [ForeachEMA()])
     answer = answer_on_meta(model, sampling, image, {model.graph.order[0]: 0.7})
-    waits = step_on_meta(model, image, factors).waits, answer.waits
+    seen = model.seen({"image": image})
+    waits = step_on_meta(model, seen, factors).waits, answer.waits
     return [
         Row("operations dispatched, a training step", step.total, "", target="≤ 1500"),
         Row("of them no mere views", step.launches, ""),

@@ -18,7 +18,7 @@ from diffcf.api import load
 from diffcf.causal import Do
 from diffcf.commands.speed import Call, Row, ratio_row, ratio_rows, seconds
 from diffcf.diffusion import Prediction, noise_level, prediction_from_velocity, sample
-from diffcf.methods import Abducted, DiffusionCounterfactuals, Sampling
+from diffcf.methods import Abducted, DiffusionCounterfactuals, EncodedWorld, Sampling
 
 Model = DiffusionCounterfactuals
 _FRESH = """
@@ -46,6 +46,7 @@ def guidance(
         world = model.method(replace(sampling, guidance=rule)).abduct(image, factors)
         turns[name] = partial(world.predict, do)
     start = model.method(replace(sampling, guidance=None)).abduct(image, factors)
+    start = start.inner if isinstance(start, EncodedWorld) else start
     turns["through"] = partial(sample_through_generator, model, start, do)
     taken = seconds(turns, repeats, image.device)
     titles = {name: f"guidance {name} / none" for name in rules}

@@ -41,7 +41,8 @@ class Step:
     def __init__(
         self, model: DiffusionCounterfactuals, image: Tensor, factors: Tensor, compiled: bool
     ) -> None:
-        self.model, self.batch = deepcopy(model).train(), (image, factors)
+        self.model, self.given = deepcopy(model).train(), (image, factors)
+        self.batch = self.model.seen({"image": image}), factors
         self.model.time_spent = 0.5
         self.model.head_start = 0.0
         self.model.compilation.wanted = compiled
@@ -97,7 +98,7 @@ def _of_size(step: Step, size: int, floor: float, repeats: int) -> list[Row]:
     device, compiled = step.batch[0].device, step.model.compilation.active
     turns = {"step": step}
     if compiled:
-        turns["eager"] = Step(step.model, *step.batch, compiled=False)
+        turns["eager"] = Step(step.model, *step.given, compiled=False)
     started = now(device)
     step()
     first = now(device) - started

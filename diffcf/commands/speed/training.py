@@ -91,7 +91,7 @@ def _bare(
     for _ in range(count):
         started.append(now(device))
         batch = {key: value.to(device) for key, value in next(batches).items()}
-        terms = model.losses(batch["image"], batch["factors"])
+        terms = model.losses(model.seen(batch), batch["factors"])
         optimizer.zero_grad()
         model.total(terms).backward()
         model.on_before_optimizer_step(optimizer)

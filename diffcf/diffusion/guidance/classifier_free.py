@@ -10,6 +10,11 @@ reaches (those set and their descendants) and those that it leaves alone, are it
 counterfactuals: the factors that change are guided without guiding those that stay. v is linear in
 both ε and the clean image, so that combining v combines them.
 
+*From the factual*, the comparison is not with the unconditional velocity but with that conditioned
+on the factual's own factors: :math:`\tilde v = v_{cf} + (w - 1)(v_{cf} - v_f)`. What the two
+conditions share is then not pushed at all, and under no intervention nothing is, so that it goes
+with anchored inversion, which returns the factual exactly. (Our addition.)
+
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
     Decoupled Classifier-Free Guidance for Counterfactual Diffusion Models (Xia et al., 2025),
@@ -18,12 +23,17 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffcf.diffusion.process import Denoiser, VelocityOf, denoiser_of
+from diffcf.diffusion.process import Denoiser, Prediction, VelocityOf, denoiser_of
+from diffcf.io import SettingsError
+
+VelocityAt = Callable[[Tensor, Tensor], Tensor]
+"""``(x_t [B, C, H, W], t [B]) -> v``."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +41,66 @@ class ClassifierFree:
     """Weights of classifier-free guidance; 1 is plain conditioning.
 
     The generator must have been trained with factors dropped (``all_dropout``; for two groups
-    ``factor_dropout`` as well), or its unconditional prediction means nothing.
+    ``factor_dropout`` as well), or its unconditional prediction means nothing. From the factual
+    no factor need have been dropped.
 
     Attributes:
         weight: of all factors, or of those that the intervention reaches.
         kept: of those that it does not reach; None makes one group of all.
+        from_factual: whether predictions are compared with those of the factual's factors.
+        t_min, t_max: the times at which it guides; elsewhere the conditioning is plain.
+
+    Raises:
+        SettingsError: for ``kept`` together with ``from_factual``, and for times out of order or
+            outside [0, 1].
     """
 
     weight: float = 1.5
     kept: float | None = None
+    from_factual: bool = False
+    t_min: float = 0.0
+    t_max: float = 1.0
 
-    def wrap(self, generator: VelocityOf, factors: Tensor, reached: Tensor) -> Denoiser:
+    def __post_init__(self) -> None:
+        if self.from_factual and self.kept is not None:
+            raise SettingsError(
+                "Guidance from the factual leaves alone what is kept: leave kept of free out."
+            )
+        if not 0.0 <= self.t_min <= self.t_max <= 1.0:
+            raise SettingsError(
+                f"Free guidance needs 0 <= t_min <= t_max <= 1, not {self.t_min} and {self.t_max}."
+            )
+
+    def wrap(
+        self, generator: VelocityOf, factors: Tensor, reached: Tensor, factual: Tensor
+    ) -> Denoiser:
         """The guided denoiser toward ``factors`` ``[B, K]`` in [0, 1] units.
 
-        ``reached`` ``[B, K]`` (bool) are the factors that the intervention reaches.
+        ``reached`` ``[B, K]`` (bool) are the factors that the intervention reaches, ``factual``
+        ``[B, K]`` those of the factual.
         """
+        plain = denoiser_of(lambda x_t, t: generator(x_t, t, factors))
+        guided = denoiser_of(
+            self._from_factual(generator, factors, factual)
+            if self.from_factual
+            else self._in_groups(generator, factors, reached)
+        )
+
+        def denoise(x_t: Tensor, time: float) -> Prediction:
+            return (guided if self.t_min <= time <= self.t_max else plain)(x_t, time)
+
+        return denoise
+
+    def _from_factual(self, generator: VelocityOf, factors: Tensor, factual: Tensor) -> VelocityAt:
+        condition = torch.cat([factual, factors])
+
+        def guided(x_t: Tensor, t: Tensor) -> Tensor:
+            own, other = generator(x_t.repeat(2, 1, 1, 1), t.repeat(2), condition).chunk(2)
+            return other + (self.weight - 1) * (other - own)
+
+        return guided
+
+    def _in_groups(self, generator: VelocityOf, factors: Tensor, reached: Tensor) -> VelocityAt:
         weights, groups = [self.weight], [torch.ones_like(reached)]
         if self.kept is not None:
             weights, groups = [self.weight, self.kept], [reached, ~reached]
@@ -61,4 +116,4 @@ class ClassifierFree:
                 total = total + weight * change
             return total
 
-        return denoiser_of(guided)
+        return guided

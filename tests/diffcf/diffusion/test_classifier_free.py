@@ -35,7 +35,7 @@ REACHED = torch.tensor([[True, False, False], [True, True, False]])
 def test_groups_are_guided_by_their_own_weights(
     rule: ClassifierFree, expected: list[float]
 ) -> None:
-    prediction = rule.wrap(Sums(), ONES, REACHED)(X, 0.3)
+    prediction = rule.wrap(Sums(), ONES, REACHED, ONES)(X, 0.3)
     v = torch.tensor(expected).view(2, 1, 1, 1).expand_as(X)
     whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
     torch.testing.assert_close(prediction.denoised, whole.denoised)

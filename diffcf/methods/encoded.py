@@ -1,0 +1,107 @@
+r"""Counterfactuals in the latents of a first stage; images at the edges only.
+
+An autoencoder loses detail. What it lost of the factual, the residual
+:math:`r = x - D(E(x))`, is given back wherever the counterfactual's image, decoded, agrees with the
+factual's, decoded:
+
+.. math:: x_{cf} = D(z_{cf}) + a \, r, \qquad a = \exp(-(d / \delta)^2),
+
+with d the difference of the two decoded images, smoothed over some pixels. Where nothing changes
+the answer is the factual's own pixels: under no intervention, all of it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffcf.causal import Intervention, image_keys
+from diffcf.methods.engine import Abducted, CounterfactualEngine, Sampling
+from diffcf.methods.interface import Counterfactual, World, check_image
+from diffcf.networks.first_stage import LatentSpace
+
+AGREEMENT = 0.1
+"""δ, the difference of decoded pixels, in [-1, 1], at which the residual has faded to 1 / e."""
+SMOOTHING = 5  # side in pixels of the square over which the difference is averaged
+
+
+class EncodedMethod:
+    """Answers by an engine that works in the latents of a first stage."""
+
+    def __init__(self, engine: CounterfactualEngine, space: LatentSpace) -> None:
+        self.engine, self.space = engine, space
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.engine.sampling
+
+    @torch.no_grad()
+    def abduct(
+        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+    ) -> EncodedWorld:
+        """As :meth:`CounterfactualEngine.abduct`, of images ``[B, C, H, W]`` in [-1, 1]."""
+        check_image(image)
+        # Of the image, so that answers do not depend on the first stage's rounding.
+        keys = image_keys(image) if keys is None else keys
+        latent = self.space.encode(image)
+        inner = self.engine.abduct(latent, factors, keys)
+        known = inner.graph, image, inner.factors, inner.exogenous
+        return EncodedWorld(
+            *known, inner, self.space, self.space.decode(latent), clipped=inner.clipped
+        )
+
+    def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
+        """As :meth:`CounterfactualEngine.read`, of images."""
+        return self.engine.read(self.space.encode(image), observed)
+
+
+@dataclass(frozen=True)
+class EncodedWorld(World):
+    """What was inferred of images in latents.
+
+    Attributes:
+        inner: the world of the latents.
+        space: the first stage.
+        decoded: the factual as the first stage decodes it, ``[B, C, H, W]``.
+    """
+
+    inner: Abducted
+    space: LatentSpace
+    decoded: Tensor
+
+    def target(self, do: Intervention) -> Tensor:
+        return self.inner.target(do)
+
+    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
+        answer = self.inner.answer(do, target)
+        decoded = self.space.decode(answer.image)
+        residual = agreement(decoded, self.decoded) * (self.image - self.decoded)
+        return replace(answer, image=(decoded + residual).clamp(-1, 1))
+
+    def reabduct(self, answer: Counterfactual) -> EncodedWorld:
+        latent = self.space.encode(answer.image)
+        inner = self.inner.reabduct(replace(answer, image=latent))
+        return replace(self, image=answer.image, inner=inner, decoded=self.space.decode(latent))
+
+    def select(self, rows: Tensor) -> EncodedWorld:
+        return replace(
+            self,
+            image=self.image[rows],
+            factors=self.factors[rows],
+            exogenous=None if self.exogenous is None else self.exogenous[rows],
+            clipped=None if self.clipped is None else self.clipped[rows],
+            inner=self.inner.select(rows),
+            decoded=self.decoded[rows],
+        )
+
+
+def agreement(a: Tensor, b: Tensor) -> Tensor:
+    """Where images ``[B, C, H, W]`` agree, ``[B, 1, H, W]`` in [0, 1]: 1 where they are equal."""
+    difference = (a - b).abs().amax(dim=1, keepdim=True)
+    margin = SMOOTHING // 2
+    padded = F.pad(difference, (margin,) * 4, mode="replicate")
+    smooth = F.avg_pool2d(padded, SMOOTHING, stride=1)
+    return torch.exp(-(smooth / AGREEMENT).square())

@@ -1,0 +1,5 @@
+"""First stages: from images to smaller latents, in which everything else works, and back."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
