@@ -18,8 +18,15 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
-from diffcf.evaluation import Card, EvaluatorReader, FactorEvaluator, measure_readings
-from diffcf.io import GraphError, check_new, versions, whole_folder, write_json
+from diffcf.evaluation import (
+    Card,
+    EvaluatorReader,
+    FactorEvaluator,
+    agreement,
+    binary_scores,
+    measure_readings,
+)
+from diffcf.io import CheckpointError, GraphError, check_new, versions, whole_folder, write_json
 from diffcf.reporting import markdown
 from diffcf.training import settings_errors, settle_flags, without_hints
 
@@ -32,6 +39,8 @@ class EvaluatorCLI(LightningCLI):
             "data.graph", "model.graph", compute_fn=CausalGraph.to_dict, apply_on="instantiate"
         )
         parser.add_argument("--out", type=Path, required=True, help="Folder to make.")
+        check = "Another evaluator, of another architecture: the card states how far they agree."
+        parser.add_argument("--check", type=Path | None, default=None, help=check)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         # Lightning's own warns whenever it is handed arguments, as a command always is.
@@ -39,6 +48,10 @@ class EvaluatorCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         check_new(self.config.out)
+        if self.config.check is not None and not self.config.check.is_file():
+            raise CheckpointError(
+                f"The evaluator to check by, {self.config.check}, does not exist: check the path."
+            )
         settle_flags(self.config, "fit")
 
     def after_instantiate_classes(self) -> None:
@@ -84,6 +97,7 @@ def evaluator(args: Sequence[str]) -> None:
     spec = model.latent_spec
     latents = (spec, model.best_latents) if spec is not None else None
     reader = EvaluatorReader(model.graph, model.spec, model.best_weights, shape, latents=latents)
+    other = None if cli.config.check is None else EvaluatorReader.load(cli.config.check)
     stages = {"train": "train", "validation": "val", "test": "test"}
     reader.card = {
         "data": type(data).__name__,
@@ -91,6 +105,8 @@ def evaluator(args: Sequence[str]) -> None:
         "transform": None if (seen := getattr(data, "transform", None)) is None else seen.to_dict(),
         "images": {name: data.size_of(stage) for name, stage in stages.items()},
         **measure_readings(reader, data),
+        "binary": binary_scores(reader, data.test_dataloader(), model.balance),
+        "agreement": None if other is None else agreement(reader, other, data.test_dataloader()),
         "training": {**model.training_record.as_dict(), "selected_step": model.best_step},
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "versions": versions(),
@@ -123,6 +139,19 @@ def card_markdown(card: Card) -> str:
         "",
         markdown(["images", *names, "mean"], cells).rstrip(),
     ]
+    if binary := card.get("binary"):
+        titles = ["positive", "auroc", "f1", "balanced_error", "calibration"]
+        cells = [[name, *(f"{found[t]:.4f}" for t in titles)] for name, found in binary.items()]
+        lines += [
+            "",
+            "Binary factors on the test images: the share that has it, area under the ROC curve,",
+            "F1, mean of the shares misread of either value, expected calibration error.",
+            "",
+            markdown(["factor", *(t.replace("_", " ") for t in titles)], cells).rstrip(),
+        ]
+    if alike := card.get("agreement"):
+        read = ", ".join(f"{name} {share:.3f}" for name, share in alike.items())
+        lines += ["", f"Another evaluator reads the test images alike in: {read}."]
     if not known:
         lines += ["", f"The error on counterfactual images is {counterfactual}."]
     lines += [

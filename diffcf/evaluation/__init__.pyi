@@ -8,6 +8,8 @@ from .cost import peak_memory as peak_memory
 from .evaluate import CounterfactualEvaluation as CounterfactualEvaluation
 from .evaluate import GuidanceStrength as GuidanceStrength
 from .evaluate import ModelReadout as ModelReadout
+from .evaluator.discrimination import agreement as agreement
+from .evaluator.discrimination import binary_scores as binary_scores
 from .evaluator.module import FactorEvaluator as FactorEvaluator
 from .evaluator.module import ImageVAE as ImageVAE
 from .evaluator.reader import Card as Card

@@ -221,11 +221,14 @@ class DiffusionCounterfactuals(CounterfactualModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         self.compilation.start(device)
-        if stage == "fit" and self.first_stage is not None:
-            self._cache_latents(self.first_stage.to(device))
         if stage == "fit" and self.balance:
             factors: Tensor = self.trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
             self.level_balance = LevelBalance(self.graph, factors.to(device), self.balance)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.first_stage is not None:  # by now a checkpoint has given it its weights
+            self._cache_latents(self.first_stage)
 
     def _cache_latents(self, space: LatentSpace) -> None:
         """Have the data module give latents in training, and measure their mean and spread."""
@@ -236,7 +239,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
         digest = weights_digest(space.stage)
         if not self.trainer.is_global_zero:
             strategy.barrier("latents")  # until the first process has built the cache
-        space.measure(data.use_latents(space.raw, digest))
+        latents = data.use_latents(space.raw, digest)
+        if not bool(space.measured):
+            space.measure(latents)
         if self.trainer.is_global_zero:
             strategy.barrier("latents")
 

@@ -82,4 +82,4 @@ class GlobalPosteriorProjector(nn.Module):
         nll = -self.code.log_prob(posterior.local_mean, posterior.local_variance, targets)
         if weight is not None:
             nll = nll * weight
-        return nll.sum(dim=1).mean()
+        return nll.mean()

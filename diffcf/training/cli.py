@@ -23,6 +23,7 @@ from diffcf.training.flags import checkpoint_path, settings_errors, settle_flags
 from diffcf.training.folders import SavedConfig, choose_folders
 from diffcf.training.hints import without_hints
 from diffcf.training.pixels import settle_pixels
+from diffcf.training.stored_stage import settle_first_stage
 from diffcf.training.tracking import WandbRecorder, run_config, start_runs
 from diffcf.training.written_graphs import with_graphs
 
@@ -74,6 +75,7 @@ class DiffcfCLI(LightningCLI):
             # The callback prints a table; Lightning's own would bury it under hundreds of rows.
             config.verbose = False
         settle_pixels(config)
+        settle_first_stage(config)
 
     def _set_seed(self) -> None:
         with settings_errors(building=True):

@@ -40,11 +40,12 @@ class LatentSpace(nn.Module):
     """A first stage, frozen, whose latents have mean 0 and standard deviation 1 in each channel.
 
     Mean and standard deviation are measured on the training images (:meth:`measure`) and kept with
-    the weights.
+    the weights; ``measured`` says whether they have been, as trained networks stand by them.
     """
 
     mean: Tensor
     std: Tensor
+    measured: Tensor
 
     def __init__(self, stage: nn.Module) -> None:
         super().__init__()
@@ -62,6 +63,7 @@ class LatentSpace(nn.Module):
         shape = (1, self.latent_channels, 1, 1)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
+        self.register_buffer("measured", torch.tensor(False))
 
     def train(self, mode: bool = True) -> LatentSpace:
         """Stays as it is: frozen."""
@@ -103,6 +105,7 @@ class LatentSpace(nn.Module):
         std = (total[2] / total[0] - mean.square()).clamp_min(1e-8).sqrt()
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_(std.view_as(self.std))
+        self.measured.fill_(True)
 
 
 def without_files(spec: NetworkSpec, stage: nn.Module) -> NetworkSpec:

@@ -21,7 +21,10 @@ from diffcf.methods.engine import Sampling
 from diffcf.training.cli import cli
 
 CARD = ROOT / "experiments/gpu.yaml"  # which goes on top of the others
-EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiments").glob("*.yaml") if p != CARD)
+FIRST_STAGE = ROOT / "experiments/first_stage.yaml"  # which answers no interventions
+EXPERIMENTS = sorted(
+    p.stem for p in (ROOT / "experiments").glob("*.yaml") if p not in (CARD, FIRST_STAGE)
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,47 @@ def test_styles_go_on_top_of_their_experiment(path: Path) -> None:
     assert len(set(built.datamodule.train_styles)) > 5
     assert built.model.generator.style.width == 8
     assert f"experiments/styles/{path.name}" in path.read_text(), "it says how to run it"
+
+
+def test_a_first_stage_is_trained_and_faces_are_drawn_in_its_latents(folders, tmp_path) -> None:
+    faces = {"root": str(folders["faces"]), "num_workers": 0}
+    small = ["--model.first_stage.channels=[8,8,16]", "--trainer.limit_val_batches=1"]
+    stage = _shrunk(FIRST_STAGE, tmp_path / "stage.yaml", **faces)
+    out = f"--out={tmp_path / 'stage'}"
+    assert main(["fit", "--config", stage, *small, "--trainer.max_steps=2", out]) == 0
+
+    sample = tiny(tmp_path, "celeba_smile_sample", **faces, image_size=128)
+    latents = ROOT / "experiments/latents/conv.yaml"
+    weights = f"--model.first_stage.weights={tmp_path / 'stage/last.ckpt'}"
+    config = ["--config", sample, "--config", str(latents), *small[:1], weights]
+    assert main(["fit", *config, f"--out={tmp_path / 'run'}"]) == 0
+    (tmp_path / "stage/last.ckpt").unlink()
+    checkpoint = f"--ckpt_path={tmp_path / 'run/last.ckpt'}"
+    assert main(["test", *config[:-1], checkpoint, f"--out={tmp_path / 'run'}"]) == 0
+    record = json.loads(next((tmp_path / "run").rglob("test/metrics.json")).read_text())
+    exact = [v for name, v in record["metrics"].items() if name.startswith("composition")]
+    assert exact and max(exact) < 1e-3, "the null intervention is exact"
+
+
+def _shrunk(path: Path, out: Path, **data: Any) -> str:
+    """The config at ``path``, of a few images, as ``out``."""
+    config = yaml.safe_load(path.read_text())
+    few = {"batch_size": 4, "train_size": 8, "val_size": 4, "test_size": 4}
+    config["data"]["init_args"] |= few | data
+    config["trainer"]["val_check_interval"] = 2
+    out.write_text(yaml.safe_dump(config))
+    return str(out)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/latents").glob("*.yaml")))
+def test_each_kind_of_latents_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
+    config = ["--config", str(ROOT / "experiments/celeba_smile_sample.yaml"), "--config", str(path)]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *config, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    channels = printed["first_stage"]["init_args"]["latent_channels"]
+    assert printed["generator"]["init_args"]["image_channels"] == channels
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/protocols").glob("*.yaml")))
