@@ -61,14 +61,17 @@ class FactorImages(BatchDataset):
     def places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
         """Places in the split ``[B]``, and which images to mirror ``[B]`` (bool), if any."""
         item = torch.as_tensor(items)
-        return (item % len(self.index), item >= len(self.index)) if self.mirrored else (item, None)
+        if not self.mirrored:
+            return item, None
+        mirror = item >= len(self.index)
+        return item - len(self.index) * mirror, mirror
 
 
 def mirror_some(image: Tensor, which: Tensor | None) -> Tensor:
     """Images ``[B, C, H, W]``, those of ``which`` ``[B]`` (bool) with left and right exchanged."""
-    return (
-        image if which is None else torch.where(which[:, None, None, None], image.flip(-1), image)
-    )
+    if which is None:
+        return image
+    return torch.where(which[:, None, None, None], image.flip(-1), image)
 
 
 def as_floats(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.methods.base import CounterfactualModule, load_method
+from diffcf.methods import CounterfactualModule, load_method
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentModule
 

@@ -3,15 +3,6 @@
 from .base import (
     CounterfactualModule as CounterfactualModule,
 )
-from .base import (
-    load_method as load_method,
-)
-from .base import (
-    method_of as method_of,
-)
-from .base import (
-    write_weights as write_weights,
-)
 from .checkpoint import (
     SAMPLING_KEY as SAMPLING_KEY,
 )
@@ -80,6 +71,15 @@ from .interface import (
 )
 from .interface import (
     predict_sequence as predict_sequence,
+)
+from .loading import (
+    load_method as load_method,
+)
+from .loading import (
+    method_of as method_of,
+)
+from .loading import (
+    write_weights as write_weights,
 )
 from .peers.causal_diffae import (
     CausalDiffAE as CausalDiffAE,

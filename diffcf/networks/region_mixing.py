@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from diffcf.causal import LocalPosterior
 from diffcf.diffusion import shuffled
+from diffcf.io import SettingsError
 from diffcf.networks.projector import LocalProjector
 from diffcf.networks.rectangles import Rectangles, sum_along, sum_within
 
@@ -103,7 +104,12 @@ class RegionMixer(nn.Module):
         self.remainder, self.tolerance = remainder, tolerance
 
     def candidates(self, image: Tensor, projector: LocalProjector) -> Candidates:
-        """Cuts of images ``[B, C, H, W]``, by which both networks' batches can be mixed."""
+        """Cuts of images ``[B, C, H, W]``, by which both networks' batches can be mixed.
+
+        Raises:
+            SettingsError: for a projector of one place, such as
+                :class:`diffcf.networks.GlobalPosteriorProjector`.
+        """
         size = (int(image.shape[-2]), int(image.shape[-1]))
         some = Rectangles.random((len(image), self.cuts), size, image.device)
         straight = Rectangles.halves(len(image), size, image.device)
@@ -114,13 +120,19 @@ class RegionMixer(nn.Module):
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         attention = _read(projector, image).attention
-        patch = size[0] // attention.shape[-2]
+        grid = (attention.shape[-2], attention.shape[-1])
+        if grid == (1, 1):
+            name = type(projector).__name__
+            raise SettingsError(
+                f"Region mixing cuts images by where factors are read, and {name} has one place "
+                "for a whole image: set mixing to null, or take a projector of many places."
+            )
+        patch = size[0] // grid[0]
         pixels = F.interpolate(attention, scale_factor=float(patch)) / patch**2
         layers = torch.cat([texture[:, None], pixels, pixels[other]], dim=1)
         parts = [1, attention.shape[1], attention.shape[1]]
         textured, ours, theirs = sum_within(layers, cuts).split(parts, dim=1)
         share, seam = textured[:, 0] / total, sum_along(texture, cuts) / total
-        grid = (attention.shape[-2], attention.shape[-1])
         return Candidates(other, cuts, share, seam, 1 - ours, theirs, grid)
 
     def for_projector(

@@ -23,7 +23,7 @@ from diffcf.diffusion.guidance.gradient_rules import (
     VarianceBalancedGuidance,
 )
 from diffcf.io.errors import CheckpointError, GraphError, InterventionError
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.checkpoint import sampling_from_spec, sampling_to_spec
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling

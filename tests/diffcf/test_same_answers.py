@@ -24,7 +24,7 @@ from diffcf.evaluation.evaluate import CounterfactualEvaluation
 from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.io.pixels import from_bytes
 from diffcf.io.transform import ImageTransform, decode
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.networks.projector import LocalPosteriorProjector

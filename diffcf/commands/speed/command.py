@@ -33,18 +33,21 @@ from diffcf.io import (
 )
 from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
-from diffcf.training import CounterfactualCallback, cli
+from diffcf.training import CounterfactualCallback, DiffcfCLI, cli
 
 RESULTS = "bench.json"
+QUALITY = "quality"  # a section, and the folder of its run
 
 
 def bench(args: Sequence[str]) -> None:
     """Command ``diffcf bench``; ``--help`` lists the arguments."""
     parser = _parser()
     parsed = parser.parse_args(list(args))
-    if not parsed.experiment.is_file():
-        raise DataError(f"Experiment {parsed.experiment} does not exist: check the path.")
-    check_new(parsed.out / RESULTS)
+    for kind, file in [("Experiment", parsed.experiment), *(("Config", f) for f in parsed.config)]:
+        if not Path(file).is_file():
+            raise DataError(f"{kind} {file} does not exist: check the path.")
+    for name in (RESULTS, QUALITY):
+        check_new(parsed.out / name)
     _device(parsed.device)
     started = time.perf_counter()
     sections = _sections(parsed)
@@ -78,7 +81,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf bench", description="Measure speed as ratios in one run.")
     parser.add_argument("experiment", type=Path, help="YAML of an experiment with our model.")
     parser.add_argument(
-        "--config", action="append", type=Path, help="YAML on top of it, such as gpu.yaml."
+        "--config", action="append", type=str, default=[], help="YAML on top; may be repeated."
     )
     parser.add_argument("--only", action="append", type=str, help="Section; may be repeated.")
     parser.add_argument("--repeats", type=PositiveInt, default=7, help="Rounds of each comparison.")
@@ -110,13 +113,8 @@ def _number(row: Row) -> str:
 
 def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
     """What can be measured, by name."""
-    with warnings.catch_warnings():  # that our own arguments are not those of the shell
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-        files = (parsed.experiment, *(parsed.config or ()))
-        options = [f"--config={file}" for file in files] + ["--trainer.logger=false"]
-        if parsed.batch_size is not None:
-            options.append(f"--data.init_args.batch_size={parsed.batch_size}")
-        built = cli(options, run=False)
+    options = _options(parsed)
+    built = _built(options)
     model, data, device = built.model, built.datamodule, _device(parsed.device)
     if not isinstance(model, DiffusionCounterfactuals):
         found = f"Experiment {parsed.experiment} trains a {type(model).__name__}"
@@ -133,7 +131,7 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
     own = [part.sampling for part in callbacks if isinstance(part, CounterfactualCallback)]
     drawn = (model.eval(), image, factors, own[0] if own else Sampling())
     rounds = parsed.repeats
-    return {
+    sections: dict[str, Callable[[], list[Row]]] = {
         "guidance": partial(sampling.guidance, *drawn, rounds),
         "what-ifs": partial(sampling.what_ifs, *drawn, rounds),
         "batch": partial(sampling.batch_sizes, *drawn, rounds),
@@ -141,13 +139,31 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         "operations": partial(dispatch.operations, *drawn, data),
         "step": partial(throughput.training_steps, model, image, factors, parsed.compile, rounds),
         "sizes": partial(throughput.memory_by_size, model, image, factors, parsed.compile),
-        "quality": partial(quality.over_time, options, parsed.minutes, parsed.out / "quality"),
+        QUALITY: partial(quality.over_time, options, parsed.minutes, parsed.out / QUALITY),
         "training": partial(training.steps, model, data, parsed.steps, rounds),
         "memory": partial(training.memory, model, data, parsed.memory_steps),
         "loading": partial(pipeline.loading, data, rounds),
         "rendering": partial(pipeline.rendering, rounds),
         "start": partial(sampling.starts, rounds),
     }
+    if not own and not parsed.only:
+        del sections[QUALITY]  # of what is not measured; by name, one sentence says so
+    return sections
+
+
+def _options(parsed: Namespace) -> list[str]:
+    """The experiment as options of ``diffcf fit``."""
+    files = [f"--config={file}" for file in (parsed.experiment, *parsed.config)]
+    options = [*files, "--trainer.logger=false"]
+    if parsed.batch_size is not None:
+        options.append(f"--data.init_args.batch_size={parsed.batch_size}")
+    return options
+
+
+def _built(options: list[str]) -> DiffcfCLI:
+    with warnings.catch_warnings():  # that our own arguments are not those of the shell
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        return cli(options, run=False)
 
 
 def _device(name: str) -> torch.device:

@@ -59,6 +59,7 @@ class FactorEvaluator(LightningModule):
         best_error, best_step: of that validation.
 
     Raises:
+        SettingsError: for a number outside its range.
         DivergenceError: when the loss is not finite, with the step named.
     """
 
@@ -84,6 +85,8 @@ class FactorEvaluator(LightningModule):
         self.mixing = mixing
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup, self.clip = check_share("warmup", warmup), clip
+        if shift < 0:
+            raise SettingsError(f"shift must be at least 0 pixels, not {shift}.")
         self.balance, self.shift = check_strength(balance), shift
         self.level_balance: LevelBalance | None = None
         self.validation_error = ReadingError(self.graph)
@@ -123,9 +126,13 @@ class FactorEvaluator(LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.balance:
-            trainer = self.trainer
-            factors: Tensor = trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
-            factors = factors.to(trainer.strategy.root_device)
+            data = getattr(self.trainer, "datamodule", None)
+            if data is None or not hasattr(data, "factors_of"):
+                raise SettingsError(
+                    "balance weighs by the factors of all training images: give the Trainer a data "
+                    "module with factors_of, or set balance 0."
+                )
+            factors = data.factors_of("train").to(self.trainer.strategy.root_device)
             self.level_balance = LevelBalance(self.graph, factors, self.balance)
 
     def on_validation_epoch_start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,15 +58,16 @@ class ForeachAverage(AveragedModel):
         self.module, self.decay, self.use_buffers = module, decay, use_buffers
         self.register_buffer("n_averaged", torch.tensor(0, dtype=torch.long))
         self._begun = False  # known without asking the device
-        kept = module.state_dict().keys()
-        # Those that no checkpoint holds are constants.
-        self._varying = [name for name, _ in module.named_buffers() if name in kept]
+        names, kept = [name for name, _ in module.named_buffers()], module.state_dict().keys()
+        # Those that no checkpoint holds are constants, and copied once.
+        self._varying = [name for name in names if name in kept]
+        self._constant = [name for name in names if name not in kept]
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(model.parameters())
-        copies, originals = self._buffers_of(self.module), self._buffers_of(model)
+        copies, originals = (_buffers(part, self._varying) for part in (self.module, model))
         if self.use_buffers:
             averages, values = averages + copies, values + originals
             copies, originals = [], []
@@ -73,13 +75,17 @@ class ForeachAverage(AveragedModel):
             copies, originals = copies + averages, originals + values
         else:
             _average(averages, values, self.decay)
+        if not self._begun:
+            copies = copies + _buffers(self.module, self._constant)
+            originals = originals + _buffers(model, self._constant)
         if copies:
             torch._foreach_copy_(copies, originals)
         self.n_averaged += 1
         self._begun = True
 
-    def _buffers_of(self, module: nn.Module) -> list[Tensor]:
-        return [module.get_buffer(name) for name in self._varying]
+
+def _buffers(module: nn.Module, names: Sequence[str]) -> list[Tensor]:
+    return [module.get_buffer(name) for name in names]
 
 
 def _average(averages: list[Tensor], values: list[Tensor], decay: float) -> None:

@@ -24,7 +24,7 @@ from diffcf.io.answer_folder import AnswerFolder
 from diffcf.io.errors import OutputError
 from diffcf.io.streaming import AHEAD, BEHIND
 from diffcf.io.tables import read_table
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.reporting.pictures import save_image

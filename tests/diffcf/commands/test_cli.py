@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from small_runs import add_callback, tiny
 
 from diffcf.commands.main import main
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.training.cli import cli

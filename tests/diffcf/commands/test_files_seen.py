@@ -24,7 +24,7 @@ from diffcf.io.errors import CheckpointError, DataError
 from diffcf.io.pixels import from_bytes
 from diffcf.io.tensor_file import SPEC_KEY
 from diffcf.io.transform import ImageTransform, decode
-from diffcf.methods.base import method_of, write_weights
+from diffcf.methods import method_of, write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 

@@ -19,7 +19,7 @@ from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
 from diffcf.commands.graph import as_dot
 from diffcf.commands.main import main
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_vae import CausalVAE
 from diffcf.reporting.graph import graph_figure

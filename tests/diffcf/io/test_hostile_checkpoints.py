@@ -23,7 +23,7 @@ from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.io.class_path import TRUST, class_at
 from diffcf.io.errors import CheckpointError
 from diffcf.io.tensor_file import SPEC_KEY
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.checkpoint import SAMPLING_KEY, read_checkpoint, sampling_from_spec
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling

@@ -13,7 +13,7 @@ from stirring import stir
 from diffcf.commands.main import main
 from diffcf.io.errors import DataError, OutputError
 from diffcf.io.image_list import image_files, mark, pictures, resolve_names
-from diffcf.methods.base import write_weights
+from diffcf.methods import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.reporting import save_figure

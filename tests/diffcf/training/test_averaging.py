@@ -88,3 +88,62 @@ def test_the_average_ends_as_the_model() -> None:
     model.training_step = watched  # type: ignore[method-assign]
     trainer.fit(model)
     assert torch.equal(model.head.weight, seen[1]), "the first step's, which nothing moves"
+
+
+# --- constants ---
+
+
+class Filled(Small):
+    """A model with two buffers that it counts in; checkpoints hold one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(()))
+        self.register_buffer("constant", torch.zeros(()), persistent=False)
+        self.seen: list[tuple[float, float]] = []
+
+    def on_fit_start(self) -> None:
+        self.constant.fill_(7.0)  # after the average was made
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        self.kept += 1
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.seen.append((float(self.kept), float(self.constant)))
+
+    val_dataloader = Small.train_dataloader
+
+
+@pytest.mark.parametrize("average", [ForeachEMA, EMAWeightAveraging])
+def test_constants_are_the_models_own_and_what_checkpoints_hold_follows_it(
+    average: type[EMAWeightAveraging],
+) -> None:
+    model = Filled()
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        limit_val_batches=1, callbacks=[average(decay=0.9, use_buffers=False)],
+    )  # fmt: skip
+    trainer.fit(model)
+    assert model.seen == [(6.0, 7.0), (12.0, 7.0)]
+    assert (float(model.kept), float(model.constant)) == (12.0, 7.0)
+
+
+def test_after_the_first_step_constants_are_not_copied_again() -> None:
+    copied = []
+    foreach = torch._foreach_copy_
+
+    def watched(copies: list[Tensor], originals: list[Tensor]) -> None:
+        copied.append(len(copies))
+        foreach(copies, originals)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "_foreach_copy_", watched)
+        trainer = Trainer(
+            max_steps=3, accelerator="cpu", logger=False, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
+            callbacks=[ForeachEMA(decay=0.9, use_buffers=False)],
+        )  # fmt: skip
+        trainer.fit(Filled())
+    held = len(Filled().state_dict()) - len(list(Filled().parameters()))
+    assert copied[1:] == [held, held] and copied[0] > held

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data_modules.loading import FactorImages, ShuffledOrder, training_loader
 from diffcf.commands.main import main
-from diffcf.methods.base import load_method
+from diffcf.methods import load_method
 
 HERE = Path(__file__).parent
 PATHS = (HERE, ROOT / "tests")  # this file's callback, and small_runs

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
-from diffcf.methods.base import CounterfactualModule, load_method
+from diffcf.methods import CounterfactualModule, load_method
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import predict_sequence
 

@@ -13,7 +13,7 @@ from stirring import stir
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
-from diffcf.methods.base import load_method
+from diffcf.methods import load_method
 from diffcf.methods.interface import predict_sequence
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE
