@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
 from diffcf.diffusion.process import prediction_from_velocity
+from diffcf.io import SettingsError
 from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.conditional import ConditionalDiffusion
 
@@ -14,7 +15,10 @@ from diffcf.methods.peers.conditional import ConditionalDiffusion
 class Sums(nn.Module):
     """v is the sum of the factors that it is conditioned on, 1, 2 and 4 times."""
 
-    def forward(self, x_t: Tensor, t: Tensor, factors: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, factors: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        mask = torch.ones_like(factors) if mask is None else mask
         total = (factors * mask * torch.tensor([1.0, 2.0, 4.0])).sum(dim=1)
         return total.view(-1, 1, 1, 1).expand_as(x_t)
 
@@ -40,6 +44,43 @@ def test_groups_are_guided_by_their_own_weights(
     whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
     torch.testing.assert_close(prediction.denoised, whole.denoised)
     torch.testing.assert_close(prediction.eps, whole.eps)
+
+
+@pytest.mark.parametrize(
+    ("weight", "time", "expected"), [(1.0, 0.3, 7), (3.0, 0.3, 19), (3.0, 0.9, 7)]
+)
+def test_guidance_from_the_factual_pushes_what_differs(
+    weight: float, time: float, expected: float
+) -> None:
+    rule = ClassifierFree(weight, from_factual=True, t_max=0.5)
+    factual = torch.tensor([[1.0, 0.0, 0.0]]).expand(2, 3)  # its v is 1, that of ones 7
+    prediction = rule.wrap(Sums(), ONES, REACHED, factual)(X, time)
+    v = torch.full_like(X, expected)
+    whole = prediction_from_velocity(v, X, torch.full((2,), time))
+    torch.testing.assert_close(prediction.denoised, whole.denoised)
+
+
+def test_from_the_factual_the_null_intervention_stays_exact(graph, small_batch: dict) -> None:
+    small = {"channels": [8, 16], "condition": 16, "attention_heads": 2}
+    spec = {"class_path": "diffcf.networks.unet.UNet", "init_args": small}
+    model = ConditionalDiffusion(graph, generator=spec).eval()
+    stir(model)
+    sampling = Sampling(steps=3, anchored=True, free=ClassifierFree(4.0, from_factual=True))
+    image, factors = small_batch["image"], small_batch["factors"]
+    world = model.method(sampling).abduct(image, factors)
+    torch.testing.assert_close(world.predict({}).image, image, atol=1e-4, rtol=0)
+    plain = model.method(Sampling(steps=3, anchored=True)).abduct(image, factors)
+    guided, unguided = (w.predict({"light": 0.8}).image for w in (world, plain))
+    assert not torch.allclose(guided, unguided, atol=1e-3)
+
+
+def test_impossible_guidance_gets_a_sentence() -> None:
+    with pytest.raises(SettingsError, match="leave kept of free out"):
+        ClassifierFree(2.0, kept=1.0, from_factual=True)
+    with pytest.raises(SettingsError, match="t_min <= t_max"):
+        ClassifierFree(2.0, t_min=0.5, t_max=0.2)
+    with pytest.raises(SettingsError, match="from_factual of free to true"):
+        Sampling(anchored=True, free=ClassifierFree(2.0))
 
 
 def test_weight_one_is_plain_conditioning(graph, small_batch: dict) -> None:
