@@ -23,7 +23,7 @@ from diffcf.api import load
 from diffcf.causal import Intervention
 from diffcf.commands.numbers import Seed
 from diffcf.commands.speed import seconds
-from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol
+from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol, EvaluatorReader
 from diffcf.io import CheckpointError, check_new, device_name, versions, write_json, write_text
 from diffcf.methods import CounterfactualModule, Method, Sampling, World
 from diffcf.reporting import ablation_markdown
@@ -38,8 +38,10 @@ def ablation_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf ablate", description="Compare ways to sample.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
     parser.add_argument("ckpt", type=str, help="Checkpoint, weights file or shipped name.")
-    parser.add_argument("--data", type=LightningDataModule, help="Data module with a scene.")
+    parser.add_argument("--data", type=LightningDataModule, help="Where images are from.")
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
+    evaluator = "File of an evaluator, which reads the answers where no scene does, or beside it."
+    parser.add_argument("--evaluator", type=str | None, default=None, help=evaluator)
     parser.add_argument("--images", type=int, default=128, help="The first of the split.")
     split = "Where they are from; choose settings by those of val."
     parser.add_argument("--split", type=Literal["test", "val"], default="test", help=split)
@@ -63,11 +65,12 @@ def ablate(args: Sequence[str]) -> None:
     model = load(built.ckpt).module
     if model.graph != built.data.graph:
         raise CheckpointError(f"Checkpoint {built.ckpt} belongs to another graph, {model.graph}.")
+    reader = None if built.evaluator is None else EvaluatorReader.load(built.evaluator, model.graph)
     seed_everything(built.seed, verbose=False)
     protocol = EvaluationProtocol(
         images=built.images, steps=built.sequence, cycles=0, reverse_images=0, seed=built.seed
     )
-    rows = measure(model, built.data, built.variants, protocol, built.split, built.read)
+    rows = measure(model, built.data, built.variants, protocol, built.split, built.read, reader)
     record = {
         "rows": rows,
         "variants": {name: sampling_record(variant) for name, variant in built.variants.items()},
@@ -105,17 +108,18 @@ def measure(
     protocol: EvaluationProtocol,
     split: Literal["test", "val"] = "test",
     read: bool = False,
+    evaluator: EvaluatorReader | None = None,
 ) -> dict[str, dict[str, float]]:
     """Metrics of every variant on the first images of the split, and those of doing nothing.
 
     ``time_ratio`` is the sampling time over that of the unguided variant with the same steps and
     depth; it is left out where there is none. ``acm/sequence`` and ``psnr/sequence`` are those of
-    the last intervention of a sequence. Where factors are ``read`` off the factual image, the first
-    variant is measured once more with the factors given.
+    the last intervention of a sequence. Without a scene an ``evaluator`` reads. Where factors are
+    ``read`` off the factual image, the first variant is measured once more with them given.
     """
     data.setup()
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    asked = data.factors_of(split), protocol, data.scene, data.noise_of(split)
+    asked = data.factors_of(split), protocol, data.scene, data.noise_of(split), evaluator
     methods: dict[str, Method] = {name: model.method(variant) for name, variant in variants.items()}
     if read:
         given = next(iter(methods.values()))

@@ -12,6 +12,7 @@ from diffcf.causal import CausalGraph, Intervention, Reader
 from diffcf.evaluation.metrics.acm import ACM
 from diffcf.evaluation.metrics.axioms import Effectiveness
 from diffcf.evaluation.metrics.image_metric import ImageMetric
+from diffcf.evaluation.metrics.kept import Kept
 from diffcf.evaluation.protocol import FactualBatch
 from diffcf.methods import Counterfactual
 
@@ -41,7 +42,7 @@ class ReadingError(ImageMetric):
 
 
 class ReaderScores:
-    """What one reader reads off counterfactual images: ACM, effectiveness, ACM of sequences.
+    """What one reader reads off counterfactual images: ACM, effectiveness, what is kept, sequences.
 
     Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none. ``asked``
     says whether any factor is set at all.
@@ -51,7 +52,7 @@ class ReaderScores:
         self, graph: CausalGraph, reader: Reader, prefix: str, steps: int, asked: bool = True
     ) -> None:
         self.reader, self.prefix, self.asked = reader, prefix, asked
-        self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
+        self.acm, self.effectiveness, self.kept = ACM(graph), Effectiveness(graph), Kept(graph)
         self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
         self._unchanged: tuple[Tensor, Tensor] | None = None
 
@@ -77,6 +78,7 @@ class ReaderScores:
         index = batch.index[chosen.cpu()]
         self.acm.update(read, target, which, 0, index)
         self.effectiveness.update(read, target, column, index)
+        self.kept.update(read, self._factual(batch)[chosen], column, index)
         return read
 
     def step(
@@ -95,7 +97,8 @@ class ReaderScores:
 
     def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
         """What ``of`` gives for each metric, by name."""
-        result = {**of(self.acm), **of(self.effectiveness)} if self.asked else {}
+        asked = (self.acm, self.effectiveness, self.kept) if self.asked else ()
+        result = {name: value for metric in asked for name, value in of(metric).items()}
         null = of(self.null_acm)
         if "acm" in null:
             result["acm/null"] = null["acm"]
@@ -105,9 +108,12 @@ class ReaderScores:
         return {self.prefix + key: value for key, value in result.items()}
 
     def _read(self, answer: Counterfactual, batch: FactualBatch) -> Tensor:
-        """Factors ``[B, K]`` of the answer; an unchanged image is read only once."""
-        if answer.image is not batch.image:
-            return self.reader.read(answer.image)
+        """Factors ``[B, K]`` of the answer."""
+        same = answer.image is batch.image
+        return self._factual(batch) if same else self.reader.read(answer.image)
+
+    def _factual(self, batch: FactualBatch) -> Tensor:
+        """Factors ``[B, K]`` of the factual, which is read only once."""
         if self._unchanged is None or self._unchanged[0] is not batch.image:
             self._unchanged = (batch.image, self.reader.read(batch.image))
         return self._unchanged[1]

@@ -175,6 +175,7 @@ _COLUMNS = (
     Column("ACM", "acm"),
     Column("do nothing", "acm", reference="do_nothing"),
     Column("reads as set", "accuracy", "", ".3f"),
+    Column("kept", "kept", "", ".3f", "higher"),
     Column("PSNR to the exact counterfactual (dB)", "psnr", "", ".1f"),
     # What a method takes.
     Column("parameters (M)", "cost/parameters", "", ".2f", scale=1e-6),

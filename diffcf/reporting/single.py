@@ -35,7 +35,7 @@ from diffcf.reporting.results import (
 from diffcf.reporting.tables import markdown
 
 _BY_INTERVENTION = columns(
-    "ACM", "do nothing", "reads as set", "PSNR to the exact counterfactual (dB)"
+    "ACM", "do nothing", "reads as set", "kept", "PSNR to the exact counterfactual (dB)"
 )
 _WHOLE = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "SSIM", "composition 1",
@@ -47,7 +47,7 @@ _SUMMARY = columns(
 )  # fmt: skip
 _ABLATED = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "ACM sequence",
-    "PSNR sequence", "time / none",
+    "PSNR sequence", "kept", "time / none",
 )  # fmt: skip
 _CAPTIONS = {
     "grid": "Per sample: factual, counterfactual, exact counterfactual, and their difference.",
@@ -92,9 +92,13 @@ def summary_table(own: Mapping[str, Sequence[Record]]) -> str:
 def ablation_markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown of the metrics of each variant of ``diffcf ablate``; a dash for none."""
     variants = [MethodResults(name, name, ({"metrics": row},)) for name, row in rows.items()]
-    found = statistics(long_table(variants), _ABLATED, "method")
+    table = long_table(variants)
+    set_ones = select(table, "accuracy", reference=None)["intervention"].unique()
+    read = [Column(f"{name} as set", "accuracy", name, ".3f", "higher") for name in set_ones]
+    asked = [*_ABLATED[:-2], *read, *_ABLATED[-2:]]
+    found = statistics(table, asked, "method")
     filled = {heading for _, heading in found}
-    shown = [column for column in _ABLATED if column.heading in filled]
+    shown = [column for column in asked if column.heading in filled]
     return markdown(*_content("variant", {name: name for name in rows}, found, shown, missing="–"))
 
 
