@@ -1,5 +1,6 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .ablation import ablation_markdown as ablation_markdown
 from .comparison import ABLATIONS as ABLATIONS
 from .comparison import CostPoints as CostPoints
 from .comparison import ablation_table as ablation_table
@@ -26,7 +27,6 @@ from .results import MethodResults as MethodResults
 from .results import Record as Record
 from .results import find_results as find_results
 from .results import read_record as read_record
-from .single import ablation_markdown as ablation_markdown
 from .single import print_table as print_table
 from .single import results_table as results_table
 from .single import seeds_table as seeds_table

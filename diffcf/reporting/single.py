@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffcf.io import write_text
+from diffcf.reporting.ablation import Content, Text, table_content
 from diffcf.reporting.measures import (
     REFERENCES,
     Cells,
@@ -45,10 +46,6 @@ _SUMMARY = columns(
     "ACM roots", "do nothing, roots", "ACM leaves", "do nothing, leaves", "PSNR roots",
     "PSNR leaves",
 )  # fmt: skip
-_ABLATED = columns(
-    "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "ACM sequence",
-    "PSNR sequence", "kept", "time / none",
-)  # fmt: skip
 _CAPTIONS = {
     "grid": "Per sample: factual, counterfactual, exact counterfactual, and their difference.",
     "sequence": "Interventions one after another, each upon the image the last one left.",
@@ -56,9 +53,6 @@ _CAPTIONS = {
     "errors": "How far each factor reads from where it should, when it was set and when not.",
     "lambda_t": "λt along the path: the median over a batch, and where 80% of its images are.",
 }
-_Content = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Headings and rows of a table."""
-_Text = Callable[[Statistic], str]
 
 
 def results_table(files: Sequence[Path]) -> str:
@@ -79,27 +73,16 @@ def seeds_table(records: Sequence[Record]) -> str:
 
 def summary_table(own: Mapping[str, Sequence[Record]]) -> str:
     """Markdown with a row for each dataset, of the records of our own method."""
-    headings, rows = _content("dataset", {}, {}, _SUMMARY)
+    headings, rows = table_content("dataset", {}, {}, _SUMMARY)
     for name, records in own.items():
         # Results from before protocols had a least change answer easier questions.
         if all("min_change" in (record.get("protocol") or {}) for record in records):
             found = _complete(_numbers(records), _SUMMARY, "method")
-            _, (cells,) = _content("", {"": name.replace("_", " ")}, found, _SUMMARY, missing="–")
+            _, (cells,) = table_content(
+                "", {"": name.replace("_", " ")}, found, _SUMMARY, missing="–"
+            )
             rows = [*rows, [*cells, str(records[0]["images"])]]
     return markdown([*headings, "images"], rows)
-
-
-def ablation_markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown of the metrics of each variant of ``diffcf ablate``; a dash for none."""
-    variants = [MethodResults(name, name, ({"metrics": row},)) for name, row in rows.items()]
-    table = long_table(variants)
-    set_ones = select(table, "accuracy", reference=None)["intervention"].unique()
-    read = [Column(f"{name} as set", "accuracy", name, ".3f", "higher") for name in set_ones]
-    asked = [*_ABLATED[:-2], *read, *_ABLATED[-2:]]
-    found = statistics(table, asked, "method")
-    filled = {heading for _, heading in found}
-    shown = [column for column in asked if column.heading in filled]
-    return markdown(*_content("variant", {name: name for name in rows}, found, shown, missing="–"))
 
 
 def print_table(record: Record) -> None:
@@ -161,10 +144,10 @@ def write_page(record: Record, pictures: Sequence[str], path: Path) -> None:
     write_text("\n\n".join(parts) + "\n", path)
 
 
-def _sequence(numbers: pd.DataFrame) -> _Content:
+def _sequence(numbers: pd.DataFrame) -> Content:
     steps = [step(number) for number in _steps(numbers)["step"]]
     found = statistics(numbers, steps, "reference")
-    _, rows = _content("", {"": "ACM"}, found, steps, _interval)
+    _, rows = table_content("", {"": "ACM"}, found, steps, _interval)
     return ["", *(f"step_{column.step}" for column in steps)], rows if steps else []
 
 
@@ -234,7 +217,7 @@ def _steps(numbers: pd.DataFrame) -> pd.DataFrame:
     return select(numbers, "acm", intervention="sequence")
 
 
-def _interventions(numbers: pd.DataFrame, text: _Text) -> _Content:
+def _interventions(numbers: pd.DataFrame, text: Text) -> Content:
     """A row per intervened factor, then roots, leaves and the null intervention.
 
     Columns that nothing fills (no ruler, no exact images) are left out.
@@ -247,31 +230,16 @@ def _interventions(numbers: pd.DataFrame, text: _Text) -> _Content:
     titles["null"] = "nothing"
     filled = {heading for name, heading in found if name in titles and name not in means}
     shown = [column for column in _BY_INTERVENTION if column.heading in filled]
-    return _content("intervention", titles, found, shown, text)
+    return table_content("intervention", titles, found, shown, text)
 
 
-def _methods(numbers: pd.DataFrame, text: _Text, corner: str, title: str) -> _Content:
+def _methods(numbers: pd.DataFrame, text: Text, corner: str, title: str) -> Content:
     """The method as a whole, and the reference methods that were measured beside."""
     found = _complete(numbers, _WHOLE, "reference")
     shown = [column for column in _WHOLE if ("", column.heading) in found]
     beside = [name for name in REFERENCES if (numbers["reference"] == name).any()]
     titles = {"": title} | {name: f"*{name.replace('_', ' ')}*" for name in beside}
-    return _content(corner, titles, found, shown, text)
-
-
-def _content(
-    corner: str,
-    titles: Mapping[str, str],
-    found: Cells,
-    shown: Sequence[Column],
-    text: _Text = Statistic.text,
-    missing: str = "",
-) -> _Content:
-    """Headings, ``corner`` first, and a row for each title."""
-    headings = [column.heading for column in shown]
-    cells = {place: text(cell) for place, cell in found.items()}
-    rows = [[t, *(cells.get((n, h), missing) for h in headings)] for n, t in titles.items()]
-    return [corner, *headings], rows
+    return table_content(corner, titles, found, shown, text)
 
 
 def _range(found: Statistic) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ import yaml
 from lightning.pytorch import Callback
 from small_runs import add_callback, tiny
 
+from data_modules import PendulumDataModule
 from diffcf.commands.main import main
+from diffcf.evaluation import EvaluatorReader
 from diffcf.methods import write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
+from diffcf.networks import LocalPosteriorProjector, build_network, network_spec
 from diffcf.training.cli import cli
 
 ROOT = Path(__file__).parents[3]
@@ -173,6 +177,37 @@ def test_ablate_takes_validation_images_where_settings_are_chosen(trained, tmp_p
         assert found[split]["provenance"]["split"] == split
     nothing = [found[split]["rows"]["do nothing"]["acm"] for split in ("test", "val")]
     assert nothing[0] != nothing[1]
+
+
+def test_ablate_is_read_by_an_evaluator_where_no_scene_reads(trained, tmp_path, capsys) -> None:
+    _, folder = trained
+    scene = PendulumDataModule(32)
+    small = {"image_size": 32, "train_size": 16, "val_size": 4, "test_size": 6, "batch_size": 8}
+    spec = {"class_path": "data_modules.PendulumDataModule", "init_args": small}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(spec))
+    own = tmp_path / "own"
+    assert main(["export", str(tmp_path / "own.yaml"), str(own)]) == 0
+    spec = network_spec(partial(LocalPosteriorProjector, channels=8))
+    network = build_network(spec, scene.graph)
+    reader = EvaluatorReader(scene.graph, spec, network.state_dict(), (3, 32, 32))
+    reader.save(tmp_path / "evaluator.safetensors")
+    data = {
+        "class_path": "data_modules.FactorTableDataModule",
+        "init_args": {"image_size": 32, "batch_size": 4, "split_column": "split"},
+    }
+    files = {"images": "images", "table": "factors.csv", "graph": "graph.yaml"}
+    data["init_args"] |= {name: str(own / file) for name, file in files.items()}
+    config = {"data": data, "variants": {"two steps": {"steps": 2}}, "images": 4}
+    config |= {"evaluator": str(tmp_path / "evaluator.safetensors"), "out": str(tmp_path / "out")}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
+    assert main(["ablate", str(folder / "last.ckpt"), "--config", str(tmp_path / "a.yaml")]) == 0
+    rows = json.loads((tmp_path / "out/ablation.json").read_text())["rows"]
+    assert rows["two steps"]["kept"] == pytest.approx(1.0, abs=1e-3), "untrained, it reads ½ always"
+    assert "| kept |" in capsys.readouterr().out
+    missing = ["--evaluator", str(tmp_path / "no.safetensors"), "--out", str(tmp_path / "other")]
+    argv = ["ablate", str(folder / "last.ckpt"), "--config", str(tmp_path / "a.yaml"), *missing]
+    assert main(argv) == 2
+    assert "no.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("batch", [0, 2])

@@ -7,13 +7,13 @@ import pytest
 from made_results import grid, record, write
 
 from diffcf.io.errors import ResultsError
+from diffcf.reporting.ablation import ablation_markdown
 from diffcf.reporting.comparison import (
     ablation_table,
     comparison_tables,
     cost_points,
 )
 from diffcf.reporting.results import MethodResults, find_results, sampling_text
-from diffcf.reporting.single import ablation_markdown
 from diffcf.reporting.tables import ComparisonTable, as_markdown
 
 ROOT = Path(__file__).parents[3]
