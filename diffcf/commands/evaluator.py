@@ -18,21 +18,20 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import diffcf.training.cli  # noqa: F401  its YAML loader knows class names of earlier versions
 from diffcf.causal import CausalGraph
-from diffcf.evaluation import (
-    Card,
-    EvaluatorReader,
-    FactorEvaluator,
-    agreement,
-    binary_scores,
-    measure_readings,
-)
-from diffcf.io import CheckpointError, GraphError, check_new, versions, whole_folder, write_json
-from diffcf.reporting import markdown
+from diffcf.commands.evaluator_card import card_markdown, measured_card
+from diffcf.evaluation import EvaluatorReader, FactorEvaluator, check_factors
+from diffcf.io import GraphError, check_new, versions, whole_folder, write_json
 from diffcf.training import settings_errors, settle_flags, without_hints
 
 
 class EvaluatorCLI(LightningCLI):
-    """LightningCLI of one model, without subcommands, that also knows the folder to make."""
+    """LightningCLI of one model, without subcommands, that also knows the folder to make.
+
+    Attributes:
+        other: the evaluator to check by, if one is named.
+    """
+
+    other: EvaluatorReader | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments(
@@ -48,10 +47,6 @@ class EvaluatorCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         check_new(self.config.out)
-        if self.config.check is not None and not self.config.check.is_file():
-            raise CheckpointError(
-                f"The evaluator to check by, {self.config.check}, does not exist: check the path."
-            )
         settle_flags(self.config, "fit")
 
     def after_instantiate_classes(self) -> None:
@@ -60,6 +55,10 @@ class EvaluatorCLI(LightningCLI):
                 f"{type(self.datamodule).__name__} offers no factors: build it on "
                 "data_modules.base.FactorImageDataModule."
             )
+        # Now, not after an hour of training.
+        if self.config.check is not None:
+            self.other = EvaluatorReader.load(self.config.check)
+            check_factors(self.other, self.model.graph)
 
 
 def build(args: Sequence[str]) -> EvaluatorCLI:
@@ -97,16 +96,8 @@ def evaluator(args: Sequence[str]) -> None:
     spec = model.latent_spec
     latents = (spec, model.best_latents) if spec is not None else None
     reader = EvaluatorReader(model.graph, model.spec, model.best_weights, shape, latents=latents)
-    other = None if cli.config.check is None else EvaluatorReader.load(cli.config.check)
-    stages = {"train": "train", "validation": "val", "test": "test"}
     reader.card = {
-        "data": type(data).__name__,
-        "image_shape": list(reader.image_shape),
-        "transform": None if (seen := getattr(data, "transform", None)) is None else seen.to_dict(),
-        "images": {name: data.size_of(stage) for name, stage in stages.items()},
-        **measure_readings(reader, data),
-        "binary": binary_scores(reader, data.test_dataloader(), model.balance),
-        "agreement": None if other is None else agreement(reader, other, data.test_dataloader()),
+        **measured_card(reader, data, model.balance, cli.other),
         "training": {**model.training_record.as_dict(), "selected_step": model.best_step},
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "versions": versions(),
@@ -119,47 +110,3 @@ def evaluator(args: Sequence[str]) -> None:
         (unfinished / "card.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"The evaluator is {cli.config.out / 'evaluator.safetensors'}")
-
-
-def card_markdown(card: Card) -> str:
-    """The card as people read it: a table of errors, and where they come from."""
-    counterfactual, images, training = card["counterfactual"], card["images"], card["training"]
-    known = isinstance(counterfactual, dict)
-    names = [key.removeprefix("error/") for key in card["test"] if key != "error"]
-    rows = {f"{stage} ({images[stage]} images)": card[stage] for stage in ("validation", "test")}
-    if known:
-        rows |= {f"exact counterfactuals, do({name})": e for name, e in counterfactual.items()}
-    keys = [*(f"error/{name}" for name in names), "error"]
-    cells = [[title, *(f"{errors[key]:.4f}" for key in keys)] for title, errors in rows.items()]
-    lines = [
-        f"# Evaluator of {card['data']}, images of {' × '.join(map(str, card['image_shape']))}",
-        "",
-        "Mean absolute error in parts of each factor's range; of discrete factors the share of",
-        "images that are misread.",
-        "",
-        markdown(["images", *names, "mean"], cells).rstrip(),
-    ]
-    if binary := card.get("binary"):
-        titles = ["positive", "auroc", "f1", "balanced_error", "calibration"]
-        cells = [[name, *(f"{found[t]:.4f}" for t in titles)] for name, found in binary.items()]
-        lines += [
-            "",
-            "Binary factors on the test images: the share that has it, area under the ROC curve,",
-            "F1, mean of the shares misread of either value, expected calibration error.",
-            "",
-            markdown(["factor", *(t.replace("_", " ") for t in titles)], cells).rstrip(),
-        ]
-    if alike := card.get("agreement"):
-        read = ", ".join(f"{name} {share:.3f}" for name, share in alike.items())
-        lines += ["", f"Another evaluator reads the test images alike in: {read}."]
-    if not known:
-        lines += ["", f"The error on counterfactual images is {counterfactual}."]
-    lines += [
-        "",
-        f"{card['parameters']:,} parameters; {training['steps']} steps in "
-        f"{training['seconds']:.0f} s on {training['device']}, seed {training['seed']};",
-        f"the weights are those of step {training['selected_step']}, the best on validation.",
-        f"Trained on the {images['train']:,} images of the training split and no other.",
-        ", ".join(f"{name} {version}" for name, version in card["versions"].items()) + ".",
-    ]
-    return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from .evaluate import GuidanceStrength as GuidanceStrength
 from .evaluate import ModelReadout as ModelReadout
 from .evaluator.discrimination import agreement as agreement
 from .evaluator.discrimination import binary_scores as binary_scores
+from .evaluator.discrimination import check_factors as check_factors
 from .evaluator.module import FactorEvaluator as FactorEvaluator
 from .evaluator.module import ImageVAE as ImageVAE
 from .evaluator.reader import Card as Card

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import (
     binary_f1_score,
 )
 
-from diffcf.causal import LevelBalance
+from diffcf.causal import CausalGraph, LevelBalance
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.io import CheckpointError
 
@@ -72,11 +72,7 @@ def agreement(
     Raises:
         CheckpointError: when they read other factors.
     """
-    if reader.graph.factors != other.graph.factors:
-        raise CheckpointError(
-            f"The evaluator to check by reads {', '.join(other.graph.names)}, this one "
-            f"{', '.join(reader.graph.names)}: train it on the same data."
-        )
+    check_factors(other, reader.graph)
     (one, two), _ = _readings([reader, other], batches)
     alike = {}
     for column, factor in enumerate(reader.graph.factors):
@@ -84,6 +80,15 @@ def agreement(
         same = 1 - (a - b).abs() if factor.continuous else ((a - b).abs() < 1e-6).float()
         alike[factor.name] = float(same.mean())
     return alike
+
+
+def check_factors(other: EvaluatorReader, graph: CausalGraph) -> None:
+    """CheckpointError unless the evaluator to check by reads the factors of ``graph``."""
+    if graph.factors != other.graph.factors:
+        raise CheckpointError(
+            f"The evaluator to check by reads {', '.join(other.graph.names)}, this one "
+            f"{', '.join(graph.names)}: train it on the same data."
+        )
 
 
 def _readings(readers: list[EvaluatorReader], batches: Batches) -> tuple[list[Tensor], Tensor]:

@@ -8,7 +8,7 @@ import torch
 from data_modules.pendulum import PendulumDataModule
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.commands.evaluator import card_markdown
+from diffcf.commands.evaluator_card import card_markdown
 from diffcf.evaluation.evaluator.reader import (
     ReadingError,
     measure_readings,
