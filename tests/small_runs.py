@@ -27,7 +27,8 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     }
     model = config["model"]["init_args"]
     model["generator"]["init_args"] |= {"channels": [8, 16], "condition": 16}
-    model["projector"]["init_args"] |= {"channels": 8}
+    whole = model["projector"]["class_path"].endswith("GlobalPosteriorProjector")
+    model["projector"]["init_args"] |= {"channels": [8, 16] if whole else 8}
     if model["mixing"]:
         model["head_start"] = 0.33
     config["trainer"] |= {
