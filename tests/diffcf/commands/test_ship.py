@@ -111,17 +111,17 @@ def test_weights_replace_nothing_and_are_named_as_weights(
 
 
 def test_half_size_weights_tell_nothing_of_the_machine(tmp_path: Path) -> None:
-    record = json.loads((WEIGHTS / "flow.json").read_text())
+    record = json.loads((WEIGHTS / "faces.json").read_text())
     config = record["provenance"]["config"]
     config["data"]["init_args"]["root"] = "/home/somebody/pictures"
     config["trainer"]["default_root_dir"] = "/home/somebody/runs/flow"
     metrics, out = tmp_path / "metrics.json", tmp_path / "half.safetensors"
     metrics.write_text(json.dumps(record))
-    made = ["weights", str(WEIGHTS / "flow.safetensors"), str(metrics), "--also", str(metrics)]
+    made = ["weights", str(WEIGHTS / "faces.safetensors"), str(metrics), "--also", str(metrics)]
     assert main([*made, "--half", "true", "--out", str(out)]) == 0
     check(out)
-    assert out.stat().st_size < 0.55 * (WEIGHTS / "flow.safetensors").stat().st_size
+    assert out.stat().st_size < 0.55 * (WEIGHTS / "faces.safetensors").stat().st_size
     assert "somebody" not in out.with_suffix(".json").read_text()
     images = torch.rand(2, 3, 64, 64) * 2 - 1
-    whole, half = (diffcf.load(path).read(images) for path in (WEIGHTS / "flow.safetensors", out))
+    whole, half = (diffcf.load(path).read(images) for path in (WEIGHTS / "faces.safetensors", out))
     torch.testing.assert_close(half, whole, atol=0.02, rtol=0)

@@ -19,6 +19,7 @@ from diffcf.io import SettingsError
 from diffcf.training import CardSettings, without_hints
 from diffcf.training.callbacks.card import memory_errors, shortage
 from diffcf.training.flags import check_card
+from diffcf.training.hints import LOGGERS
 
 ONE_LINE = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
@@ -116,8 +117,15 @@ class Listener(logging.Handler):
 
 
 @pytest.fixture
-def listener():
+def listener(monkeypatch):
     heard = Listener()
+    # Whatever another test of this process, or a library that it loads, did to the loggers.
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+    for name in LOGGERS:
+        said = logging.getLogger(name)
+        for attribute, value in (("disabled", False), ("propagate", True), ("level", logging.INFO)):
+            monkeypatch.setattr(said, attribute, value)
+        said.manager._clear_cache()
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     for logger in loggers:
         logger.addHandler(heard)
