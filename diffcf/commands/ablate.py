@@ -77,6 +77,7 @@ def ablate(args: Sequence[str]) -> None:
         "provenance": {
             "checkpoint": Path(built.ckpt).name,
             "training": model.training_record.as_dict(),
+            "evaluator": None if reader is None else reader.card.get("training"),
             **{name: built[name] for name in ("images", "seed", "sequence", "read", "split")},
             "device": device_name(model.device),
             "seconds": round(time.perf_counter() - started, 1),
