@@ -44,7 +44,7 @@ class CachedImages:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Images ``[B, C, S, S]`` uint8 of the rows ``[B]`` int64; IndexError beyond the last."""
-        return torch.from_numpy(np.load(self.file, mmap_mode="r")[rows.numpy()])
+        return stored_rows(self.file, rows)
 
 
 def open_cache(
@@ -62,7 +62,7 @@ def open_cache(
     shape = (len(files), transform.channels, transform.size, transform.size)
     name = f"images-{transform.size}px-{_fingerprint(root, files, origin, transform)}.npy"
     file = folder / name
-    if not _is_whole(file, shape):
+    if not is_whole(file, shape, np.uint8):
         chunks = _decoded(root, files, origin, transform)
         with whole_file(file, shared=True, remedy="name another folder as cache_dir") as unfinished:
             _write(unfinished, shape, chunks)
@@ -84,13 +84,18 @@ def _fingerprint(
     return digest.hexdigest()[:20]
 
 
-def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    """Whether the file holds all its images: someone may have copied only part of it."""
+def stored_rows(file: Path, rows: Tensor) -> Tensor:
+    """A copy of the rows ``[B]`` of an array file, which is mapped for this read alone."""
+    return torch.from_numpy(np.load(file, mmap_mode="r")[rows.numpy()])
+
+
+def is_whole(file: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> bool:
+    """Whether an array file holds all it should: someone may have copied only part of it."""
     try:
-        images = np.load(file, mmap_mode="r")
+        array = np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError):  # absent, or cut short
         return False
-    return images.shape == shape and images.dtype == np.uint8
+    return bool(array.shape == shape and array.dtype == dtype)
 
 
 def _write(file: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> None:

@@ -8,7 +8,6 @@ memory.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from data_modules.image_cache import is_whole, stored_rows
 from data_modules.loading import Batch, BatchDataset, FactorImages
 from diffcf.io import whole_file
 
@@ -48,8 +48,7 @@ class LatentFactors(BatchDataset):
         """Latents ``[B, L, h, w]`` in float32."""
         if isinstance(self.latents, Tensor):
             return self.latents[items].float()
-        # Mapped anew, as the image cache is.
-        return torch.from_numpy(np.load(self.latents, mmap_mode="r")[items.numpy()]).float()
+        return stored_rows(self.latents, items).float()
 
     def sample(self) -> Iterator[Tensor]:
         """Some thousand latents spread evenly over all, in parts."""
@@ -75,7 +74,7 @@ def latent_factors(
     mirrored = "-mirrored" if split.mirrored else ""
     file = folder / f"latents-{VERSION}-{digest[:12]}-{images}-{rows}{mirrored}.npy"
     shape = (len(split), *encode(split.__getitems__([0])["image"]).shape[1:])
-    if not _is_whole(file, shape):
+    if not is_whole(file, shape, np.float16):
         remedy = "name another folder as cache_dir"
         with whole_file(file, shared=True, remedy=remedy) as unfinished:
             _write(unfinished, shape, _encoded(split, encode))
@@ -98,11 +97,3 @@ def _write(file: Path, shape: tuple[int, ...], parts: Iterator[Tensor]) -> None:
         np.lib.format.write_array_header_1_0(stream, header)
         for part in parts:
             stream.write(part.numpy().astype("<f2").tobytes())
-
-
-def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        latents = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):  # absent, or cut short
-        return False
-    return bool(latents.shape == shape and latents.dtype == np.float16 and math.prod(shape))
