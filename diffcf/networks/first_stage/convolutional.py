@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
-from diffcf.io import CheckpointError, SettingsError
+from diffcf.io import SettingsError
 from diffcf.networks.first_stage.interface import load_into, read_state
 
 PREFIX = "first_stage."  # of the names of its weights in a checkpoint
@@ -64,7 +64,7 @@ class ConvAutoencoder(nn.Module):
         self.down = nn.Sequential(*down, _conv(channels[-1], latent_channels))
         self.up = nn.Sequential(*up, _conv(channels[0], folded), nn.PixelShuffle(patch))
         if weights is not None:
-            state = _own(read_state_of(weights))
+            state = _own(read_state(weights, "First stage"))
             load_into(self, state, weights, "First stage")
 
     def encode(self, image: Tensor) -> Tensor:
@@ -105,18 +105,6 @@ def reconstruction_losses(image: Tensor, decoded: Tensor) -> dict[str, Tensor]:
             gradient = gradient + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
         a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
     return {"pixel": (image - decoded).abs().mean(), "gradient": gradient / 2}
-
-
-def read_state_of(path: str | Path) -> dict[str, Tensor]:
-    """Weights of a checkpoint of ours, or of a plain file of tensors."""
-    path = Path(path)
-    try:
-        return read_state(path, "First stage")
-    except CheckpointError:
-        if path.suffix == ".safetensors" or not path.is_file():
-            raise
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(checkpoint.get("state_dict", {}))
 
 
 def _own(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ def without_files(spec: NetworkSpec, stage: nn.Module) -> NetworkSpec:
 
 
 def read_state(path: str | Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a file by name; nothing in it is ever run.
+    """The tensors of a file by name, the networks' of a checkpoint; nothing in it is ever run.
 
     Raises:
         CheckpointError: when it is missing, unreadable, or holds anything but tensors.
@@ -137,6 +137,8 @@ def read_state(path: str | Path, what: str) -> dict[str, Tensor]:
         raise
     except Exception as error:  # torch and safetensors raise a dozen kinds
         raise CheckpointError(f"{what} {path} cannot be read: {str(error)[:200]}") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{what} {path} holds more than tensors by name: name a state dict.")
     return dict(state)
