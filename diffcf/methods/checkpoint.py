@@ -23,7 +23,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from diffcf.diffusion import ClassifierFree, Guidance
+from diffcf.diffusion import ClassifierFree, Feedback, Guidance
 from diffcf.io import (
     SPEC_KEY,
     AllocationLimit,
@@ -195,9 +195,10 @@ class TrainingRecord:
 
 def sampling_to_spec(sampling: Sampling) -> Spec:
     """Primitive description; :func:`sampling_from_spec` reads it back."""
-    rule, free = sampling.guidance, sampling.free
+    rule, free, feedback = sampling.guidance, sampling.free, sampling.feedback
     guidance = rule and {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
-    return vars(sampling) | {"guidance": guidance, "free": free and vars(free)}
+    plain = {"free": free and vars(free), "feedback": feedback and vars(feedback)}
+    return vars(sampling) | {"guidance": guidance} | plain
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -234,6 +235,8 @@ def sampling_from_spec(spec: object) -> Sampling:
             given["guidance"] = kind(**_numbers(rule.get("init_args", {}), "Guidance"))
         if given.get("free") is not None:
             given["free"] = ClassifierFree(**_numbers(given["free"], "Free guidance"))
+        if given.get("feedback") is not None:
+            given["feedback"] = Feedback(**_numbers(given["feedback"], "Feedback"))
         return Sampling(**given)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"Sampling does not take these settings: {error}.") from None

@@ -26,6 +26,7 @@ from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, image_ke
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
+    Feedback,
     Generator,
     Guidance,
     Inversion,
@@ -57,6 +58,8 @@ class Sampling:
             to change the image.
         free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
             conditioning: it has to find the noise of the factual image.
+        feedback: correction of the condition by what the projector reads on the way; None for
+            none. It needs ``anchored``, whose path tells the projector's error on the factual.
         mechanisms: whether effects follow their causes; else only what is set changes (ablation).
         anchored: whether the errors of inversion, found along the factual's path, are corrected on
             the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
@@ -75,6 +78,7 @@ class Sampling:
     t_max: float = 1.0
     conditional: bool = True
     free: ClassifierFree | None = None
+    feedback: Feedback | None = None
     mechanisms: bool = True
     anchored: bool = False
     order: int = 1
@@ -92,6 +96,11 @@ class Sampling:
             raise SettingsError(
                 "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
                 "guidance another one: set from_factual of free to true, or anchored to false."
+            )
+        if self.feedback is not None and not (self.anchored and self.conditional):
+            raise SettingsError(
+                "Feedback corrects what the generator is told, by readings of the factual's path: "
+                "set anchored and conditional to true, or leave feedback out."
             )
 
 
@@ -118,6 +127,11 @@ class CounterfactualEngine:
         self.generator, self.projector, self.nscm = generator, projector, nscm
         self.sampling, self.bound = sampling, bound
         self.guidance = sampling.guidance or NoGuidance()
+        if sampling.feedback is not None and projector is None:
+            raise SettingsError(
+                "Feedback corrects by what a projector reads, and this method has none: leave "
+                "feedback of its sampling out."
+            )
 
     @torch.no_grad()
     def abduct(
@@ -183,13 +197,17 @@ class CounterfactualEngine:
         factual_bias: dict[float, Tensor] = {}
 
         def observed(x_t: Tensor, time: float) -> Prediction:
-            if sampling.anchored and self.projector is not None and self.guidance.covers(time):
+            if sampling.anchored and self.projector is not None and self._reads_at(time):
                 reading = self.projector(x_t, x_t.new_full((len(x_t),), time))
                 factual_bias[time] = reading.mean - code
             return denoiser(x_t, time)
 
         times = time_grid(sampling.steps, sampling.t_max, sampling.spacing)
         return invert(observed, image, times, sampling.order, sampling.anchored), factual_bias
+
+    def _reads_at(self, time: float) -> bool:
+        feedback = self.sampling.feedback
+        return self.guidance.covers(time) or (feedback is not None and feedback.covers(time))
 
     def denoiser(
         self,
@@ -244,11 +262,27 @@ class Abducted(World):
         if engine.projector is not None:
             code = self.graph.encode(target)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        denoiser = engine.denoiser(target, do.mask, self.style, self.factors)
-        image = sample(denoiser, self.path, engine.sampling.order, guide)
+        image = sample(self._denoiser(do, target), self.path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
         return Counterfactual(image, target, do, guide.trace if guide else [])
+
+    def _denoiser(self, do: Intervention, target: Tensor) -> Denoiser:
+        """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""
+        engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
+
+        def denoiser_for(told: Tensor) -> Denoiser:
+            return engine.denoiser(told, do.mask, self.style, self.factors)
+
+        if feedback is None or engine.projector is None:
+            return denoiser_for(target)
+        projector, fixed = engine.projector, graph.categorical.to(target.device)
+
+        def read(x_t: Tensor, time: float) -> Tensor:
+            mean = projector(x_t, x_t.new_full((len(x_t),), time)).mean - self.factual_bias[time]
+            return torch.where(fixed, target, graph.decode(mean, hard=False))
+
+        return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
         path, factual_bias = self.engine.invert(answer.image, answer.factors, self.style)

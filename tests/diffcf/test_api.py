@@ -17,6 +17,7 @@ from diffcf.api import Model
 from diffcf.causal.intervention import parse_do, parse_sweep
 from diffcf.commands.main import main
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
+from diffcf.diffusion.guidance.feedback import Feedback
 from diffcf.diffusion.guidance.gradient_rules import (
     GaussNewtonGuidance,
     LineSearchGuidance,
@@ -34,6 +35,7 @@ SAMPLINGS = [
     Sampling(VarianceBalancedGuidance(1.0, 10.0, 0.0, 0.15), steps=8, anchored=True),
     Sampling(GaussNewtonGuidance(0.5, t_min=0.1), order=2, t_max=0.9),
     Sampling(free=ClassifierFree(2.0, kept=1.5), mechanisms=False),
+    Sampling(anchored=True, feedback=Feedback(0.5, beyond=0.2)),
 ]
 
 
@@ -79,6 +81,7 @@ def test_a_rule_is_written_down_by_its_public_name() -> None:
         ({"guidance": {"class_path": "diffcf.diffusion.ConstantGuidance", "init_args": {"x": 1}}},
          "does not take"),
         ({"free": {"strength": 2}}, "does not take"),
+        ({"feedback": {"gain": "much"}}, "finite number"),
     ],
 )  # fmt: skip
 def test_broken_descriptions_are_refused(spec: dict, said: str) -> None:
