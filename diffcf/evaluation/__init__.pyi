@@ -29,6 +29,7 @@ from .metrics.cld import CLD as CLD
 from .metrics.cld import Latents as Latents
 from .metrics.disentanglement import DCI as DCI
 from .metrics.disentanglement import IRS as IRS
+from .metrics.fidelity import Change as Change
 from .metrics.fidelity import Fidelity as Fidelity
 from .metrics.fidelity import Minimality as Minimality
 from .metrics.fidelity import SequenceFidelity as SequenceFidelity
@@ -53,6 +54,7 @@ from .protocol import InterventionPlan as InterventionPlan
 from .references import ChangeEverything as ChangeEverything
 from .references import DoNothing as DoNothing
 from .references import ExactMethod as ExactMethod
+from .references import Mirrored as Mirrored
 from .references import ReferenceWorld as ReferenceWorld
 from .references import Truth as Truth
 from .scores import CounterfactualBatch as CounterfactualBatch

@@ -8,6 +8,7 @@ sequences, repeated null interventions and the undoing of each intervention
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -25,7 +26,7 @@ from diffcf.evaluation.metrics.graph_distance import (
 from diffcf.evaluation.perceptual import Perceptual, bias_note
 from diffcf.evaluation.protocol import EvaluationProtocol, FactualBatch, InterventionPlan
 from diffcf.evaluation.readings import ReadingError
-from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Truth
+from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Mirrored, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores
 from diffcf.io import SettingsError
 from diffcf.methods import CounterfactualEngine, CounterfactualModule, Method
@@ -60,6 +61,8 @@ class CounterfactualEvaluation:
         noise: ``[N, M]``, the scene's image noise of the whole set, if known.
         evaluator: an independent network that reads images, if there is one.
         perceptual: FID and LPIPS, as far as they are asked for and at hand.
+        mirrored: whether factors do not depend on left and right, so that the mirrored factual is
+            another reference.
         device: where metrics accumulate.
 
     Attributes:
@@ -79,7 +82,9 @@ class CounterfactualEvaluation:
         evaluator: Reader | None = None,
         perceptual: Perceptual = Perceptual(),  # noqa: B008 (immutable)
         device: torch.device | None = None,
+        mirrored: bool = False,
     ) -> None:
+        self.mirrored = mirrored
         self.graph, self.protocol = graph, protocol
         self.truth = Truth(scene, noise)
         self.readers = _readers(protocol, scene, evaluator)
@@ -88,8 +93,15 @@ class CounterfactualEvaluation:
         self.plan = InterventionPlan(graph, factors.cpu(), protocol, scm, visible)
         readers = enumerate(self.readers.items())
         prefixed = {f"{name}/" if place else "": reader for place, (name, reader) in readers}
+        self._floor, plain = perceptual.floor, replace(perceptual, quality=None)
         self.scores = {
-            name: Scores(self.plan, self.truth, prefixed, perceptual, device)
+            name: Scores(
+                self.plan,
+                self.truth,
+                prefixed,
+                plain if name == "mirrored/" else perceptual,
+                device,
+            )
             for name in ("", *self._references())
         }
         self.traces: dict[str, list[GuidanceStrength]] = {}
@@ -121,6 +133,8 @@ class CounterfactualEvaluation:
             if name:
                 values.pop("seconds_per_counterfactual", None)
             result |= {name + key: value for key, value in values.items()}
+        if self._floor is not None and "fid" in result:
+            result |= self._floor()
         if "fid" in result:  # of what was measured: a test may have fewer images than asked for
             note = bias_note(int(result["fid_images"]), int(result["fid_real_images"]))
             if note is not None:
@@ -139,11 +153,12 @@ class CounterfactualEvaluation:
         """Prefixes of the reference methods: all need targets, two the true counterfactuals."""
         if not self.protocol.references or not self.readers:
             return []
-        return ["do_nothing/", *(["exact/", "change_everything/"] if self.truth.certain else [])]
+        certain = ["exact/", "change_everything/"] if self.truth.certain else []
+        return ["do_nothing/", *(["mirrored/"] if self.mirrored else []), *certain]
 
     def _reference(self, name: str, batch: FactualBatch) -> Method:
-        if name == "do_nothing/":
-            return DoNothing(self.graph)
+        if name in ("do_nothing/", "mirrored/"):
+            return (DoNothing if name == "do_nothing/" else Mirrored)(self.graph)
         assert self.truth.scene is not None  # or there would be no exact images
         method = ExactMethod if name == "exact/" else ChangeEverything
         return method(self.truth.scene, self.truth.noise_at(batch.index, batch.factors))

@@ -26,7 +26,12 @@ from tqdm import tqdm
 
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.evaluation.metrics.cld import CLD, Latents
-from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.evaluation.metrics.frechet import (
+    GaussianStatistics,
+    GenerationQuality,
+    RealStatistics,
+    distances,
+)
 from diffcf.evaluation.metrics.inception import FeatureNetwork, load_inception, to_pixels
 from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol
 from diffcf.io import (
@@ -55,6 +60,7 @@ class Perceptual:
     """How to make the metrics of one method; None for those that cannot or should not be had."""
 
     quality: Callable[[], GenerationQuality] | None = None
+    floor: Callable[[], dict[str, float]] | None = None  # of real images against the real ones
     lpips: Callable[[], Metric] | None = None
     cld: Callable[[], CLD] | None = None
     encode: Callable[[Tensor], Latents] | None = None  # images to the latents that CLD compares
@@ -68,10 +74,10 @@ class Perceptual:
         evaluator: EvaluatorReader | None = None,
     ) -> Perceptual:
         """What ``protocol`` asks for, as far as it is at hand; CLD where ``evaluator`` encodes."""
-        quality, lpips, cld, encode = None, None, None, None
+        quality, floor, lpips, cld, encode = None, None, None, None, None
         if protocol.fid_images:
             try:
-                quality = _quality(protocol, data, device)
+                quality, floor = _quality(protocol, data, device)
             except UnavailableError as error:
                 rank_zero_info(f"FID, sFID and KID are left out: {error}")
         if protocol.lpips:
@@ -81,41 +87,63 @@ class Perceptual:
                 lpips = load_lpips
         if evaluator is not None and evaluator.encodes:
             cld, encode = _cld(protocol, data, evaluator), evaluator.latents
-        return cls(quality, lpips, cld, encode)
+        return cls(quality, floor, lpips, cld, encode)
 
 
 def _quality(
     protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
-) -> Callable[[], GenerationQuality]:
-    rows = _real_rows(protocol, data, protocol.fid_images)
+) -> tuple[Callable[[], GenerationQuality], Callable[[], dict[str, float]] | None]:
+    """How to make the metric, and the floor where the real images are held-out ones."""
+    rows, split = _train_rows(protocol, data, protocol.fid_images), "train"
+    if protocol.fid_real == "held_out":
+        rows, split = _held_out_rows(protocol, data), "test"
     if min(len(rows), data.size_of("test"), protocol.images or len(rows)) < 2:
         raise SettingsError(
             "FID compares sets of two images or more: set fid_images of the protocol to 0, or "
             "measure more images."
         )
     network = load_inception().to(device)
-    real = real_statistics(lambda: _images(data, rows), network)
-    return lambda: GenerationQuality(network, real).to(device)
+    real = real_statistics(lambda: _images(data, split, rows), network)
+
+    def floor() -> dict[str, float]:
+        chosen = _train_rows(protocol, data, protocol.fid_images)
+        others = real_statistics(lambda: _images(data, "train", chosen), network)
+        return {f"{name}_floor": value for name, value in distances(real, others).items()}
+
+    held_out = protocol.fid_real == "held_out"
+    return lambda: GenerationQuality(network, real).to(device), floor if held_out else None
 
 
 def _cld(
     protocol: EvaluationProtocol, data: EvaluationData, evaluator: EvaluatorReader
 ) -> Callable[[], CLD]:
-    rows = _real_rows(protocol, data, OBSERVED)
-    means, log_variances = zip(*map(evaluator.latents, _images(data, rows)), strict=True)
+    rows = _train_rows(protocol, data, OBSERVED)
+    means, log_variances = zip(*map(evaluator.latents, _images(data, "train", rows)), strict=True)
     latents = (torch.cat(means), torch.cat(log_variances))
     factors = data.factors_of("train")[rows]
     return lambda: CLD(evaluator.graph, latents, factors, CLASSES)
 
 
-def _real_rows(protocol: EvaluationProtocol, data: EvaluationData, count: int) -> Tensor:
+def _train_rows(protocol: EvaluationProtocol, data: EvaluationData, count: int) -> Tensor:
     """A seeded choice of the training split."""
     order = torch.randperm(data.size_of("train"), generator=Generator().manual_seed(protocol.seed))
     return order[:count]
 
 
-def _images(data: EvaluationData, rows: Tensor) -> Iterator[Tensor]:
-    return (data.images_of("train", part) for part in rows.split(BATCH))
+def _held_out_rows(protocol: EvaluationProtocol, data: EvaluationData) -> Tensor:
+    """The first images of the test split behind those that are measured."""
+    size = data.size_of("test")
+    rows = torch.arange(min(protocol.images or size, size), size)[: protocol.fid_images]
+    if len(rows) < 2:
+        raise SettingsError(
+            f"All {size} images of the test split are measured, and none is left to compare with: "
+            "set images of the protocol lower, or fid_real to train."
+        )
+    return rows
+
+
+def _images(data: EvaluationData, split: str, rows: Tensor) -> Iterator[Tensor]:
+    return (data.images_of(split, part) for part in rows.split(BATCH))
 
 
 def lpips_unavailable() -> str | None:

@@ -62,6 +62,10 @@ class EvaluationProtocol:
         readers: who may read counterfactual images; the tables show the first at hand. ``"ruler"``
             is the scene's analytic read-out, ``"evaluator"`` the independent network.
         fid_images: counterfactual and real images for FID, sFID and KID; 0 for none.
+        fid_real: which images are the real ones: ``"train"``, drawn from the training split, or
+            ``"held_out"``: those of the test split that are not measured, so that ``images`` has to
+            leave some. Then the distances of as many training images from them stand beside, as
+            ``fid_floor`` and so on: no method can be expected to do better.
         lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
         resamples: of the bootstrap.
         seed: of all interventions.
@@ -82,6 +86,7 @@ class EvaluationProtocol:
     references: bool = True
     readers: tuple[Literal["ruler", "evaluator"], ...] = ("ruler", "evaluator")
     fid_images: int = 0
+    fid_real: Literal["train", "held_out"] = "train"
     lpips: bool = False
     resamples: int = 1000
     seed: int = 0
@@ -97,6 +102,10 @@ class EvaluationProtocol:
                 )
         if self.fid_images == 1:
             raise SettingsError("fid_images of a protocol is 0 for none, or two and more, not 1.")
+        if self.fid_real not in ("train", "held_out"):
+            raise SettingsError(
+                f"fid_real of a protocol is 'train' or 'held_out', not {self.fid_real!r:.100}."
+            )
         if not is_whole(self.seed):
             raise SettingsError(f"seed of a protocol is a whole number, not {self.seed!r:.100}.")
         if self.images is not None and (not is_whole(self.images) or self.images < 1):

@@ -153,6 +153,24 @@ class DoNothing(Reference):
         return world.image
 
 
+class Mirrored(DoNothing):
+    """Returns the image with its left on the right, and moves no factor but those that are set.
+
+    For images whose factors do not depend on which side is which. Nothing that matters has changed,
+    so what it fails to keep is the reader's own noise: no method can be seen to keep more.
+
+    >>> from diffcf.causal import Factor
+    >>> method = Mirrored(CausalGraph([Factor("smile", "binary")]))
+    >>> world = method.abduct(torch.tensor([[[[0.0, 0.5]]]]), torch.tensor([[0.0]]))
+    >>> world.predict({"smile": 1.0}).image.tolist(), world.predict({}).image.tolist()
+    ([[[[0.5, 0.0]]]], [[[[0.0, 0.5]]]])
+    """
+
+    def draw(self, world: ReferenceWorld, target: Tensor, do: Intervention) -> Tensor:
+        asked = do.mask.any(dim=1)[:, None, None, None]
+        return torch.where(asked, world.image.flip(-1), world.image)
+
+
 class ExactMethod(Reference):
     """Answers with the scene's own counterfactual: its true mechanism, then its renderer.
 

@@ -20,7 +20,7 @@ from torchmetrics import MeanMetric, Metric
 from diffcf.causal import Intervention, Reader, row_keys
 from diffcf.evaluation.metrics.acm import CounterfactualRates
 from diffcf.evaluation.metrics.axioms import Composition, Reversibility
-from diffcf.evaluation.metrics.fidelity import Fidelity, Minimality, SequenceFidelity
+from diffcf.evaluation.metrics.fidelity import Change, Fidelity, Minimality, SequenceFidelity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.perceptual import Perceptual
 from diffcf.evaluation.protocol import FactualBatch, InterventionPlan
@@ -90,6 +90,7 @@ class Scores:
         drawn = truth.draws and asked
         self.fidelity = Fidelity(graph) if drawn else None
         self.minimality = Minimality(graph) if drawn else None
+        self.change = Change(graph) if asked else None
         self.sequence = SequenceFidelity(self.steps) if drawn and self.steps else None
         undone = plan.asked(protocol.reverse_images)
         self.reversibility = Reversibility(graph) if undone else None
@@ -101,8 +102,8 @@ class Scores:
         self.cld = perceptual.cld() if perceptual.cld and asked else None
         self.encode = perceptual.encode
         self.seconds = MeanMetric()
-        others = (self.fidelity, self.sequence, self.minimality, self.reversibility, self.rates)
-        self.others = [metric for metric in (*others, self.cld) if metric is not None]
+        others = (self.fidelity, self.sequence, self.minimality, self.change, self.reversibility)
+        self.others = [metric for metric in (*others, self.rates, self.cld) if metric is not None]
         for holder in (self, *self.readings):
             for metric in vars(holder).values():
                 if isinstance(metric, Metric):
@@ -154,6 +155,8 @@ class Scores:
             values = do.values[chosen, column]
             self.rates.update(read[0], probability[chosen], values, column, asked.index)
         image = answer.image[chosen]
+        if self.change is not None:
+            self.change.update(image, asked.image, column, asked.index)
         if self.fidelity is not None and self.minimality is not None:
             exact = self.truth.exact(target, batch.index, answer.image.shape[-1])
             answers.exact[name], exact = exact, exact[chosen]

@@ -18,7 +18,7 @@ import pandas as pd
 from diffcf.causal import Dag
 from diffcf.reporting.results import MethodResults, Record
 
-REFERENCES = ("exact", "do_nothing", "change_everything")
+REFERENCES = ("exact", "do_nothing", "mirrored", "change_everything")
 """Reference methods, which are measured beside the method that is tested."""
 _OF_WHOLE = {"cost", "dci", "graph"}  # what stands behind them is no factor that was set
 _STEP = re.compile(r"(?:step_)?([1-9][0-9]{0,5})")
@@ -164,18 +164,27 @@ _COLUMNS = (
     Column("SSIM", "ssim"),
     Column("FID", "fid", "", ".1f", "lower"),
     Column("sFID", "sfid", "", ".1f", "lower"),
+    Column("FID, floor", "fid_floor", "", ".1f"),
+    Column("sFID, floor", "sfid_floor", "", ".1f"),
+    Column("KID", "kid", "", ".5f", "lower"),
     Column("CLD", "cld", "", ".3f"),
     Column("composition", "composition", better="lower", step=1),
     Column("composition 1", "composition", step=1),
     Column("composition 10", "composition", step=10),
     Column("reversibility", "reversibility"),
+    Column("do and undo (dB)", "reversibility_psnr", "", ".1f", "higher"),
+    Column("change", "change", better="lower"),
+    Column("change at the border", "border_change", better="lower"),
     Column("minimality", "minimality", "", ".5f", "lower"),
     Column("rate error", "rate_error", "", ".3f"),
     # Of a table with a row for each intervention.
     Column("ACM", "acm"),
     Column("do nothing", "acm", reference="do_nothing"),
     Column("reads as set", "accuracy", "", ".3f"),
+    Column("F1", "effectiveness_f1", "", ".3f"),
+    Column("AUROC", "effectiveness_auroc", "", ".3f"),
     Column("kept", "kept", "", ".3f", "higher"),
+    Column("kept, mirrored", "kept", "", ".3f", reference="mirrored"),
     Column("PSNR to the exact counterfactual (dB)", "psnr", "", ".1f"),
     # What a method takes.
     Column("parameters (M)", "cost/parameters", "", ".2f", scale=1e-6),

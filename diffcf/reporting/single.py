@@ -36,11 +36,13 @@ from diffcf.reporting.results import (
 from diffcf.reporting.tables import markdown
 
 _BY_INTERVENTION = columns(
-    "ACM", "do nothing", "reads as set", "kept", "PSNR to the exact counterfactual (dB)"
-)
+    "ACM", "do nothing", "reads as set", "F1", "AUROC", "kept", "kept, mirrored",
+    "do and undo (dB)", "change", "change at the border", "PSNR to the exact counterfactual (dB)",
+)  # fmt: skip
 _WHOLE = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "SSIM", "composition 1",
-    "composition 10", "reversibility", "minimality", "CLD", "FID", "sFID",
+    "composition 10", "reversibility", "minimality", "CLD", "FID", "FID, floor", "sFID",
+    "sFID, floor", "KID",
 )  # fmt: skip
 _SUMMARY = columns(
     "ACM roots", "do nothing, roots", "ACM leaves", "do nothing, leaves", "PSNR roots",

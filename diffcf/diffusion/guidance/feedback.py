@@ -89,4 +89,4 @@ class Feedback:
         """
         beyond = self.beyond * binary.to(target)
         corrected = target + self.gain * (target - read.clamp(0, 1))
-        return torch.minimum(torch.maximum(corrected, -beyond), 1 + beyond)
+        return torch.minimum(torch.maximum(corrected, 0.0 - beyond), 1 + beyond)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
 from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
@@ -56,7 +57,8 @@ class EvaluatorReader:
         graph: the factors that are read.
         network: description of the network (:func:`diffcf.networks.factory.network_spec`).
         weights: its state.
-        image_shape: ``(C, H, W)`` of the images it was trained on; it refuses all others.
+        image_shape: ``(C, H, W)`` of the images it was trained on. Images of a whole multiple of
+            that size are first averaged down to it; it refuses all others.
         card: what is known of its errors.
         device: where it reads.
         latents: description and state of the network that encodes images for CLD, if any.
@@ -107,10 +109,10 @@ class EvaluatorReader:
         """:func:`read_factors` of images ``[B, C, H, W]`` in [-1, 1], on their device.
 
         Raises:
-            CheckpointError: for images of another shape than it was trained on.
+            CheckpointError: for images of another shape than it was trained on, or a multiple.
         """
-        self._check(images)
-        factors = read_factors(self._network, self.graph, images.float().to(self.device))
+        seen = self._fitted(images).to(self.device)
+        factors = read_factors(self._network, self.graph, seen)
         return factors.to(images.device)
 
     @torch.no_grad()
@@ -120,18 +122,23 @@ class EvaluatorReader:
         Raises:
             CheckpointError: for images of another shape, or when it was trained without latents.
         """
-        self._check(images)
         if self._latents is None:
             raise CheckpointError("The evaluator has no latents: train one with model.latents.")
-        mean, log_variance = self._latents(images.float().to(self.device))
+        mean, log_variance = self._latents(self._fitted(images).to(self.device))
         return mean.to(images.device), log_variance.to(images.device)
 
-    def _check(self, images: Tensor) -> None:
-        if images.dim() != 4 or tuple(images.shape[1:]) != self.image_shape:
+    def _fitted(self, images: Tensor) -> Tensor:
+        """Images in the size it was trained on, float32."""
+        channels, height, width = self.image_shape
+        fits = images.dim() == 4 and images.shape[1] == channels
+        times = images.shape[-1] // width if fits else 0
+        if times < 1 or tuple(images.shape[-2:]) != (times * height, times * width):
             raise CheckpointError(
-                f"The evaluator reads images of shape {list(self.image_shape)}, got "
-                f"{list(images.shape[1:])}: train one on such images."
+                f"The evaluator reads images of shape {list(self.image_shape)}, or of a multiple "
+                f"of that size, got {list(images.shape[1:])}: train one on such images."
             )
+        images = images.float()
+        return images if times == 1 else F.avg_pool2d(images, times)
 
     def save(self, path: str | Path) -> None:
         """Write weights, description and card to one file, whole or not at all."""

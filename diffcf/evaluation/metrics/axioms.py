@@ -79,24 +79,26 @@ class Composition(ImageMetric):
 
 
 class Reversibility(FactorMetric):
-    """Distance (0 … 1, low is good) from the factual after do and undo, by intervened factor.
+    """Distance (0 … 1) and PSNR (dB) from the factual after do and undo, by intervened factor.
 
     >>> from diffcf.causal import CausalGraph, Factor
     >>> graph = CausalGraph([Factor("sun"), Factor("shade")], [("sun", "shade")])
     >>> reversibility, factual = Reversibility(graph), torch.zeros(2, 3, 8, 8)
     >>> reversibility.update(factual + 0.2, factual, column=0)
-    >>> {name: round(float(value), 3) for name, value in reversibility.compute().items()}
-    {'reversibility': 0.1, 'reversibility/sun': 0.1, 'reversibility/roots': 0.1}
+    >>> result = reversibility.compute()
+    >>> {name: round(float(value), 3) for name, value in result.items() if "/" not in name}
+    {'reversibility': 0.1, 'reversibility_psnr': 20.0}
     """
 
-    higher_is_better = False
-    quantity_names = ("reversibility",)
+    quantity_names = ("reversibility", "reversibility_psnr")
 
     def update(
         self, image: Tensor, factual: Tensor, column: int, index: Tensor | None = None
     ) -> None:
         """Add images ``[B, C, H, W]`` in [-1, 1] after do and undo, and before."""
-        self._add(mean_absolute_error(image, factual)[:, None], column, index)
+        distance = mean_absolute_error(image, factual)
+        rows = torch.stack([distance, peak_signal_noise_ratio(image, factual)], dim=1)
+        self._add(rows, column, index)
 
 
 ERROR, HIT, READING, VALUE = range(4)

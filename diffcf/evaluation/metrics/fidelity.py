@@ -21,6 +21,7 @@ from diffcf.evaluation.metrics.image_metric import FactorMetric, ImageMetric
 PIXEL_RANGE = 2.0
 LEAST_ERROR = 1e-10
 WINDOW = 11
+BORDER = 1 / 8  # of a side, of :class:`Change`
 
 
 def check_images(*images: Tensor) -> None:
@@ -122,6 +123,39 @@ class SequenceFidelity(ImageMetric):
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
         """``psnr/step_<n>``, n from 1."""
         return {f"psnr/step_{place + 1}": means[:, place, 0] for place in seen}
+
+
+class Change(FactorMetric):
+    """How much of the picture an intervention moves, needing no exact image, by factor set.
+
+    ``change``: mean absolute difference from the factual, a share of the pixel range.
+    ``border_change``: the same over the outer :data:`BORDER` of each side. Where the subject is in
+    the middle, as in aligned photographs of faces, that is background, and light.
+
+    >>> from diffcf.causal import CausalGraph, Factor
+    >>> change = Change(CausalGraph([Factor("smile", "binary")]))
+    >>> factual, image = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    >>> image[..., 4:12, 4:12] = 0.2
+    >>> change.update(image, factual, column=0)
+    >>> result = change.compute()
+    >>> [round(float(result[name]), 3) for name in ("change", "border_change/smile")]
+    [0.025, 0.0]
+    """
+
+    higher_is_better = False
+    quantity_names = ("change", "border_change")
+
+    def update(
+        self, image: Tensor, factual: Tensor, column: int, index: Tensor | None = None
+    ) -> None:
+        """Add counterfactual and factual images, ``[B, C, H, W]`` in [-1, 1] each."""
+        check_images(image, factual)
+        moved = (image.float() - factual.float()).abs().mean(dim=1) / PIXEL_RANGE
+        edge = torch.ones_like(moved[0], dtype=torch.bool)
+        rows, columns = (max(1, round(side * BORDER)) for side in edge.shape)
+        edge[rows:-rows, columns:-columns] = False
+        parts = [moved.flatten(1).mean(dim=1), moved[:, edge].mean(dim=1)]
+        self._add(torch.stack(parts, dim=1), column, index)
 
 
 class Minimality(FactorMetric):

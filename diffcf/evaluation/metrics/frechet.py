@@ -140,6 +140,14 @@ def kernel_distance(real: Tensor, generated: Tensor, seed: int = 0) -> tuple[flo
     return float(scores.mean()), float(scores.std(correction=0))
 
 
+def distances(real: RealStatistics, other: RealStatistics) -> dict[str, float]:
+    """``fid``, ``sfid``, ``kid`` and ``kid_std`` of two sets; ValueError as of their parts."""
+    kid, kid_std = kernel_distance(real.sample, other.sample)
+    fid = frechet_distance(real.pool, other.pool)
+    sfid = frechet_distance(real.spatial, other.spatial)
+    return {"fid": fid, "sfid": sfid, "kid": kid, "kid_std": kid_std}
+
+
 class GenerationQuality(RowMetric):
     """FID, sFID and KID of generated images against a real set; features take 16 KiB per image.
 
@@ -178,13 +186,7 @@ class GenerationQuality(RowMetric):
             ValueError: when fewer than two images were added.
         """
         pool, spatial = (rows.cpu() for rows in self.kept("pool", "spatial")[:2])
-        kid, kid_std = kernel_distance(self.real.sample, pool)
-        result = {
-            "fid": frechet_distance(self.real.pool, GaussianStatistics.of(pool)),
-            "sfid": frechet_distance(self.real.spatial, GaussianStatistics.of(spatial)),
-            "kid": kid,
-            "kid_std": kid_std,
-            "fid_images": len(pool),
-            "fid_real_images": self.real.pool.count,
-        }
+        own = RealStatistics(GaussianStatistics.of(pool), GaussianStatistics.of(spatial), pool)
+        counts = {"fid_images": len(pool), "fid_real_images": self.real.pool.count}
+        result = distances(self.real, own) | counts
         return {k: torch.tensor(float(v), device=self.device) for k, v in result.items()}

@@ -175,7 +175,15 @@ class CounterfactualCallback(Callback):
         factors, noise, reader = data.factors_of(stage), data.noise_of(stage), self._reader
         perceptual = Perceptual.of(asked, data, model.device, reader)
         evaluation = CounterfactualEvaluation(
-            model.graph, factors, asked, data.scene, noise, reader, perceptual, model.device
+            model.graph,
+            factors,
+            asked,
+            data.scene,
+            noise,
+            reader,
+            perceptual,
+            model.device,
+            mirrored=getattr(data, "mirror", False),
         )
         return _Pass(stage, evaluation, started, folder, origin)
 
@@ -233,9 +241,15 @@ class CounterfactualCallback(Callback):
 
 
 def _check_transform(reader: EvaluatorReader, trainer: Trainer) -> None:
-    """Raises CheckpointError for an evaluator of files that were seen otherwise than these."""
+    """Raises CheckpointError for an evaluator of files that were seen otherwise than these.
+
+    A multiple of the size is no other view: the evaluator averages it down.
+    """
     own, recorded = getattr(_data_of(trainer), "transform", None), reader.card.get("transform")
-    if own is not None and recorded not in (None, own.to_dict()):
+    if own is None or recorded is None:
+        return
+    multiple = own.size % reader.image_shape[-1] == 0
+    if recorded | {"size": own.size} != own.to_dict() or not multiple:
         raise CheckpointError(
             f"The evaluator was trained on files seen otherwise "
             f"({ImageTransform.from_dict(recorded)}) than these data show them ({own}): give both "

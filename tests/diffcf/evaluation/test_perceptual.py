@@ -13,11 +13,16 @@ from data_modules.pendulum import PendulumDataModule
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
-from diffcf.evaluation.metrics.frechet import GaussianStatistics, GenerationQuality, RealStatistics
+from diffcf.evaluation.metrics.frechet import (
+    GaussianStatistics,
+    GenerationQuality,
+    RealStatistics,
+    frechet_distance,
+)
 from diffcf.evaluation.perceptual import Perceptual
 from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.evaluation.references import ExactMethod
-from diffcf.io.errors import UnavailableError
+from diffcf.io.errors import SettingsError, UnavailableError
 from diffcf.networks.factory import build_network
 
 QUICK = EvaluationProtocol(steps=0, cycles=0, reverse_images=0, fid_images=20, resamples=10)
@@ -85,6 +90,45 @@ def test_the_note_on_few_images_counts_those_that_were_measured(
     assert result["fid_images"] == 31 and result["fid_real_images"] == 64
     (note,) = [n for n in notes if "biased" in n]
     assert "FID of 31 generated against 64 real images is biased" in note and "5,000" not in note
+
+
+def test_held_out_images_bring_their_floor(data: PendulumDataModule, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("diffcf.evaluation.perceptual.load_inception", Projection)
+    size = data.size_of("test")
+    asked = replace(QUICK, images=size - 3, fid_images=20, fid_real="held_out")
+    result = _evaluate(data, Perceptual.of(asked, data, torch.device("cpu")), asked)
+    assert result["fid_real_images"] == 3, "those of the test split that are not asked"
+    rest = data.images_of("test", torch.arange(size - 3, size))
+    pool = Projection().features(rest)[0]
+    order = torch.randperm(data.size_of("train"), generator=torch.Generator().manual_seed(0))
+    others = Projection().features(data.images_of("train", order[:20]))[0]
+    floor = frechet_distance(GaussianStatistics.of(pool), GaussianStatistics.of(others))
+    assert result["fid_floor"] == pytest.approx(floor, rel=1e-6)
+    assert {"sfid_floor", "kid_floor"} <= result.keys()
+    everything = replace(asked, images=None)
+    with pytest.raises(SettingsError, match="none is left to compare with"):
+        Perceptual.of(everything, data, torch.device("cpu"))
+    with pytest.raises(SettingsError, match="fid_real of a protocol"):
+        replace(asked, fid_real="best")  # type: ignore[arg-type]
+
+
+def test_the_mirrored_factual_is_a_reference_where_sides_do_not_matter(
+    data: PendulumDataModule,
+) -> None:
+    real = RealStatistics(*(GaussianStatistics.of(torch.rand(4, 3)) for _ in range(2)), Tensor())
+    quality = Perceptual(quality=lambda: GenerationQuality(Colours(), real))
+    factors, rows = data.factors_of("test"), torch.arange(8)
+    for mirrored in (False, True):
+        evaluation = CounterfactualEvaluation(
+            data.graph, factors, QUICK, data.scene, perceptual=quality, mirrored=mirrored
+        )
+        evaluation.update(ExactMethod(data.scene), data.images_of("test", rows), rows)
+        scores = evaluation.scores
+        assert ("mirrored/" in scores) == mirrored
+    result = scores["mirrored/"].compute()
+    assert "fid" not in result, "a photograph and its mirror image are of one distribution"
+    assert result["kept"] < 1 and result["composition/1"] == 0 and result["change"] > 0
 
 
 def test_cld_is_measured_where_the_evaluator_has_latents(data: PendulumDataModule) -> None:

@@ -8,6 +8,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.evaluation.metrics.fidelity import (
+    Change,
     Fidelity,
     mean_absolute_error,
     peak_signal_noise_ratio,
@@ -128,3 +129,23 @@ def test_bad_input_is_named() -> None:
         Fidelity(GRAPH).update(image * torch.nan, image, column=0)
     with pytest.raises(ValueError, match="Fidelity has seen no image"):
         Fidelity(GRAPH).compute()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "change", "border"),
+    [
+        (slice(0, 16), slice(0, 16), 0.25, 0.25),
+        (slice(2, 14), slice(2, 14), 0.25 * 144 / 256, 0.0),
+        (slice(0, 2), slice(0, 16), 0.25 * 32 / 256, 0.25 * 32 / 112),
+    ],
+)
+def test_what_changes_at_the_border_is_told_apart(
+    rows: slice, columns: slice, change: float, border: float
+) -> None:
+    metric, factual = Change(CausalGraph([Factor("a")])), torch.zeros(2, 3, 16, 16)
+    image = factual.clone()
+    image[..., rows, columns] = 0.5
+    metric.update(image, factual, column=0)
+    result = {name: float(value) for name, value in metric.compute().items()}
+    assert result["change/a"] == pytest.approx(change)
+    assert result["border_change/a"] == pytest.approx(border)
