@@ -94,12 +94,14 @@ class CounterfactualEvaluation:
         readers = enumerate(self.readers.items())
         prefixed = {f"{name}/" if place else "": reader for place, (name, reader) in readers}
         self._floor, plain = perceptual.floor, replace(perceptual, quality=None)
+        # Real images: what they score is the floor.
+        unpictured = ["mirrored/", *(["do_nothing/"] if perceptual.floor is not None else [])]
         self.scores = {
             name: Scores(
                 self.plan,
                 self.truth,
                 prefixed,
-                plain if name == "mirrored/" else perceptual,
+                plain if name in unpictured else perceptual,
                 device,
             )
             for name in ("", *self._references())

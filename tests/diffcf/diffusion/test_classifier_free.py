@@ -5,7 +5,7 @@ import torch
 from stirring import stir
 from torch import Tensor, nn
 
-from diffcf.diffusion.guidance.classifier_free import ClassifierFree
+from diffcf.diffusion.guidance.classifier_free import ClassifierFree, focused
 from diffcf.diffusion.process import prediction_from_velocity
 from diffcf.io import SettingsError
 from diffcf.methods.engine import Sampling
@@ -74,7 +74,22 @@ def test_from_the_factual_the_null_intervention_stays_exact(graph, small_batch: 
     assert not torch.allclose(guided, unguided, atol=1e-3)
 
 
+def test_a_focused_push_stays_where_it_is_strong_and_casts_no_light() -> None:
+    push = torch.full((2, 3, 16, 16), 0.3)
+    push[..., 4:8, 4:8] += 1.0
+    push[..., 12:, 12:] += 0.2
+    kept = focused(push, 0.9)
+    whole = push - push.mean(dim=(-2, -1), keepdim=True)
+    torch.testing.assert_close(kept[..., 5:7, 5:7], whole[..., 5:7, 5:7])
+    assert kept[..., 13:, 13:].abs().max() < 0.25 * whole[..., 13:, 13:].abs().max()
+    torch.testing.assert_close(focused(push + 1.0, 0.9), kept)
+    assert focused(torch.zeros(2, 3, 16, 16), 0.9).abs().max() == 0
+
+
 def test_impossible_guidance_gets_a_sentence() -> None:
+    for wrong in ({"focus": 1.0, "from_factual": True}, {"focus": 0.8}):
+        with pytest.raises(SettingsError, match="focus of free is a share"):
+            ClassifierFree(2.0, **wrong)
     with pytest.raises(SettingsError, match="leave kept of free out"):
         ClassifierFree(2.0, kept=1.0, from_factual=True)
     with pytest.raises(SettingsError, match="t_min <= t_max"):

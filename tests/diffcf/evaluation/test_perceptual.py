@@ -105,7 +105,8 @@ def test_held_out_images_bring_their_floor(data: PendulumDataModule, monkeypatch
     others = Projection().features(data.images_of("train", order[:20]))[0]
     floor = frechet_distance(GaussianStatistics.of(pool), GaussianStatistics.of(others))
     assert result["fid_floor"] == pytest.approx(floor, rel=1e-6)
-    assert {"sfid_floor", "kid_floor"} <= result.keys()
+    assert {"sfid_floor", "kid_floor", "exact/fid"} <= result.keys()
+    assert "do_nothing/fid" not in result
     everything = replace(asked, images=None)
     with pytest.raises(SettingsError, match="none is left to compare with"):
         Perceptual.of(everything, data, torch.device("cpu"))
