@@ -176,6 +176,7 @@ _COLUMNS = (
     Column("change", "change", better="lower"),
     Column("change at the border", "border_change", better="lower"),
     Column("minimality", "minimality", "", ".5f", "lower"),
+    Column("rate gap", "rate_gap", "", ".3f"),
     Column("rate error", "rate_error", "", ".3f"),
     # Of a table with a row for each intervention.
     Column("ACM", "acm"),

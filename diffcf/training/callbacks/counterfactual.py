@@ -22,6 +22,7 @@ from diffcf.evaluation import (
     EvaluatorReader,
     ModelReadout,
     Perceptual,
+    effect_rates,
     measure_cost,
 )
 from diffcf.io import (
@@ -188,7 +189,7 @@ class CounterfactualCallback(Callback):
         return _Pass(stage, evaluation, started, folder, origin)
 
     def _finish(self, trainer: Trainer, model: CounterfactualModule, done: _Pass) -> None:
-        evaluation = done.evaluation
+        evaluation, data = done.evaluation, _data_of(trainer)
         # On every rank: they synchronise.
         self.metrics = evaluation.compute()
         record: dict[str, object] = {
@@ -204,6 +205,10 @@ class CounterfactualCallback(Callback):
         }
         if done.readout is not None:
             self.metrics |= done.readout.compute()
+        nscm = getattr(model, "nscm", None)
+        if done.stage == "test" and evaluation.truth.scene is None and nscm is not None:
+            observed, factors = (data.factors_of(split) for split in ("train", "test"))
+            self.metrics |= effect_rates(nscm, model.graph, observed, factors.to(model.device))
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)

@@ -1,0 +1,95 @@
+r"""How often effects follow in the causal model, beside how often they do in the data.
+
+Where mechanisms are random and no scene is known, what an effect should be in one image cannot be
+said; how often it should follow can, as far as the graph is right. For a binary cause c and a
+binary child e of it,
+
+.. math:: P(e = 1 \mid do(c = v)) =
+    \operatorname{mean}_i \hat P(e = 1 \mid c = v, \text{other parents of } e \text{ in image } i)
+
+(adjustment by the parents; Pearl, Causality, section 3.3), with the frequency among training images
+of these values for :math:`\hat P`. The causal model's rate is the mean over the same images of its
+counterfactuals. No image is drawn for either.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffcf.causal import CausalGraph, StructuralModel, row_keys
+
+LEAST = 20  # training images of a combination of values, below which its frequency says little
+
+
+@torch.no_grad()
+def effect_rates(
+    nscm: StructuralModel, graph: CausalGraph, observed: Tensor, factors: Tensor, seed: int = 0
+) -> dict[str, float]:
+    """Rates by name, and ``rate_gap``, the mean distance of the two.
+
+    ``model_rate/<cause>=<value>/<effect>`` and ``data_rate/…`` of every binary cause and binary
+    child whose parents are all discrete and were seen together often enough.
+
+    Args:
+        nscm: the causal model.
+        graph: of the factors.
+        observed: ``[N, K]`` factors of the training images.
+        factors: ``[M, K]`` factors of the images that are intervened upon, on the model's device.
+        seed: of the noise that abduction leaves open.
+    """
+    result: dict[str, float] = {}
+    keys = row_keys(torch.arange(len(factors), device=factors.device), seed)
+    exogenous, observed = nscm.abduct(factors, keys), observed.to(factors)
+    for cause, value, effects in _questions(graph):
+        column = graph.column(cause)
+        mask = torch.zeros_like(factors, dtype=torch.bool)
+        mask[:, column] = True
+        values = torch.full_like(factors, value)
+        predicted = nscm.predict(factors, exogenous, values, mask)
+        for effect in effects:
+            frequency = _frequency(graph, effect, observed, predicted)
+            if frequency is None:
+                continue
+            where = f"{cause}={value:g}/{effect}"
+            result[f"model_rate/{where}"] = float(predicted[:, graph.column(effect)].mean())
+            result[f"data_rate/{where}"] = frequency
+    gaps = [
+        abs(rate - result[name.replace("model", "data", 1)])
+        for name, rate in result.items()
+        if name.startswith("model_rate/")
+    ]
+    return result | ({"rate_gap": sum(gaps) / len(gaps)} if gaps else {})
+
+
+def _questions(graph: CausalGraph) -> list[tuple[str, float, list[str]]]:
+    """Binary causes, each value, and those of their children whose rate can be counted."""
+    kinds = {factor.name: factor for factor in graph.factors}
+
+    def counted(effect: str) -> bool:
+        return kinds[effect].kind == "binary" and not any(
+            kinds[parent].continuous for parent in graph.parents(effect)
+        )
+
+    asked = []
+    for cause in graph.names:
+        effects = [effect for effect in graph.children(cause) if counted(effect)]
+        if kinds[cause].kind == "binary" and effects:
+            asked += [(cause, value, effects) for value in (0.0, 1.0)]
+    return asked
+
+
+def _frequency(graph: CausalGraph, effect: str, observed: Tensor, asked: Tensor) -> float | None:
+    """Mean over rows ``asked`` of the effect's frequency among ``observed`` with such parents.
+
+    None where a combination that is asked was seen in fewer than :data:`LEAST` images.
+    """
+    parents = [graph.column(name) for name in graph.parents(effect)]
+    shown, count = asked[:, parents].unique(dim=0, return_counts=True)
+    total = 0.0
+    for combination, times in zip(shown, count.tolist(), strict=True):
+        alike = (observed[:, parents] - combination).abs().amax(dim=1) < 1e-4
+        if alike.sum() < LEAST:
+            return None
+        total += times * float(observed[alike, graph.column(effect)].mean())
+    return total / len(asked)
