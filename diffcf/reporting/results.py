@@ -153,7 +153,7 @@ def sampling_text(record: Record) -> str | None:
     steps, evaluations = sampling["steps"], record["metrics"].get("cost/evaluations", 0)
     if origin.get("method") and evaluations < max(3, steps):  # older records do not name it
         return None
-    rules = [sampling.get("guidance"), sampling.get("free")]
+    rules = [sampling.get(name) for name in ("guidance", "free", "feedback")]
     named = [rule["rule"] for rule in rules if rule]
     return f"{' and '.join(named) or 'no guidance'}, {steps} steps"
 
@@ -257,7 +257,7 @@ _ONE_TEST: dict[str, Shape] = {
         "graph?": _graph,
         "device?": _TEXT,
         "training": _training,
-        "sampling": {"steps": _NUMBER, "guidance?": _RULE, "free?": _RULE},
+        "sampling": {"steps": _NUMBER, "guidance?": _RULE, "free?": _RULE, "feedback?": _RULE},
         "config?": {"trainer?": {"callbacks?": [_callback], "max_steps?": _NUMBER}},
     },
     "benchmark?": {"dataset": _TEXT, "method": _TEXT, "seed": _COUNT, "title?": _TEXT},

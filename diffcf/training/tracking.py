@@ -60,7 +60,7 @@ def provenance(
 
 def sampling_record(sampling: Sampling) -> dict[str, object]:
     """Settings of sampling as plain text and numbers; guidance rules by name and arguments."""
-    rules = {"guidance": sampling.guidance, "free": sampling.free}
+    rules = {name: getattr(sampling, name) for name in ("guidance", "free", "feedback")}
     return vars(sampling) | {
         name: None if rule is None else {"rule": type(rule).__name__, **vars(rule)}
         for name, rule in rules.items()

@@ -14,7 +14,10 @@ from data_modules.scenes.pendulum import PendulumScene
 from diffcf.api import WEIGHTS
 from diffcf.commands.main import main
 from diffcf.commands.weights import check
+from diffcf.diffusion import ClassifierFree, Feedback, PolyakGuidance
 from diffcf.io.errors import CheckpointError
+from diffcf.methods import Sampling, sampling_to_spec
+from diffcf.training.tracking import sampling_record
 
 SHIPPED = sorted(WEIGHTS.glob("*.safetensors"))
 
@@ -125,3 +128,22 @@ def test_half_size_weights_tell_nothing_of_the_machine(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     whole, half = (diffcf.load(path).read(images) for path in (WEIGHTS / "faces.safetensors", out))
     torch.testing.assert_close(half, whole, atol=0.02, rtol=0)
+
+
+def test_weights_keep_how_the_test_drew(tmp_path: Path) -> None:
+    sampling = Sampling(
+        guidance=PolyakGuidance(2.0),
+        free=ClassifierFree(3.0, from_factual=True, focus=0.8),
+        feedback=Feedback(2.0, beyond=1.5),
+        steps=4,
+        anchored=True,
+    )
+    record = json.loads((WEIGHTS / "pendulum.json").read_text())
+    record["provenance"]["sampling"] = sampling_record(sampling)
+    metrics, out = tmp_path / "metrics.json", tmp_path / "out.safetensors"
+    metrics.write_text(json.dumps(record))
+    assert (
+        main(["weights", str(WEIGHTS / "pendulum.safetensors"), str(metrics), "--out", str(out)])
+        == 0
+    )
+    assert sampling_to_spec(diffcf.load(str(out)).sampling) == sampling_to_spec(sampling)
