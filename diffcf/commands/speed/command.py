@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
+from torch import Tensor
 
 from diffcf.commands.speed import Row, dispatch, pipeline, quality, sampling, throughput, training
 from diffcf.io import (
@@ -33,7 +34,7 @@ from diffcf.io import (
 )
 from diffcf.methods import DiffusionCounterfactuals, Sampling
 from diffcf.reporting import markdown
-from diffcf.training import CounterfactualCallback, DiffcfCLI, cli
+from diffcf.training import CounterfactualCallback, DiffcfCLI, FactorData, cli
 
 RESULTS = "bench.json"
 QUALITY = "quality"  # a section, and the folder of its run
@@ -121,12 +122,7 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         raise SettingsError(f"{found}: name one of DiffusionCounterfactuals.")
     model.to(device)
     model.time_spent = 0.5  # past a head start, in which a network idles
-    data.setup("fit")
-    batches = list(islice(data.train_dataloader(), -(-parsed.images // data.batch_size)))
-    image, factors = (
-        torch.cat([batch[key] for batch in batches])[: parsed.images].to(device)
-        for key in ("image", "factors")
-    )
+    image, factors = _first(data, parsed.images, device)
     callbacks = built.trainer.callbacks  # type: ignore[attr-defined]
     own = [part.sampling for part in callbacks if isinstance(part, CounterfactualCallback)]
     drawn = (model.eval(), image, factors, own[0] if own else Sampling())
@@ -146,14 +142,42 @@ def _sections(parsed: Namespace) -> dict[str, Callable[[], list[Row]]]:
         "rendering": partial(pipeline.rendering, rounds),
         "start": partial(sampling.starts, rounds),
     }
+    if parsed.config:
+        sections["overlay"] = partial(_overlay, parsed, model, image, factors)
     if not own and not parsed.only:
         del sections[QUALITY]  # of what is not measured; by name, one sentence says so
     return sections
 
 
-def _options(parsed: Namespace) -> list[str]:
-    """The experiment as options of ``diffcf fit``."""
-    files = [f"--config={file}" for file in (parsed.experiment, *parsed.config)]
+def _overlay(
+    parsed: Namespace, model: DiffusionCounterfactuals, image: Tensor, factors: Tensor
+) -> list[Row]:
+    """A step of the ``model``, which --config made, beside one of the experiment alone."""
+    with_it = throughput.Step(model, image, factors, compiled=False)
+    built = _built(_options(parsed, overlays=False))
+    plain, batch = (
+        built.model.to(image.device),
+        _first(built.datamodule, parsed.images, image.device),
+    )
+    return throughput.overlay(
+        with_it, throughput.Step(plain, *batch, compiled=False), parsed.repeats
+    )
+
+
+def _first(data: FactorData, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The first training images ``[B, C, H, W]`` and factors ``[B, K]``."""
+    data.setup("fit")
+    batches = list(islice(data.train_dataloader(), -(-count // data.batch_size)))
+    image, factors = (
+        torch.cat([batch[key] for batch in batches])[:count].to(device)
+        for key in ("image", "factors")
+    )
+    return image, factors
+
+
+def _options(parsed: Namespace, overlays: bool = True) -> list[str]:
+    """The experiment as options of ``diffcf fit``, with the files on top or without."""
+    files = [f"--config={file}" for file in (parsed.experiment, *parsed.config * overlays)]
     options = [*files, "--trainer.logger=false"]
     if parsed.batch_size is not None:
         options.append(f"--data.init_args.batch_size={parsed.batch_size}")

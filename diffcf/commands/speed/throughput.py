@@ -87,6 +87,22 @@ def training_steps(
     return rows
 
 
+def overlay(with_it: Step, without: Step, repeats: int) -> list[Row]:
+    """What files on top of an experiment do to its step, such as ``experiments/latents/conv.yaml``.
+
+    A first stage's encoding is left out: training reads its latents from a cache.
+    """
+    for step in (with_it, without):
+        for _ in range(WARM_UP):
+            step()
+    turns = {"with": with_it, "without": without}
+    taken = seconds(turns, repeats, without.batch[0].device)
+    return [
+        ratio_row("a training step with --config / without", taken["with"], taken["without"]),
+        Row.over("a training step with --config", [1000 * t for t in taken["with"]], "ms"),
+    ]
+
+
 def arithmetic(step: Step) -> int:
     """FLOP of the convolutions and matrix products of a step."""
     with FlopCounterMode(display=False) as counter:

@@ -120,6 +120,14 @@ def test_the_command_writes_every_section(
     assert record["provenance"]["device"]
     assert "≤ 1.03" in Path("out/bench.md").read_text()
 
+    wide = {"model": {"init_args": {"generator": {"init_args": {"channels": [128, 128]}}}}}
+    Path("wide.yaml").write_text(yaml.safe_dump(wide))
+    overlay = ["--config", "wide.yaml", "--only", "overlay", "--out", "wide"]
+    assert main(["bench", "small.yaml", *small, *overlay]) == 0
+    ratio, _ = json.loads(Path("wide/bench.json").read_text())["sections"]["overlay"]
+    assert ratio["what"] == "a training step with --config / without" and ratio["value"] > 0
+    assert main(["bench", "small.yaml", *small, "--only", "guidance", "--out", "plain"]) == 0
+
 
 def test_unknown_sections_and_missing_experiments_are_named(
     capsys: pytest.CaptureFixture,
