@@ -132,7 +132,7 @@ def measure(
     }
     image = next(iter(loader))["image"][: protocol.images][:_TIMED_IMAGES]
     for name, variant in variants.items():
-        plain = replace(variant, guidance=None)
+        plain = replace(variant, guidance=None, free=None, feedback=None)
         if plain in variants.values():
             rows[name]["time_ratio"] = _time_ratio(model, variant, plain, image)
     first = next(iter(rows.values()))

@@ -7,9 +7,10 @@ binary child e of it,
 .. math:: P(e = 1 \mid do(c = v)) =
     \operatorname{mean}_i \hat P(e = 1 \mid c = v, \text{other parents of } e \text{ in image } i)
 
-(adjustment by the parents; Pearl, Causality, section 3.3), with the frequency among training images
-of these values for :math:`\hat P`. The causal model's rate is the mean over the same images of its
-counterfactuals. No image is drawn for either.
+(the truncated factorisation; Pearl, Causality, section 3.2), with the frequency among training
+images of these values for :math:`\hat P`. The causal model's rate is the mean over the same images
+of its counterfactuals. No image is drawn for either. Effects whose other parents follow from the
+cause, too, are left out: what these would be, only a model says.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def effect_rates(
         observed: ``[N, K]`` factors of the training images.
         factors: ``[M, K]`` factors of the images that are intervened upon, on the model's device.
         seed: of the noise that abduction leaves open.
+
+    Raises:
+        GraphError: for factors that are NaN or outside their range.
     """
     result: dict[str, float] = {}
     keys = row_keys(torch.arange(len(factors), device=factors.device), seed)
@@ -66,14 +70,15 @@ def _questions(graph: CausalGraph) -> list[tuple[str, float, list[str]]]:
     """Binary causes, each value, and those of their children whose rate can be counted."""
     kinds = {factor.name: factor for factor in graph.factors}
 
-    def counted(effect: str) -> bool:
-        return kinds[effect].kind == "binary" and not any(
-            kinds[parent].continuous for parent in graph.parents(effect)
-        )
+    def counted(cause: str, effect: str) -> bool:
+        parents = graph.parents(effect)
+        follow = graph.descendants(cause) & set(parents)
+        continuous = any(kinds[parent].continuous for parent in parents)
+        return kinds[effect].kind == "binary" and not continuous and not follow
 
     asked = []
     for cause in graph.names:
-        effects = [effect for effect in graph.children(cause) if counted(effect)]
+        effects = [effect for effect in graph.children(cause) if counted(cause, effect)]
         if kinds[cause].kind == "binary" and effects:
             asked += [(cause, value, effects) for value in (0.0, 1.0)]
     return asked

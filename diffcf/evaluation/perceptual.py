@@ -73,7 +73,11 @@ class Perceptual:
         device: torch.device,
         evaluator: EvaluatorReader | None = None,
     ) -> Perceptual:
-        """What ``protocol`` asks for, as far as it is at hand; CLD where ``evaluator`` encodes."""
+        """What ``protocol`` asks for, as far as it is at hand; CLD where ``evaluator`` encodes.
+
+        Raises:
+            SettingsError: for a set of fewer than two images, real or drawn, where FID is asked.
+        """
         quality, floor, lpips, cld, encode = None, None, None, None, None
         if protocol.fid_images:
             try:

@@ -65,7 +65,8 @@ class EvaluationProtocol:
         fid_real: which images are the real ones: ``"train"``, drawn from the training split, or
             ``"held_out"``: those of the test split that are not measured, so that ``images`` has to
             leave some. Then the distances of as many training images from them stand beside, as
-            ``fid_floor`` and so on: no method can be expected to do better.
+            ``fid_floor`` and so on. These are all of different subjects, where the counterfactuals
+            are several of each, which adds to their distance.
         lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
         resamples: of the bootstrap.
         seed: of all interventions.

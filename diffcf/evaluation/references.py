@@ -157,7 +157,7 @@ class Mirrored(DoNothing):
     """Returns the image with its left on the right, and moves no factor but those that are set.
 
     For images whose factors do not depend on which side is which. Nothing that matters has changed,
-    so what it fails to keep is the reader's own noise: no method can be seen to keep more.
+    so that what it fails to keep is an estimate of the reader's own noise.
 
     >>> from diffcf.causal import Factor
     >>> method = Mirrored(CausalGraph([Factor("smile", "binary")]))

@@ -17,7 +17,7 @@ Record: TypeAlias = Mapping[str, Any]
 """What one ``metrics.json`` holds; :data:`RECORD` is its shape."""
 
 # Parts of a protocol that decide neither which images nor which interventions are tested.
-_FREE = {"readers", "references", "fid_images", "lpips", "resamples"}
+_FREE = {"readers", "references", "fid_images", "fid_real", "lpips", "resamples"}
 
 
 @dataclass(frozen=True)

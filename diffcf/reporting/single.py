@@ -257,9 +257,9 @@ def _interval(found: Statistic) -> str:
 
 
 def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
-    growth, error = columns("last / first", "rate error")
+    growth, error, gap = columns("last / first", "rate error", "rate gap")
     last = [step(number) for number in _steps(numbers)["step"]][-1:]
-    found = _complete(numbers, [growth, error, *last], "reference")
+    found = _complete(numbers, [growth, error, gap, *last], "reference")
     texts = {heading: _range(cell) for (name, heading), cell in found.items() if not name}
     ends = {"last / first": "last step over the first"} | {c.heading: "last step" for c in last}
     sequences = [
@@ -268,6 +268,10 @@ def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
     said = f"Sequence of interventions, ACM at the {sequences[0]}" if sequences else ""
     if error.heading in texts:
         said += f"Effects follow their cause at the true rate to within {texts[error.heading]}. "
+    if gap.heading in texts:
+        said += (
+            f"Effects follow their cause as often as in the data to within {texts[gap.heading]}. "
+        )
     trainings = [record["provenance"]["training"] for record in records]
     trained = "untrained"
     if all(trainings):

@@ -36,6 +36,7 @@ SAMPLINGS = [
     Sampling(GaussNewtonGuidance(0.5, t_min=0.1), order=2, t_max=0.9),
     Sampling(free=ClassifierFree(2.0, kept=1.5), mechanisms=False),
     Sampling(anchored=True, feedback=Feedback(0.5, beyond=0.2)),
+    Sampling(anchored=True, free=ClassifierFree(3.0, from_factual=True, focus=0.8)),
 ]
 
 

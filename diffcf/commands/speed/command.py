@@ -3,7 +3,8 @@
 Weights are as they are initialised: speed does not depend on them. What is compared alternates in
 one process, and ratios are medians over the rounds, so that they hold on a machine that is slow or
 shared; absolute times hold for the machine named in the result only. The sections
-``rendering`` and ``start`` measure the scenes and the shipped weights, whatever the experiment.
+``rendering`` and ``start`` measure the scenes and the shipped weights, whatever the experiment;
+``overlay`` compares a training step with the files of ``--config`` to one without them.
 """
 
 from __future__ import annotations

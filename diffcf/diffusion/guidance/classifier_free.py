@@ -138,7 +138,7 @@ class ClassifierFree:
 
 
 def focused(push: Tensor, share: float) -> Tensor:
-    """A change ``[B, C, H, W]`` without its mean, that fades in ``share`` of the places.
+    """A change ``[B, C, H, W]`` without its mean, faded in a ``share``, in (0, 1), of the places.
 
     >>> push = torch.zeros(1, 1, 8, 8)
     >>> push[..., :4, :4] = 1.0

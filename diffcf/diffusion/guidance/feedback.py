@@ -14,6 +14,7 @@ takes no gradient. (Ours: proportional feedback of an output.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,7 +36,8 @@ class Feedback:
         t_min, t_max: the times at which it corrects.
 
     Raises:
-        SettingsError: for a negative gain or ``beyond``, and times out of order or outside [0, 1].
+        SettingsError: for a gain or ``beyond`` below 0 or not finite, and times out of order or
+            outside [0, 1].
     """
 
     gain: float = 1.0
@@ -44,9 +46,10 @@ class Feedback:
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.gain < 0 or self.beyond < 0:
+        if not (0.0 <= self.gain < math.inf and 0.0 <= self.beyond < math.inf):
             raise SettingsError(
-                f"Feedback takes no negative gain or beyond, got {self.gain} and {self.beyond}."
+                f"gain and beyond of feedback are finite numbers from 0 on, not {self.gain} and "
+                f"{self.beyond}."
             )
         if not 0.0 <= self.t_min <= self.t_max <= 1.0:
             raise SettingsError(

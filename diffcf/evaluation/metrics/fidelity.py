@@ -142,7 +142,6 @@ class Change(FactorMetric):
     [0.025, 0.0]
     """
 
-    higher_is_better = False
     quantity_names = ("change", "border_change")
 
     def update(

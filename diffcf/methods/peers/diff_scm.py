@@ -108,5 +108,5 @@ class DiffSCM(CounterfactualModule):
         return reading.mean
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
-        unconditional = replace(sampling, conditional=False, free=None)
+        unconditional = replace(sampling, conditional=False, free=None, feedback=None)
         return CounterfactualEngine(self.generator, self.predictor, self.nscm, unconditional)

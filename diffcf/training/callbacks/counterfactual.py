@@ -208,7 +208,9 @@ class CounterfactualCallback(Callback):
         nscm = getattr(model, "nscm", None)
         if done.stage == "test" and evaluation.truth.scene is None and nscm is not None:
             observed, factors = (data.factors_of(split) for split in ("train", "test"))
-            self.metrics |= effect_rates(nscm, model.graph, observed, factors.to(model.device))
+            asked = factors.to(model.device)
+            seed = evaluation.protocol.seed
+            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed)
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
@@ -254,7 +256,8 @@ def _check_transform(reader: EvaluatorReader, trainer: Trainer) -> None:
     if own is None or recorded is None:
         return
     multiple = own.size % reader.image_shape[-1] == 0
-    if recorded | {"size": own.size} != own.to_dict() or not multiple:
+    seen = isinstance(recorded, dict) and recorded | {"size": own.size} == own.to_dict()
+    if not (seen and multiple):
         raise CheckpointError(
             f"The evaluator was trained on files seen otherwise "
             f"({ImageTransform.from_dict(recorded)}) than these data show them ({own}): give both "

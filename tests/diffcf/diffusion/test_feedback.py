@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -116,8 +117,9 @@ def test_categories_are_told_as_they_are() -> None:
 
 
 def test_impossible_feedback_gets_a_sentence() -> None:
-    with pytest.raises(SettingsError, match="no negative gain"):
-        Feedback(-1.0)
+    for wrong in ({"gain": -1.0}, {"beyond": -0.1}, {"gain": math.nan}, {"beyond": math.inf}):
+        with pytest.raises(SettingsError, match="finite numbers from 0 on"):
+            Feedback(**wrong)
     with pytest.raises(SettingsError, match="t_min <= t_max"):
         Feedback(t_min=0.5, t_max=0.2)
     with pytest.raises(SettingsError, match="leave feedback out"):

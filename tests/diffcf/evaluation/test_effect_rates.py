@@ -60,6 +60,14 @@ def test_a_model_that_lets_nothing_follow_is_told_apart() -> None:
     assert rates["rate_gap"] > 0.1
 
 
+def test_an_effect_by_two_ways_is_left_out() -> None:
+    graph = CausalGraph(GRAPH.factors[:3], [("smile", "male"), ("smile", "open"), ("male", "open")])
+    factors = people(500)[:, :3]
+    rates = effect_rates(NSCM(graph).eval(), graph, factors, factors)
+    assert "model_rate/smile=1/male" in rates and "model_rate/male=1/open" in rates
+    assert "model_rate/smile=1/open" not in rates, "what male would be, only a model says"
+
+
 def test_combinations_that_hardly_occur_have_no_rate() -> None:
     observed = people(2_000)
     observed = observed[(observed[:, 0] < 0.5) | (observed[:, 1] < 0.5)]  # no smiling man

@@ -15,7 +15,7 @@ from diffcf.io.errors import SettingsError
 
 SHIPPED = ROOT / "experiments/benchmarks"
 GRIDS = ("pendulum", "flow")
-METHODS = sorted(path.stem for path in (SHIPPED / "methods").glob("*.yaml"))
+ALL = (*GRIDS, "celeba_smile")
 
 
 def test_a_cell_is_the_union_of_its_parts(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_every_method_meets_the_same_time_data_and_questions(dataset: str) -> No
                 assert generator["init_args"][name] == pixels[name], f"{cell} {name}"
 
 
-@pytest.mark.parametrize("dataset", GRIDS)
+@pytest.mark.parametrize("dataset", ALL)
 def test_every_search_holds_the_setting_that_is_shipped(dataset: str) -> None:
     grid = Grid.load(SHIPPED / f"{dataset}.yaml")
     for method in grid.methods.values():
@@ -122,13 +122,25 @@ def test_every_search_holds_the_setting_that_is_shipped(dataset: str) -> None:
             assert any(grid.settings(method, 0, c) == shipped for c in method.search), method.name
 
 
-def test_every_method_is_in_pendulums_grid() -> None:
-    assert set(Grid.load(SHIPPED / "pendulum.yaml").methods) == set(METHODS)
+CELLS = [
+    (dataset, name) for dataset in ALL for name in Grid.load(SHIPPED / f"{dataset}.yaml").methods
+]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_config_of_each_method_is_valid(name: str, tmp_path: Path, capsys) -> None:
-    grid = Grid.load(SHIPPED / "pendulum.yaml")
+def test_every_method_is_in_a_grid() -> None:
+    described = [yaml.safe_load((SHIPPED / f"{dataset}.yaml").read_text()) for dataset in ALL]
+    entries = (entry for grid in described for entry in grid["methods"].values())
+    files = {entry if isinstance(entry, str) else entry["config"] for entry in entries}
+    assert {Path(file).stem for file in files} == {
+        path.stem for path in (SHIPPED / "methods").glob("*.yaml")
+    }
+
+
+@pytest.mark.parametrize(("dataset", "name"), CELLS)
+def test_the_config_of_each_cell_is_valid(
+    dataset: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    grid = Grid.load(SHIPPED / f"{dataset}.yaml")
     config = write(tmp_path / "config.yaml", grid.settings(grid.methods[name], 0))
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--config", str(config), "--print_config"])
