@@ -43,6 +43,7 @@ def effect_rates(
         GraphError: for factors that are NaN or outside their range.
     """
     result: dict[str, float] = {}
+    gaps: list[float] = []
     keys = row_keys(torch.arange(len(factors), device=factors.device), seed)
     exogenous, observed = nscm.abduct(factors, keys), observed.to(factors)
     for cause, value, effects in _questions(graph):
@@ -55,14 +56,10 @@ def effect_rates(
             frequency = _frequency(graph, effect, observed, predicted)
             if frequency is None:
                 continue
+            rate = float(predicted[:, graph.column(effect)].mean())
             where = f"{cause}={value:g}/{effect}"
-            result[f"model_rate/{where}"] = float(predicted[:, graph.column(effect)].mean())
-            result[f"data_rate/{where}"] = frequency
-    gaps = [
-        abs(rate - result[name.replace("model", "data", 1)])
-        for name, rate in result.items()
-        if name.startswith("model_rate/")
-    ]
+            result |= {f"model_rate/{where}": rate, f"data_rate/{where}": frequency}
+            gaps.append(abs(rate - frequency))
     return result | ({"rate_gap": sum(gaps) / len(gaps)} if gaps else {})
 
 

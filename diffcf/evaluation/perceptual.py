@@ -98,9 +98,9 @@ def _quality(
     protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
 ) -> tuple[Callable[[], GenerationQuality], Callable[[], dict[str, float]] | None]:
     """How to make the metric, and the floor where the real images are held-out ones."""
-    rows, split = _train_rows(protocol, data, protocol.fid_images), "train"
-    if protocol.fid_real == "held_out":
-        rows, split = _held_out_rows(protocol, data), "test"
+    held_out = protocol.fid_real == "held_out"
+    of_train = _train_rows(protocol, data, protocol.fid_images)
+    rows, split = (_held_out_rows(protocol, data), "test") if held_out else (of_train, "train")
     if min(len(rows), data.size_of("test"), protocol.images or len(rows)) < 2:
         raise SettingsError(
             "FID compares sets of two images or more: set fid_images of the protocol to 0, or "
@@ -110,11 +110,9 @@ def _quality(
     real = real_statistics(lambda: _images(data, split, rows), network)
 
     def floor() -> dict[str, float]:
-        chosen = _train_rows(protocol, data, protocol.fid_images)
-        others = real_statistics(lambda: _images(data, "train", chosen), network)
+        others = real_statistics(lambda: _images(data, "train", of_train), network)
         return {f"{name}_floor": value for name, value in distances(real, others).items()}
 
-    held_out = protocol.fid_real == "held_out"
     return lambda: GenerationQuality(network, real).to(device), floor if held_out else None
 
 

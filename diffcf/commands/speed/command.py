@@ -154,15 +154,11 @@ def _overlay(
     parsed: Namespace, model: DiffusionCounterfactuals, image: Tensor, factors: Tensor
 ) -> list[Row]:
     """A step of the ``model``, which --config made, beside one of the experiment alone."""
+    alone, device = _built(_options(parsed, overlays=False)), image.device
+    batch = _first(alone.datamodule, parsed.images, device)
     with_it = throughput.Step(model, image, factors, compiled=False)
-    built = _built(_options(parsed, overlays=False))
-    plain, batch = (
-        built.model.to(image.device),
-        _first(built.datamodule, parsed.images, image.device),
-    )
-    return throughput.overlay(
-        with_it, throughput.Step(plain, *batch, compiled=False), parsed.repeats
-    )
+    without = throughput.Step(alone.model.to(device), *batch, compiled=False)
+    return throughput.overlay(with_it, without, parsed.repeats)
 
 
 def _first(data: FactorData, count: int, device: torch.device) -> tuple[Tensor, Tensor]:

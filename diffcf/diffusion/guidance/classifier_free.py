@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffcf.diffusion.guidance.rule import check_times
 from diffcf.diffusion.process import Denoiser, Prediction, VelocityOf, denoiser_of
 from diffcf.io import SettingsError
 
@@ -82,10 +83,7 @@ class ClassifierFree:
                 f"focus of free is a share between 0 and 1, with from_factual, not {self.focus}: "
                 "set from_factual to true, or leave focus out."
             )
-        if not 0.0 <= self.t_min <= self.t_max <= 1.0:
-            raise SettingsError(
-                f"Free guidance needs 0 <= t_min <= t_max <= 1, not {self.t_min} and {self.t_max}."
-            )
+        check_times("Free guidance", self.t_min, self.t_max)
 
     def wrap(
         self, generator: VelocityOf, factors: Tensor, reached: Tensor, factual: Tensor

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffcf.diffusion.guidance.rule import check_times
 from diffcf.diffusion.process import Denoiser, Prediction
 from diffcf.io import SettingsError
 
@@ -51,10 +52,7 @@ class Feedback:
                 f"gain and beyond of feedback are finite numbers from 0 on, not {self.gain} and "
                 f"{self.beyond}."
             )
-        if not 0.0 <= self.t_min <= self.t_max <= 1.0:
-            raise SettingsError(
-                f"Feedback needs 0 <= t_min <= t_max <= 1, not {self.t_min} and {self.t_max}."
-            )
+        check_times("Feedback", self.t_min, self.t_max)
 
     def covers(self, time: float) -> bool:
         """Whether it corrects at this time."""

@@ -16,6 +16,12 @@ from diffcf.io import SettingsError
 NO_BIAS: Mapping[float, Tensor] = MappingProxyType({})
 
 
+def check_times(what: str, t_min: float, t_max: float) -> None:
+    """SettingsError for times of guidance, ``what``, out of order or outside [0, 1]."""
+    if not 0.0 <= t_min <= t_max <= 1.0:
+        raise SettingsError(f"{what} needs 0 <= t_min <= t_max <= 1, not {t_min} and {t_max}.")
+
+
 class Posterior(Protocol):
     """Distribution of the factors' code given an image: mean and variance, ``[B, E]`` each."""
 
@@ -49,10 +55,7 @@ class Guidance(ABC):
     """
 
     def __init__(self, t_min: float = 0.0, t_max: float = 1.0) -> None:
-        if not 0.0 <= t_min <= t_max <= 1.0:
-            raise SettingsError(
-                f"Guidance needs 0 <= t_min <= t_max <= 1, got {t_min} and {t_max}."
-            )
+        check_times("Guidance", t_min, t_max)
         self.t_min, self.t_max = t_min, t_max
 
     @abstractmethod
