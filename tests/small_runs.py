@@ -48,6 +48,7 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
             callback["init_args"] |= {
                 "sampling": {"steps": 2, "guidance": guidance},
                 "val_images": 4,
+                "samples": 1,  # drawing takes longer than the training
                 "protocol": {"steps": 2, "cycles": 2, "resamples": 20},
             }
     config["trainer"]["callbacks"] = [
