@@ -17,7 +17,7 @@ def trained(folder: Path, seed: int) -> dict[str, float]:
     return metrics(folder, "val")
 
 
-def tested(folder: Path) -> dict[str, float]:
+def measured(folder: Path) -> dict[str, float]:
     """Metrics of the test that follows."""
     config, checkpoint = str(folder / "config.yaml"), str(folder / "last.ckpt")
     whole = "--data.eval_batch_size=6"  # of the test, at once
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(tmp_path: Path) ->
     first, second, other = (trained(tmp_path / n, s) for n, s in (("a", 1), ("b", 1), ("c", 2)))
     assert first == pytest.approx(second, rel=0, abs=0, nan_ok=True)
     assert any(other[key] != value for key, value in first.items() if "/" in key)
-    first, second = tested(tmp_path / "a"), tested(tmp_path / "b")
+    first, second = measured(tmp_path / "a"), measured(tmp_path / "b")
     assert first == pytest.approx(second, rel=0, abs=0, nan_ok=True) and "psnr/roots" in first
 
 
