@@ -16,7 +16,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from processes import as_torchrun
-from small_runs import ROOT, add_callback, tiny
+from small_runs import ROOT, add_callback, measure_least, tiny, undrawn
 from torch import Tensor
 
 from data_modules.loading import FactorImages, ShuffledOrder, training_loader
@@ -74,7 +74,8 @@ def launched(*command: str) -> None:
 
 def alone(*command: str) -> None:
     torch.set_num_threads(1)
-    assert main(command) == 0
+    with undrawn():
+        assert main(command) == 0
 
 
 def together(folder: Path, *command: str) -> None:
@@ -144,6 +145,7 @@ def test_a_run_of_two_processes_is_resumed_by_one(trained: Path) -> None:
 
 def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
     path = Path(tiny(tmp_path / "shards", batch_size=4))
+    measure_least(str(path))
     config = yaml.safe_load(path.read_text())
     config["model"]["class_path"] = (
         "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals"
