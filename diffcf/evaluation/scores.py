@@ -85,7 +85,10 @@ class Scores:
         asked = plan.asked(len(plan.factors))
         self.steps = protocol.steps if plan.asked(protocol.sequence_images) else 0
         self.cycles = protocol.cycles if protocol.cycle_images else 0
-        self.readings = [ReaderScores(graph, r, p, self.steps, asked) for p, r in readers.items()]
+        self.readings = [
+            ReaderScores(graph, reader, prefix, self.steps, plan.single)
+            for prefix, reader in readers.items()
+        ]
         self.composition = Composition((1, self.cycles) if self.cycles > 1 else (1,))
         drawn = truth.draws and asked
         self.fidelity = Fidelity(graph) if drawn else None

@@ -40,8 +40,8 @@ ABLATIONS = {
 """What ``<dataset>/<name>.json``, copied from an ``ablation.json``, compares."""
 _QUALITY = columns(
     "ACM roots", "ACM intermediate", "ACM leaves", "PSNR exact", "FID", "sFID",
-    "FID, floor", "KID", "kept", "kept, mirrored", "PSNR reconstruction", "composition",
-    "minimality",
+    "FID, floor", "KID", "kept", "kept, mirrored", "identity", "PSNR reconstruction",
+    "composition", "minimality",
 )  # fmt: skip
 _PARTS = columns("set, a root", "set, a leaf", "effects", "the others")
 _COST = columns(

@@ -37,7 +37,8 @@ from diffcf.reporting.tables import markdown
 
 _BY_INTERVENTION = columns(
     "ACM", "do nothing", "reads as set", "F1", "AUROC", "kept", "kept, mirrored",
-    "do and undo (dB)", "change", "change at the border", "PSNR to the exact counterfactual (dB)",
+    "identity", "identity, mirrored", "do and undo (dB)", "change", "change at the border",
+    "PSNR to the exact counterfactual (dB)",
 )  # fmt: skip
 _WHOLE = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "SSIM", "composition 1",
