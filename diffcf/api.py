@@ -5,6 +5,7 @@
 >>> answer = model.counterfactual(images, do={"light": 0.8})   # doctest: +SKIP
 >>> abducted = model.abduct(images)                            # doctest: +SKIP
 >>> abducted.predict(do={"angle": 0.2}).image                  # doctest: +SKIP
+>>> model.sample(16, do={"light": 0.8}).image                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcf.causal import Do, Units, image_keys, scaled_do, scaled_factors
+from diffcf.causal import (
+    Do,
+    Intervention,
+    Units,
+    image_keys,
+    row_keys,
+    scaled_do,
+    scaled_factors,
+)
 from diffcf.io import (
     CheckpointError,
     DataError,
@@ -31,12 +40,15 @@ from diffcf.io import (
 )
 from diffcf.methods import (
     SAMPLING_KEY,
+    STEPS,
     WEIGHTS_SUFFIX,
     CounterfactualEngine,
     CounterfactualModule,
+    DrawnImages,
     Sampling,
     World,
     check_image,
+    draw_images,
     method_of,
     predict_sequence,
     read_trained,
@@ -206,6 +218,40 @@ class Model:
             ValueError: for broken images.
         """
         return self.abduct(images, factors, units, seed).predict(do, units)
+
+    def sample(
+        self,
+        count: int,
+        do: Do | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
+        steps: int = STEPS,
+        size: int | None = None,
+        start: int = 0,
+    ) -> DrawnImages:
+        """New images of P(x), or of P(x | do(…)), with no factual (:mod:`diffcf.methods.drawing`).
+
+        Args:
+            count: how many.
+            do, units: as :meth:`counterfactual`; None sets nothing.
+            seed: of all noise. Rows of one seed under two interventions share their noise: they
+                show one world under both.
+            steps: evaluations of the generator.
+            size: side in pixels, where it is not as in training.
+            start: number of the first row, for more rows of the same seed.
+
+        Raises:
+            GraphError, InterventionError: as :meth:`counterfactual`.
+            SettingsError: for a method that draws no new images.
+        """
+        form = self.image_transform(size)
+        keys = row_keys(torch.arange(start, start + count, device=self.device), seed)
+        asked = scaled_do(do or {}, self.graph, units)
+        intervention = Intervention.from_do(asked, self.graph, count, self.device)
+        drawn = draw_images(
+            self.method, (form.channels, form.size, form.size), keys, intervention, steps
+        )
+        return replace(drawn, factors=self.in_units(drawn.factors, units))
 
     def image_transform(self, size: int | None = None) -> ImageTransform:
         """What image files become for this model, as in its training; see :meth:`open_images`.

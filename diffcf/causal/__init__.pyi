@@ -17,6 +17,7 @@ from .intervention import parse_do as parse_do
 from .intervention import parse_sweep as parse_sweep
 from .keys import image_keys as image_keys
 from .keys import row_keys as row_keys
+from .keys import uniform_noise as uniform_noise
 from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM

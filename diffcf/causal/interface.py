@@ -36,6 +36,9 @@ class StructuralModel(Protocol):
     def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
         """Exogenous values that explain the factors; what is drawn is drawn by the images' keys."""
 
+    def draw(self, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of which nothing is known, and their exogenous values; set as by ``predict``."""
+
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Counterfactual factors where ``values`` are set as ``mask`` ``[B, K]`` (bool) says."""
 

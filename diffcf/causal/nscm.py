@@ -176,6 +176,19 @@ class NSCM(nn.Module):
             columns = [self.equations.abduct(z, inputs, k, u) for k, u in enumerate(noise)]
             return torch.cat(columns, dim=1).to(result_dtype(factors))
 
+    def draw(self, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``[B, K]`` of which nothing is known, and their exogenous values ``[B, E]``.
+
+        These are drawn from their prior, a function of ``keys`` ``[B]`` alone. ``values`` and
+        ``mask`` are as in :meth:`predict`, as is what mechanisms see of a value beyond its range.
+        """
+        widths = self.graph.widths
+        exogenous = self.equations.draw(uniform_noise(keys, sum(widths), wide_dtype(keys)))
+        alone = self.decode(exogenous).to(values).clamp(0, 1)
+        roots = ~self.adjacency.any(dim=1)
+        imposed = torch.where(mask, values, alone)
+        return self.predict(alone, exogenous, imposed, mask | roots), exogenous
+
     def decode(self, exogenous: Tensor) -> Tensor:
         """Factors ``[B, K]`` of exogenous values alone: the inverse of :meth:`abduct`."""
         with full_precision(exogenous):

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
-from diffcf.causal import Factor
+from diffcf.causal import CausalGraph, Factor
 from diffcf.io import OutputError, SettingsError, check_writable, whole_folder
 from diffcf.reporting import save_image
 from diffcf.training import FactorData, load_data
@@ -63,9 +63,14 @@ def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: in
                 values = zip(graph.factors, factors[row].tolist(), strict=True)
                 table.writerow([name, stage, *(_native(f, value) for f, value in values)])
                 count += 1
+    write_graph(graph, folder)
+    return count
+
+
+def write_graph(graph: CausalGraph, folder: Path) -> None:
+    """Write ``graph.yaml`` into the folder of a dataset."""
     text = yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None)
     (folder / "graph.yaml").write_text(text, encoding="utf-8")
-    return count
 
 
 def _native(factor: Factor, scaled: float) -> str:

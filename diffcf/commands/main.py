@@ -34,6 +34,11 @@ GROUPS = {
             "what images would have looked like",
             "counterfactual pendulum IMAGE --do light=1.2 --out answers",
         ),
+        "sample": Command(
+            "sample:sample",
+            "draw new images, of the data or under an intervention",
+            "sample pendulum --count 64 --do light=1.2 --out drawn",
+        ),
         "app": Command("app:app", "ask in the browser", "app pendulum"),
         "graph": Command(
             "graph:graph",
@@ -132,7 +137,7 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 SYNONYMS = {
     "train": "fit",
     "evaluate": "test",
-    "sample": "counterfactual",
+    "generate": "sample",
     "intervene": "counterfactual",
     "explore": "app",
     "version": "--version",

@@ -39,6 +39,18 @@ from .diffusion_counterfactuals import (
 from .diffusion_counterfactuals import (
     ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
 )
+from .drawing import (
+    STEPS as STEPS,
+)
+from .drawing import (
+    DrawnImages as DrawnImages,
+)
+from .drawing import (
+    draw_factors as draw_factors,
+)
+from .drawing import (
+    draw_images as draw_images,
+)
 from .encoded import (
     EncodedMethod as EncodedMethod,
 )

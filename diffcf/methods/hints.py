@@ -1,0 +1,141 @@
+r"""Hints: where in the picture a factor is written, as far as its user knows.
+
+Two factors that are equal in every image, such as the colours of a light and of the floor that it
+falls on, cannot be told apart from images: nothing says which name is the floor's. Who knows that
+the floor is the background can say so, without one more image.
+
+A place is one of
+
+- ``background``: all that is joined to the picture's border without crossing an edge, and
+  ``object``, the rest. Found in each image by growing from the border (Adams & Bischof, 1994,
+  Seeded region growing, https://doi.org/10.1109/34.295913);
+- a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
+- a file of an image, white where the factor is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffcf.causal import CausalGraph
+from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
+
+Place: TypeAlias = str | Sequence[float]
+"""``background``, ``object``, a rectangle in shares of the sides, or a file of a mask."""
+EDGE = 0.06  # difference of neighbouring pixels, in [-1, 1], that growing does not cross
+MASK_SIDE = 256  # pixels; a mask file is scaled to the images' size from here
+
+
+class Hints:
+    """Where factors are written.
+
+    Args:
+        graph: the factors.
+        places: by factor, its :data:`Place`.
+
+    Raises:
+        GraphError: for a name that is no factor.
+        SettingsError: for a rectangle outside the picture or without area.
+        DataError: for a mask file that cannot be read.
+
+    >>> from diffcf.causal import Factor
+    >>> graph = CausalGraph([Factor("floor"), Factor("light")])
+    >>> hints = Hints(graph, {"floor": [0.5, 0.0, 1.0, 1.0]})  # the lower half
+    >>> hints.masks(torch.zeros(1, 3, 4, 4))[0, :, :, 0].tolist()
+    [[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, graph: CausalGraph, places: Mapping[str, Place]) -> None:
+        self.graph = graph
+        self.places = {graph.column(name): place for name, place in places.items()}
+        self._files = {
+            column: _mask_file(Path(place))
+            for column, place in self.places.items()
+            if isinstance(place, str) and place not in ("background", "object")
+        }
+        for column, place in self.places.items():
+            if not isinstance(place, str):
+                _check_rectangle(graph.names[column], place)
+
+    @property
+    def given(self) -> Tensor:
+        """``[K]`` bool: which factors have a hint."""
+        return torch.tensor([column in self.places for column in range(len(self.graph))])
+
+    def masks(self, image: Tensor) -> Tensor:
+        """``[B, K, H, W]`` in [0, 1]: where each factor is written in images ``[B, C, H, W]``.
+
+        1 everywhere for a factor without a hint.
+        """
+        masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
+        named = {place for place in self.places.values() if isinstance(place, str)}
+        around = background(image) if named & {"background", "object"} else None
+        for column, place in self.places.items():
+            if column in self._files:
+                file = self._files[column].to(image)[None, None]
+                size = (int(image.shape[-2]), int(image.shape[-1]))
+                masks[:, column] = F.interpolate(file, size, mode="area")[0]
+            elif isinstance(place, str):
+                assert around is not None
+                masks[:, column] = around if place == "background" else 1 - around
+            else:
+                masks[:, column] = _rectangle(place, image)
+        return masks
+
+
+def background(image: Tensor) -> Tensor:
+    """``[B, H, W]``, 1 where a pixel is joined to the border of ``[B, C, H, W]`` in [-1, 1].
+
+    Two neighbours are joined where no channel of them differs by more than :data:`EDGE`, so that
+    a floor whose light falls off smoothly is one background.
+    """
+    down = (image.diff(dim=-2).abs().amax(dim=1) < EDGE).to(image)
+    right = (image.diff(dim=-1).abs().amax(dim=1) < EDGE).to(image)
+    found = torch.zeros_like(image[:, 0])
+    found[:, [0, -1]] = 1.0
+    found[:, :, [0, -1]] = 1.0
+    # The border itself may cross an object: only what most of it shows is background there.
+    ring = found.bool().expand_as(image[:, 0])
+    colours = image.movedim(1, -1)[ring].view(len(image), -1, image.shape[1])
+    usual = colours.median(dim=1).values[:, :, None, None]
+    found = found * ((image - usual).abs().amax(dim=1) < 0.5).to(image)
+    for _ in range(sum(image.shape[-2:]) ** 2):  # ends when nothing is added
+        grown = found.clone()
+        grown[:, 1:] = torch.maximum(grown[:, 1:], found[:, :-1] * down)
+        grown[:, :-1] = torch.maximum(grown[:, :-1], found[:, 1:] * down)
+        grown[:, :, 1:] = torch.maximum(grown[:, :, 1:], found[:, :, :-1] * right)
+        grown[:, :, :-1] = torch.maximum(grown[:, :, :-1], found[:, :, 1:] * right)
+        if torch.equal(grown, found):
+            break
+        found = grown
+    return found
+
+
+def _mask_file(file: Path) -> Tensor:
+    """``[H, W]`` in [0, 1] of a grey image file, its central square."""
+    transform = ImageTransform(MASK_SIDE, channels=1)
+    return (from_bytes(decode(file, transform, "a hint"))[0] + 1) / 2
+
+
+def _check_rectangle(name: str, place: Sequence[float]) -> None:
+    top, left, bottom, right = place if len(place) == 4 else (1.0, 1.0, 0.0, 0.0)
+    if not (0.0 <= top < bottom <= 1.0 and 0.0 <= left < right <= 1.0):
+        raise SettingsError(
+            f"The hint of '{name}' is top, left, bottom and right in shares of the picture, from 0 "
+            f"to 1, not {list(place)}: give a rectangle inside it."
+        )
+
+
+def _rectangle(place: Sequence[float], image: Tensor) -> Tensor:
+    """``[H, W]``, the share of each pixel of ``image`` that lies in a rectangle."""
+    sides = []
+    for side, (start, end) in zip(image.shape[-2:], (place[::2], place[1::2]), strict=True):
+        edges = torch.arange(side + 1, device=image.device, dtype=image.dtype) / side
+        sides.append((edges[1:].clamp(max=end) - edges[:-1].clamp(min=start)).clamp_min(0) * side)
+    return torch.outer(*sides)
