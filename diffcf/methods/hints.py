@@ -11,19 +11,25 @@ A place is one of
   Seeded region growing, https://doi.org/10.1109/34.295913);
 - a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
 - a file of an image, white where the factor is written.
+
+The generator is told a factor only where it is written (:func:`told_where_written`): at each place
+it is conditioned on the factors of that place, and of the others on none, as it was trained to be
+by factor dropout. So no place is ever told a combination that the data do not have: the floor is
+drawn by the floor's colour, the body by the light's. No network is trained anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
+from diffcf.diffusion import VelocityOf
 from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
 
 Place: TypeAlias = str | Sequence[float]
@@ -87,6 +93,59 @@ class Hints:
             else:
                 masks[:, column] = _rectangle(place, image)
         return masks
+
+
+class Region(NamedTuple):
+    """Places at which the same factors are written.
+
+    Attributes:
+        told: which factors those are, ``[K]`` bool.
+        weight: ``[B, 1, H, W]`` in [0, 1], how far each place belongs to it; 1 over all regions.
+    """
+
+    told: Tensor
+    weight: Tensor
+
+
+def regions(masks: Tensor) -> list[Region]:
+    """The regions that masks ``[B, K, H, W]`` of factors make, without those of no place."""
+    places: list[tuple[Tensor, Tensor]] = []  # which factors share a place, and its mask
+    for column, mask in enumerate(masks.unbind(dim=1)):
+        here = torch.arange(masks.shape[1], device=masks.device) == column
+        for number, (factors, known) in enumerate(places):
+            if torch.equal(known, mask):
+                places[number] = (factors | here, known)
+                break
+        else:
+            places.append((here, mask))
+    found = [Region(torch.zeros_like(places[0][0]), torch.ones_like(masks[:, :1]))]
+    for factors, mask in places:
+        inside = [Region(r.told | factors, r.weight * mask[:, None]) for r in found]
+        outside = [Region(r.told, r.weight * (1 - mask[:, None])) for r in found]
+        found = [region for region in (*inside, *outside) if bool((region.weight > 0).any())]
+    return found
+
+
+def told_where_written(generator: VelocityOf, masks: Tensor) -> VelocityOf:
+    """A generator that is told each factor only where ``masks`` ``[B, K, H, W]`` say.
+
+    It takes one evaluation for each region, and copies of the batch as guidance makes them.
+    """
+    parts = regions(masks)
+
+    def velocity(
+        x_t: Tensor, t: Tensor, factors: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        if factors is None:
+            return generator(x_t, t)
+        copies = len(x_t) // len(masks)
+        v = torch.zeros_like(x_t)
+        for told, weight in parts:
+            known = told.expand(len(x_t), -1) if mask is None else mask & told
+            v = v + weight.repeat(copies, 1, 1, 1) * generator(x_t, t, factors, known)
+        return v
+
+    return velocity
 
 
 def background(image: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""Hints: where in the picture a factor is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.scenes import PointlightScene, SunlightScene
+from diffcf.causal import CausalGraph, Factor
+from diffcf.io import DataError, GraphError, SettingsError
+from diffcf.methods.hints import Hints, background, regions, told_where_written
+
+GRAPH = CausalGraph([Factor("floor"), Factor("light"), Factor("size")])
+
+
+@pytest.mark.parametrize("scene", [SunlightScene(), PointlightScene()], ids=["sun", "point"])
+def test_the_background_of_a_lit_floor_is_the_floor(scene) -> None:
+    factors = scene.published_grid()[:: len(scene.published_grid()) // 12]
+    found = background(scene.render(factors, 64)).bool()
+    share = found.float().mean(dim=(1, 2))
+    assert (share > 0.5).all() and (share < 1).all(), "the body is none of it"
+    assert found[:, [0, -1]].float().mean() > 0.9, "nor is the frame cut off"
+    # Of one shape and place the body is where it is, whatever its colour and that of the light.
+    body = scene.graph.column("object_colour"), scene.graph.column("light_colour")
+    other = factors.clone()
+    other[:, body[0]], other[:, body[1]] = 1 - factors[:, body[0]], 1 - factors[:, body[1]]
+    other[:, scene.graph.column("floor_colour")] = other[:, body[1]]
+    again = background(scene.render(other, 64)).bool()
+    assert (found == again).float().mean() > 0.97
+
+
+def test_an_object_at_the_border_is_no_background() -> None:
+    image = torch.full((1, 3, 16, 16), -0.5)
+    image[..., :10, 4:9] = 0.9  # it reaches the upper edge
+    found = background(image)[0]
+    assert found[:10, 4:9].sum() == 0 and found.sum() == 256 - 50
+
+
+def test_masks_are_where_the_places_say(tmp_path: Path) -> None:
+    drawn = Image.new("L", (64, 64))
+    drawn.paste(255, (32, 0, 64, 64))
+    drawn.save(tmp_path / "right.png")
+    image = torch.full((2, 3, 8, 8), -1.0)
+    image[:, :, 3:5, 3:5] = 1.0
+    places = {"floor": "background", "light": "object", "size": [0.0, 0.25, 0.5, 1.0]}
+    masks = Hints(GRAPH, places).masks(image)
+    assert masks.shape == (2, 3, 8, 8) and torch.equal(
+        masks[:, 0] + masks[:, 1], torch.ones(2, 8, 8)
+    )
+    assert masks[0, 1].sum() == 4 and masks[0, 2].sum() == 4 * 6
+    assert masks[0, 2, :4, 2:].min() == 1
+    masks = Hints(GRAPH, {"light": str(tmp_path / "right.png")}).masks(image)
+    assert masks[0, 1, :, :3].max() < 0.1 and masks[0, 1, :, 5:].min() > 0.9
+    assert (masks[:, [0, 2]] == 1).all(), "without a hint a factor may be written anywhere"
+
+
+@pytest.mark.parametrize(
+    ("places", "error", "said"),
+    [
+        ({"sun": "object"}, GraphError, "Unknown factor 'sun'"),
+        ({"size": [0.0, 0.0, 1.2, 1.0]}, SettingsError, "hint of 'size'.*inside"),
+        ({"size": [0.5, 0.0, 0.5, 1.0]}, SettingsError, "hint of 'size'"),
+        ({"size": [0.5, 0.0]}, SettingsError, "top, left, bottom and right"),
+        ({"size": "nowhere.png"}, DataError, "nowhere.png.*does not exist"),
+    ],
+)
+def test_an_impossible_place_is_one_sentence(places, error, said: str) -> None:
+    with pytest.raises(error, match=said):
+        Hints(GRAPH, places)
+
+
+def test_every_place_belongs_to_one_region_or_in_parts_to_several() -> None:
+    masks = torch.rand(2, 3, 4, 4)
+    masks[:, 2] = masks[:, 0]
+    found = regions(masks)
+    torch.testing.assert_close(sum(r.weight for r in found), torch.ones(2, 1, 4, 4))
+    for column in range(3):
+        told = sum(r.weight for r in found if r.told[column])
+        torch.testing.assert_close(told[:, 0], masks[:, column])
+    assert all(r.told[0] == r.told[2] for r in found), "they share a place"
+    sharp = torch.zeros(1, 3, 4, 4)
+    sharp[:, 0, :2], sharp[:, 1, 2:], sharp[:, 2] = 1.0, 1.0, 1.0
+    assert len(regions(sharp)) == 2, "no region is empty"
+
+
+def test_the_generator_is_told_what_is_written_at_a_place_and_nothing_else() -> None:
+    masks = torch.ones(2, 3, 4, 4)
+    masks[:, 0, 2:], masks[:, 1, :2] = 0.0, 0.0  # floor above, light below, size anywhere
+
+    def generator(x_t, t, factors=None, mask=None):
+        if factors is None:
+            return x_t + 5
+        code = torch.where(mask, factors, torch.tensor([10.0, 100.0, 1000.0]))
+        return x_t + code.sum(dim=1)[:, None, None, None]
+
+    told = told_where_written(generator, masks)
+    x, t = torch.zeros(4, 1, 4, 4), torch.zeros(4)  # a batch and its copy
+    factors = torch.tensor([[1.0, 2.0, 3.0]] * 4)
+    v = told(x, t, factors)
+    assert (v[:, :, :2] == 104).all() and (v[:, :, 2:] == 15).all()
+    mask = torch.tensor([[True, True, False]] * 4)
+    assert (told(x, t, factors, mask)[:, :, :2] == 1101).all()
+    assert (told(x, t) == 5).all()
