@@ -84,6 +84,7 @@ class CounterfactualModule(LightningModule, ABC):
     """
 
     reads = False  # whether the method reads factors off images
+    late_terms: frozenset[str] = frozenset()  # loss terms that only a later step has
     frozen: frozenset[str] = frozenset()  # networks that are not trained: a subclass builds them
 
     def __init__(
@@ -164,7 +165,7 @@ class CounterfactualModule(LightningModule, ABC):
         if self.image_shape is None or "image" in batch:
             self.image_shape = self.shape_of(batch)
         terms = self._terms_of(image, batch)
-        if unknown := self.weights.keys() - terms.keys():
+        if unknown := self.weights.keys() - terms.keys() - self.late_terms:
             raise SettingsError(
                 f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
             )

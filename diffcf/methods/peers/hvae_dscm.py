@@ -75,6 +75,7 @@ class HierarchicalVAE(CounterfactualModule):
     """
 
     reads = True
+    late_terms = frozenset({"counterfactual"})
     hvae: ConditionalHVAE
     predictor: FactorPredictor
     nscm: StructuralModel
