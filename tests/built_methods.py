@@ -1,4 +1,4 @@
-"""The methods of experiments/benchmarks/methods, small and untrained, over factors of every kind."""
+"""The methods of experiments/benchmarks/methods, small and untrained, and a batch for them."""
 
 from __future__ import annotations
 
