@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from data_modules.base import SceneDataModule, carve, fraction
+from data_modules.base import carve, fraction
 from data_modules.columns import checked_fractions, random_split
+from data_modules.scene_module import SceneDataModule
 from data_modules.scenes import PointlightScene, ShadowScene, SunlightScene
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import CausalGraph, Factor

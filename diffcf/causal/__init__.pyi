@@ -2,6 +2,7 @@
 
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
+from .balance import weighted_labels as weighted_labels
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
 from .dag import Dag as Dag
@@ -11,20 +12,26 @@ from .graph import CausalGraph as CausalGraph
 from .interface import Reader as Reader
 from .interface import Scene as Scene
 from .interface import StructuralModel as StructuralModel
+from .interface import mechanism_terms as mechanism_terms
 from .intervention import Do as Do
 from .intervention import Intervention as Intervention
 from .intervention import parse_do as parse_do
 from .intervention import parse_sweep as parse_sweep
+from .intervention import uniform_factors as uniform_factors
 from .keys import image_keys as image_keys
 from .keys import row_keys as row_keys
 from .keys import uniform_noise as uniform_noise
+from .marks import Marks as Marks
+from .marks import filled as filled
 from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM
 from .posterior import CodeDistribution as CodeDistribution
 from .posterior import FactorPosterior as FactorPosterior
 from .posterior import LocalPosterior as LocalPosterior
+from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
+from .refinement import completed as completed
 from .structure import EdgeGates as EdgeGates
 from .units import Units as Units
 from .units import scaled_do as scaled_do

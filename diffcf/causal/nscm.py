@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from diffcf.causal.equations import StructuralEquations
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.keys import uniform_noise
+from diffcf.causal.marks import Marks, filled
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
@@ -102,6 +103,12 @@ class NSCM(nn.Module):
             return self.gates.sample(batch)
         return self.adjacency
 
+    def _possible_parents(self) -> Tensor:
+        """``[K, K]`` bool: the known adjacency or, while a graph is learned, all other factors."""
+        if self.gates is None:
+            return self._known_adjacency
+        return ~torch.eye(len(self.graph), dtype=torch.bool, device=self._known_adjacency.device)
+
     # --- likelihood ---
 
     def log_prob(self, factors: Tensor) -> Tensor:
@@ -114,23 +121,31 @@ class NSCM(nn.Module):
             inputs = self.equations.inputs(z, self._gates(len(z)))
             return self.equations.log_prob(z, inputs)
 
-    def loss(self, factors: Tensor) -> dict[str, Tensor]:
+    def loss(self, factors: Tensor, marks: Marks | None = None) -> dict[str, Tensor]:
         """Scalars to minimise: ``nscm`` and, with a learned graph, ``acyclicity``, ``sparsity``.
 
-        ``nscm`` is the mean negative log-likelihood per factor. The gradient of continuous
+        ``nscm`` is the mean negative log-likelihood per factor. A mechanism that ``marks`` leave
+        out of a row (:meth:`Marks.mechanisms`) counts as 0 there, and the mean stays that over all,
+        so that a label weighs the same in whichever batch or process it comes. While a graph is
+        learned any other factor may be a parent, so that only rows without a missing label count.
+
+        The gradient of continuous
         locations is scaled by ``scale_floor``: the likelihood weights it by 1/σ², which would
         dominate a gradient norm shared with other networks, and Adam ignores a constant factor. Of
         the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared, absolute and Huber
         error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
-            z = self._checked(factors).float()
+            # Where a label is missing, any value does: what depends on it is left out.
+            z = self._checked(factors if marks is None else filled(factors)[0]).float()
             gates = self._gates(len(z))
             log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
-            losses = {"nscm": -log_prob.mean()}
+            counted = None if marks is None else marks.mechanisms(self._possible_parents())
+            kept = log_prob if counted is None else torch.where(counted, log_prob, 0.0)
+            losses = {"nscm": -kept.mean()}
             if self.gates is not None:
                 if self.training:
-                    score = self.gates.score(gates, log_prob)
+                    score = self.gates.score(gates, log_prob, counted)
                     losses["nscm"] = losses["nscm"] - score + score.detach()
                 losses |= self.gates.penalties()
             return losses

@@ -57,14 +57,22 @@ class EdgeGates(nn.Module):
         """``[B, K, K]`` independent draws of 0/1 gates; no gradient."""
         return torch.bernoulli(self.probabilities().detach().expand(batch, -1, -1))
 
-    def score(self, gates: Tensor, log_prob: Tensor) -> Tensor:
+    def score(self, gates: Tensor, log_prob: Tensor, counted: Tensor | None = None) -> Tensor:
         """Scalar whose gradient raises the edges under which factors are likelier (REINFORCE).
 
         ``log_prob`` ``[B, K]`` is of each factor under its sample's ``gates`` ``[B, K, K]``. Row i
         of the gates affects factor i alone, and the batch mean is the baseline: so the estimate
-        has little variance; straight-through gradients found hardly an edge.
+        has little variance; straight-through gradients found hardly an edge. Where ``counted``
+        ``[B, K]`` (bool) is given, only these take part.
         """
-        advantage = (log_prob - log_prob.mean(0)).detach().clamp(-ADVANTAGE_CLIP, ADVANTAGE_CLIP)
+        if counted is None:
+            baseline = log_prob.mean(0)
+        else:
+            total = torch.where(counted, log_prob, 0.0).sum(0)
+            baseline = total / counted.sum(0).clamp_min(1)
+        advantage = (log_prob - baseline).detach().clamp(-ADVANTAGE_CLIP, ADVANTAGE_CLIP)
+        if counted is not None:
+            advantage = torch.where(counted, advantage, 0.0)
         logits = self.logits.float().expand_as(gates)
         taken = -F.binary_cross_entropy_with_logits(logits, gates, reduction="none")
         return (advantage * (taken * self._off_diagonal).sum(-1)).mean()

@@ -24,7 +24,7 @@ from diffcf.causal import CausalGraph, Factor
 from diffcf.evaluation import peak_signal_noise_ratio
 from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
-from diffcf.training import FactorData, load_data, pixel_statistics
+from diffcf.training import FactorData, intervened_of, load_data, pixel_statistics
 
 COLUMNS = 8
 COMPARED = 64  # images that a scene draws anew
@@ -92,6 +92,7 @@ def _counts(module: FactorData) -> str:
 def _warnings(module: FactorData) -> Iterator[str]:
     """What no one can learn from the training images."""
     for factor, column in zip(module.graph.factors, module.factors_of("train").T, strict=True):
+        column = _known(column)
         levels = column.unique()
         if factor.categories:
             found = set(factor.category(column).tolist())
@@ -121,6 +122,27 @@ def _against_the_scene(module: FactorData) -> str:
     )
 
 
+def _missing(module: FactorData) -> Iterator[str]:
+    """What labels the training images lack, and what somebody set in them; nothing for neither."""
+    factors = module.factors_of("train")
+    lacking = factors.isnan().sum(dim=0).tolist()
+    if any(lacking):
+        each = zip(module.graph.names, lacking, strict=True)
+        counts = ", ".join(f"{name} {count:,}" for name, count in each)
+        yield f"Missing labels of {len(factors):,} training images: {counts}"
+    for stage in STAGES:
+        if (set_ := intervened_of(module, stage)) is not None:
+            each = zip(module.graph.names, set_.sum(dim=0).tolist(), strict=True)
+            counts = ", ".join(f"{name} {count:,}" for name, count in each if count)
+            rows = int(set_.any(dim=1).sum())
+            yield f"Interventional images of {stage}: {rows:,} of {len(set_):,}; set are {counts}"
+
+
+def _known(column: Tensor) -> Tensor:
+    """The labels of a factor that are there."""
+    return column[~column.isnan()]
+
+
 def print_description(module: FactorData) -> None:
     """Print counts, pixels, factors and the graph."""
     graph, console = module.graph, Console()
@@ -134,8 +156,9 @@ def print_description(module: FactorData) -> None:
         f"Pixels of the training images in [-1, 1]: data_mean {mean:.3g}, data_std {spread:.3g}"
     )
     console.print(pixels, highlight=False, soft_wrap=True)
-    if said := _against_the_scene(module):
-        console.print(said, highlight=False, soft_wrap=True)
+    for said in (_against_the_scene(module), *_missing(module)):
+        if said:
+            console.print(said, highlight=False, soft_wrap=True)
     headings = ("factor", "kind", "range", "values", "causes")
     table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")
@@ -161,6 +184,7 @@ def draw_graph(graph: CausalGraph) -> str:
 
 def _values(factor: Factor, column: Tensor) -> str:
     """The distribution: extremes, mean and deviation, or the share of each category."""
+    column = _known(column)
     if factor.kind == "binary":
         return f"{float(column.mean()):.1%} are 1"
     if factor.kind == "categorical":
@@ -193,7 +217,7 @@ def contact_sheet(module: FactorData) -> Figure:
 def _chosen(factor: Factor, column: Tensor) -> Tensor:
     """Training images that show a factor: spread evenly over its order, or one per category."""
     if factor.continuous:
-        order = column.argsort()
+        order = column.argsort()[: len(_known(column))]  # NaN comes last
         return order[torch.linspace(0, len(order) - 1, min(COLUMNS, len(order))).long()]
     levels = torch.arange(max(factor.width, 2)) / (max(factor.width, 2) - 1)
     per_level = max(COLUMNS // len(levels), 1)

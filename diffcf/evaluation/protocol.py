@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Generator, Tensor
 
-from diffcf.causal import CausalGraph, Intervention, Scene
+from diffcf.causal import CausalGraph, Intervention, Scene, uniform_factors
 from diffcf.io import SettingsError, is_whole
 
 _ATTEMPTS = 100
@@ -254,10 +254,7 @@ class InterventionPlan:
         """Values ``[N, K]`` of all factors, drawn at random."""
         if self.protocol.values == "marginal":
             return self.factors[torch.randint(count, (count,), generator=self._generator)]
-        drawn = torch.rand(count, len(self.graph), generator=self._generator)
-        levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
-        place = (drawn * levels).floor() / (levels - 1)
-        return self.graph.whole(torch.where(self.graph.discrete, place, drawn)).to(self.factors)
+        return uniform_factors(self.graph, count, self._generator).to(self.factors)
 
     def _least_changes(self) -> Tensor:
         """Of each factor, ``[K]``, as if it were continuous: ``min_change`` in its own unit."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, image_keys
+from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, completed, image_keys
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
@@ -42,8 +42,6 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError, on_host
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
-
-_CERTAIN = 1e-12  # variance of what is observed, in [0, 1] units
 
 
 @dataclass(frozen=True)
@@ -172,20 +170,11 @@ class CounterfactualEngine:
         if self.projector is None:
             raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
-        mean, variance, contamination = (
-            posterior.mean,
-            posterior.variance,
-            self.sampling.contamination,
-        )
+        contamination = self.sampling.contamination
+        reading = posterior.mean, posterior.variance
         if observed is None:
-            return self.nscm.refine(mean, variance, contamination)
-        observed, graph = observed.to(mean), self.nscm.graph
-        known = ~observed.isnan()
-        columns = graph.per_column(known)
-        mean = torch.where(columns, graph.encode(observed.nan_to_num()), mean)
-        # Not 0: the refinement has a grid of values, of this width.
-        variance = torch.where(columns, _CERTAIN, variance)
-        return torch.where(known, observed, self.nscm.refine(mean, variance, contamination))
+            return self.nscm.refine(*reading, contamination)
+        return completed(self.nscm, *reading, observed, contamination)
 
     @torch.no_grad()
     def invert(

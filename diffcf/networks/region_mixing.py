@@ -18,7 +18,10 @@ cut through, an object would look whole and be mislabelled.
   from exactly one of its two images, and the projector, reading the composite, must not contradict
   the label. Otherwise (two suns, no sun, a shadow cut in two) the image itself is used.
 
-Only observational images and their labels enter. Our reconstruction; region mixing after CutMix
+Missing labels (NaN) are never used: in a composite for the projector they are missing at the places
+of their image, and no composite for the generator takes one.
+
+Only training images and their labels enter. Our reconstruction; region mixing after CutMix
 (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
 """
 
@@ -143,7 +146,7 @@ class RegionMixer(nn.Module):
         candidates: Candidates | None = None,
         count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``.
+        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``, NaN where missing.
 
         ``candidates`` are those of the images, where they are known; ``count`` is how many of the
         images to mix with any of them, None for all.
@@ -191,13 +194,14 @@ class RegionMixer(nn.Module):
         return Composite(image, factors, mixed)
 
     def _agrees(self, projector: LocalProjector, image: Tensor, labels: Tensor) -> Tensor:
-        """``[B]`` bool: the reading of the composite does not contradict any label."""
+        """``[B]`` bool: no label is missing, and the composite's reading contradicts none."""
         reading = _read(projector, image)
+        known = ~labels.isnan().any(dim=1)
         # An unsure reading is no contradiction: to demand a sure one would leave out whatever is
         # hard to read, and the generator would never see it combined anew.
         allowed = reading.variance + self.tolerance**2
         code = projector.graph.encode(labels)
-        return ((reading.mean - code).square() < allowed).all(dim=1)
+        return ((reading.mean - code).square() < allowed).all(dim=1) & known
 
     def _tried(self, count: int) -> int:
         """How many images out of ``count`` are to be mixed: the share ``fraction`` of them."""

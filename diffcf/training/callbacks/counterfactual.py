@@ -35,7 +35,7 @@ from diffcf.io import (
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
-from diffcf.training.datasets import Batch, FactorData
+from diffcf.training.datasets import Batch, FactorData, intervened_of
 from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
@@ -210,7 +210,8 @@ class CounterfactualCallback(Callback):
             observed, factors = (data.factors_of(split) for split in ("train", "test"))
             asked = factors.to(model.device)
             seed = evaluation.protocol.seed
-            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed)
+            by_hand = intervened_of(data, "train")
+            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed, by_hand)
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
