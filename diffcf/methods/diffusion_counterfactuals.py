@@ -41,6 +41,7 @@ from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.encoded import EncodedMethod
 from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.hints import Hints, Place
 from diffcf.methods.pseudo_labels import with_pseudo_labels
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
@@ -79,6 +80,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
             has to know how rare they are, learns from the data as they come.
         pseudo_labels: the standard deviation, in [0, 1] units, up to which a reading stands in for
             a missing label (:mod:`diffcf.methods.pseudo_labels`); 0 is for never.
+        hints: where in the picture factors are written, by name (:mod:`diffcf.methods.hints`);
+            answers heed them, trained with them or not.
         compile: whether steps and networks are compiled (:mod:`diffcf.methods.compilation`);
             "auto" does on a card.
     """
@@ -106,6 +109,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         projector_learning_rate: float = 2.5e-3,
         balance: float = 0.0,
         pseudo_labels: float = 0.0,
+        hints: dict[str, Place] | None = None,
         compile: Compile = False,
         **kwargs: Any,
     ) -> None:
@@ -113,6 +117,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
         if first_stage is not None:
             networks["first_stage"] = first_stage
         super().__init__(graph, networks, **kwargs)
+        self.hints = Hints(self.graph, hints) if hints else None
+        if self.hints is not None:
+            self.settings["hints"] = self.hints.to_dict()
         self.first_stage = None
         if first_stage is not None:
             stage = build_network(self.spec["first_stage"], self.graph)
@@ -257,8 +264,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
         if self.first_stage is None:
-            return CounterfactualEngine(generator, projector, self.nscm, sampling)
-        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, bound=None)
+            return CounterfactualEngine(generator, projector, self.nscm, sampling, hints=self.hints)
+        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, None, self.hints)
         return EncodedMethod(engine, self.first_stage)
 
     def setup(self, stage: str) -> None:

@@ -47,7 +47,11 @@ class EncodedMethod:
         # Of the image, so that answers do not depend on the first stage's rounding.
         keys = image_keys(image) if keys is None else keys
         latent = self.space.encode(image)
-        inner = self.engine.abduct(latent, factors, keys)
+        written = None
+        if self.engine.hints is not None:
+            size = (int(latent.shape[-2]), int(latent.shape[-1]))
+            written = F.adaptive_avg_pool2d(self.engine.hints.masks(image), size)
+        inner = self.engine.abduct(latent, factors, keys, written)
         known = inner.graph, image, inner.factors, inner.exogenous
         return EncodedWorld(
             *known, inner, self.space, self.space.decode(latent), clipped=inner.clipped

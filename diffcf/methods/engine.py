@@ -41,6 +41,7 @@ from diffcf.diffusion import (
     with_style,
 )
 from diffcf.io import SettingsError, on_host
+from diffcf.methods.hints import Hints, told_where_written
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
 
 
@@ -102,6 +103,24 @@ class Sampling:
             )
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How and where a batch of factuals is drawn, which their answers keep.
+
+    Attributes:
+        style: code of how it is drawn, ``[B, S]``; None where the generator has none.
+        written: where each factor is written, ``[B, K, H, W]``; None for anywhere.
+    """
+
+    style: Tensor | None = None
+    written: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Drawing:
+        """That of the images ``rows`` (long ``[N]``)."""
+        parts = (None if part is None else part[rows] for part in (self.style, self.written))
+        return Drawing(*parts)
+
+
 class CounterfactualEngine:
     """Answers interventions with a trained generator, projector and structural causal model.
 
@@ -112,6 +131,7 @@ class CounterfactualEngine:
         nscm: the structural causal model.
         sampling: how images are drawn.
         bound: the largest magnitude of a pixel, to which answers are clipped; None for latents.
+        hints: where factors are written, if anyone said: the generator is told each only there.
     """
 
     def __init__(
@@ -121,9 +141,10 @@ class CounterfactualEngine:
         nscm: StructuralModel,
         sampling: Sampling = Sampling(),
         bound: float | None = 1.0,
+        hints: Hints | None = None,
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
-        self.sampling, self.bound = sampling, bound
+        self.sampling, self.bound, self.hints = sampling, bound, hints
         self.guidance = sampling.guidance or NoGuidance()
         if sampling.feedback is not None and projector is None:
             raise SettingsError(
@@ -133,7 +154,11 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def abduct(
-        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+        self,
+        image: Tensor,
+        factors: Tensor | None = None,
+        keys: Tensor | None = None,
+        written: Tensor | None = None,
     ) -> Abducted:
         """Infer what stays the same under any intervention.
 
@@ -142,6 +167,7 @@ class CounterfactualEngine:
             factors: ``[B, K]`` in [0, 1] units where observed, NaN where not: the projector reads
                 these; None has it read all.
             keys: of the images, ``[B]``; None derives them from what the images show.
+            written: where each factor is written, ``[B, K, H, W]`` in [0, 1]; None as hints say.
 
         Raises:
             ValueError: for an image of the wrong shape or with non-finite pixels, and where there
@@ -153,10 +179,12 @@ class CounterfactualEngine:
             factors = self.read(image, factors)
         factors, beyond = self.nscm.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
-        style = style_of(self.generator, image)
-        path, bias = self.invert(image, factors, style)
+        if written is None and self.hints is not None:
+            written = self.hints.masks(image)
+        drawn = Drawing(style_of(self.generator, image), written)
+        path, bias = self.invert(image, factors, drawn)
         graph = self.nscm.graph
-        return Abducted(graph, image, factors, exogenous, self, path, bias, style, clipped=beyond)
+        return Abducted(graph, image, factors, exogenous, self, path, bias, drawn, clipped=beyond)
 
     def _may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
@@ -178,10 +206,10 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def invert(
-        self, image: Tensor, factors: Tensor, style: Tensor | None = None
+        self, image: Tensor, factors: Tensor, drawn: Drawing
     ) -> tuple[Inversion, dict[float, Tensor]]:
         """``path`` and ``factual_bias`` of :class:`Abducted`, for images with ``factors``."""
-        denoiser, sampling = self.denoiser(factors, style=style), self.sampling
+        denoiser, sampling = self.denoiser(factors, drawn), self.sampling
         code = self.nscm.graph.encode(factors)
         factual_bias: dict[float, Tensor] = {}
 
@@ -201,16 +229,18 @@ class CounterfactualEngine:
     def denoiser(
         self,
         factors: Tensor,
+        drawn: Drawing = Drawing(),
         mask: Tensor | None = None,
-        style: Tensor | None = None,
         factual: Tensor | None = None,
     ) -> Denoiser:
-        """The denoiser conditioned on ``factors`` ``[B, K]`` and the style code ``[B, S]``.
+        """The denoiser conditioned on ``factors`` ``[B, K]``, of images ``drawn`` in some way.
 
         Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors
         and the ``factual`` ones ``[B, K]``.
         """
-        free, generator = self.sampling.free, with_style(self.generator, style)
+        free, generator = self.sampling.free, with_style(self.generator, drawn.style)
+        if drawn.written is not None and self.sampling.conditional:
+            generator = told_where_written(generator, drawn.written)
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
@@ -230,14 +260,14 @@ class Abducted(World):
         factual_bias: by time, the error of the projector's reading of the factual's own x_t against
             the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
             reading, and so asks for a change of factors only. Empty unless sampling is anchored.
-        style: code of how the factual is drawn, ``[B, S]``; None where the generator has none.
+        drawn: how and where the factual is drawn.
     """
 
     exogenous: Tensor
     engine: CounterfactualEngine
     path: Inversion
     factual_bias: Mapping[float, Tensor]
-    style: Tensor | None = None
+    drawn: Drawing = Drawing()
 
     def target(self, do: Intervention) -> Tensor:
         # Act
@@ -261,7 +291,7 @@ class Abducted(World):
         engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
 
         def denoiser_for(told: Tensor) -> Denoiser:
-            return engine.denoiser(told, do.mask, self.style, self.factors)
+            return engine.denoiser(told, self.drawn, do.mask, self.factors)
 
         if feedback is None or engine.projector is None:
             return denoiser_for(target)
@@ -274,7 +304,7 @@ class Abducted(World):
         return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
-        path, factual_bias = self.engine.invert(answer.image, answer.factors, self.style)
+        path, factual_bias = self.engine.invert(answer.image, answer.factors, self.drawn)
         return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
 
     def select(self, rows: Tensor) -> Abducted:
@@ -289,6 +319,6 @@ class Abducted(World):
             exogenous=self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
             path=self.path.select(rows),
-            style=None if self.style is None else self.style[rows],
+            drawn=self.drawn.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
         )

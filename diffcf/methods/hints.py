@@ -10,7 +10,8 @@ A place is one of
   ``object``, the rest. Found in each image by growing from the border (Adams & Bischof, 1994,
   Seeded region growing, https://doi.org/10.1109/34.295913);
 - a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
-- a file of an image, white where the factor is written.
+- a file of an image, white where the factor is written, or its rows as numbers from 0 to 1, as
+  weights record it.
 
 The generator is told a factor only where it is written (:func:`told_where_written`): at each place
 it is conditioned on the factors of that place, and of the others on none, as it was trained to be
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -32,10 +33,11 @@ from diffcf.causal import CausalGraph
 from diffcf.diffusion import VelocityOf
 from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
 
-Place: TypeAlias = str | Sequence[float]
-"""``background``, ``object``, a rectangle in shares of the sides, or a file of a mask."""
+Place: TypeAlias = str | list[float] | list[list[float]]
+"""``background``, ``object``, a rectangle in shares of the sides, a file of a mask or its rows."""
+FOUND = ("background", "object")
 EDGE = 0.06  # difference of neighbouring pixels, in [-1, 1], that growing does not cross
-MASK_SIDE = 256  # pixels; a mask file is scaled to the images' size from here
+MASK_SIDE = 32  # places of a mask's side, which is scaled to the images' size
 
 
 class Hints:
@@ -60,19 +62,15 @@ class Hints:
     def __init__(self, graph: CausalGraph, places: Mapping[str, Place]) -> None:
         self.graph = graph
         self.places = {graph.column(name): place for name, place in places.items()}
-        self._files = {
-            column: _mask_file(Path(place))
-            for column, place in self.places.items()
-            if isinstance(place, str) and place not in ("background", "object")
-        }
         for column, place in self.places.items():
-            if not isinstance(place, str):
-                _check_rectangle(graph.names[column], place)
+            if isinstance(place, str) and place not in FOUND:
+                self.places[column] = _rows_of(Path(place))
+            elif not isinstance(place, str):
+                _check_numbers(graph.names[column], place)
 
-    @property
-    def given(self) -> Tensor:
-        """``[K]`` bool: which factors have a hint."""
-        return torch.tensor([column in self.places for column in range(len(self.graph))])
+    def to_dict(self) -> dict[str, Place]:
+        """The places by factor, a mask by its rows: no file is needed to make these hints again."""
+        return {self.graph.names[column]: place for column, place in self.places.items()}
 
     def masks(self, image: Tensor) -> Tensor:
         """``[B, K, H, W]`` in [0, 1]: where each factor is written in images ``[B, C, H, W]``.
@@ -80,18 +78,17 @@ class Hints:
         1 everywhere for a factor without a hint.
         """
         masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
-        named = {place for place in self.places.values() if isinstance(place, str)}
-        around = background(image) if named & {"background", "object"} else None
+        found = any(isinstance(place, str) for place in self.places.values())
+        around = background(image) if found else masks[:, 0]
         for column, place in self.places.items():
-            if column in self._files:
-                file = self._files[column].to(image)[None, None]
-                size = (int(image.shape[-2]), int(image.shape[-1]))
-                masks[:, column] = F.interpolate(file, size, mode="area")[0]
-            elif isinstance(place, str):
-                assert around is not None
+            if isinstance(place, str):
                 masks[:, column] = around if place == "background" else 1 - around
+            elif isinstance(place[0], list):
+                rows = torch.tensor(place).to(image)[None, None]
+                size = (int(image.shape[-2]), int(image.shape[-1]))
+                masks[:, column] = F.interpolate(rows, size, mode="bilinear")[0]
             else:
-                masks[:, column] = _rectangle(place, image)
+                masks[:, column] = _rectangle(cast("list[float]", place), image)
         return masks
 
 
@@ -176,18 +173,29 @@ def background(image: Tensor) -> Tensor:
     return found
 
 
-def _mask_file(file: Path) -> Tensor:
-    """``[H, W]`` in [0, 1] of a grey image file, its central square."""
+def _rows_of(file: Path) -> list[list[float]]:
+    """A grey image file, its central square, as rows of numbers from 0 to 1."""
     transform = ImageTransform(MASK_SIDE, channels=1)
-    return (from_bytes(decode(file, transform, "a hint"))[0] + 1) / 2
+    levels = (from_bytes(decode(file, transform, "a hint"))[0] + 1) / 2
+    return [[round(level, 3) for level in row] for row in levels.tolist()]
 
 
-def _check_rectangle(name: str, place: Sequence[float]) -> None:
-    top, left, bottom, right = place if len(place) == 4 else (1.0, 1.0, 0.0, 0.0)
+def _check_numbers(name: str, place: Sequence[float] | Sequence[Sequence[float]]) -> None:
+    if place and all(isinstance(row, list) for row in place):
+        rows = cast("list[list[float]]", place)
+        widths = {len(row) for row in rows}
+        if len(widths) == 1 and 0 not in widths and all(0 <= x <= 1 for row in rows for x in row):
+            return
+        raise SettingsError(
+            f"The hint of '{name}' is rows of numbers, which must be as long as each other and "
+            "from 0 to 1: name the image file that they come from."
+        )
+    numbers = cast("list[float]", list(place))
+    top, left, bottom, right = numbers if len(numbers) == 4 else (1.0, 1.0, 0.0, 0.0)
     if not (0.0 <= top < bottom <= 1.0 and 0.0 <= left < right <= 1.0):
         raise SettingsError(
             f"The hint of '{name}' is top, left, bottom and right in shares of the picture, from 0 "
-            f"to 1, not {list(place)}: give a rectangle inside it."
+            f"to 1, not {numbers}: give a rectangle inside it."
         )
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from stirring import stir
 
 from data_modules.scenes import PointlightScene, SunlightScene
-from diffcf.causal import CausalGraph, Factor
+from diffcf.api import load
+from diffcf.causal import NSCM, CausalGraph, Factor
 from diffcf.io import DataError, GraphError, SettingsError
+from diffcf.methods import (
+    CounterfactualEngine,
+    DiffusionCounterfactuals,
+    Sampling,
+    write_weights,
+)
 from diffcf.methods.hints import Hints, background, regions, told_where_written
+from diffcf.networks import LocalPosteriorProjector, UNet
+from diffcf.networks.first_stage import ConvAutoencoder
 
 GRAPH = CausalGraph([Factor("floor"), Factor("light"), Factor("size")])
 
@@ -52,7 +63,10 @@ def test_masks_are_where_the_places_say(tmp_path: Path) -> None:
     )
     assert masks[0, 1].sum() == 4 and masks[0, 2].sum() == 4 * 6
     assert masks[0, 2, :4, 2:].min() == 1
-    masks = Hints(GRAPH, {"light": str(tmp_path / "right.png")}).masks(image)
+    hints = Hints(GRAPH, {"light": str(tmp_path / "right.png")})
+    (tmp_path / "right.png").unlink()
+    masks = Hints(GRAPH, hints.to_dict()).masks(image)
+    assert torch.equal(masks, hints.masks(image))
     assert masks[0, 1, :, :3].max() < 0.1 and masks[0, 1, :, 5:].min() > 0.9
     assert (masks[:, [0, 2]] == 1).all(), "without a hint a factor may be written anywhere"
 
@@ -64,6 +78,9 @@ def test_masks_are_where_the_places_say(tmp_path: Path) -> None:
         ({"size": [0.0, 0.0, 1.2, 1.0]}, SettingsError, "hint of 'size'.*inside"),
         ({"size": [0.5, 0.0, 0.5, 1.0]}, SettingsError, "hint of 'size'"),
         ({"size": [0.5, 0.0]}, SettingsError, "top, left, bottom and right"),
+        ({"size": [[0.0, 1.0], [2.0, 0.0]]}, SettingsError, "rows of numbers"),
+        ({"size": [[0.0, 1.0], [1.0]]}, SettingsError, "rows of numbers"),
+        ({"size": []}, SettingsError, "top, left, bottom and right"),
         ({"size": "nowhere.png"}, DataError, "nowhere.png.*does not exist"),
     ],
 )
@@ -104,3 +121,65 @@ def test_the_generator_is_told_what_is_written_at_a_place_and_nothing_else() -> 
     mask = torch.tensor([[True, True, False]] * 4)
     assert (told(x, t, factors, mask)[:, :, :2] == 1101).all()
     assert (told(x, t) == 5).all()
+
+
+# --- a method that heeds them ---
+
+
+def made(**settings: object) -> DiffusionCounterfactuals:
+    shape = {"image_channels": 4, "patch": 1} if "first_stage" in settings else {"patch": 4}
+    module = DiffusionCounterfactuals(
+        GRAPH,
+        generator=partial(UNet, channels=[8, 8], condition=8, attention_heads=1, **shape),
+        projector=partial(LocalPosteriorProjector, channels=8, condition=8, **shape),
+        nscm=partial(NSCM, hidden=[8]),
+        hints={"floor": "background", "light": "object"},
+        **settings,
+    )
+    stir(module)
+    return module.eval()
+
+
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    image = torch.full((3, 3, 32, 32), -0.5) + 0.3 * torch.rand(3, 1, 1, 1)
+    image[..., 12:20, 12:20] = 0.8
+    return image, torch.rand(3, 3)
+
+
+ANCHORED = Sampling(steps=3, anchored=True)
+
+
+@pytest.mark.parametrize("latent", [False, True], ids=["pixels", "latents"])
+def test_with_hints_the_null_intervention_is_still_exact(latent: bool) -> None:
+    stage = {"first_stage": partial(ConvAutoencoder, latent_channels=4, channels=[8, 8])}
+    world = made(**(stage if latent else {})).method(ANCHORED).abduct(*pictures())
+    torch.testing.assert_close(world.predict({}).image, world.image, atol=1e-5, rtol=0)
+    changed = world.predict({"floor": 0.9}).image
+    assert not torch.allclose(changed, world.image, atol=1e-3)
+    few = world.select(torch.tensor([2, 0]))
+    again = few.predict({"floor": 0.9}).image
+    torch.testing.assert_close(again, changed[[2, 0]], atol=1e-4, rtol=0)
+
+
+def test_a_factor_of_the_object_does_not_move_a_background_that_sees_itself_alone() -> None:
+    module, (image, factors) = made(), pictures()
+
+    def generator(x_t, t, factors=None, mask=None):  # every pixel by itself
+        return x_t + torch.where(mask, factors, 0.5).sum(dim=1)[:, None, None, None]
+
+    engine = CounterfactualEngine(generator, None, module.nscm, ANCHORED, hints=module.hints)
+    world = engine.abduct(image, factors)
+    body = module.hints.masks(image)[:, 1].bool()[:, None].expand_as(image)
+    for name, inside in (("light", body), ("floor", ~body)):
+        moved = (world.predict({name: 1.0}).image - image).abs() > 1e-4
+        assert moved[inside].any() and not moved[~inside].any()
+
+
+def test_weights_carry_their_hints(tmp_path: Path) -> None:
+    module, (image, factors) = made(), pictures()
+    write_weights(module, ANCHORED, tmp_path / "w.safetensors", torch.float32)
+    loaded = load(tmp_path / "w.safetensors")
+    assert loaded.module.hints.to_dict() == module.hints.to_dict()
+    methods = loaded.method, module.method(ANCHORED)
+    one, other = (m.abduct(image, factors).predict({"light": 0.1}).image for m in methods)
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
