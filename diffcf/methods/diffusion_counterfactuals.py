@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn import functional as F
 
 from diffcf.causal import (
     NSCM,
@@ -36,6 +37,7 @@ from diffcf.diffusion import (
     stratified_times,
     velocity_loss,
 )
+from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
@@ -120,6 +122,11 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.hints = Hints(self.graph, hints) if hints else None
         if self.hints is not None:
             self.settings["hints"] = self.hints.to_dict()
+            if self.hints.found and first_stage is not None and mixing is not None:
+                raise SettingsError(
+                    "Region mixing in latents cannot find what is background or object: give "
+                    "hints as rectangles or masks, or set mixing to null."
+                )
         self.first_stage = None
         if first_stage is not None:
             stage = build_network(self.spec["first_stage"], self.graph)
@@ -192,7 +199,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
         count = max(2, round(self.projector_share * len(image)))
         if idle:  # the generator's part of the batch is not looked at
             image, factors = image[:count], factors[:count]
-        found = self.mixing.candidates(image, self.projector) if self.mixing is not None else None
+        found = None
+        if self.mixing is not None:
+            found = self.mixing.candidates(image, self.projector, self._written(image))
         terms = {"projector": self._projector_loss(image, factors, count, found, partial)} | causal
         mixed = image.new_zeros(())
         if idle:
@@ -204,6 +213,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
         else:
             terms["generator"] = self._generator_loss(image, told, partial)
         return terms | {"mixed": mixed}
+
+    def _written(self, image: Tensor) -> Tensor | None:
+        """Where factors are written in what is seen of images, coarsely; None without hints."""
+        return None if self.hints is None else self.hints.masks(F.avg_pool2d(image, 2))
 
     def _idle(self) -> Tensor:
         """0, as a function of every generator parameter, since DDP wants a gradient of each."""
@@ -247,7 +260,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def _read(self, image: Tensor) -> LocalPosterior:
         seen = self.seen({"image": image})
-        return self.projector(seen, seen.new_zeros(len(seen)))
+        posterior = self.projector(seen, seen.new_zeros(len(seen)))
+        if self.hints is None:
+            return posterior
+        return posterior.within(self.hints.masks(image), self.graph.code_owner)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The refined reading and its exogenous noise; counterfactuals are a callback's work."""

@@ -47,11 +47,7 @@ class EncodedMethod:
         # Of the image, so that answers do not depend on the first stage's rounding.
         keys = image_keys(image) if keys is None else keys
         latent = self.space.encode(image)
-        written = None
-        if self.engine.hints is not None:
-            size = (int(latent.shape[-2]), int(latent.shape[-1]))
-            written = F.adaptive_avg_pool2d(self.engine.hints.masks(image), size)
-        inner = self.engine.abduct(latent, factors, keys, written)
+        inner = self.engine.abduct(latent, factors, keys, self._written(image, latent))
         known = inner.graph, image, inner.factors, inner.exogenous
         return EncodedWorld(
             *known, inner, self.space, self.space.decode(latent), clipped=inner.clipped
@@ -59,7 +55,15 @@ class EncodedMethod:
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """As :meth:`CounterfactualEngine.read`, of images."""
-        return self.engine.read(self.space.encode(image), observed)
+        latent = self.space.encode(image)
+        return self.engine.read(latent, observed, self._written(image, latent))
+
+    def _written(self, image: Tensor, latent: Tensor) -> Tensor | None:
+        """Where hints say that factors are written in the latents of images."""
+        if self.engine.hints is None:
+            return None
+        size = (int(latent.shape[-2]), int(latent.shape[-1]))
+        return F.adaptive_avg_pool2d(self.engine.hints.masks(image), size)
 
 
 @dataclass(frozen=True)

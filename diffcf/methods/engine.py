@@ -22,7 +22,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, completed, image_keys
+from diffcf.causal import (
+    CONTAMINATION,
+    Intervention,
+    LocalPosterior,
+    StructuralModel,
+    completed,
+    image_keys,
+)
 from diffcf.diffusion import (
     ClassifierFree,
     Denoiser,
@@ -175,12 +182,12 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        if factors is None or self._may_lack(factors):
-            factors = self.read(image, factors)
-        factors, beyond = self.nscm.graph.clip(factors)
-        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
         if written is None and self.hints is not None:
             written = self.hints.masks(image)
+        if factors is None or self._may_lack(factors):
+            factors = self.read(image, factors, written)
+        factors, beyond = self.nscm.graph.clip(factors)
+        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
         drawn = Drawing(style_of(self.generator, image), written)
         path, bias = self.invert(image, factors, drawn)
         graph = self.nscm.graph
@@ -190,14 +197,21 @@ class CounterfactualEngine:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
         return bool(factors.isnan().any()) if on_host(factors) else self.projector is not None
 
-    def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
+    def read(
+        self, image: Tensor, observed: Tensor | None = None, written: Tensor | None = None
+    ) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
 
-        What is observed of the causes refines the reading of their effects.
+        What is observed of the causes refines the reading of their effects. Each is read where it
+        is ``written``, as in :meth:`abduct`.
         """
         if self.projector is None:
             raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
+        if written is None and self.hints is not None:
+            written = self.hints.masks(image)
+        if written is not None and isinstance(posterior, LocalPosterior):
+            posterior = posterior.within(written, self.nscm.graph.code_owner)
         contamination = self.sampling.contamination
         reading = posterior.mean, posterior.variance
         if observed is None:

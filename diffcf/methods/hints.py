@@ -68,6 +68,11 @@ class Hints:
             elif not isinstance(place, str):
                 _check_numbers(graph.names[column], place)
 
+    @property
+    def found(self) -> bool:
+        """Whether any place has to be found in the images."""
+        return any(isinstance(place, str) for place in self.places.values())
+
     def to_dict(self) -> dict[str, Place]:
         """The places by factor, a mask by its rows: no file is needed to make these hints again."""
         return {self.graph.names[column]: place for column, place in self.places.items()}
@@ -78,8 +83,7 @@ class Hints:
         1 everywhere for a factor without a hint.
         """
         masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
-        found = any(isinstance(place, str) for place in self.places.values())
-        around = background(image) if found else masks[:, 0]
+        around = background(image) if self.found else masks[:, 0]
         for column, place in self.places.items():
             if isinstance(place, str):
                 masks[:, column] = around if place == "background" else 1 - around

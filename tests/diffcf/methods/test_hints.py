@@ -12,7 +12,7 @@ from stirring import stir
 
 from data_modules.scenes import PointlightScene, SunlightScene
 from diffcf.api import load
-from diffcf.causal import NSCM, CausalGraph, Factor
+from diffcf.causal import NSCM, CausalGraph, Factor, LocalPosterior
 from diffcf.io import DataError, GraphError, SettingsError
 from diffcf.methods import (
     CounterfactualEngine,
@@ -21,7 +21,7 @@ from diffcf.methods import (
     write_weights,
 )
 from diffcf.methods.hints import Hints, background, regions, told_where_written
-from diffcf.networks import LocalPosteriorProjector, UNet
+from diffcf.networks import LocalPosteriorProjector, RegionMixer, UNet
 from diffcf.networks.first_stage import ConvAutoencoder
 
 GRAPH = CausalGraph([Factor("floor"), Factor("light"), Factor("size")])
@@ -183,3 +183,68 @@ def test_weights_carry_their_hints(tmp_path: Path) -> None:
     methods = loaded.method, module.method(ANCHORED)
     one, other = (m.abduct(image, factors).predict({"light": 0.1}).image for m in methods)
     torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+def test_a_factor_is_read_where_it_is_written() -> None:
+    local = torch.zeros(1, 3, 2, 2)
+    local[0, :, :, 0], local[0, :, :, 1] = 0.2, 0.8  # the halves say different things
+    attention = torch.full_like(local, 0.25)
+    whole = LocalPosterior(local.mean((2, 3)), local[..., 0, 0], attention, local, 0 * local + 0.01)
+    where = torch.ones(1, 3, 8, 8)
+    where[0, 0, :, 4:] = where[0, 1, :, :4] = 0.0
+    read = whole.within(where, GRAPH.code_owner)
+    torch.testing.assert_close(read.mean, torch.tensor([[0.2, 0.8, 0.5]]))
+    torch.testing.assert_close(read.variance, torch.tensor([[0.01, 0.01, 0.1]]))
+    torch.testing.assert_close(read.attention.sum((2, 3)), torch.ones(1, 3))
+    nowhere = whole.within(torch.zeros_like(where), GRAPH.code_owner)
+    torch.testing.assert_close(nowhere.mean, whole.mean)
+
+
+class Undecided(LocalPosteriorProjector):
+    """Looks at all places alike, and reads nothing."""
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> LocalPosterior:
+        at = super().forward(x_t, t)
+        even = torch.full_like(at.attention, 1 / at.attention[0, 0].numel())
+        unsure = torch.ones_like(at.variance)
+        return LocalPosterior(at.mean, unsure, even, at.local_mean, 0 * at.local_mean + 1)
+
+
+def test_hints_part_names_that_attention_cannot() -> None:
+    torch.manual_seed(0)
+    image, factors = torch.rand(16, 3, 16, 16) - 0.5, torch.rand(16, 3)
+    projector, mixer = Undecided(GRAPH, channels=8, condition=8), RegionMixer(seam_limit=1.0)
+    plain = mixer.for_generator(image, factors, projector)
+    assert not plain.mixed.any(), "no cut has all of one factor and none of another"
+    halves = {"floor": [0.0, 0.0, 0.5, 1.0], "light": [0.5, 0.0, 1.0, 1.0]}
+    hints = Hints(GRAPH, halves | {"size": [0.5, 0.0, 1.0, 1.0]})
+    found = mixer.candidates(image, projector, hints.masks(image))
+    made = mixer.for_generator(image, factors, projector, found)
+    assert made.mixed.any()
+    other = found.other[made.mixed]
+    floor, light = (made.factors[made.mixed, k] for k in (0, 1))
+    swapped = floor == factors[other, 0]
+    assert torch.equal(light == factors[other, 1], ~swapped)
+    upper = made.image[made.mixed][:, :, 0]
+    source = torch.where(swapped[:, None, None], image[other][:, :, 0], image[made.mixed][:, :, 0])
+    assert torch.equal(upper, source), "the floor's label is that of the image above"
+
+
+def test_what_has_to_be_found_cannot_steer_mixing_in_latents() -> None:
+    stage = partial(ConvAutoencoder, latent_channels=4, channels=[8, 8])
+    with pytest.raises(SettingsError, match="Region mixing in latents"):
+        made(first_stage=stage, mixing=RegionMixer())
+
+
+def test_a_method_trains_with_hints(small_batch, graph) -> None:
+    module = DiffusionCounterfactuals(
+        graph,
+        generator=partial(UNet, channels=[8, 8], condition=8, attention_heads=1),
+        projector=partial(LocalPosteriorProjector, channels=8, condition=8),
+        nscm=partial(NSCM, hidden=[8]),
+        mixing=RegionMixer(),
+        hints={"light": [0.0, 0.0, 0.4, 1.0], "angle": "object"},
+    )
+    terms = module.losses(small_batch["image"], small_batch["factors"])
+    module.total(terms).backward()
+    assert all(torch.isfinite(value) for value in terms.values())
