@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -72,7 +73,8 @@ def make_data(spec: object, origin: str, overrides: Sequence[str] = ()) -> Facto
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=LightningDataModule)
     try:
-        parsed = parser.parse_object({"data": spec})
+        # A copy: the parser puts objects into the mapping that it is given.
+        parsed = parser.parse_object({"data": deepcopy(spec)})
         if overrides:
             parsed = parser.parse_args(list(overrides), namespace=parsed)
         module = parser.instantiate_classes(parsed).data

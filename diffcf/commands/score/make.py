@@ -100,7 +100,7 @@ def make(
             "versions": versions(),
             "files": _digests(folder),
         }
-        record = json.loads(json.dumps(record, default=str))
+        record = json.loads(json.dumps(record))  # tuples become lists
         write_json(record | {"digest": digest_of(record)}, folder / RECORD)
         text = README.format(
             dataset=dataset,
