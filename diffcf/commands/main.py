@@ -92,6 +92,11 @@ GROUPS = {
             "train and test every method and seed of a grid",
             "benchmark experiments/benchmarks/pendulum.yaml",
         ),
+        "score": Command(
+            "score.command:score",
+            "score any program's counterfactuals, or write the task it answers",
+            "score task answers --out runs/scored",
+        ),
         "ablate": Command(
             "ablate:ablate",
             "compare ways to sample with one checkpoint",

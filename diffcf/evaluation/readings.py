@@ -57,11 +57,18 @@ class ReaderScores:
 
     Where the reader has features of a whole image, how near a counterfactual is in them to its
     factual too. Names of results start with ``prefix``; sequences have ``steps``
-    steps, 0 for none. ``asked`` names the factors that are set in any image.
+    steps, 0 for none. ``asked`` names the factors that are set in any image; ``null`` says whether
+    any undergoes the null intervention.
     """
 
     def __init__(
-        self, graph: CausalGraph, reader: Reader, prefix: str, steps: int, asked: Iterable[str]
+        self,
+        graph: CausalGraph,
+        reader: Reader,
+        prefix: str,
+        steps: int,
+        asked: Iterable[str],
+        null: bool = True,
     ) -> None:
         self.reader, self.prefix = reader, prefix
         columns = [graph.column(name) for name in asked]
@@ -72,13 +79,16 @@ class ReaderScores:
         self.features = reader if isinstance(reader, FeatureReader) else None
         count = self.features.feature_count if self.features else 0
         self.identity = Identity(graph, count) if count else None
-        self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
+        self.null_acm = ACM(graph) if null else None
+        self.steps_acm = ACM(graph, steps) if steps else None
         self._unchanged: tuple[Tensor, Tensor] | None = None
 
-    def null(self, answer: Counterfactual, batch: FactualBatch) -> None:
-        """Add counterfactuals of the null intervention."""
-        column = torch.zeros(len(batch.index), dtype=torch.long, device=batch.factors.device)
-        self.null_acm.update(self._read(answer, batch), batch.factors, column, 0, batch.index)
+    def null(self, answer: Counterfactual, batch: FactualBatch, chosen: Tensor) -> None:
+        """Add counterfactuals of the null intervention, those that ``chosen`` ``[B]`` marks."""
+        assert self.null_acm is not None
+        read, factors = self._read(answer, batch)[chosen], batch.factors[chosen]
+        column = torch.zeros(len(read), dtype=torch.long, device=read.device)
+        self.null_acm.update(read, factors, column, 0, batch.index[chosen.cpu()])
 
     def single(
         self,
@@ -124,7 +134,7 @@ class ReaderScores:
         metrics = (self.acm, self.effectiveness, self.kept, self.identity) if self.asked else ()
         asked = [metric for metric in metrics if metric is not None]
         result = {name: value for metric in asked for name, value in of(metric).items()}
-        null = of(self.null_acm)
+        null = of(self.null_acm) if self.null_acm is not None else {}
         if "acm" in null:
             result["acm/null"] = null["acm"]
         if self.steps_acm is not None:

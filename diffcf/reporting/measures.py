@@ -108,7 +108,7 @@ def _rows(record: Record) -> Iterator[tuple[object, ...]]:
     for place, values in grouped.items():
         yield *place, fmean(values), None, None
     for key in ("seconds", "processor_seconds"):
-        if (value := origin.get("training", {}).get(key)) is not None:
+        if (value := (origin.get("training") or {}).get(key)) is not None:
             yield *Place(measure=f"training/{key}"), value, None, None
 
 

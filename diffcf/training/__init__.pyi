@@ -3,6 +3,7 @@
 from .callbacks.averaging import ForeachEMA as ForeachEMA
 from .callbacks.card import CardSettings as CardSettings
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
+from .callbacks.counterfactual import check_transform as check_transform
 from .callbacks.initial import InitialWeights as InitialWeights
 from .callbacks.running import LastCheckpoint as LastCheckpoint
 from .callbacks.running import ProgressBar as ProgressBar
@@ -16,6 +17,7 @@ from .datasets import FactorData as FactorData
 from .datasets import intervened_of as intervened_of
 from .datasets import load_data as load_data
 from .datasets import make_data as make_data
+from .datasets import read_data as read_data
 from .flags import settings_errors as settings_errors
 from .flags import settle_flags as settle_flags
 from .hints import without_hints as without_hints
