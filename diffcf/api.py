@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcf import reporting  # what is in it on demand
 from diffcf.causal import (
     Do,
     Intervention,
@@ -41,7 +42,6 @@ from diffcf.io import (
 from diffcf.methods import (
     SAMPLING_KEY,
     STEPS,
-    WEIGHTS_SUFFIX,
     CounterfactualEngine,
     CounterfactualModule,
     DrawnImages,
@@ -49,13 +49,13 @@ from diffcf.methods import (
     World,
     check_image,
     draw_images,
+    find_weights,
     method_of,
     predict_sequence,
     read_trained,
     sampling_from_spec,
 )
 
-WEIGHTS = Path(__file__).parent / "weights"
 UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)  # where a checkpoint does not say how
 
 
@@ -289,6 +289,20 @@ class Model:
         (whole,) = uncrop(Path(file), self.image_transform(image.shape[-1]), [image])
         return whole
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        metrics: str | Path | None = None,
+        license: str = "unknown",
+        private: bool | None = None,
+    ) -> str:
+        """Share this model on the Hugging Face Hub as ``hub:owner/name``; its address.
+
+        See :func:`diffcf.reporting.push_to_hub` for arguments and errors.
+        """
+        model = self.module, self.sampling
+        return reporting.push_to_hub(*model, repo_id, metrics, license, private)
+
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, converted to ``units``; integer ones made whole."""
         factors = self.graph.whole(factors)
@@ -298,23 +312,19 @@ class Model:
 def load(
     name: str | Path, device: str | torch.device = "cpu", sampling: Sampling | None = None
 ) -> Model:
-    """A model by the name of shipped weights, or from a checkpoint or weights file.
+    """A model by the name of shipped weights, from a checkpoint or weights file, or off the Hub.
 
     Args:
-        name: one of :func:`shipped`, or a path: ``last.ckpt``, or a ``.safetensors`` file.
+        name: one of :func:`diffcf.shipped`, a path (``last.ckpt``, or a ``.safetensors`` file), or
+            ``hub:owner/name``, which alone uses a network.
         device: where it answers.
         sampling: how to sample; None as the file says.
 
     Raises:
-        CheckpointError: when there is no such file, or it is none of ours.
-        UnavailableError: when there is no such device on this machine.
+        CheckpointError: when there is no such file or repository, or it is none of ours.
+        UnavailableError: when there is no such device on this machine, or the Hub cannot be asked.
     """
-    path = WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
-    if not path.is_file():
-        raise CheckpointError(
-            f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
-        )
-    device = device_of(device)
+    path, device = find_weights(name), device_of(device)
     checkpoint = read_trained(path, device)
     module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
     try:
@@ -322,11 +332,6 @@ def load(
     except ValueError as error:
         raise CheckpointError(f"{path} does not say how to draw: {error}") from None
     return Model(module, sampling or stored)
-
-
-def shipped() -> list[str]:
-    """Names of the weights that come with diffcf."""
-    return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
 
 
 def _any(*flags: Tensor | None, like: Tensor) -> Tensor:

@@ -168,10 +168,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_help())
         return 0
     if first in ("-V", "--version"):
-        from diffcf.io import version_of
-
-        print(f"diffcf {version_of('diffcf')}")
-        return 0
+        return _version(arguments[1:])
     if first not in COMMANDS:
         print(_unknown(first), file=sys.stderr)
         return 2
@@ -206,6 +203,20 @@ def _lightning(args: list[str] | None) -> int:
     return 0
 
 
+def _version(arguments: Sequence[str]) -> int:
+    from diffcf import io
+
+    if set(arguments) - {"--verbose"}:
+        print("diffcf: --version takes --verbose, and nothing else.", file=sys.stderr)
+        return 2
+    print(f"diffcf {io.version_of('diffcf')}")
+    if arguments:
+        for name, what in io.describe_machine().items():
+            if name != "diffcf":
+                print(f"{name} {what}")
+    return 0
+
+
 def _help() -> str:
     lines = [
         "usage: diffcf COMMAND [ARGUMENTS]\n",
@@ -218,7 +229,8 @@ def _help() -> str:
     return "\n".join(
         [
             *lines,
-            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version.",
+            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version,",
+            "with --verbose also those of what it runs on.",
         ]
     )
 

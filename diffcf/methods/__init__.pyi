@@ -66,6 +66,15 @@ from .engine import (
 from .engine import (
     Sampling as Sampling,
 )
+from .finding import (
+    WEIGHTS as WEIGHTS,
+)
+from .finding import (
+    find_weights as find_weights,
+)
+from .finding import (
+    shipped as shipped,
+)
 from .first_stage import (
     FirstStageTraining as FirstStageTraining,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffcf.io import CheckpointError, class_at, write_tensors
+from diffcf.io import CheckpointError, class_at, public, write_tensors
 from diffcf.methods.base import CounterfactualModule
 from diffcf.methods.checkpoint import (
     SAMPLING,
@@ -71,7 +71,11 @@ def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
 def write_weights(
     model: CounterfactualModule, sampling: Sampling, path: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a weights file, whole or not at all; floating weights are kept as ``dtype``."""
+    """Write a weights file, whole or not at all; floating weights are kept as ``dtype``.
+
+    It is to be given away: folders of this machine in the description of the data are left out.
+    """
     state = model.state_dict()
     tensors = {n: v.to(dtype) if v.is_floating_point() else v for n, v in state.items()}
-    write_tensors(tensors, {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}, path)
+    about = model.spec_record() | {"data": public(model.data_spec)}
+    write_tensors(tensors, about | {SAMPLING: sampling_to_spec(sampling)}, path)
