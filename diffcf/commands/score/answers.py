@@ -185,6 +185,6 @@ def _check_answer(path: Path, size: int, channels: int) -> None:
             elif channels == 1 and picture.mode not in ("L", "1"):
                 problem = "is in colour where the task is grey"
     except UnusableImage as error:
-        problem = f"{error.problem}, or is no PNG" if "PNG" not in error.problem else error.problem
+        problem = error.problem
     if problem:
         raise DataError(f"Answer {path} {problem}: {wanted}.")

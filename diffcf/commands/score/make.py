@@ -102,14 +102,7 @@ def make(
         }
         record = json.loads(json.dumps(record))  # tuples become lists
         write_json(record | {"digest": digest_of(record)}, folder / RECORD)
-        text = README.format(
-            dataset=dataset,
-            channels="grey" if shape[0] == 1 else "RGB",
-            size=shape[-1],
-            count=len(asked),
-            images=len(plan.factors),
-        )
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        (folder / "README.md").write_text(_readme(record), encoding="utf-8")
     return f"{len(asked)} questions about {len(plan.factors)} images are in {out}"
 
 
@@ -137,6 +130,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(spec, dict) or not isinstance(spec.get("init_args") or {}, dict):
         raise DataError(f"{path} describes no data module: give it a class_path and init_args.")
     return spec
+
+
+def _readme(record: dict[str, Any]) -> str:
+    counted = {"count": sum(record["questions"].values())}
+    kind = {"channels": "grey" if record["channels"] == 1 else "RGB"}
+    return README.format(**{**record, **counted, **kind})
 
 
 def _write_images(data: FactorData, folder: Path) -> tuple[int, ...]:
