@@ -57,11 +57,10 @@ class FactorImageDataModule(LightningDataModule):
             ``auto`` is for cards (and Apple's mps), where the images take a quarter of the free
             memory at most; on the processor true means in memory, also where they lie in a cache.
             The batches are the same either way.
-
         labels: share of the training images that keep their labels, in (0, 1]; of the others, which
             ``seed`` chooses, all labels are missing. Images in which a factor was set keep theirs.
         interventional: how many training images are drawn besides by the scene's true model, in
-            each of which one factor was set (:func:`.interventional.with_interventional`).
+            each of which one factor was set (:mod:`data_modules.interventional`).
         interventional_share: least share of an epoch, in [0, 1), that such images have, from a
             table too: they come so often. Where they are more of the images, each comes once.
 

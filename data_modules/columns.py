@@ -22,9 +22,9 @@ STAGE_OF = {
 # What an empty cell looks like, in lower case: blank, or as pandas and R write a missing value.
 MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none")
 YES = ("1", "true", "yes")
-INTERVENED = "intervened"  # the usual name of the column of :func:`intervened_tensor`
 NO = ("0", "false", "no")
 MINUS = "-1"
+INTERVENED = "intervened"  # the usual name of the column of :func:`intervened_tensor`
 # How far beyond its range a value may lie, as part of the range: rounding of written decimals.
 SLACK = 1e-6
 

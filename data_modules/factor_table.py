@@ -45,7 +45,8 @@ class FactorTableDataModule(StoredImageDataModule):
             no val rows) for validation, in (0, 1).
         test_fraction: part of the rows for test, in (0, 1), without a split column.
         intervened_column: column that names the factors which somebody set in a row, parted by
-            ``;``, empty for none (:class:`diffcf.causal.Marks`). ``intervened`` need not be there.
+            ``;``, empty for none (:class:`diffcf.causal.Marks`). ``intervened`` need not be there,
+            and means nothing where it is a factor's.
         scene, common: see :class:`data_modules.stored.StoredImageDataModule`.
     """
 
@@ -76,12 +77,14 @@ class FactorTableDataModule(StoredImageDataModule):
         wanted = [self.image_column, *self.columns.values()]
         if self.split_column is not None:
             wanted.append(self.split_column)
-        optional = {self.intervened_column} & {INTERVENED}
-        wanted += {self.intervened_column} - optional
-        table = read_table(self.file, list(dict.fromkeys(wanted)), optional)
+        # The usual column need not be there, and may be a factor's; another was asked for.
+        column, usual = self.intervened_column, self.intervened_column == INTERVENED
+        wanted += [] if usual else [column]
+        table = read_table(self.file, list(dict.fromkeys(wanted)), [INTERVENED] if usual else [])
         names = image_names(table, self.image_column, self.images)
         factors = factor_tensor(table, self.graph.factors, self.columns, partial=True)
         origin = [table.origin(place) for place in range(len(table))]
+        taken = usual and column in self.columns.values()
         return ImageTable(
             self.images,
             names,
@@ -89,7 +92,7 @@ class FactorTableDataModule(StoredImageDataModule):
             origin,
             self._split_of(table, ~factors.isnan().any(dim=1), generator),
             source=table,
-            intervened=intervened_tensor(table, self.intervened_column, self.graph),
+            intervened=None if taken else intervened_tensor(table, column, self.graph),
         )
 
     def _split_of(self, table: Table, whole: Tensor, generator: Generator) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class Marks(NamedTuple):
         if observed is None and intervened is None:
             return None
         if observed is None:
-            observed = torch.ones_like(intervened)  # type: ignore[arg-type]
+            observed = ~batch["factors"].isnan()
         return cls(observed, torch.zeros_like(observed) if intervened is None else intervened)
 
     def rows(self, rows: Tensor | slice) -> Marks:

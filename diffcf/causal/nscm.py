@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from diffcf.causal.equations import StructuralEquations
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.keys import uniform_noise
-from diffcf.causal.marks import Marks, filled
+from diffcf.causal.marks import Marks
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
@@ -129,15 +129,15 @@ class NSCM(nn.Module):
         so that a label weighs the same in whichever batch or process it comes. While a graph is
         learned any other factor may be a parent, so that only rows without a missing label count.
 
-        The gradient of continuous
-        locations is scaled by ``scale_floor``: the likelihood weights it by 1/σ², which would
-        dominate a gradient norm shared with other networks, and Adam ignores a constant factor. Of
-        the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared, absolute and Huber
-        error) the likelihood's own fitted Pendulum best.
+        The gradient of continuous locations is scaled by ``scale_floor``: the likelihood weights it
+        by 1/σ², which would dominate a gradient norm shared with other networks, and Adam ignores a
+        constant factor. Of the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared,
+        absolute and Huber error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
             # Where a label is missing, any value does: what depends on it is left out.
-            z = self._checked(factors if marks is None else filled(factors)[0]).float()
+            given = factors if marks is None else torch.where(marks.observed, factors, 0.0)
+            z = self._checked(given).float()
             gates = self._gates(len(z))
             log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
             counted = None if marks is None else marks.mechanisms(self._possible_parents())

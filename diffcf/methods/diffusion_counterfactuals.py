@@ -172,7 +172,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         # The projector is trained on the first rows: those of which most is known.
         order = marks.observed.sum(dim=1).argsort(descending=True, stable=True)
         image, factors, marks = image[order], factors[order], marks.rows(order)
-        told = factors
+        told = None
         if self.pseudo_labels:
             known = (self.get_submodule("projector"), self.nscm, image, factors, marks)
             told = with_pseudo_labels(*known, self.pseudo_labels)

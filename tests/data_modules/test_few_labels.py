@@ -155,6 +155,18 @@ def test_that_column_may_have_another_name_or_be_absent(tmp_path: Path) -> None:
     assert data.intervened_of("train") is not None
 
 
+def test_a_factor_may_be_named_as_that_column(tmp_path: Path) -> None:
+    table(tmp_path, ["train,0,1,0,wide"] * 4 + ["val,1,3,1,wide", "test,1,4,1,wide"])
+    graph = {"factors": {"intervened": {"kind": "binary"}}}
+    (tmp_path / "graph.yaml").write_text(yaml.safe_dump(graph))
+    data = FactorTableDataModule(
+        tmp_path / "images", tmp_path / "t.csv", tmp_path / "graph.yaml", split_column="split",
+        image_size=8, batch_size=2,
+    )  # fmt: skip
+    data.setup()
+    assert data.intervened_of("train") is None and not data.factors_of("train").any()
+
+
 def test_a_random_split_measures_on_whole_rows_alone(tmp_path: Path) -> None:
     rows = [f",,{place},{place % 2 if place % 3 else ''},wide" for place in range(20)]
     data = table(tmp_path, rows, split_column=None, val_fraction=0.3, test_fraction=0.3)

@@ -111,7 +111,9 @@ def test_a_batch_without_marks_has_none() -> None:
     assert Marks.of({"factors": factors}) is None
     some = torch.tensor([[True, False]] * 3)
     assert torch.equal(Marks.of({"observed": some}).intervened, torch.zeros_like(some))
-    assert torch.equal(Marks.of({"intervened": some}).observed, torch.ones_like(some))
+    factors[1, 0] = torch.nan
+    found = Marks.of({"factors": factors, "intervened": some})
+    assert found.observed.tolist() == [[True, True], [False, True], [True, True]]
 
 
 def test_levels_are_balanced_over_the_labels_that_are_there() -> None:
