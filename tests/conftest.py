@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
+from small_runs import undrawn
 
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.graph import CausalGraph
@@ -20,6 +22,12 @@ from diffcf.networks.unet import UNet
 def _deterministic() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(name="undrawn")
+def _undrawn() -> Iterator[None]:
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

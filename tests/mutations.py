@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 __all__ = ["FUZZ", "mutated", "odd_values"]
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=60,
     derandomize=True,  # the same examples every time, so that a change alone can break a build
     database=None,
     deadline=None,

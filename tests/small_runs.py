@@ -1,10 +1,16 @@
-"""Experiments cut down to seconds: two epochs of three steps on a handful of images."""
+"""Experiments cut down to seconds: two epochs of three steps on a handful of images.
+
+Drawing takes most of them: where the pictures do not matter, run it :func:`undrawn`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +42,7 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
         "precision": "32-true",
         "max_steps": 6,
         "limit_train_batches": 3,
-        "val_check_interval": 3,
+        "val_check_interval": 6,
         "log_every_n_steps": 1,
         "enable_progress_bar": False,
     }
@@ -48,6 +54,7 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
             callback["init_args"] |= {
                 "sampling": {"steps": 2, "guidance": guidance},
                 "val_images": 4,
+                "samples": 1,
                 "protocol": {"steps": 2, "cycles": 2, "resamples": 20},
             }
     config["trainer"]["callbacks"] = [
@@ -57,6 +64,14 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return str(path)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Validations and tests leave no pictures; the numbers are those they would be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffcf.reporting.figures_of", lambda *_: {})
+        yield
 
 
 def add_callback(path: str, class_path: str, **init_args: Any) -> None:

@@ -5,8 +5,9 @@ The graph is taken from the data module and linked to the model, so that a confi
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -34,6 +35,16 @@ set_loader("yaml", lambda text: present(with_graphs(_load_yaml(text), text)), (Y
 
 class DiffcfCLI(LightningCLI):
     """LightningCLI that links the data's graph to the model, and sets up W&B and checkpoints."""
+
+    def __init__(self, *arguments: Any, args: ArgsType = None, **options: Any) -> None:
+        words = sys.argv[1:] if args is None else args
+        self._asked = words[0] if isinstance(words, list) and words else None
+        super().__init__(*arguments, args=args, **options)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for alone, since the parser of each takes time to build."""
+        every = LightningCLI.subcommands()
+        return {self._asked: every[self._asked]} if self._asked in every else every
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         source, target = "data.graph", "model.init_args.graph"

@@ -28,7 +28,7 @@ MEASURES = {
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
     """The quick preset in the working folder, measured as little as can be."""
     monkeypatch.chdir(tmp_path)
     path = Path(tiny(tmp_path / "run", train_size=32, val_size=2, test_size=2))

@@ -86,6 +86,7 @@ def test_stand_alone_test_measures_and_says_where_it_comes_from(trained) -> None
         assert row in page.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_weights_are_tested_as_their_checkpoint_is_but_cannot_be_trained_on(
     trained, tmp_path, capsys
 ) -> None:
@@ -108,6 +109,7 @@ def test_weights_are_tested_as_their_checkpoint_is_but_cannot_be_trained_on(
     assert "holds weights and no state of a training" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stand_alone_validate_is_guided_too(trained, tmp_path) -> None:
     config, folder = trained
     copy = tmp_path / "validate.yaml"
@@ -210,19 +212,24 @@ def test_ablate_is_read_by_an_evaluator_where_no_scene_reads(trained, tmp_path, 
     assert "no.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("batch", [0, 2])
 def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path, batch: int) -> None:
-    """Weights, EMA, optimizer, schedule, order of batches and random draws, after Ctrl-C."""
+    """Weights, EMA, optimizer, schedule, order of batches and random draws, after Ctrl-C.
+
+    It validates between its epochs besides, which the unbroken one does not.
+    """
     _, unbroken = trained
     config = tiny(tmp_path)
+    fit = ["fit", "--config", config, "--trainer.val_check_interval=3"]
     text = Path(config).read_text()
     add_callback(config, f"{__name__}.Interrupt", batch=batch)
     with pytest.raises(SystemExit):
-        cli(["fit", "--config", config])
+        cli(fit)
     halfway = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert halfway["global_step"] == 3 + batch
     Path(config).write_text(text)
-    cli(["fit", "--config", config, "--ckpt_path", str(tmp_path / "last.ckpt")])
+    cli([*fit, "--ckpt_path", str(tmp_path / "last.ckpt")])
     one = torch.load(unbroken / "last.ckpt", weights_only=True)
     two = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert one["global_step"] == two["global_step"] == 6

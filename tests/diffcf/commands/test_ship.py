@@ -78,9 +78,11 @@ def test_shipped_faces_do_what_their_card_says() -> None:
 
 def test_a_fresh_process_answers_sixteen_images() -> None:
     code = (
-        "import torch, diffcf\n"
+        "import diffcf\n"
+        "model = diffcf.load('pendulum')\n"
+        "import torch\n"
         "images = torch.rand(16, 3, 64, 64) * 2 - 1\n"
-        "print(*diffcf.load('pendulum').counterfactual(images, do={'light': 0.8}).image.shape)"
+        "print(*model.counterfactual(images, do={'light': 0.8}).image.shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "16 3 64 64\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 
 from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
@@ -78,7 +78,7 @@ def test_two_processes_agree_with_one_though_the_sampler_hands_out_images_twice(
     scene: PendulumScene, tmp_path
 ) -> None:
     alone = _evaluate(scene, exact=False)
-    mp.spawn(_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_share, tmp_path)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert set(shared) == set(alone)

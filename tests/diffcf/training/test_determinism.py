@@ -22,6 +22,7 @@ def measured(folder: Path, seed: int) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if not any(t in key for t in times)}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_the_same_seed_gives_the_same_metrics_to_the_last_bit(tmp_path: Path) -> None:
     first, second, other = (measured(tmp_path / n, s) for n, s in (("a", 1), ("b", 1), ("c", 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from small_runs import ROOT, tiny
+from small_runs import ROOT, tiny, undrawn
 
 from diffcf.commands.ablate import ablation_parser
 from diffcf.commands.faces import write_faces
@@ -25,6 +26,8 @@ FIRST_STAGE = ROOT / "experiments/first_stage.yaml"  # which answers no interven
 EXPERIMENTS = sorted(
     p.stem for p in (ROOT / "experiments").glob("*.yaml") if p not in (CARD, FIRST_STAGE)
 )
+# With pictures: of a scene, whose exact images are known, of binary factors and of a table.
+DRAWN = {"pendulum_quick", "celeba_smile", "own_data"}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,7 @@ def test_styles_go_on_top_of_their_experiment(path: Path) -> None:
     assert f"experiments/styles/{path.name}" in path.read_text(), "it says how to run it"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_first_stage_is_trained_and_faces_are_drawn_in_its_latents(folders, tmp_path) -> None:
     faces = {"root": str(folders["faces"]), "num_workers": 0}
     small = ["--model.first_stage.channels=[8,8,16]", "--trainer.limit_val_batches=1"]
@@ -207,13 +211,15 @@ def test_each_experiment_fits_tests_and_answers(
     monkeypatch.chdir(ROOT)  # graphs are named relative to it
     torch.set_num_threads(1)
     config = tiny(tmp_path, name, **small_data(name, folders))
-    built = cli(["fit", "--config", config])
+    with undrawn():
+        built = cli(["fit", "--config", config])
     assert built.model.graph == built.datamodule.graph
     checkpoint = str(tmp_path / "last.ckpt")
-    assert main(["test", "--config", config, "--ckpt_path", checkpoint]) == 0
+    with nullcontext() if name in DRAWN else undrawn():
+        assert main(["test", "--config", config, "--ckpt_path", checkpoint]) == 0
     record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
     assert record["images"] == 6 and record["metrics"]["psnr/reconstruction"] > 0
-    assert next(tmp_path.rglob("test/grid.png")).stat().st_size > 0
+    assert name not in DRAWN or next(tmp_path.rglob("test/grid.png")).stat().st_size > 0
     model = DiffusionCounterfactuals.load_from_checkpoint(checkpoint)
     batch = next(iter(built.datamodule.test_dataloader()))
     first = model.graph.names[0]

@@ -20,7 +20,7 @@ INITIAL = "diffcf.training.InitialWeights"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    cli(["fit", "--config", tiny(folder)])
+    cli(["fit", "--config", tiny(folder), "--trainer.max_steps=2", "--trainer.limit_val_batches=0"])
     return folder / "last.ckpt"
 
 

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from processes import as_torchrun
 from small_runs import ROOT, add_callback, tiny
 from torch import Tensor
 
@@ -61,20 +63,31 @@ class DieOnce(Callback):
         return lines.exists() and b"\n" in lines.read_bytes()
 
 
-def run(*command: str, works: bool = True) -> str:
+def launched(*command: str) -> None:
+    """``diffcf <command>``, of which Lightning starts the second process."""
     path = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     whole = [sys.executable, "-m", "diffcf", *command]
     done = subprocess.run(whole, capture_output=True, text=True, timeout=300, env=env)
-    assert (done.returncode == 0) == works, done.stderr[-3000:]
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def alone(*command: str) -> None:
+    torch.set_num_threads(1)
+    assert main(command) == 0
+
+
+def together(folder: Path, *command: str) -> None:
+    """``diffcf <command>`` in two processes of torchrun's."""
+    log = folder / "log.txt"
+    assert as_torchrun([*command], log) == [0, 0], log.read_text()[-3000:]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process with batches of 8, and two with batches of 4, three steps each."""
     folder = tmp_path_factory.mktemp("processes")
-    for name, batch, options in (("one", 8, []), ("two", 4, TWO)):
+    for name, batch, run, options in (("one", 8, alone, []), ("two", 4, launched, TWO)):
         config = tiny(folder / name, batch_size=batch)
         add_callback(config, "test_processes.KeepWeights", folder=str(folder / "weights"))
         run("fit", "--config", config, "--trainer.max_steps=3", *options)
@@ -106,7 +119,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_learns(trained: Path)
 def test_two_processes_measure_what_one_measures(trained: Path) -> None:
     config, ckpt = str(trained / "one/config.yaml"), str(trained / "one/last.ckpt")
     found = []
-    for options in ([], TWO):
+    for run, options in ((alone, []), (partial(together, trained), TWO)):
         run("test", "--config", config, "--ckpt_path", ckpt, *options)
         path = next((trained / "one").rglob("test/metrics.json"))
         found.append(json.loads(path.read_text())["metrics"])
@@ -120,7 +133,7 @@ def test_two_processes_measure_what_one_measures(trained: Path) -> None:
 def test_a_run_of_two_processes_is_resumed_by_one(trained: Path) -> None:
     config = str(trained / "two/config.yaml")
     options = ["--ckpt_path", str(trained / "two/last.ckpt"), "--data.init_args.batch_size=8"]
-    run("fit", "--config", config, "--trainer.max_steps=5", *options)
+    alone("fit", "--config", config, "--trainer.max_steps=5", *options)
     assert not (trained / "weights/1_0_4.pt").samefile(trained / "weights/1_0_3.pt")
     before, after = weights(trained, "2_0_3.pt"), weights(trained, "1_0_5.pt")
     changed = [n for n, v in before.items() if v.is_floating_point() and not v.equal(after[n])]
@@ -141,10 +154,10 @@ def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
     callbacks = config["trainer"]["callbacks"]
     config["trainer"]["callbacks"] = [c for c in callbacks if "EMA" not in c["class_path"]]
     path.write_text(yaml.safe_dump(config))
-    run("fit", "--config", str(path))
+    together(tmp_path, "fit", "--config", str(path))
     ckpt = str(tmp_path / "shards/last.ckpt")
-    run("test", "--config", str(path), "--ckpt_path", ckpt, "--trainer.strategy=auto",
-        "--trainer.devices=1")  # fmt: skip
+    one = ["--trainer.strategy=auto", "--trainer.devices=1"]
+    alone("test", "--config", str(path), "--ckpt_path", ckpt, *one)
     record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
     assert record["images"] == 6 and record["provenance"]["training"]["steps"] == 3
     assert type(load_method(ckpt)).__name__ == "ShardedDiffusionCounterfactuals"
@@ -164,13 +177,14 @@ def test_answers_of_two_processes_of_which_one_dies_are_those_of_one(tmp_path: P
             do={"light": 0.8}, out=str(out), sampling={"steps": 1},
         )  # fmt: skip
         if options:
-            run("predict", "--config", config, *options, works=False)
+            ended = as_torchrun(["predict", "--config", config, *options], tmp_path / "killed.txt")
+            assert ended[0] not in (0, -signal.SIGKILL) and ended[1] == -signal.SIGKILL
             assert not out.exists()
             kept = {file: file.stat().st_mtime_ns for file in noted(part)}
             assert len({int(file.stem) % 2 for file in kept}) == 2, "of both processes"
-            run("predict", "--config", config, *options)
+            together(tmp_path, "predict", "--config", config, *options)
         else:
-            assert main(["predict", "--config", config]) == 0
+            alone("predict", "--config", config)
         assert not part.exists()
         found[name] = {file.name: file.read_bytes() for file in out.iterdir()}
     assert len(found["one"]) == 7 and found["two"] == found["one"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from diffcf.commands.main import main
 from diffcf.methods import load_method, warm_cosine
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.training.callbacks.running import ProgressBar, TrainingBudget
-from diffcf.training.cli import cli
+from diffcf.training.cli import DiffcfCLI, cli
 
 
 def _by_time(path: str, minutes: float) -> None:
@@ -27,27 +28,33 @@ def _by_time(path: str, minutes: float) -> None:
     )
 
 
-def test_a_budget_ends_training_and_sets_the_pace(tmp_path: Path) -> None:
-    path = tiny(tmp_path)
+@pytest.fixture(scope="module")
+def budgeted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, DiffcfCLI]:
+    """A config with a budget, and the training of so long."""
+    torch.set_num_threads(1)
+    path = tiny(tmp_path_factory.mktemp("budget"))
     _by_time(path, 0.05)
-    built = cli(["fit", "--config", path])
+    return path, cli(["fit", "--config", path])
+
+
+def test_a_budget_ends_training_and_sets_the_pace(budgeted: tuple[str, DiffcfCLI]) -> None:
+    path, built = budgeted
     assert built.model.time_spent == 1.0 and built.trainer.global_step > 1
     # The schedule ends with the time, short of it by one step, however slow the machine: the last
     # rate was set before that step, and a cosine is below a fiftieth in its last tenth.
     group = built.trainer.optimizers[0].param_groups[0]
     assert group["lr"] < 0.02 * group["initial_lr"]
-    record = load_method(tmp_path / "last.ckpt").training_record.as_dict()
+    record = load_method(Path(path).parent / "last.ckpt").training_record.as_dict()
     assert record["processor_seconds"] > 2.9 and record["steps"] == built.trainer.global_step
 
 
-def test_a_resumed_run_goes_on_with_what_is_left(tmp_path: Path) -> None:
-    path = tiny(tmp_path)
-    _by_time(path, 0.05)
-    cli(["fit", "--config", path])
-    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+def test_a_resumed_run_goes_on_with_what_is_left(budgeted: tuple[str, DiffcfCLI], tmp_path) -> None:
+    path, _ = budgeted
+    last = shutil.copy(Path(path).parent / "last.ckpt", tmp_path)
+    checkpoint = torch.load(last, weights_only=True)
     state = next(v for k, v in checkpoint["callbacks"].items() if "TrainingBudget" in k)
     assert state["spent"] >= 3.0
-    again = cli(["fit", "--config", path, "--ckpt_path", str(tmp_path / "last.ckpt")])
+    again = cli(["fit", "--config", path, "--ckpt_path", last, "--out", str(tmp_path)])
     # Nothing is left: one step at most shows that.
     assert again.trainer.global_step <= checkpoint["global_step"] + 1
 
@@ -81,6 +88,7 @@ def test_an_untrained_method_has_made_no_progress(model) -> None:
     assert model.progress == 0.0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_bar_moves_at_every_test_batch(tmp_path: Path, capsys) -> None:
     path = tiny(tmp_path)
     config = yaml.safe_load(Path(path).read_text())
@@ -95,9 +103,10 @@ def test_the_bar_is_seldom_drawn_in_training() -> None:
     assert ProgressBar().train_refresh_rate == 20 and ProgressBar().refresh_rate == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_name_the_processor_time(tmp_path: Path) -> None:
     path = tiny(tmp_path)
-    cli(["fit", "--config", path])
+    cli(["fit", "--config", path, "--trainer.max_steps=1", "--trainer.limit_val_batches=0"])
     assert main(["test", "--config", path, "--ckpt_path", str(tmp_path / "last.ckpt")]) == 0
     record = json.loads(next(tmp_path.rglob("test/metrics.json")).read_text())
     assert record["provenance"]["training"]["processor_seconds"] > 0

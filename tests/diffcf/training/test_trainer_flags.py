@@ -13,7 +13,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from small_runs import add_callback, tiny
+from small_runs import add_callback, tiny, undrawn
 
 from diffcf.commands.main import main
 from diffcf.evaluation import EvaluationProtocol
@@ -120,7 +120,8 @@ def run(request: pytest.FixtureRequest, config: str, tmp_path_factory: pytest.Te
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("run")
     command = ["fit", "--config", config, "--out", str(out), *options(WORKS[request.param])]
-    return request.param, out, main(command)
+    with undrawn():
+        return request.param, out, main(command)
 
 
 @pytest.mark.parametrize("run", WORKS, indirect=True)

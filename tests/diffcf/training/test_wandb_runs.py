@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from offline_run import OfflineRun, read_offline
 from PIL import Image
+from processes import in_background
 from small_runs import ROOT, tiny
 
 from diffcf.commands.main import main
@@ -182,41 +182,44 @@ def artifact(run: OfflineRun, named: str) -> tuple[Any, dict[str, Path]]:
     return found, {entry.path: Path(entry.local_path) for entry in found.manifest.contents}
 
 
-def alone(folder: Path, doorbell: Doorbell, **env: str) -> subprocess.CompletedProcess[str]:
-    """A fit in a process of its own, without a terminal."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    return subprocess.run(
-        [sys.executable, "-m", "diffcf", "fit", "--config", tiny(folder, train_size=24), ONE_LINE],
-        env=clean | doorbell.around(folder) | {"OMP_NUM_THREADS": "1"} | env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-    )
+def alone(folder: Path, doorbell: Doorbell, **env: str) -> tuple[int | None, str]:
+    """Status and words of a fit in a process of its own, which has no terminal to ask on."""
+    command = ["fit", "--config", tiny(folder, train_size=24), ONE_LINE]
+    log = folder / "log.txt"
+    process = in_background(command, log, partial(_surround, doorbell.around(folder) | env))
+    process.join(120)
+    process.kill()  # or it would outlive the test
+    process.join()
+    return process.exitcode, log.read_text()
+
+
+def _surround(env: dict[str, str]) -> None:
+    os.chdir(ROOT)
+    for key in [key for key in os.environ if key.startswith("WANDB")]:
+        del os.environ[key]
+    os.environ |= env
 
 
 def test_without_a_key_one_sentence_ends_it_before_training(tmp_path: Path) -> None:
     doorbell = Doorbell()
-    done = alone(tmp_path, doorbell)
-    assert done.returncode == 2
-    said = done.stderr.strip().splitlines()[-1]
-    assert said == (
+    status, words = alone(tmp_path, doorbell)
+    assert status == 2
+    assert words.strip().splitlines()[-1] == (
         "diffcf: Weights & Biases has no key on this machine: log in with `wandb login`, or set "
         "WANDB_MODE=offline to keep the run on this machine."
     )
-    assert "Traceback" not in done.stderr and not (tmp_path / "last.ckpt").exists()
+    assert "Traceback" not in words and not (tmp_path / "last.ckpt").exists()
     assert doorbell.rung == 0
 
 
 def test_a_server_that_does_not_answer_is_one_sentence_too(tmp_path: Path) -> None:
     doorbell = Doorbell()
-    done = alone(tmp_path, doorbell, WANDB_API_KEY="0" * 40, WANDB_INIT_TIMEOUT="2")
-    assert done.returncode == 2
-    said = done.stderr.strip().splitlines()[-1]
+    status, words = alone(tmp_path, doorbell, WANDB_API_KEY="0" * 40, WANDB_INIT_TIMEOUT="2")
+    assert status == 2
+    said = words.strip().splitlines()[-1]
     assert said.startswith("diffcf: Weights & Biases does not start (")
     assert said.endswith("set WANDB_MODE=offline to keep the run on this machine.")
-    assert "Traceback" not in done.stderr and not (tmp_path / "last.ckpt").exists()
+    assert "Traceback" not in words and not (tmp_path / "last.ckpt").exists()
     assert doorbell.rung > 0, "online, the bell does ring"
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from diffcf.training.callbacks.running import LastCheckpoint
 from diffcf.training.cli import DiffcfCLI, cli
 
 SWEEPS = sorted((ROOT / "experiments/sweeps").glob("*.yaml"))
-SAMPLES = 10
 KEYS = {"name", "method", "metric", "early_terminate", "run_cap", "parameters", "command"}
 RUN = ["/usr/bin/env", "python", "-m", "diffcf"]
 
@@ -40,24 +37,12 @@ def agent(monkeypatch) -> None:
 
 
 def samples(sweep: dict[str, Any]) -> list[dict[str, Any]]:
-    """:data:`SAMPLES` draws; of a grid so many that every value comes, of a small one all."""
+    """So many that every value comes, and both ends of every range."""
     parameters = sweep["parameters"]
-    if sweep["method"] == "grid":
-        values = [spec["values"] for spec in parameters.values()]
-        grid = list(itertools.product(*values))
-        cycled = zip(*(itertools.cycle(each) for each in values), strict=False)
-        few = itertools.islice(cycled, max(SAMPLES, *map(len, values)))
-        chosen = grid if len(grid) <= SAMPLES else few
-        return [dict(zip(parameters, each, strict=True)) for each in chosen]
-    chance = random.Random(0)
-    return [{key: draw(spec, chance) for key, spec in parameters.items()} for _ in range(SAMPLES)]
-
-
-def draw(spec: dict[str, Any], chance: random.Random) -> Any:
-    if "values" in spec:
-        return chance.choice(spec["values"])
-    assert spec["distribution"] == "log_uniform_values"
-    return math.exp(chance.uniform(math.log(spec["min"]), math.log(spec["max"])))
+    values = [spec.get("values") or [spec["min"], spec["max"]] for spec in parameters.values()]
+    cycled = zip(*map(itertools.cycle, values), strict=False)
+    chosen = itertools.islice(cycled, max(map(len, values)))
+    return [dict(zip(parameters, each, strict=True)) for each in chosen]
 
 
 def command_line(sweep: dict[str, Any], chosen: dict[str, Any]) -> list[str]:
@@ -131,6 +116,7 @@ def test_the_file_is_a_sweep(path: Path) -> None:
     assert sweep["method"] in ("grid", "random", "bayes")
     for spec in sweep["parameters"].values():
         assert set(spec) in ({"values"}, {"distribution", "min", "max"})
+        assert spec.get("distribution", "log_uniform_values") == "log_uniform_values"
     # That this is logged is tested with the runs.
     assert sweep["metric"] == {"name": "val/acm", "goal": "minimize"}
 

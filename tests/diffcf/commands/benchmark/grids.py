@@ -34,7 +34,7 @@ def write_grid(folder: Path, minutes: float = 0.02, **methods: dict[str, Any]) -
         if "every_n_train_steps" in arguments:
             arguments["every_n_train_steps"] = 20
         if "protocol" in arguments:
-            arguments["protocol"] = "protocol.yaml"
+            arguments |= {"protocol": "protocol.yaml", "samples": 1}
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "common.yaml", common)
     write(folder / "protocol.yaml", {"steps": 2, "cycles": 2, "resamples": 20})

@@ -16,6 +16,7 @@ import torch
 import yaml
 from grids import ROOT, TOY, change, write_grid
 from killing import finished, in_background, killed, until
+from small_runs import undrawn
 
 from diffcf.commands.benchmark import runner
 from diffcf.commands.benchmark.runner import claimed
@@ -44,7 +45,8 @@ def in_one_process() -> None:
     torch.set_num_threads(1)
 
     def stage(arguments: list[str], log: Path, lock: int, threads: int) -> None:
-        assert not main(list(arguments))
+        with undrawn():
+            assert not main(list(arguments))
 
     runner.run_process = stage
 

@@ -15,7 +15,7 @@ FASTER = {"model.init_args.learning_rate": 0.02}
 
 
 @pytest.fixture
-def commands(monkeypatch) -> list[list[str]]:
+def commands(monkeypatch, undrawn) -> list[list[str]]:
     """Every ``diffcf`` command of a search; they run in this process, which saves seconds each."""
     given: list[list[str]] = []
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
@@ -61,7 +61,7 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
     read, target, which = _data()
     alone = ACM(GRAPH)
     alone.update(read, target, which)
-    mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_half, tmp_path)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert shared.keys() == alone.compute().keys()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 from torch.distributions import Independent, Normal, kl_divergence
 
 from diffcf.causal.factor import Factor
@@ -110,7 +110,7 @@ def test_batch_size_does_not_matter_and_an_image_counts_once() -> None:
 def test_two_processes_agree_with_one(tmp_path) -> None:
     alone, batch = _data()
     _update(alone, batch, torch.arange(20))
-    mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_half, tmp_path)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name, value in alone.compute().items():

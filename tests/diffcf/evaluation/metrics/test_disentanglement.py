@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
@@ -119,7 +119,7 @@ def test_two_processes_agree_with_one_even_when_one_saw_nothing(tmp_path) -> Non
     factors = _factors(120)
     alone = IRS(GRAPH)
     alone.update(_mixed(factors), factors, torch.arange(120))
-    mp.spawn(_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_share, tmp_path)
     for rank in range(2):
         for name in ("odd", "lonely"):
             shared = torch.load(tmp_path / f"{name}{rank}.pt", weights_only=True)

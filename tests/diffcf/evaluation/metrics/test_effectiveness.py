@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 from torch import Tensor
 
 from diffcf.causal.factor import Factor
@@ -125,7 +125,7 @@ def test_batch_size_and_repeated_images_do_not_matter() -> None:
 
 
 def test_two_processes_agree_with_one(tmp_path) -> None:
-    mp.spawn(_half, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_half, tmp_path)
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == _fed(range(24)).compute()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 from projection import Projection, made_images
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -153,7 +153,7 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
     alone = GenerationQuality(Projection(), _statistics(real, tmp_path / "alone"))
     alone.update(images, torch.arange(20))
     expected = alone.compute()
-    mp.spawn(_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_share, tmp_path)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert shared["calls"] == (2 if rank == 0 else 0), "the second process read the cache"

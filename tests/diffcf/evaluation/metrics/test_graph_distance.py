@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
@@ -67,7 +67,7 @@ def test_two_processes_agree_with_one(tmp_path) -> None:
     alone = StructuralHammingDistance()
     for edges, _, _ in CASES[:5]:
         alone.update(_adjacency(*edges), TRUE)
-    mp.spawn(_share, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_share, tmp_path)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(shared, alone.compute())

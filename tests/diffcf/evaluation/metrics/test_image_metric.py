@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Factor
@@ -125,7 +125,7 @@ def test_a_resample_without_a_rare_group_is_skipped() -> None:
 def test_two_processes_agree_with_one(tmp_path) -> None:
     alone = _fed(list(range(9)))
     means, intervals = alone.compute(), alone.intervals(resamples=50)
-    mp.spawn(_process, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    in_two(_process, tmp_path)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for case in CASES:
