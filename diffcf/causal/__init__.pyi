@@ -4,6 +4,7 @@ from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
+from .dag import GRAPH_KEYS as GRAPH_KEYS
 from .dag import Dag as Dag
 from .equations import StructuralEquations as StructuralEquations
 from .factor import Factor as Factor

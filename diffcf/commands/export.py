@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
@@ -63,8 +62,7 @@ def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: in
                 values = zip(graph.factors, factors[row].tolist(), strict=True)
                 table.writerow([name, stage, *(_native(f, value) for f, value in values)])
                 count += 1
-    text = yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None)
-    (folder / "graph.yaml").write_text(text, encoding="utf-8")
+    (folder / "graph.yaml").write_text(graph.to_yaml(), encoding="utf-8")
     return count
 
 

@@ -141,5 +141,6 @@ from .peers.latent_networks import (
 from .peers.latent_networks import (
     LatentUNet as LatentUNet,
 )
+from .schedule import check_amount as check_amount
 from .schedule import check_share as check_share
 from .schedule import warm_cosine as warm_cosine

@@ -17,6 +17,8 @@ from .datasets import load_data as load_data
 from .datasets import make_data as make_data
 from .flags import settings_errors as settings_errors
 from .flags import settle_flags as settle_flags
+from .graph_learning import GraphLearning as GraphLearning
+from .graph_learning import learn_graph as learn_graph
 from .hints import without_hints as without_hints
 from .pixels import PixelStatistics as PixelStatistics
 from .pixels import pixel_statistics as pixel_statistics
