@@ -51,9 +51,6 @@ from .engine import (
 from .engine import (
     CounterfactualEngine as CounterfactualEngine,
 )
-from .engine import (
-    Sampling as Sampling,
-)
 from .first_stage import (
     FirstStageTraining as FirstStageTraining,
 )
@@ -140,6 +137,9 @@ from .peers.latent_networks import (
 )
 from .peers.latent_networks import (
     LatentUNet as LatentUNet,
+)
+from .sampling import (
+    Sampling as Sampling,
 )
 from .schedule import check_amount as check_amount
 from .schedule import check_share as check_share

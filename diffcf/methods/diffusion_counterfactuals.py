@@ -36,7 +36,8 @@ from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.encoded import EncodedMethod
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
     Candidates,
@@ -213,9 +214,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
+        networks = generator, projector, self.nscm
         if self.first_stage is None:
-            return CounterfactualEngine(generator, projector, self.nscm, sampling)
-        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, bound=None)
+            return CounterfactualEngine(*networks, sampling, ties=self.ties)
+        engine = CounterfactualEngine(*networks, sampling, bound=None, ties=self.ties)
         return EncodedMethod(engine, self.first_stage)
 
     def setup(self, stage: str) -> None:
