@@ -146,7 +146,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
             )
         area = Factor("shadow_area", "continuous", low, high)
         factors = [area if factor.name == area.name else factor for factor in graph.factors]
-        taken = CausalGraph(factors, graph.edges)
+        taken = CausalGraph(factors, graph.edges, graph.known, graph.forbidden)
         super().__init__(taken, None, image_size=image_size, crop=None, channels=3, **common)
 
     def table(self, generator: Generator) -> ImageTable:

@@ -71,6 +71,9 @@ class Answer:
         exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
         clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
             its end in ``factors`` or ``target``.
+        undetermined: whose change the training data do not teach, bool ``[B, K]``
+            (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
+            to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
     """
 
     image: Tensor
@@ -78,6 +81,7 @@ class Answer:
     target: Tensor
     exogenous: Tensor | None
     clipped: Tensor
+    undetermined: Tensor
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class AbductedImages:
                 model.in_units(answer.factors, units),
                 world.exogenous,
                 _any(world.clipped, answer.clipped, like=factors),
+                _any(answer.undetermined, like=factors),
             )
             for answer in predict_sequence(world, steps)
         ]
@@ -177,7 +182,9 @@ class Model:
         check_image(images)
         images = images.to(self.device)
         keys = None if images.dim() != 4 else image_keys(images, seed)
-        return AbductedImages(self, self.method.abduct(images, factors, keys))
+        world = self.method.abduct(images, factors, keys)
+        # Whatever the method makes of them, its answers can say what its data do not teach.
+        return AbductedImages(self, replace(world, ties=self.module.ties))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""

@@ -131,6 +131,9 @@ class View:
     def show_result(self, factual: Tensor, result: Result) -> None:
         image, read, exact = result.image.cpu(), result.read, result.exact
         text = do_text(result.do, self.graph) if result.do else "Nothing is set: the factual."
+        if names := result.undetermined(self.graph.names):
+            listed = ", ".join(name.replace("_", " ") for name in names)
+            text += f" Not determined by the training data: {listed}."
         self.counterfactual.show(image, text)
         self.change.show(factual, image)
         if self.exact is not None and self.error is not None and exact is not None:

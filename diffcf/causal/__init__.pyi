@@ -5,7 +5,12 @@ from .balance import check_strength as check_strength
 from .balance import weighted_labels as weighted_labels
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
+from .dag import GRAPH_KEYS as GRAPH_KEYS
 from .dag import Dag as Dag
+from .determination import Function as Function
+from .determination import Unseen as Unseen
+from .determination import find_functions as find_functions
+from .determination import find_unseen as find_unseen
 from .equations import StructuralEquations as StructuralEquations
 from .factor import Factor as Factor
 from .graph import CausalGraph as CausalGraph
@@ -34,6 +39,11 @@ from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
 from .refinement import completed as completed
 from .structure import EdgeGates as EdgeGates
+from .ties import Tie as Tie
+from .ties import Ties as Ties
+from .ties import find_ties as find_ties
+from .ties import intervened_of as intervened_of
+from .ties import ties_of_data as ties_of_data
 from .units import Units as Units
 from .units import scaled_do as scaled_do
 from .units import scaled_factors as scaled_factors

@@ -42,7 +42,8 @@ class NSCM(nn.Module):
         bins: bins of each spline.
         scale_floor: least scale of a mechanism, in [0, 1] units. A factor that its parents
             determine ends up at this floor, where exogenous values act additively.
-        learned_graph: learn which factor causes which, ignoring the edges of ``graph``. Where
+        learned_graph: learn which factor causes which. Of the edges of ``graph`` those that are
+            ``known`` stay, and none that is ``forbidden`` is learned; others are ignored. Where
             factors determine each other, as on Pendulum, both directions are equally likely: read
             the result as *a* graph that explains the data. With acyclicity weighted 1 to 3 and
             sparsity .05 to .1, 2,000 steps end 1 to 2 edges from Pendulum's published graph and 1
@@ -53,7 +54,7 @@ class NSCM(nn.Module):
         GraphError: from every method, for factors that do not fit the graph or are not finite.
     """
 
-    _known_adjacency: Tensor
+    _given_adjacency: Tensor
 
     def __init__(
         self,
@@ -72,18 +73,18 @@ class NSCM(nn.Module):
             raise SettingsError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
         self.graph = graph
         self.equations = StructuralEquations(graph, hidden, bins, float(scale_floor), learned_graph)
-        self.gates = EdgeGates(len(graph)) if learned_graph else None
-        self.register_buffer("_known_adjacency", graph.adjacency, persistent=False)
+        self.gates = EdgeGates(graph) if learned_graph else None
+        self.register_buffer("_given_adjacency", graph.adjacency, persistent=False)
 
     # --- structure ---
 
     @property
     def adjacency(self) -> Tensor:
         """``[K, K]`` bool, ``[i, j]``: j is a parent of i. A learned one is thresholded at 1/2
-        and loses the weakest edge of every cycle."""
+        and loses the weakest edge of every cycle, but no known one."""
         if self.gates is None:
-            return self._known_adjacency
-        return strongest_dag(self.gates.probabilities())
+            return self._given_adjacency
+        return strongest_dag(self.gates.probabilities(), known=self.gates.known)
 
     def learned(self) -> CausalGraph:
         """The graph of :attr:`adjacency`: for a known graph, that graph."""
@@ -91,7 +92,7 @@ class NSCM(nn.Module):
             return self.graph
         names = self.graph.names
         edges = [(names[j], names[i]) for i, j in self.adjacency.nonzero().tolist()]
-        return CausalGraph(self.graph.factors, edges)
+        return CausalGraph(self.graph.factors, edges, self.graph.known, self.graph.forbidden)
 
     def _order(self) -> list[int]:
         graph = self.learned()
@@ -104,10 +105,8 @@ class NSCM(nn.Module):
         return self.adjacency
 
     def _possible_parents(self) -> Tensor:
-        """``[K, K]`` bool: the known adjacency or, while a graph is learned, all other factors."""
-        if self.gates is None:
-            return self._known_adjacency
-        return ~torch.eye(len(self.graph), dtype=torch.bool, device=self._known_adjacency.device)
+        """``[K, K]`` bool: the given adjacency or, while a graph is learned, all that may be."""
+        return self._given_adjacency if self.gates is None else self.gates.possible
 
     # --- likelihood ---
 

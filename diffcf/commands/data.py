@@ -1,9 +1,11 @@
 """Describe a dataset before training on it: ``diffcf data experiments/flow.yaml``.
 
 Prints how many images there are, mean and spread of their pixels, the factors with their
-distributions, and the graph, and warns of what cannot be learned from them; saves a contact sheet
-with a row per factor: images by rising value, or some of each category. Takes the ``--data.…``
-arguments of ``diffcf fit``. With ``--cut``, a table is cut to the images that exist instead.
+distributions, and the graph, and says what cannot be learned from them: constants, factors that
+others determine, names that nothing tells apart, combinations that no image has. Saves a contact
+sheet with a row per factor: images by rising value, or some of each category. Takes the
+``--data.…`` arguments of ``diffcf fit``. With ``--cut``, a table is cut to the images that exist
+instead.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from data_modules import StoredImageDataModule
 from data_modules.base import STAGES
 from diffcf.causal import CausalGraph, Factor
+from diffcf.commands.data_limits import limits
 from diffcf.evaluation import peak_signal_noise_ratio
 from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
@@ -89,21 +92,6 @@ def _counts(module: FactorData) -> str:
     return f"{sum(module.available.values()):,} images; in use {', '.join(texts)}"
 
 
-def _warnings(module: FactorData) -> Iterator[str]:
-    """What no one can learn from the training images."""
-    for factor, column in zip(module.graph.factors, module.factors_of("train").T, strict=True):
-        column = _known(column)
-        levels = column.unique()
-        if factor.categories:
-            found = set(factor.category(column).tolist())
-            lacking = [name for k, name in enumerate(factor.categories) if k not in found]
-            if lacking:
-                yield f"no training image has {factor.name} = {', '.join(lacking)}"
-        elif len(levels) == 1:
-            value = factor.text(float(levels[0]))
-            yield f"{factor.name} is {value} in all training images: its effects cannot be learned"
-
-
 def _against_the_scene(module: FactorData) -> str:
     """How near a scene's own drawings come to stored images, and how well its ruler reads them."""
     scene, noise = module.scene, module.noise_of("test")
@@ -167,8 +155,8 @@ def print_description(module: FactorData) -> None:
         table.add_row(factor.name, factor.kind, factor.domain, _values(factor, column), causes)
     console.print(table)
     console.print(draw_graph(graph), highlight=False)
-    for problem in _warnings(module):
-        console.print(f"Warning: {problem}.", highlight=False, soft_wrap=True)
+    for sentence in limits(module):
+        console.print(f"{sentence}.", highlight=False, soft_wrap=True)
 
 
 def draw_graph(graph: CausalGraph) -> str:

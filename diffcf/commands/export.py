@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
@@ -77,8 +76,7 @@ def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: in
 
 def write_graph(graph: CausalGraph, folder: Path) -> None:
     """Write ``graph.yaml`` into the folder of a dataset."""
-    text = yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None)
-    (folder / "graph.yaml").write_text(text, encoding="utf-8")
+    (folder / "graph.yaml").write_text(graph.to_yaml(), encoding="utf-8")
 
 
 def _native(factor: Factor, scaled: float) -> str:

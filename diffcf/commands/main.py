@@ -102,6 +102,11 @@ GROUPS = {
             "compare ways to sample with one checkpoint",
             "ablate pendulum --config experiments/ablations/steps.yaml",
         ),
+        "known-edges": Command(
+            "known_edges:known_edges",
+            "distance of a learned graph, by how much of it is known",
+            "known-edges --config experiments/ablations/known_edges/flow.yaml",
+        ),
         "fid": Command(
             "fid:fid",
             "FID, sFID and KID of two folders of images",

@@ -63,9 +63,6 @@ from .engine import (
 from .engine import (
     CounterfactualEngine as CounterfactualEngine,
 )
-from .engine import (
-    Sampling as Sampling,
-)
 from .finding import (
     WEIGHTS as WEIGHTS,
 )
@@ -162,5 +159,9 @@ from .peers.latent_networks import (
 from .peers.latent_networks import (
     LatentUNet as LatentUNet,
 )
+from .sampling import (
+    Sampling as Sampling,
+)
+from .schedule import check_amount as check_amount
 from .schedule import check_share as check_share
 from .schedule import warm_cosine as warm_cosine

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, Marks
+from diffcf.causal import CausalGraph, Marks, Ties, ties_of_data
 from diffcf.io import (
     SPEC_KEY,
     CheckpointError,
@@ -30,13 +30,14 @@ from diffcf.methods.checkpoint import (
     Spec,
     TrainingRecord,
     spec_of,
+    ties_of,
     transform_of,
     transform_of_data,
 )
 from diffcf.methods.divergence import DivergenceWatch
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
 from diffcf.methods.memory_format import in_format
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
 from diffcf.networks import (
     NetworkFactory,
@@ -86,6 +87,7 @@ class CounterfactualModule(LightningModule, ABC):
     reads = False  # whether the method reads factors off images
     late_terms: frozenset[str] = frozenset()  # loss terms that only a later step has
     frozen: frozenset[str] = frozenset()  # networks that are not trained: a subclass builds them
+    hinted: frozenset[str] = frozenset()  # factors of which it is told where they are written
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class CounterfactualModule(LightningModule, ABC):
         self._form: torch.Size | None = None  # of what the networks have seen
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
+        self.ties: Ties | None = None  # of the factors in these images; None: not known
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -256,6 +259,8 @@ class CounterfactualModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         self.training_record.start()
         self.transform = transform_of_data(self.trainer, self.transform)
+        found = ties_of_data(self.graph, getattr(self.trainer, "datamodule", None), self.hinted)
+        self.ties = self.ties if found is None else found
 
     def on_train_end(self) -> None:
         self.watch.check()
@@ -283,6 +288,7 @@ class CounterfactualModule(LightningModule, ABC):
             "image": None if self.image_shape is None else list(self.image_shape),
             "data": self.data_spec,
             "transform": None if self.transform is None else self.transform.to_dict(),
+            "ties": None if self.ties is None else self.ties.to_spec(),
             "training": self.training_record.as_dict(),
         }
 
@@ -306,7 +312,7 @@ class CounterfactualModule(LightningModule, ABC):
                 "take the config the checkpoint was trained with."
             )
         self.training_record = TrainingRecord(spec["training"])
-        self.transform = transform_of(spec)
+        self.transform, self.ties = transform_of(spec), ties_of(spec, graph)
         if self.channels_last:
             # The optimizer's averages have to lie as the weights do.
             checkpoint.update(in_format(checkpoint, torch.channels_last))

@@ -42,9 +42,10 @@ from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.encoded import EncodedMethod
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.hints import Hints, Place
 from diffcf.methods.pseudo_labels import with_pseudo_labels
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
     Candidates,
@@ -122,6 +123,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.hints = Hints(self.graph, hints) if hints else None
         if self.hints is not None:
             self.settings["hints"] = self.hints.to_dict()
+            self.hinted = frozenset(self.hints.to_dict())
             if self.hints.found and first_stage is not None and mixing is not None:
                 raise SettingsError(
                     "Region mixing in latents cannot find what is background or object: give "
@@ -279,9 +281,12 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
+        networks = generator, projector, self.nscm
+        # Hints may be given to a model that was trained without them.
+        ties = None if self.ties is None else self.ties.without(self.hinted)
         if self.first_stage is None:
-            return CounterfactualEngine(generator, projector, self.nscm, sampling, hints=self.hints)
-        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, None, self.hints)
+            return CounterfactualEngine(*networks, sampling, hints=self.hints, ties=ties)
+        engine = CounterfactualEngine(*networks, sampling, None, self.hints, ties)
         return EncodedMethod(engine, self.first_stage)
 
     def setup(self, stage: str) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
-from diffcf.methods.engine import Abducted, CounterfactualEngine, Sampling
+from diffcf.methods.engine import Abducted, CounterfactualEngine
 from diffcf.methods.interface import Counterfactual, World, check_image
+from diffcf.methods.sampling import Sampling
 from diffcf.networks.first_stage import LatentSpace
 
 AGREEMENT = 0.1
@@ -49,9 +50,8 @@ class EncodedMethod:
         latent = self.space.encode(image)
         inner = self.engine.abduct(latent, factors, keys, self._written(image, latent))
         known = inner.graph, image, inner.factors, inner.exogenous
-        return EncodedWorld(
-            *known, inner, self.space, self.space.decode(latent), clipped=inner.clipped
-        )
+        parts = inner, self.space, self.space.decode(latent)
+        return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties)
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """As :meth:`CounterfactualEngine.read`, of images."""

@@ -23,19 +23,16 @@ import torch
 from torch import Tensor
 
 from diffcf.causal import (
-    CONTAMINATION,
     Intervention,
     LocalPosterior,
     StructuralModel,
+    Ties,
     completed,
     image_keys,
 )
 from diffcf.diffusion import (
-    ClassifierFree,
     Denoiser,
-    Feedback,
     Generator,
-    Guidance,
     Inversion,
     NoGuidance,
     Prediction,
@@ -50,64 +47,7 @@ from diffcf.diffusion import (
 from diffcf.io import SettingsError, on_host
 from diffcf.methods.hints import Hints, told_where_written
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a counterfactual image is sampled; none of it belongs to the trained model.
-
-    Attributes:
-        guidance: the rule for λ_t; None for none.
-        steps: evaluations of the generator, for inversion and for sampling each.
-        t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
-        conditional: whether the generator is conditioned on the factors; else guidance alone has
-            to change the image.
-        free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
-            conditioning: it has to find the noise of the factual image.
-        feedback: correction of the condition by what the projector reads on the way; None for
-            none. It needs ``anchored``, whose path tells the projector's error on the factual.
-        mechanisms: whether effects follow their causes; else only what is set changes (ablation).
-        anchored: whether the errors of inversion, found along the factual's path, are corrected on
-            the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
-        order: of the solver, 1 (DDIM) or 2.
-        spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
-        contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
-            factors are read off an image, it says how far the causal model may correct the reading
-            (:mod:`diffcf.causal.refinement`). 1 leaves the reading as it is.
-
-    Raises:
-        SettingsError: for settings out of range, or that exclude each other.
-    """
-
-    guidance: Guidance | None = None
-    steps: int = 30
-    t_max: float = 1.0
-    conditional: bool = True
-    free: ClassifierFree | None = None
-    feedback: Feedback | None = None
-    mechanisms: bool = True
-    anchored: bool = False
-    order: int = 1
-    spacing: float = 1.0
-    contamination: float = CONTAMINATION
-
-    def __post_init__(self) -> None:
-        time_grid(self.steps, self.t_max, self.spacing)
-        if self.order not in (1, 2):
-            raise SettingsError(f"Sampling is of order 1 or 2, not {self.order}.")
-        if not 0.0 <= self.contamination <= 1.0:
-            message = f"The contamination of sampling is a probability, not {self.contamination}."
-            raise SettingsError(message)
-        if self.anchored and self.free is not None and not self.free.from_factual:
-            raise SettingsError(
-                "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
-                "guidance another one: set from_factual of free to true, or anchored to false."
-            )
-        if self.feedback is not None and not (self.anchored and self.conditional):
-            raise SettingsError(
-                "Feedback corrects what the generator is told, by readings of the factual's path: "
-                "set anchored and conditional to true, or leave feedback out."
-            )
+from diffcf.methods.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -139,6 +79,7 @@ class CounterfactualEngine:
         sampling: how images are drawn.
         bound: the largest magnitude of a pixel, to which answers are clipped; None for latents.
         hints: where factors are written, if anyone said: the generator is told each only there.
+        ties: of the factors in the training data; None where they are not known.
     """
 
     def __init__(
@@ -146,12 +87,13 @@ class CounterfactualEngine:
         generator: Generator,
         projector: Projector | None,
         nscm: StructuralModel,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
         bound: float | None = 1.0,
         hints: Hints | None = None,
+        ties: Ties | None = None,
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
-        self.sampling, self.bound, self.hints = sampling, bound, hints
+        self.sampling, self.bound, self.hints, self.ties = sampling, bound, hints, ties
         self.guidance = sampling.guidance or NoGuidance()
         if sampling.feedback is not None and projector is None:
             raise SettingsError(
@@ -190,8 +132,8 @@ class CounterfactualEngine:
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
         drawn = Drawing(style_of(self.generator, image), written)
         path, bias = self.invert(image, factors, drawn)
-        graph = self.nscm.graph
-        return Abducted(graph, image, factors, exogenous, self, path, bias, drawn, clipped=beyond)
+        known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
+        return Abducted(*known, clipped=beyond, ties=self.ties)
 
     def _may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
@@ -291,21 +233,32 @@ class Abducted(World):
 
     def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         engine, guide = self.engine, None
+        shown, is_set = self._taught(do, target)
         # Predict
         if engine.projector is not None:
-            code = self.graph.encode(target)
+            code = self.graph.encode(shown)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        image = sample(self._denoiser(do, target), self.path, engine.sampling.order, guide)
+        image = sample(self._denoiser(is_set, shown), self.path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
         return Counterfactual(image, target, do, guide.trace if guide else [])
 
-    def _denoiser(self, do: Intervention, target: Tensor) -> Denoiser:
+    def _taught(self, do: Intervention, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What the picture is to show of ``target``, and which of that is set, both ``[B, K]``.
+
+        A change that the training data do not teach is left out, unless it is to be drawn anyway.
+        """
+        undetermined = self.undetermined(target)
+        if undetermined is None or self.engine.sampling.undetermined == "draw":
+            return target, do.mask
+        return torch.where(undetermined, self.factors, target), do.mask & ~undetermined
+
+    def _denoiser(self, is_set: Tensor, target: Tensor) -> Denoiser:
         """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""
         engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
 
         def denoiser_for(told: Tensor) -> Denoiser:
-            return engine.denoiser(told, self.drawn, do.mask, self.factors)
+            return engine.denoiser(told, self.drawn, is_set, self.factors)
 
         if feedback is None or engine.projector is None:
             return denoiser_for(target)
@@ -318,7 +271,8 @@ class Abducted(World):
         return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
-        path, factual_bias = self.engine.invert(answer.image, answer.factors, self.drawn)
+        shown, _ = self._taught(answer.intervention, answer.factors)
+        path, factual_bias = self.engine.invert(answer.image, shown, self.drawn)
         return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
 
     def select(self, rows: Tensor) -> Abducted:

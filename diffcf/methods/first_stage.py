@@ -10,8 +10,8 @@ from torch import Tensor
 from diffcf.causal import Marks
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Method
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount
 from diffcf.networks import NetworkFactory
 from diffcf.networks.first_stage import ConvAutoencoder, FirstStage, reconstruction_losses

@@ -17,9 +17,10 @@ from diffcf.methods.checkpoint import (
     read_trained,
     sampling_to_spec,
     spec_of,
+    ties_of,
     transform_of,
 )
-from diffcf.methods.engine import Sampling
+from diffcf.methods.sampling import Sampling
 
 LARGEST_SIDE = 8192  # of an image in a description, in pixels
 
@@ -54,6 +55,7 @@ def method_of(
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
         model.data_spec, model.transform = spec.get("data"), transform_of(spec)
+        model.ties = ties_of(spec, model.graph)
         # Not its own, which knows no path; ``building`` names it.
         nn.Module.load_state_dict(model, weights)
     return model.to(map_location).eval()

@@ -20,6 +20,8 @@ from .datasets import make_data as make_data
 from .datasets import read_data as read_data
 from .flags import settings_errors as settings_errors
 from .flags import settle_flags as settle_flags
+from .graph_learning import GraphLearning as GraphLearning
+from .graph_learning import learn_graph as learn_graph
 from .hints import without_hints as without_hints
 from .pixels import PixelStatistics as PixelStatistics
 from .pixels import pixel_statistics as pixel_statistics

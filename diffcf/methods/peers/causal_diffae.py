@@ -48,9 +48,9 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.base import GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentEncoder, LatentUNet
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 

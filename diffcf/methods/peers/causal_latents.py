@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from diffcf.causal import CausalGraph, GroupedMLP, Intervention, Marks
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, network_spec
 
 

@@ -39,9 +39,9 @@ from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Marks, filled
 from diffcf.methods.base import GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 LEAST_ERROR = 0.004  # least standard deviation of a pixel in [-1, 1]: half a grey level

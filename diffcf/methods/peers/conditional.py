@@ -25,7 +25,8 @@ from torch import Tensor
 from diffcf.causal import NSCM, Marks, StructuralModel, filled, mechanism_terms
 from diffcf.diffusion import Generator, random_condition_mask, stratified_times, velocity_loss
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, UNet
 
 

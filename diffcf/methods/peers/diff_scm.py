@@ -36,7 +36,8 @@ from diffcf.causal import (
 from diffcf.diffusion import Generator, add_noise, stratified_times, velocity_loss
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import Spec
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import ImageEncoder, NetworkFactory, UNet
 
 

@@ -44,11 +44,11 @@ from diffcf.causal import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE, Explained
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 
