@@ -66,6 +66,17 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     return str(path)
 
 
+def measure_least(path: str) -> None:
+    """Single interventions on one image at a validation and on few at a test, in one step each."""
+    config = yaml.safe_load(Path(path).read_text())
+    nothing = {"steps": 0, "cycles": 0, "reverse_images": 0, "references": False, "resamples": 2}
+    for callback in config["trainer"]["callbacks"]:
+        if callback["class_path"].endswith("CounterfactualCallback"):
+            least = {"val_images": 1, "samples": 1, "protocol": nothing, "sampling": {"steps": 1}}
+            callback["init_args"] |= least
+    Path(path).write_text(yaml.safe_dump(config))
+
+
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Validations and tests leave no pictures; the numbers are those they would be."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_runs import tiny
+from small_runs import measure_least, tiny
 
 from diffcf.commands.main import main
 from diffcf.commands.speed import Row
@@ -17,7 +17,6 @@ from diffcf.commands.speed.quality import over_time
 from diffcf.commands.speed.throughput import memory_by_size, training_steps
 from diffcf.methods import DiffusionCounterfactuals
 
-LEAST = {"steps": 0, "cycles": 0, "reverse_images": 0, "references": False, "resamples": 2}
 MEASURES = {
     "dispatch": ["operations"],
     "pipeline": ["loading", "rendering"],
@@ -31,13 +30,9 @@ MEASURES = {
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None) -> Path:
     """The quick preset in the working folder, measured as little as can be."""
     monkeypatch.chdir(tmp_path)
-    path = Path(tiny(tmp_path / "run", train_size=32, val_size=2, test_size=2))
-    whole = yaml.safe_load(path.read_text())
-    for callback in whole["trainer"]["callbacks"]:
-        if callback["class_path"].endswith("CounterfactualCallback"):
-            least = {"val_images": 1, "samples": 1, "protocol": LEAST, "sampling": {"steps": 1}}
-            callback["init_args"] |= least
-    return written(whole, path)
+    path = tiny(tmp_path / "run", train_size=32, val_size=2, test_size=2)
+    measure_least(path)
+    return Path(path)
 
 
 def written(config: dict[str, Any], path: Path) -> Path:

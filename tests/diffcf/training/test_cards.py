@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from small_runs import tiny
+from small_runs import measure_least, tiny
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -137,15 +136,9 @@ def listener(monkeypatch):
 @pytest.fixture
 def brief(tmp_path: Path) -> str:
     """The quick preset, measured as little as can be."""
-    path = Path(tiny(tmp_path, train_size=8, val_size=2, test_size=2))
-    config = yaml.safe_load(path.read_text())
-    least = {"steps": 0, "cycles": 0, "reverse_images": 0, "references": False, "resamples": 2}
-    for callback in config["trainer"]["callbacks"]:
-        if callback["class_path"].endswith("CounterfactualCallback"):
-            callback["init_args"] |= {"val_images": 2, "protocol": least, "sampling": {"steps": 1}}
-    config["trainer"]["limit_val_batches"] = 0
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
+    path = tiny(tmp_path, train_size=8, val_size=2, test_size=2)
+    measure_least(path)
+    return path
 
 
 def test_a_fit_and_its_test_give_no_hints(brief: str, listener: Listener) -> None:
@@ -154,7 +147,8 @@ def test_a_fit_and_its_test_give_no_hints(brief: str, listener: Listener) -> Non
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("always", FutureWarning)
-        assert main(["fit", "--config", brief, "--trainer.max_steps=1"]) == 0
+        short = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+        assert main(["fit", "--config", brief, *short]) == 0
         assert main(["test", "--config", brief, *trained]) == 0
     said = [*listener.lines, *(str(warning.message) for warning in caught)]
     said = [line for line in said if "LightningCLI's args parameter" not in line]  # cites pytest's

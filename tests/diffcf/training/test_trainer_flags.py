@@ -13,7 +13,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from small_runs import add_callback, tiny, undrawn
+from small_runs import add_callback, measure_least, tiny, undrawn
 
 from diffcf.commands.main import main
 from diffcf.evaluation import EvaluationProtocol
@@ -103,13 +103,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The quick preset with its progress bar, on sixteen images, measured as little as can be."""
     folder = tmp_path_factory.mktemp("flags")
     path = tiny(folder, train_size=16, val_size=2, test_size=2)
+    measure_least(path)
     add_callback(path, "diffcf.training.ProgressBar")
     whole = yaml.safe_load(Path(path).read_text())
-    for callback in whole["trainer"]["callbacks"]:
-        if callback["class_path"].endswith("CounterfactualCallback"):
-            least = {"steps": 0, "cycles": 0, "reverse_images": 0, "references": False}
-            callback["init_args"] |= {"val_images": 1, "protocol": least | {"resamples": 2}}
-            callback["init_args"]["sampling"] = {"steps": 1}
     del whole["trainer"]["enable_progress_bar"]
     Path(path).write_text(yaml.safe_dump(whole))
     return path
