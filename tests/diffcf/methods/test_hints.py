@@ -12,7 +12,7 @@ from stirring import stir
 
 from data_modules.scenes import PointlightScene, SunlightScene
 from diffcf.api import load
-from diffcf.causal import NSCM, CausalGraph, Factor, LocalPosterior
+from diffcf.causal import NSCM, CausalGraph, Factor, LocalPosterior, Tie, Ties
 from diffcf.io import DataError, GraphError, SettingsError
 from diffcf.methods import (
     CounterfactualEngine,
@@ -248,3 +248,18 @@ def test_a_method_trains_with_hints(small_batch, graph) -> None:
     terms = module.losses(small_batch["image"], small_batch["factors"])
     module.total(terms).backward()
     assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_a_hint_settles_a_tie_that_the_data_left() -> None:
+    module, (image, factors) = made(), pictures()
+    factors[:, 1] = factors[:, 0]
+    same = tuple((k / 64, k / 64) for k in range(65))
+    module.ties = Ties(GRAPH, [Tie("floor", "light", same)])
+    answers = {}
+    for hinted in (frozenset[str](), module.hinted):
+        module.hinted = hinted
+        answer = module.method(ANCHORED).abduct(image, factors).predict({"floor": 0.9})
+        answers[bool(hinted)] = answer
+    assert answers[False].undetermined is not None and answers[False].undetermined[:, 0].any()
+    said = answers[True].undetermined
+    assert said is None or not said.any()
