@@ -63,7 +63,7 @@ def test_it_is_measured_where_the_evaluator_has_features(network: str) -> None:
     do = Intervention.from_do({"bald": 1.0}, GRAPH, 4)
     answer = Counterfactual(batch.image.clone(), batch.factors, do)
     scores.single(answer, batch.factors, batch, 1, do.mask.any(dim=1))
-    scores.null(answer, batch)
+    scores.null(answer, batch, torch.ones(4, dtype=torch.bool))
     result = scores.results(lambda metric: metric.compute())
     if network.startswith("Global"):
         assert float(result["evaluator/identity/bald"]) == pytest.approx(1)
