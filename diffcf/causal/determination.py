@@ -103,11 +103,11 @@ def _error(graph: CausalGraph, factors: Tensor, effect: str, causes: Sequence[st
         return errors[0] if errors is not None and errors[0] <= FUNCTION * errors[1] else None
     chosen = factors[:, [graph.column(name) for name in (*causes, effect)]]
     levels = (chosen[~chosen.isnan().any(dim=1)].double() * LEVELS).round()
-    _, group, sizes = levels[:, :-1].unique(dim=0, return_inverse=True, return_counts=True)
+    _, group, sizes = torch.unique(levels[:, :-1], dim=0, return_inverse=True, return_counts=True)
     levels = levels[sizes[group] > 1]  # a single row agrees with itself
-    if len(levels) < FEWEST or len(levels[:, -1].unique()) < 2:
+    if len(levels) < FEWEST or levels[:, -1].min() == levels[:, -1].max():
         return None
-    cells, groups = (len(part.unique(dim=0)) for part in (levels, levels[:, :-1]))
+    cells, groups = (len(torch.unique(part, dim=0)) for part in (levels, levels[:, :-1]))
     return 0.0 if cells == groups else None
 
 
@@ -165,7 +165,7 @@ def _planes(offsets: Tensor, values: Tensor, distance: Tensor) -> Tensor:
     weighted = design * weight[..., None]
     slack = torch.eye(design.shape[-1], dtype=design.dtype) * 1e-9
     gram = weighted.transpose(1, 2) @ design + slack
-    fitted = torch.linalg.solve(gram, weighted.transpose(1, 2) @ values[..., None])[:, 0, 0]
+    fitted: Tensor = torch.linalg.solve(gram, weighted.transpose(1, 2) @ values[..., None])[:, 0, 0]
     return fitted.clamp(values.amin(dim=1), values.amax(dim=1))
 
 
