@@ -105,7 +105,7 @@ def _error(graph: CausalGraph, factors: Tensor, effect: str, causes: Sequence[st
     levels = (chosen[~chosen.isnan().any(dim=1)].double() * LEVELS).round()
     _, group, sizes = torch.unique(levels[:, :-1], dim=0, return_inverse=True, return_counts=True)
     levels = levels[sizes[group] > 1]  # a single row agrees with itself
-    if len(levels) < FEWEST or len(torch.unique(levels[:, -1])) < 2:
+    if len(levels) < FEWEST or levels[:, -1].min() == levels[:, -1].max():
         return None
     cells, groups = (len(torch.unique(part, dim=0)) for part in (levels, levels[:, :-1]))
     return 0.0 if cells == groups else None

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
+from diffcf.io import GraphError
 
 SAME = 0.02
 """How far from one curve, in units of its range, a continuous factor of any row may lie."""
@@ -84,7 +85,8 @@ class Ties:
     def off(self, factors: Tensor) -> Tensor:
         """Which ties factors ``[B, K]`` in [0, 1] units break, bool ``[B, T]``."""
         pairs = factors[:, self._columns.to(factors.device, non_blocking=True)]
-        points, tolerance = self._points.to(factors), self._tolerance.to(factors)
+        points = self._points.to(factors, non_blocking=True)
+        tolerance = self._tolerance.to(factors, non_blocking=True)
         distance = (pairs[:, :, None] - points).abs() / tolerance[:, None]
         return distance.amax(dim=-1).amin(dim=-1) > 1
 
@@ -109,9 +111,9 @@ class Ties:
 
     @classmethod
     def from_spec(cls, graph: CausalGraph, spec: object) -> Ties:
-        """Read what :meth:`to_spec` wrote; ValueError, of which GraphError is one, for others."""
+        """Read what :meth:`to_spec` wrote; GraphError for anything else."""
         if not isinstance(spec, list):
-            raise ValueError(f"Ties of factors are a list, not {spec!r:.100}.")
+            raise GraphError(f"Ties of factors are a list, not {spec!r:.100}.")
         return cls(graph, list(map(_tie_of, spec)))
 
 
@@ -119,12 +121,12 @@ def _tie_of(described: object) -> Tie:
     names = described.get("factors") if isinstance(described, Mapping) else None
     points = described.get("points") if isinstance(described, Mapping) else None
     if not isinstance(names, list) or len(names) != 2 or not all(isinstance(n, str) for n in names):
-        raise ValueError(f"A tie names two factors, unlike {described!r:.100}.")
+        raise GraphError(f"A tie names two factors, unlike {described!r:.100}.")
     if not isinstance(points, list) or not 1 <= len(points) <= MOST_POINTS:
-        raise ValueError(f"A tie has 1 to {MOST_POINTS} points, unlike {described!r:.100}.")
+        raise GraphError(f"A tie has 1 to {MOST_POINTS} points, unlike {described!r:.100}.")
     for point in points:
         if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
-            raise ValueError(f"A tie's points are pairs of numbers, not {point!r:.100}.")
+            raise GraphError(f"A tie's points are pairs of numbers, not {point!r:.100}.")
     first, second = names
     return Tie(first, second, tuple((float(x), float(y)) for x, y in points))
 

@@ -45,12 +45,8 @@ def graph(args: Sequence[str]) -> None:
         raise GraphError(f"{parsed.out} ends in none of {', '.join(written)}.")
     if parsed.out is not None and parsed.out.suffix.lower() in YAML:
         check_new(parsed.out)  # it may be the graph that people wrote
-    nscm: NSCM | None
-    if parsed.learn:
-        learned = _learned(Path(parsed.source), parser.instantiate_classes(parsed).learning)
-        found, nscm, note = learned.learned(), learned, ""
-    else:
-        found, nscm, note = _read(parsed.source)
+    learning = parser.instantiate_classes(parsed).learning if parsed.learn else None
+    found, nscm, note = _read(parsed.source, learning)
     do = parsed.do or []
     for name in do:
         found.column(name)
@@ -67,9 +63,12 @@ def graph(args: Sequence[str]) -> None:
     print(f"The graph is {parsed.out}")
 
 
-def _read(source: str) -> tuple[CausalGraph, NSCM | None, str]:
+def _read(source: str, learning: GraphLearning | None) -> tuple[CausalGraph, NSCM | None, str]:
     """The graph, the NSCM where there is one, and what to say of its mechanisms."""
     path = Path(source)
+    if learning is not None:
+        learned = _learned(path, learning)
+        return learned.learned(), learned, ""
     if path.suffix.lower() in YAML:
         return _of_yaml(path), None, "A YAML file has no trained mechanisms."
     module: Any = load(source).module
@@ -82,6 +81,8 @@ def _read(source: str) -> tuple[CausalGraph, NSCM | None, str]:
 
 def _learned(path: Path, learning: GraphLearning) -> NSCM:
     """An NSCM that has learned the graph of an experiment's data from their training table."""
+    if _is_graph(path):
+        raise GraphError(f"{path} is a graph without a table: name the YAML of an experiment.")
     data = load_data(path)
     data.prepare_data()
     data.setup()
@@ -90,13 +91,16 @@ def _learned(path: Path, learning: GraphLearning) -> NSCM:
 
 def _of_yaml(path: Path) -> CausalGraph:
     """The graph of a graph file, or of the data module that an experiment names."""
+    return CausalGraph.from_yaml(path) if _is_graph(path) else load_data(path).graph
+
+
+def _is_graph(path: Path) -> bool:
+    """Whether a YAML file is a graph, and not an experiment; GraphError where it is no YAML."""
     try:
         spec = load_yaml(path) if path.is_file() else None
     except YamlError as error:
         raise GraphError(f"{path} is not valid YAML: {error}.") from None
-    if isinstance(spec, dict) and "factors" in spec:
-        return CausalGraph.from_yaml(path)
-    return load_data(path).graph
+    return isinstance(spec, dict) and "factors" in spec
 
 
 # --- text ---

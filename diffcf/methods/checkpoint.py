@@ -123,7 +123,7 @@ def transform_of(spec: Spec) -> ImageTransform | None:
 
 
 def ties_of(spec: Spec, graph: CausalGraph) -> Ties | None:
-    """The ties of factors in a described training's data, None if unknown; ValueError if wrong."""
+    """The ties of factors in a described training's data, None if unknown; GraphError if wrong."""
     described = spec.get("ties")
     return None if described is None else Ties.from_spec(graph, described)
 

@@ -12,6 +12,7 @@ from data_modules.scenes import FlowScene, PendulumScene, PointlightScene, Sunli
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.ties import Ties, find_ties
+from diffcf.io.errors import GraphError
 
 SHADES = ("red", "green", "blue")
 GRAPH = CausalGraph(
@@ -223,5 +224,5 @@ def test_they_survive_a_description() -> None:
     ],
 )
 def test_other_descriptions_are_refused(spec: object) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(GraphError):
         Ties.from_spec(GRAPH, spec)
