@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
+from data_modules.interventional import AppendedImages, drawn_like, with_interventional
+from data_modules.labels import check_labels, checked_labels, hide_labels
 from data_modules.latent_cache import Encode, LatentFactors, latent_factors
 from data_modules.loading import (
     Batch,
     BatchDataset,
     FactorImages,
     ImageRows,
+    Loaded,
     evaluation_loader,
     training_loader,
 )
@@ -29,28 +32,11 @@ from diffcf.io import ImageTransform, SettingsError
 STAGES = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A whole dataset.
-
-    Attributes:
-        images: ``[N, C, H, W]``, float in [-1, 1] (half precision is enough: its step of 5e-4 near
-            ±1 is an eighth of a grey level) or uint8 in 0…255; a tensor, or a cache file's rows.
-        factors: ``[N, K]`` in [0, 1] units.
-        split: rows of ``"train"``, ``"val"`` and ``"test"``, int64, in any order.
-        noise: ``[N, M]``, what the scene's images depend on beyond their factors; None for nothing.
-    """
-
-    images: ImageRows
-    factors: Tensor
-    split: dict[str, Tensor]
-    noise: Tensor | None = None
-
-
 class FactorImageDataModule(LightningDataModule):
     """Batches ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
 
-    ``index`` is the row within the split. A subclass only loads images and factors, in
+    ``index`` is the row within the split. Where labels are missing or factors were set, batches
+    also have the keys of :class:`diffcf.causal.Marks`. A subclass only loads images and factors, in
     :meth:`load`; ``graph``, ``scene`` and ``transform`` exist before.
 
     Attributes:
@@ -71,6 +57,12 @@ class FactorImageDataModule(LightningDataModule):
             ``auto`` is for cards (and Apple's mps), where the images take a quarter of the free
             memory at most; on the processor true means in memory, also where they lie in a cache.
             The batches are the same either way.
+        labels: share of the training images that keep their labels, in (0, 1]; of the others, which
+            ``seed`` chooses, all labels are missing. Images in which a factor was set keep theirs.
+        interventional: how many training images are drawn besides by the scene's true model, in
+            each of which one factor was set (:mod:`data_modules.interventional`).
+        interventional_share: least share of an epoch, in [0, 1), that such images have, from a
+            table too: they come so often. Where they are more of the images, each comes once.
 
     Attributes:
         available: how many images each split has before these sizes cut it, after :meth:`setup`.
@@ -95,6 +87,9 @@ class FactorImageDataModule(LightningDataModule):
         val_size: int | None = None,
         test_size: int | None = None,
         resident: bool | Literal["auto"] = "auto",
+        labels: float = 1.0,
+        interventional: int = 0,
+        interventional_share: float = 0.1,
     ) -> None:
         super().__init__()
         self.graph, self.scene = graph, scene
@@ -102,6 +97,18 @@ class FactorImageDataModule(LightningDataModule):
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
         self.seed, self.resident = seed, checked_residence(resident)
+        self.labels = checked_labels(labels)
+        self.interventional = at_least("interventional", interventional, 0)
+        if interventional and scene is None:
+            raise SettingsError(
+                f"{type(self).__name__} has no scene that could draw interventional images: set "
+                "interventional to 0."
+            )
+        if not 0 <= interventional_share < 1:
+            raise SettingsError(
+                f"interventional_share must lie in [0, 1), not {interventional_share}."
+            )
+        self.interventional_share = interventional_share
         self.sizes = dict(zip(STAGES, (train_size, val_size, test_size), strict=True))
         for stage, size in self.sizes.items():
             if size is not None:
@@ -128,10 +135,38 @@ class FactorImageDataModule(LightningDataModule):
                 f"batch_size {self.batch_size} exceeds the {size} training images: take a smaller "
                 "one, or give more of the data to training."
             )
+        loaded, kept = self._marked(loaded, kept)
+        check_labels(self.graph, loaded.factors, kept)
         for stage_name, rows in kept.items():
             mirrored = self.mirror and stage_name == "train"
-            self._split[stage_name] = FactorImages(loaded.images, loaded.factors, rows, mirrored)
+            known = (loaded.images, loaded.factors, rows, mirrored, loaded.intervened)
+            self._split[stage_name] = FactorImages(*known)
         self._noise = loaded.noise
+
+    def _marked(self, loaded: Loaded, kept: dict[str, Tensor]) -> tuple[Loaded, dict[str, Tensor]]:
+        """The dataset, interventional images among it, and labels hidden; of all that is kept."""
+        # Random numbers of their own: what is drawn here changes no split.
+        drawing, hiding = (Generator().manual_seed(self.seed) for _ in range(2))
+        train = kept["train"]
+        if self.interventional and self.scene is not None:
+            known = replace(loaded, split=kept), train, self.scene, self.interventional
+            whole, added = with_interventional(*known, drawing)
+            images = self.extended(loaded.images, whole, added)
+            loaded, kept = replace(whole, images=images), whole.split
+        if self.labels < 1:
+            given = loaded.intervened
+            own = train if given is None else train[~given[train].any(dim=1)]
+            factors = hide_labels(loaded.factors, own, self.labels, hiding)
+            loaded = replace(loaded, factors=factors)
+        return loaded, kept
+
+    def extended(self, images: ImageRows, whole: Loaded, added: Tensor) -> ImageRows:
+        """The images, and behind them those of the last rows, ``added``, of ``whole``."""
+        assert self.scene is not None
+        noise = None if whole.noise is None else whole.noise[added]
+        row = whole.split["train"][:1]
+        more = drawn_like(images, self.scene, whole.factors[added], noise, row)
+        return AppendedImages(images, int(added[0]), more)
 
     def kept(self, split: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         """Rows of each split, ascending: all, or a random subset of the size that was asked for."""
@@ -149,9 +184,14 @@ class FactorImageDataModule(LightningDataModule):
         return len(self._split[stage].index)
 
     def factors_of(self, stage: str) -> Tensor:
-        """Factors ``[N, K]`` of a split, in the order of ``index``."""
+        """Factors ``[N, K]`` of a split, in the order of ``index``; NaN for a missing label."""
         split = self._split[stage]
         return split.factors[split.index].float()
+
+    def intervened_of(self, stage: str) -> Tensor | None:
+        """Which factors of a split somebody set, ``[N, K]`` bool; None for none."""
+        split = self._split[stage]
+        return None if split.intervened is None else split.intervened[split.index]
 
     def noise_of(self, stage: str) -> Tensor | None:
         """Image noise ``[N, M]`` of a split (see :class:`Loaded`), or None."""
@@ -200,7 +240,10 @@ class FactorImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset: BatchDataset = self._latents or self.dataset("train")
         workers, pinned = self._loading(dataset)
-        return training_loader(dataset, self.batch_size, workers, self.seed, self.trainer, pinned)
+        items = self._split["train"].set_items()
+        raised = None if items is None else (items, self.interventional_share)
+        own = self.batch_size, workers, self.seed, self.trainer, pinned
+        return training_loader(dataset, *own, raised)
 
     def _evaluation_loader(self, stage: str) -> DataLoader[Batch]:
         dataset = self.dataset(stage)
@@ -214,52 +257,6 @@ class FactorImageDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()
-
-
-class SceneDataModule(FactorImageDataModule):
-    """A data module whose images its scene draws, a ``scene_class``.
-
-    Args:
-        image_size: side of the images in pixels, one that the scene draws.
-        val_fraction: part of the training images that is held out, in (0, 1).
-        common: see :class:`FactorImageDataModule`.
-    """
-
-    scene: Scene
-    scene_class: type[Scene]
-
-    def __init__(self, image_size: int = 64, val_fraction: float = 0.1, **common: Any) -> None:
-        scene = self.make_scene()
-        super().__init__(scene.graph, scene, **common)
-        self.image_size = scene.checked_size(image_size)
-        self.transform = ImageTransform(image_size)
-        self.val_fraction = fraction("val_fraction", val_fraction)
-
-    def make_scene(self) -> Scene:
-        """The scene that draws validation and test images and measures counterfactuals."""
-        return self.scene_class()
-
-    @abstractmethod
-    def grid(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Factors ``[N, K]``, which are for test ``[N]`` (bool), and noise ``[N, M]`` or None."""
-
-    def load(self, generator: Generator) -> Loaded:
-        factors, is_test, noise = self.grid()
-        train, val = carve((~is_test).nonzero()[:, 0], self.val_fraction, generator)
-        split = self.kept({"train": train, "val": val, "test": is_test.nonzero()[:, 0]}, generator)
-        # Only what is kept is drawn.
-        rows = torch.cat(list(split.values())).sort().values
-        split = {stage: torch.searchsorted(rows, kept) for stage, kept in split.items()}
-        factors, noise = factors[rows], None if noise is None else noise[rows]
-        return self.drawn(factors, noise, split)
-
-    def drawn(self, factors: Tensor, noise: Tensor | None, split: dict[str, Tensor]) -> Loaded:
-        """The dataset of factors ``[N, K]`` and noise ``[N, M]``, with its pictures."""
-        return Loaded(self.draw(factors, noise), factors, split, noise)
-
-    def draw(self, factors: Tensor, noise: Tensor | None) -> Tensor:
-        """Images ``[N, C, H, W]`` of factors ``[N, K]``, as :class:`Loaded` has them."""
-        return self.scene.render(factors, self.image_size, noise).half()
 
 
 def carve(rows: Tensor, fraction: float, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,20 @@ Source: Liu et al., Deep Learning Face Attributes in the Wild, ICCV 2015. Nothin
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator
 
-from data_modules.columns import column_split, factor_tensor, number_tensor
+from data_modules.columns import (
+    INTERVENED,
+    column_split,
+    factor_tensor,
+    intervened_tensor,
+    number_tensor,
+)
 from data_modules.stored import ImageTable, StoredImageDataModule, as_graph
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import (
@@ -38,8 +45,11 @@ class CelebADataModule(StoredImageDataModule):
     ``root`` holds the folder ``img_align_celeba`` (which may lie in another of that name, as some
     archives have it) or ``img_align_celeba_png``, and ``list_attr_celeba`` and
     ``list_eval_partition``, each as the original ``.txt`` or as ``.csv``. The attribute table may
-    be cut to part of the images. Where a scene drew them, ``scene_noise.csv`` may have its image
-    noise in columns named like its ``noise_names``: exact counterfactual images need it.
+    be cut to part of the images; as ``.csv`` it may have empty cells, which are missing labels of
+    training images, and a column ``intervened`` as that of
+    :class:`data_modules.FactorTableDataModule`. Where a scene drew them, ``scene_noise.csv`` may
+    have its image noise in columns named like its ``noise_names``: exact counterfactual images
+    need it.
 
     Args:
         root: the folder.
@@ -87,12 +97,13 @@ class CelebADataModule(StoredImageDataModule):
         folder, attribute_file, partition_file = _standard_files(self.root)
         attribute_file = self.file or attribute_file
         columns = {name: text.removeprefix(NOT) for name, text in self.attributes.items()}
-        attributes = _read(attribute_file, sorted(set(columns.values())), counted=True)
+        wanted = sorted(set(columns.values()))
+        attributes = _read(attribute_file, wanted, counted=True, optional=[INTERVENED])
         names = image_names(attributes, IMAGE, self.root / folder)
         partitions = _read(partition_file, ["partition"], counted=False)
         partition = _in_order_of(names, attributes, partitions, self.root / folder)
         split = column_split(partition, "partition", None, generator)
-        factors = factor_tensor(attributes, self.graph.factors, columns)
+        factors = factor_tensor(attributes, self.graph.factors, columns, partial=True)
         negated = torch.tensor([text.startswith(NOT) for text in self.attributes.values()])
         factors = torch.where(negated, 1 - factors, factors)
         noise = None
@@ -103,7 +114,8 @@ class CelebADataModule(StoredImageDataModule):
             )
         files = [f"{folder}/{name}" for name in names]
         origin = [attributes.origin(place) for place in range(len(attributes))]
-        return ImageTable(self.root, files, factors, origin, split, noise, attributes)
+        intervened = intervened_tensor(attributes, INTERVENED, self.graph)
+        return ImageTable(self.root, files, factors, origin, split, noise, attributes, intervened)
 
 
 def _standard_files(root: Path) -> tuple[str, Path, Path]:
@@ -126,14 +138,16 @@ def _standard_files(root: Path) -> tuple[str, Path, Path]:
     return folder, tables[0], tables[1]
 
 
-def _read(file: Path, columns: list[str], counted: bool) -> Table:
+def _read(file: Path, columns: list[str], counted: bool, optional: Collection[str] = ()) -> Table:
     """Columns ``image_id`` and ``columns``, from the CSV or from the original text file.
+
+    Of a CSV also the ``optional`` ones that are there.
 
     The latter has a line of words per image. If it is ``counted``, it begins with the number of
     images in its first line and the names of its columns, but for ``image_id``, in its second.
     """
     if file.suffix == ".csv":
-        return read_table(file, [IMAGE, *columns])
+        return read_table(file, [IMAGE, *columns], optional)
     numbered = enumerate(read_text(file).splitlines(), start=1)
     lines = ((row, line.split()) for row, line in numbered if line.strip())
     count, header = [], columns

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from data_modules.base import STAGES, carve, fraction
-from diffcf.causal import Factor
+from diffcf.causal import CausalGraph, Factor
 from diffcf.io import DataError, SettingsError, Table, parse_number
 
 STAGE_OF = {
@@ -24,6 +24,7 @@ MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none")
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
 MINUS = "-1"
+INTERVENED = "intervened"  # the usual name of the column of :func:`intervened_tensor`
 # How far beyond its range a value may lie, as part of the range: rounding of written decimals.
 SLACK = 1e-6
 
@@ -50,12 +51,17 @@ def random_split(
 
 
 def column_split(
-    table: Table, column: str, val_fraction: float | None, generator: Generator
+    table: Table,
+    column: str,
+    val_fraction: float | None,
+    generator: Generator,
+    whole: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Rows by the words train, val (valid, validation) and test, or by the numbers 0, 1 and 2.
 
     Where the column names no validation rows, ``val_fraction`` of the training rows, chosen at
-    random, are used; None wants them named.
+    random, are used; None wants them named. Only ``whole`` rows ``[N]`` (bool) are taken for that;
+    None takes any.
 
     Raises:
         DataError: naming file, row and column, for any other word, or when rows for one of the
@@ -78,7 +84,10 @@ def column_split(
             )
     split = {stage: torch.tensor(places) for stage, places in rows.items()}
     if carved is not None:
-        split["train"], split["val"] = carve(split["train"], carved, generator)
+        train = split["train"]
+        whole = torch.ones(len(table), dtype=torch.bool) if whole is None else whole
+        rest, split["val"] = carve(train[whole[train]], carved, generator)
+        split["train"] = torch.cat([rest, train[~whole[train]]])
     return split
 
 
@@ -115,6 +124,26 @@ def factor_tensor(
 def number_tensor(table: Table, columns: Sequence[str]) -> Tensor:
     """Columns of finite numbers, float32 ``[N, M]``, as they are; DataError for other cells."""
     return torch.stack([_column(table, name, parse_number) for name in columns], dim=1)
+
+
+def intervened_tensor(table: Table, column: str, graph: CausalGraph) -> Tensor | None:
+    """Which factors each row says somebody set, ``[N, K]`` bool; None if no row names any.
+
+    A cell has names of factors, parted by ``;``, or is empty.
+
+    Raises:
+        DataError: naming file, row and column, for a name that is no factor.
+    """
+    mask = torch.zeros(len(table), len(graph), dtype=torch.bool)
+    for place, value in enumerate(table.columns.get(column, ())):
+        for name in map(str.strip, str("" if value is None else value).split(";")):
+            if name in graph.names:
+                mask[place, graph.column(name)] = True
+            elif name.lower() not in MISSING:
+                known = ", ".join(graph.names)
+                problem = f"{name!r} is no factor: name some of {known}, parted by ';', or none."
+                raise table.error(place, column, problem)
+    return mask if mask.any() else None
 
 
 def _column(

@@ -41,8 +41,8 @@ class LatentFactors(BatchDataset):
 
     def __getitems__(self, items: list[int]) -> Batch:
         place, _ = self.split.places(items)
-        factors = self.split.factors[self.split.index[place]].float()
-        return {"latent": self.rows(torch.as_tensor(items)), "factors": factors, "index": place}
+        labels = self.split.labels(self.split.index[place])
+        return {"latent": self.rows(torch.as_tensor(items)), "index": place, **labels}
 
     def rows(self, items: Tensor) -> Tensor:
         """Latents ``[B, L, h, w]`` in float32."""

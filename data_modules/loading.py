@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -23,6 +24,26 @@ class ImageRows(Protocol):
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A whole dataset.
+
+    Attributes:
+        images: ``[N, C, H, W]``, float in [-1, 1] (half precision is enough: its step of 5e-4 near
+            ±1 is an eighth of a grey level) or uint8 in 0…255; a tensor, or a cache file's rows.
+        factors: ``[N, K]`` in [0, 1] units, NaN where a label is missing.
+        split: rows of ``"train"``, ``"val"`` and ``"test"``, int64, in any order.
+        noise: ``[N, M]``, what the scene's images depend on beyond their factors; None for nothing.
+        intervened: ``[N, K]`` bool, the factors that somebody set in a row; None for none.
+    """
+
+    images: ImageRows
+    factors: Tensor
+    split: dict[str, Tensor]
+    noise: Tensor | None = None
+    intervened: Tensor | None = None
+
+
 class BatchDataset(Dataset[Batch], ABC):
     """A dataset of a known length whose items come in whole batches."""
 
@@ -40,14 +61,24 @@ class BatchDataset(Dataset[Batch], ABC):
 class FactorImages(BatchDataset):
     """Rows ``index`` of shared images ``[N, C, H, W]`` and factors ``[N, K]``, in float32.
 
-    If ``mirrored``, all of them come a second time, the left on the right.
+    If ``mirrored``, all of them come a second time, the left on the right. Batches have the keys
+    ``observed`` and ``intervened`` (:class:`diffcf.causal.Marks`) if any of the rows lacks a label
+    (a factor that is NaN), and if in any of them a factor was set.
     """
 
     def __init__(
-        self, images: ImageRows, factors: Tensor, index: Tensor, mirrored: bool = False
+        self,
+        images: ImageRows,
+        factors: Tensor,
+        index: Tensor,
+        mirrored: bool = False,
+        intervened: Tensor | None = None,
     ) -> None:
         self.images, self.factors, self.index = images, factors, index
         self.mirrored = mirrored
+        self.partial = bool(factors[index].isnan().any())
+        there = intervened is not None and bool(intervened[index].any())
+        self.intervened = intervened if there else None
 
     def __len__(self) -> int:
         return len(self.index) * (2 if self.mirrored else 1)
@@ -56,7 +87,23 @@ class FactorImages(BatchDataset):
         place, mirror = self.places(items)
         rows = self.index[place]
         image = mirror_some(as_floats(self.images[rows]), mirror)
-        return {"image": image, "factors": self.factors[rows].float(), "index": place}
+        return {"image": image, "index": place, **self.labels(rows)}
+
+    def labels(self, rows: Tensor) -> Batch:
+        """Factors ``[B, K]`` of some rows of the whole dataset, and their marks."""
+        batch = {"factors": self.factors[rows].float()}
+        if self.partial:
+            batch["observed"] = ~batch["factors"].isnan()
+        if self.intervened is not None:
+            batch["intervened"] = self.intervened[rows]
+        return batch
+
+    def set_items(self) -> Tensor | None:
+        """Which items show a row in which a factor was set, ``[N]`` bool; None for none."""
+        if self.intervened is None:
+            return None
+        rows = self.intervened[self.index].any(dim=1)
+        return rows.repeat(2) if self.mirrored else rows
 
     def places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
         """Places in the split ``[B]``, and which images to mirror ``[B]`` (bool), if any."""
@@ -115,10 +162,46 @@ class ShuffledOrder(DistributedSampler[int]):
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         skip, self.skip = self.skip, 0
         whole = len(self) * self.num_replicas
-        order = torch.randperm(self.length, generator=generator)[skip:whole]
+        order = self._drawn(generator)[skip:whole]
         # In parts: a list of all numbers would take several times the memory of the tensor.
         for part in order[self.rank :: self.num_replicas].split(4096):
             yield from part.tolist()
+
+    def _drawn(self, generator: Generator) -> Tensor:
+        """The items of an epoch, ``[length]``."""
+        return torch.randperm(self.length, generator=generator)
+
+
+class RaisedOrder(ShuffledOrder):
+    """An order in which some items make up a share of every epoch, at least.
+
+    All others come once in an epoch. The raised ones come equally often, give or take once, and so
+    often that they are ``share`` of its items; once, where they are more than that anyway.
+
+    Args:
+        raised: ``[N]`` bool, some of the N items.
+        share: in [0, 1).
+        seed, processes, rank: see :class:`ShuffledOrder`.
+    """
+
+    def __init__(
+        self, raised: Tensor, share: float, seed: int, processes: int = 1, rank: int = 0
+    ) -> None:
+        self._raised, self._others = raised.nonzero()[:, 0], (~raised).nonzero()[:, 0]
+        wanted = round(len(self._others) * share / (1 - share))
+        self._count = max(wanted, len(self._raised))
+        super().__init__(len(self._others) + self._count, seed, processes, rank)
+
+    def _drawn(self, generator: Generator) -> Tensor:
+        again = repeated(len(self._raised), self._count, generator)
+        items = torch.cat([self._others, self._raised[again]])
+        return items[torch.randperm(len(items), generator=generator)]
+
+
+def repeated(count: int, draws: int, generator: Generator) -> Tensor:
+    """``draws`` of the numbers 0 … ``count`` - 1, in random order, each as often as another."""
+    rounds = -(-draws // count)
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])[:draws]
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -168,16 +251,21 @@ def training_loader(
     seed: int,
     trainer: Trainer | None = None,
     pin_memory: bool = False,
+    raised: tuple[Tensor, float] | None = None,
 ) -> ResumableLoader:
     """Shuffled, of ``batch_size`` in each process, the incomplete last one dropped.
 
-    ``pin_memory`` is for batches that a card is to copy while the host goes on.
+    ``pin_memory`` is for batches that a card is to copy while the host goes on; ``raised`` are the
+    items ``[N]`` (bool) that are to be seen more often, and their share (:class:`RaisedOrder`).
     """
     shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+    order = ShuffledOrder(len(dataset), seed, *shared)
+    if raised is not None:
+        order = RaisedOrder(*raised, seed, *shared)
     loader = ResumableLoader(
         dataset,
         batch_size=batch_size,  # by name: Lightning makes loaders anew with other samplers
-        sampler=ShuffledOrder(len(dataset), seed, *shared),
+        sampler=order,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_unchanged,

@@ -52,18 +52,17 @@ class PlacedFactorImages(FactorImages):
     """
 
     def __init__(self, split: FactorImages, images: ImageRows, device: torch.device) -> None:
-        super().__init__(images, split.factors, split.index, split.mirrored)
-        self._factors = split.factors[split.index].float().to(device)
+        marks = split.mirrored, split.intervened
+        super().__init__(images, split.factors, split.index, *marks)
+        self._labels = {name: v.to(device) for name, v in split.labels(split.index).items()}
 
     def __getitems__(self, items: list[int]) -> Batch:
         place, mirror = self.places(items)
-        device = self._factors.device
+        device = self._labels["factors"].device
         there, mirror = moved(place, device), None if mirror is None else moved(mirror, device)
-        return {
-            "image": mirror_some(as_floats(self.images[self.index[place]]), mirror),
-            "factors": self._factors.index_select(0, there),
-            "index": there,
-        }
+        image = mirror_some(as_floats(self.images[self.index[place]]), mirror)
+        labels = {name: value.index_select(0, there) for name, value in self._labels.items()}
+        return {"image": image, "index": there, **labels}
 
 
 def placed_splits(

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from data_modules.base import SceneDataModule, carve, fraction
+from data_modules.base import carve, fraction
 from data_modules.columns import checked_fractions, random_split
+from data_modules.scene_module import SceneDataModule
 from data_modules.scenes import PointlightScene, ShadowScene, SunlightScene
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import CausalGraph, Factor
@@ -145,7 +146,7 @@ class PublishedShadowDataModule(StoredImageDataModule):
             )
         area = Factor("shadow_area", "continuous", low, high)
         factors = [area if factor.name == area.name else factor for factor in graph.factors]
-        taken = CausalGraph(factors, graph.edges)
+        taken = CausalGraph(factors, graph.edges, graph.known, graph.forbidden)
         super().__init__(taken, None, image_size=image_size, crop=None, channels=3, **common)
 
     def table(self, generator: Generator) -> ImageTable:

@@ -13,8 +13,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Generator, Tensor
 
-from data_modules.base import FactorImageDataModule, Loaded, carve, fraction
+from data_modules.base import FactorImageDataModule, carve, fraction
 from data_modules.image_cache import CachedImages, open_cache
+from data_modules.labels import check_labels
+from data_modules.loading import Loaded
 from data_modules.scenes.style import StyledScene
 from diffcf.causal import CausalGraph, Scene
 from diffcf.io import DataError, GraphError, ImageTransform, Table, cut_table, resolve_names
@@ -27,11 +29,12 @@ class ImageTable:
     Attributes:
         root: folder of the images.
         files: N paths relative to ``root``; see :func:`diffcf.io.resolve_names` for inexact ones.
-        factors: ``[N, K]`` in [0, 1] units.
+        factors: ``[N, K]`` in [0, 1] units, NaN where a label is missing.
         origin: where each image is named, such as ``factors.csv row 17``, for error messages.
         split: rows of ``"train"``, ``"val"`` and ``"test"``, int64.
         noise: see :class:`data_modules.base.Loaded`; None where it was not recorded, too.
         source: the table that names the files; None where none does.
+        intervened: see :class:`data_modules.base.Loaded`.
     """
 
     root: Path
@@ -41,6 +44,7 @@ class ImageTable:
     split: dict[str, Tensor]
     noise: Tensor | None = None
     source: Table | None = None
+    intervened: Tensor | None = None
 
 
 class StoredImageDataModule(FactorImageDataModule):
@@ -110,9 +114,10 @@ class StoredImageDataModule(FactorImageDataModule):
         for stage, rows in table.split.items():
             if not len(rows):
                 raise DataError(f"{table.root} has no images for '{stage}': give it some.")
+        check_labels(self.graph, table.factors, table.split, table.origin)
         folder = self.cache_dir or table.root / ".diffcf_cache"
         images = open_cache(table.root, table.files, table.origin, self.transform, folder)
-        return Loaded(images, table.factors, table.split, table.noise)
+        return Loaded(images, table.factors, table.split, table.noise, table.intervened)
 
     @property
     def latent_cache(self) -> tuple[Path | None, str | None]:

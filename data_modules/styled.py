@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data_modules.base import Loaded, SceneDataModule
-from data_modules.loading import Batch
+from data_modules.loading import Batch, ImageRows, Loaded
 from data_modules.resident import take
+from data_modules.scene_module import SceneDataModule
 from data_modules.scenes.style import StyledScene, checked_style
 from diffcf.io import to_bytes
 
@@ -134,6 +134,11 @@ class StyledSceneDataModule(SceneDataModule):
         styles = (self.style, self.train_styles)
         images = StyledImages(draw, len(factors), split["train"], *styles)
         return Loaded(images, factors, split, noise)
+
+    def extended(self, images: ImageRows, whole: Loaded, added: Tensor) -> ImageRows:
+        if isinstance(images, StyledImages):  # which draws when it is asked
+            return self.drawn(whole.factors, whole.noise, whole.split).images
+        return super().extended(images, whole, added)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         images = self.dataset("train").images

@@ -9,6 +9,4 @@ from .api import (
 from .api import (
     load as load,
 )
-from .api import (
-    shipped as shipped,
-)
+from .methods import shipped as shipped

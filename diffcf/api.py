@@ -5,6 +5,7 @@
 >>> answer = model.counterfactual(images, do={"light": 0.8})   # doctest: +SKIP
 >>> abducted = model.abduct(images)                            # doctest: +SKIP
 >>> abducted.predict(do={"angle": 0.2}).image                  # doctest: +SKIP
+>>> model.sample(16, do={"light": 0.8}).image                  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcf.causal import Do, Units, image_keys, scaled_do, scaled_factors
+from diffcf import reporting  # what is in it on demand
+from diffcf.causal import (
+    Do,
+    Intervention,
+    Units,
+    image_keys,
+    row_keys,
+    scaled_do,
+    scaled_factors,
+)
 from diffcf.io import (
     CheckpointError,
     DataError,
@@ -31,19 +41,21 @@ from diffcf.io import (
 )
 from diffcf.methods import (
     SAMPLING_KEY,
-    WEIGHTS_SUFFIX,
+    STEPS,
     CounterfactualEngine,
     CounterfactualModule,
+    DrawnImages,
     Sampling,
     World,
     check_image,
+    draw_images,
+    find_weights,
     method_of,
     predict_sequence,
     read_trained,
     sampling_from_spec,
 )
 
-WEIGHTS = Path(__file__).parent / "weights"
 UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)  # where a checkpoint does not say how
 
 
@@ -59,6 +71,9 @@ class Answer:
         exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
         clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
             its end in ``factors`` or ``target``.
+        undetermined: whose change the training data do not teach, bool ``[B, K]``
+            (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
+            to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
     """
 
     image: Tensor
@@ -66,6 +81,7 @@ class Answer:
     target: Tensor
     exogenous: Tensor | None
     clipped: Tensor
+    undetermined: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,7 @@ class AbductedImages:
                 model.in_units(answer.factors, units),
                 world.exogenous,
                 _any(world.clipped, answer.clipped, like=factors),
+                _any(answer.undetermined, like=factors),
             )
             for answer in predict_sequence(world, steps)
         ]
@@ -165,7 +182,9 @@ class Model:
         check_image(images)
         images = images.to(self.device)
         keys = None if images.dim() != 4 else image_keys(images, seed)
-        return AbductedImages(self, self.method.abduct(images, factors, keys))
+        world = self.method.abduct(images, factors, keys)
+        # Whatever the method makes of them, its answers can say what its data do not teach.
+        return AbductedImages(self, replace(world, ties=self.module.ties))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""
@@ -207,6 +226,40 @@ class Model:
         """
         return self.abduct(images, factors, units, seed).predict(do, units)
 
+    def sample(
+        self,
+        count: int,
+        do: Do | None = None,
+        units: Units = "scaled",
+        seed: int = 0,
+        steps: int = STEPS,
+        size: int | None = None,
+        start: int = 0,
+    ) -> DrawnImages:
+        """New images of P(x), or of P(x | do(…)), with no factual (:mod:`diffcf.methods.drawing`).
+
+        Args:
+            count: how many.
+            do, units: as :meth:`counterfactual`; None sets nothing.
+            seed: of all noise. Rows of one seed under two interventions share their noise: they
+                show one world under both.
+            steps: evaluations of the generator.
+            size: side in pixels, where it is not as in training.
+            start: number of the first row, for more rows of the same seed.
+
+        Raises:
+            GraphError, InterventionError: as :meth:`counterfactual`.
+            SettingsError: for a method that draws no new images.
+        """
+        form = self.image_transform(size)
+        keys = row_keys(torch.arange(start, start + count, device=self.device), seed)
+        asked = scaled_do(do or {}, self.graph, units)
+        intervention = Intervention.from_do(asked, self.graph, count, self.device)
+        drawn = draw_images(
+            self.method, (form.channels, form.size, form.size), keys, intervention, steps
+        )
+        return replace(drawn, factors=self.in_units(drawn.factors, units))
+
     def image_transform(self, size: int | None = None) -> ImageTransform:
         """What image files become for this model, as in its training; see :meth:`open_images`.
 
@@ -243,6 +296,20 @@ class Model:
         (whole,) = uncrop(Path(file), self.image_transform(image.shape[-1]), [image])
         return whole
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        metrics: str | Path | None = None,
+        license: str = "unknown",
+        private: bool | None = None,
+    ) -> str:
+        """Share this model on the Hugging Face Hub as ``hub:owner/name``; its address.
+
+        See :func:`diffcf.reporting.push_to_hub` for arguments and errors.
+        """
+        model = self.module, self.sampling
+        return reporting.push_to_hub(*model, repo_id, metrics, license, private)
+
     def in_units(self, factors: Tensor, units: Units) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, converted to ``units``; integer ones made whole."""
         factors = self.graph.whole(factors)
@@ -252,23 +319,19 @@ class Model:
 def load(
     name: str | Path, device: str | torch.device = "cpu", sampling: Sampling | None = None
 ) -> Model:
-    """A model by the name of shipped weights, or from a checkpoint or weights file.
+    """A model by the name of shipped weights, from a checkpoint or weights file, or off the Hub.
 
     Args:
-        name: one of :func:`shipped`, or a path: ``last.ckpt``, or a ``.safetensors`` file.
+        name: one of :func:`diffcf.shipped`, a path (``last.ckpt``, or a ``.safetensors`` file), or
+            ``hub:owner/name``, which alone uses a network.
         device: where it answers.
         sampling: how to sample; None as the file says.
 
     Raises:
-        CheckpointError: when there is no such file, or it is none of ours.
-        UnavailableError: when there is no such device on this machine.
+        CheckpointError: when there is no such file or repository, or it is none of ours.
+        UnavailableError: when there is no such device on this machine, or the Hub cannot be asked.
     """
-    path = WEIGHTS / f"{name}{WEIGHTS_SUFFIX}" if str(name) in shipped() else Path(name)
-    if not path.is_file():
-        raise CheckpointError(
-            f"There are no weights '{name}': name a checkpoint, or one of {', '.join(shipped())}."
-        )
-    device = device_of(device)
+    path, device = find_weights(name), device_of(device)
     checkpoint = read_trained(path, device)
     module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
     try:
@@ -276,11 +339,6 @@ def load(
     except ValueError as error:
         raise CheckpointError(f"{path} does not say how to draw: {error}") from None
     return Model(module, sampling or stored)
-
-
-def shipped() -> list[str]:
-    """Names of the weights that come with diffcf."""
-    return sorted(path.stem for path in WEIGHTS.glob(f"*{WEIGHTS_SUFFIX}"))
 
 
 def _any(*flags: Tensor | None, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/, taken apart: blocks, links, headings, inline code."""
+"""The pages at the root and those of docs/, taken apart: blocks, links, headings, inline code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+AT_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*AT_ROOT, *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = re.compile(r"<!-- not run: .{10,} -->\s*")
 """Stands before a block that no test can run, with the reason."""
 

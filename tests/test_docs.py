@@ -18,6 +18,8 @@ from diffcf.reporting.results import find_results
 
 LANGUAGES = {"python", "yaml", "json", "", "bash", "sh", "csv", "bibtex", "text"}
 PATH = re.compile(r"(?:experiments|diffcf|data_modules|tests|docs)/[\w./{},-]*\w\}?")
+ACTIONS = re.compile(r"\.\./\.\./actions/workflows/(?P<file>[\w.]+)")
+"""On GitHub, from a file at the root: the runs of a workflow, whoever owns the repository."""
 DOTTED = re.compile(r"(?:diffcf|data_modules)(?:\.\w+)+")
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -27,6 +29,9 @@ page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name
 def test_links_and_anchors_resolve(page: Path) -> None:
     for link in links(page):
         if re.match(r"[a-z]+:", link):
+            continue
+        if workflow := ACTIONS.match(link):
+            assert (ROOT / ".github/workflows" / workflow["file"]).is_file(), link
             continue
         name, _, anchor = unquote(link).partition("#")
         target = (page.parent / name).resolve() if name else page

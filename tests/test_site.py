@@ -74,6 +74,15 @@ def test_the_front_page_is_the_readme_with_its_links_moved() -> None:
     )
 
 
+def test_pages_at_the_root_have_places_in_the_site_and_no_pictures_from_a_network() -> None:
+    repository = part("repository")
+    text = repository._text(SimpleNamespace(src_uri="index.md", abs_src_path=None))
+    assert "](contributing.md)" in text and "](repository/LICENSE)" in text
+    assert "img.shields.io" not in text and "actions/workflows" not in text
+    text = repository._text(SimpleNamespace(src_uri="contributing.md", abs_src_path=None))
+    assert "](own_data.md)" in text and "](changelog.md)" in text
+
+
 def test_what_a_site_loads_from_a_network_is_found(tmp_path) -> None:
     (tmp_path / "page.html").write_text(
         '<a href="https://a.org"></a><script src="//b.org/x.js"></script><img src="x.png">'

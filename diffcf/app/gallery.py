@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from diffcf.api import Model
@@ -20,6 +22,7 @@ from diffcf.io import (
     decode_bytes,
     from_bytes,
     image_files,
+    uncrop,
 )
 from diffcf.methods import World
 from diffcf.training import FactorData, load_data, make_data
@@ -38,6 +41,8 @@ class Subject:
         factors: ``[K]`` in [0, 1] units where they were observed; None has the model read them.
         scene: the synthetic scene that rendered it; None for any other image.
         noise: ``[M]``, the scene's image noise; None where there is none, or it is not known.
+        source: the file that the image is a part of, or its content, and how the image was made
+            of it; None where there is no file.
     """
 
     image: Tensor
@@ -45,6 +50,21 @@ class Subject:
     factors: Tensor | None = None
     scene: Scene | None = None
     noise: Tensor | None = None
+    source: tuple[Path | bytes, ImageTransform] | None = None
+
+    def whole(self, image: Tensor) -> Image | None:
+        """The file's whole picture as ``image`` ``[C, S, S]``, an answer, changes it; None without.
+
+        Raises:
+            DataError: when the file can no longer be read.
+        """
+        if self.source is None:
+            return None
+        content, transform = self.source
+        (picture,) = uncrop(
+            BytesIO(content) if isinstance(content, bytes) else content, transform, [image]
+        )
+        return picture
 
     def exact_world(self) -> World | None:
         """The scene's own world; None where exact counterfactuals cannot be rendered."""
@@ -72,7 +92,8 @@ def from_folder(folder: Path, transform: ImageTransform, most: int) -> Iterator[
         DataError: when it has none, or naming a file that cannot be used.
     """
     for name, file in list(image_files([folder]).items())[:most]:
-        yield Subject(from_bytes(decode(file, transform, "--images")), name)
+        image = from_bytes(decode(file, transform, "--images"))
+        yield Subject(image, name, source=(file, transform))
 
 
 def uploaded(content: bytes, transform: ImageTransform) -> Subject:
@@ -86,7 +107,8 @@ def uploaded(content: bytes, transform: ImageTransform) -> Subject:
             f"This file has {len(content) / 1e6:.1f} MB, more than the {MAX_BYTES // 10**6} MB "
             "of an upload: scale it down."
         )
-    return Subject(from_bytes(decode_bytes(content, transform, MAX_PIXELS)), "Your image")
+    image = from_bytes(decode_bytes(content, transform, MAX_PIXELS))
+    return Subject(image, "Your image", source=(content, transform))
 
 
 def held_out(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from typing import TypeVar
 
 from torch import Tensor
@@ -39,6 +40,11 @@ class Result:
     def image(self) -> Tensor:
         """The model's image ``[C, S, S]`` in [-1, 1]."""
         return self.answer.image[0]
+
+    def undetermined(self, names: Sequence[str]) -> list[str]:
+        """Of the factors' ``names``, those whose change the model's training data do not teach."""
+        flags = self.answer.undetermined
+        return [] if flags is None else list(compress(names, flags[0].tolist()))
 
 
 @dataclass(frozen=True)

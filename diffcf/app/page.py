@@ -74,6 +74,19 @@ class Controller:
             content = png(to_picture(self.result.image))
             ui.download.content(content, "counterfactual.png", "image/png")
 
+    async def download_whole(self) -> None:
+        """Send the counterfactual put back into the picture that it is a part of, at its size."""
+        if self.session is None or (result := self.result) is None:
+            return
+        subject = self.session.start.subject
+        try:
+            picture = await self.explorer.thread.run(lambda: subject.whole(result.image))
+        except Exception as error:  # the file may be gone by now
+            self._fail(error)
+            return
+        if picture is not None:
+            ui.download.content(png(picture), "counterfactual_whole.png", "image/png")
+
     async def take(self) -> None:
         """Make the counterfactual that is shown the session's next step."""
         if (result := self.result) is not None:

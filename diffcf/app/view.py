@@ -89,6 +89,9 @@ class View:
             self.factual = Picture("Factual", "factual")
             self.counterfactual = Picture("Counterfactual", "counterfactual")
             with self.counterfactual.corner:
+                self.whole = _icon("photo_size_select_large", "download it in its whole picture")
+                self.whole.props("size=sm").on_click(actions.download_whole)
+                self.whole.set_visibility(False)
                 save = _icon("download", "download the counterfactual as PNG")
                 save.props("size=sm").on_click(actions.download)
             self.exact = Picture("Exact counterfactual", "exact") if exact else None
@@ -108,6 +111,7 @@ class View:
         for number, button in enumerate(self.thumbs):
             button.props(f"aria-pressed={str(number == place).lower()}")
         self.factual.show(worlds.subject.image, worlds.subject.title)
+        self.whole.set_visibility(worlds.subject.source is not None)
         self.side.classes(remove="empty")
         self.stage.classes(remove="empty no-exact", add="no-exact" if worlds.true is None else "")
 
@@ -127,6 +131,9 @@ class View:
     def show_result(self, factual: Tensor, result: Result) -> None:
         image, read, exact = result.image.cpu(), result.read, result.exact
         text = do_text(result.do, self.graph) if result.do else "Nothing is set: the factual."
+        if names := result.undetermined(self.graph.names):
+            listed = ", ".join(name.replace("_", " ") for name in names)
+            text += f" Not determined by the training data: {listed}."
         self.counterfactual.show(image, text)
         self.change.show(factual, image)
         if self.exact is not None and self.error is not None and exact is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.marks import filled
 from diffcf.io import SettingsError
 
 
@@ -18,7 +19,7 @@ class LevelBalance:
     Args:
         graph: the factors with their kinds.
         factors: of all images that weights are for, ``[N, K]`` in [0, 1], on the device on which
-            weights will be asked for.
+            weights will be asked for; NaN where a label is missing, which then counts for nothing.
         strength: s in [0, 1]; 0 weighs all images alike.
 
     Raises:
@@ -39,8 +40,10 @@ class LevelBalance:
         for column, count in enumerate(levels):
             if count == 1:
                 continue
-            place = (factors[:, column] * (count - 1)).round().long()
-            share = torch.bincount(place, minlength=count).float().cpu() / len(factors)
+            known = factors[:, column]
+            known = known[~known.isnan()]
+            place = (known * (count - 1)).round().long()
+            share = torch.bincount(place, minlength=count).float().cpu() / len(known)
             weight = torch.where(share > 0, (share * count).clamp_min(1e-9) ** -strength, 0.0)
             table[column, :count] = weight / (share * weight).sum()
         self._table = table.to(factors.device)
@@ -52,6 +55,23 @@ class LevelBalance:
         place = (factors * self._last.view(shape)).round().long()
         column = torch.arange(len(self._last), device=factors.device).view(shape)
         return self._table[column, place]
+
+
+def weighted_labels(
+    labels: Tensor, balance: LevelBalance | None, partial: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Labels ``[B, K, ...]`` in [0, 1], and their weights, or None where all weigh 1.
+
+    If they are ``partial``, NaN is a missing label: some value takes its place, of weight 0.
+
+    >>> labels, weight = weighted_labels(torch.tensor([[0.25, torch.nan]]), None, True)
+    >>> labels.tolist(), weight.tolist()
+    ([[0.25, 0.0]], [[1.0, 0.0]])
+    """
+    if not partial:
+        return labels, None if balance is None else balance(labels)
+    labels, known = filled(labels)
+    return labels, known.to(labels) if balance is None else known * balance(labels)
 
 
 def check_strength(balance: float) -> float:

@@ -35,7 +35,7 @@ class EdgeCurve:
         strength: see :func:`total_effect`.
         greatest: the same between the two values of the cause that differ most in effect: an
             effect that rises and falls again may end where it began.
-        probability: of the edge, where the graph was learned; else None.
+        probability: of the edge, where it was learned; else None.
     """
 
     cause: str
@@ -63,7 +63,9 @@ def edge_curves(nscm: NSCM, draws: int = SAMPLES, seed: int = 0) -> list[EdgeCur
             values = levels(graph.factors[j])
             response = _response(nscm, factors, exogenous, j, i, values).cpu()
             changes = total_effect(nscm, factors, exogenous, cause, effect)
-            probability = None if nscm.gates is None else float(nscm.gates.probabilities()[i, j])
+            probability = None
+            if nscm.gates is not None and (cause, effect) not in graph.known:
+                probability = float(nscm.gates.probabilities()[i, j])
             curves.append(EdgeCurve(cause, effect, values, response, *changes, probability))
     return curves
 

@@ -20,7 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcf.causal.graph import CausalGraph
-from diffcf.causal.mechanisms import GroupedMLP, NoiseMap, truncated_gumbels, truncated_logistic
+from diffcf.causal.mechanisms import (
+    GroupedMLP,
+    NoiseMap,
+    prior,
+    truncated_gumbels,
+    truncated_logistic,
+)
 
 
 class StructuralEquations(nn.Module):
@@ -112,6 +118,11 @@ class StructuralEquations(nn.Module):
         if self.kinds[k] == "binary":
             return truncated_logistic(location[:, 0], z >= 0.5, uniform[:, 0])[:, None]
         return self._noise_map(inputs, location[:, 0], k).to_noise(z)[:, None]
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Exogenous values ``[B, E]`` of their prior, by ``uniform`` noise ``[B, E]``."""
+        columns = zip(self.kinds, torch.split(uniform, self.widths, dim=1), strict=True)
+        return torch.cat([prior(kind, noise) for kind, noise in columns], dim=1)
 
     def evaluate(self, factors: Tensor, exogenous: Tensor, gates: Tensor, k: int) -> Tensor:
         """``f_k``: column k ``[B]`` from its parents' columns and the exogenous ``[B, E]``."""

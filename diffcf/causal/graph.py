@@ -7,6 +7,8 @@ figures), where :meth:`CausalGraph.to_native` and :meth:`CausalGraph.to_scaled` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -25,7 +27,33 @@ class CausalGraph(Dag):
     @property
     def adjacency(self) -> Tensor:
         """``[K, K]`` bool: entry ``[i, j]`` says that factor j is a parent of factor i."""
-        return torch.tensor([[j in self.parents(i) for j in self.names] for i in self.names])
+        return self._entries(self.edges)
+
+    @property
+    def known_adjacency(self) -> Tensor:
+        """``[K, K]`` bool, as :attr:`adjacency`: the edges that stay where the graph is learned."""
+        return self._entries(self.known)
+
+    @property
+    def free(self) -> Tensor:
+        """``[K, K]`` bool, as :attr:`adjacency`: the edges that learning may set or leave out.
+
+        They are neither known nor forbidden, and close no cycle with those that are known.
+        """
+        causes = torch.eye(len(self), dtype=torch.bool)  # [i, j]: j is i, or an ancestor of i
+        for effect in Dag(self.factors, self.known).order:
+            row = self.column(effect)
+            for cause, known_effect in self.known:
+                if known_effect == effect:
+                    causes[row] |= causes[self.column(cause)]
+        return ~(causes.T | self._entries((*self.known, *self.forbidden)))
+
+    def _entries(self, edges: Sequence[tuple[str, str]]) -> Tensor:
+        """``[K, K]`` bool, set at the edges."""
+        entries = torch.zeros(len(self), len(self), dtype=torch.bool)
+        for cause, effect in edges:
+            entries[self.column(effect), self.column(cause)] = True
+        return entries
 
     @property
     def reach(self) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.marks import Marks
 from diffcf.io import SettingsError
 
 
@@ -27,8 +28,8 @@ class StructuralModel(Protocol):
 
     graph: CausalGraph
 
-    def loss(self, factors: Tensor) -> dict[str, Tensor]:
-        """Terms to minimise, scalars by name."""
+    def loss(self, factors: Tensor, marks: Marks | None = None) -> dict[str, Tensor]:
+        """Terms to minimise, scalars by name; without the mechanisms that ``marks`` leave out."""
 
     def refine(self, code: Tensor, variance: Tensor, contamination: float = ...) -> Tensor:
         """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``."""
@@ -36,8 +37,18 @@ class StructuralModel(Protocol):
     def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
         """Exogenous values that explain the factors; what is drawn is drawn by the images' keys."""
 
+    def draw(self, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of which nothing is known, and their exogenous values; set as by ``predict``."""
+
     def predict(self, factors: Tensor, exogenous: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Counterfactual factors where ``values`` are set as ``mask`` ``[B, K]`` (bool) says."""
+
+
+def mechanism_terms(
+    nscm: StructuralModel, factors: Tensor, marks: Marks | None
+) -> dict[str, Tensor]:
+    """The model's loss; one that knows no marks serves wherever there are none."""
+    return nscm.loss(factors) if marks is None else nscm.loss(factors, marks)
 
 
 @runtime_checkable

@@ -72,6 +72,18 @@ class Intervention:
         return Intervention(values, self.mask | other.mask)
 
 
+def uniform_factors(graph: CausalGraph, count: int, generator: torch.Generator) -> Tensor:
+    """Factors ``[count, K]`` in [0, 1], each independent and uniform over its range or its levels.
+
+    >>> uniform_factors(CausalGraph([Factor("lit", "binary")]), 3, torch.Generator()).shape
+    torch.Size([3, 1])
+    """
+    drawn = torch.rand(count, len(graph), generator=generator)
+    levels = torch.tensor([max(factor.width, 2) for factor in graph.factors])
+    place = (drawn * levels).floor() / (levels - 1)
+    return graph.whole(torch.where(graph.discrete, place, drawn))
+
+
 _LEVELS = {
     "binary": "sets a binary factor: its values are {}",
     "categorical": "falls between categories: name one of {}",

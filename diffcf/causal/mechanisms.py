@@ -108,7 +108,7 @@ def with_column(matrix: Tensor, k: int, column: Tensor) -> Tensor:
     return torch.cat([matrix[:, :k], column[:, None], matrix[:, k + 1 :]], dim=1)
 
 
-# --- noise of discrete factors, given what was observed ---
+# --- noise of discrete factors, given what was observed, and of all that were not ---
 
 # Abducted noise stays this far from the decision, so that rounding cannot flip it.
 MARGIN = 1e-3
@@ -144,6 +144,17 @@ def truncated_gumbels(logits: Tensor, observed: Tensor, uniform: Tensor) -> Tens
     below = -torch.logaddexp(-(logits + gumbel), -top)
     sums = below.minimum(top - MARGIN).scatter(-1, category, top)
     return sums - logits
+
+
+def prior(kind: str, uniform: Tensor) -> Tensor:
+    """Exogenous values of a factor of which nothing was observed, of the shape of ``uniform``.
+
+    Normal for a continuous factor, logistic for a binary one, Gumbel for a categorical one.
+    """
+    inside = _inside(uniform)
+    if kind == "categorical":
+        return -(-inside.log()).log()
+    return inside.logit() if kind == "binary" else torch.special.ndtri(inside)
 
 
 def _inside(uniform: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from diffcf.causal.equations import StructuralEquations
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.keys import uniform_noise
+from diffcf.causal.marks import Marks
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
 from diffcf.causal.refinement import CONTAMINATION, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
@@ -41,7 +42,8 @@ class NSCM(nn.Module):
         bins: bins of each spline.
         scale_floor: least scale of a mechanism, in [0, 1] units. A factor that its parents
             determine ends up at this floor, where exogenous values act additively.
-        learned_graph: learn which factor causes which, ignoring the edges of ``graph``. Where
+        learned_graph: learn which factor causes which. Of the edges of ``graph`` those that are
+            ``known`` stay, and none that is ``forbidden`` is learned; others are ignored. Where
             factors determine each other, as on Pendulum, both directions are equally likely: read
             the result as *a* graph that explains the data. With acyclicity weighted 1 to 3 and
             sparsity .05 to .1, 2,000 steps end 1 to 2 edges from Pendulum's published graph and 1
@@ -52,7 +54,7 @@ class NSCM(nn.Module):
         GraphError: from every method, for factors that do not fit the graph or are not finite.
     """
 
-    _known_adjacency: Tensor
+    _given_adjacency: Tensor
 
     def __init__(
         self,
@@ -71,18 +73,18 @@ class NSCM(nn.Module):
             raise SettingsError(f"NSCM 'scale_floor' must be between 0 and 1, got {scale_floor}.")
         self.graph = graph
         self.equations = StructuralEquations(graph, hidden, bins, float(scale_floor), learned_graph)
-        self.gates = EdgeGates(len(graph)) if learned_graph else None
-        self.register_buffer("_known_adjacency", graph.adjacency, persistent=False)
+        self.gates = EdgeGates(graph) if learned_graph else None
+        self.register_buffer("_given_adjacency", graph.adjacency, persistent=False)
 
     # --- structure ---
 
     @property
     def adjacency(self) -> Tensor:
         """``[K, K]`` bool, ``[i, j]``: j is a parent of i. A learned one is thresholded at 1/2
-        and loses the weakest edge of every cycle."""
+        and loses the weakest edge of every cycle, but no known one."""
         if self.gates is None:
-            return self._known_adjacency
-        return strongest_dag(self.gates.probabilities())
+            return self._given_adjacency
+        return strongest_dag(self.gates.probabilities(), known=self.gates.known)
 
     def learned(self) -> CausalGraph:
         """The graph of :attr:`adjacency`: for a known graph, that graph."""
@@ -90,7 +92,7 @@ class NSCM(nn.Module):
             return self.graph
         names = self.graph.names
         edges = [(names[j], names[i]) for i, j in self.adjacency.nonzero().tolist()]
-        return CausalGraph(self.graph.factors, edges)
+        return CausalGraph(self.graph.factors, edges, self.graph.known, self.graph.forbidden)
 
     def _order(self) -> list[int]:
         graph = self.learned()
@@ -101,6 +103,10 @@ class NSCM(nn.Module):
         if self.gates is not None and self.training:
             return self.gates.sample(batch)
         return self.adjacency
+
+    def _possible_parents(self) -> Tensor:
+        """``[K, K]`` bool: the given adjacency or, while a graph is learned, all that may be."""
+        return self._given_adjacency if self.gates is None else self.gates.possible
 
     # --- likelihood ---
 
@@ -114,23 +120,31 @@ class NSCM(nn.Module):
             inputs = self.equations.inputs(z, self._gates(len(z)))
             return self.equations.log_prob(z, inputs)
 
-    def loss(self, factors: Tensor) -> dict[str, Tensor]:
+    def loss(self, factors: Tensor, marks: Marks | None = None) -> dict[str, Tensor]:
         """Scalars to minimise: ``nscm`` and, with a learned graph, ``acyclicity``, ``sparsity``.
 
-        ``nscm`` is the mean negative log-likelihood per factor. The gradient of continuous
-        locations is scaled by ``scale_floor``: the likelihood weights it by 1/σ², which would
-        dominate a gradient norm shared with other networks, and Adam ignores a constant factor. Of
-        the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared, absolute and Huber
-        error) the likelihood's own fitted Pendulum best.
+        ``nscm`` is the mean negative log-likelihood per factor. A mechanism that ``marks`` leave
+        out of a row (:meth:`Marks.mechanisms`) counts as 0 there, and the mean stays that over all,
+        so that a label weighs the same in whichever batch or process it comes. While a graph is
+        learned any other factor may be a parent, so that only rows without a missing label count.
+
+        The gradient of continuous locations is scaled by ``scale_floor``: the likelihood weights it
+        by 1/σ², which would dominate a gradient norm shared with other networks, and Adam ignores a
+        constant factor. Of the weightings tried (σ⁻² as here, β-NLL with β = ½ and 1, squared,
+        absolute and Huber error) the likelihood's own fitted Pendulum best.
         """
         with full_precision(factors):
-            z = self._checked(factors).float()
+            # Where a label is missing, any value does: what depends on it is left out.
+            given = factors if marks is None else torch.where(marks.observed, factors, 0.0)
+            z = self._checked(given).float()
             gates = self._gates(len(z))
             log_prob = self.equations.log_prob(z, self.equations.inputs(z, gates), damp=True)
-            losses = {"nscm": -log_prob.mean()}
+            counted = None if marks is None else marks.mechanisms(self._possible_parents())
+            kept = log_prob if counted is None else torch.where(counted, log_prob, 0.0)
+            losses = {"nscm": -kept.mean()}
             if self.gates is not None:
                 if self.training:
-                    score = self.gates.score(gates, log_prob)
+                    score = self.gates.score(gates, log_prob, counted)
                     losses["nscm"] = losses["nscm"] - score + score.detach()
                 losses |= self.gates.penalties()
             return losses
@@ -175,6 +189,19 @@ class NSCM(nn.Module):
             noise = torch.split(uniform_noise(keys, sum(widths), z.dtype), widths, dim=1)
             columns = [self.equations.abduct(z, inputs, k, u) for k, u in enumerate(noise)]
             return torch.cat(columns, dim=1).to(result_dtype(factors))
+
+    def draw(self, keys: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``[B, K]`` of which nothing is known, and their exogenous values ``[B, E]``.
+
+        These are drawn from their prior, a function of ``keys`` ``[B]`` alone. ``values`` and
+        ``mask`` are as in :meth:`predict`, as is what mechanisms see of a value beyond its range.
+        """
+        widths = self.graph.widths
+        exogenous = self.equations.draw(uniform_noise(keys, sum(widths), wide_dtype(keys)))
+        alone = self.decode(exogenous).to(values).clamp(0, 1)
+        roots = ~self.adjacency.any(dim=1)
+        imposed = torch.where(mask, values, alone)
+        return self.predict(alone, exogenous, imposed, mask | roots), exogenous
 
     def decode(self, exogenous: Tensor) -> Tensor:
         """Factors ``[B, K]`` of exogenous values alone: the inverse of :meth:`abduct`."""

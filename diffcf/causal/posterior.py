@@ -44,6 +44,35 @@ class LocalPosterior(FactorPosterior):
     local_mean: Tensor
     local_variance: Tensor
 
+    def within(self, where: Tensor, owner: Tensor) -> LocalPosterior:
+        """The same, read at some places alone.
+
+        ``where`` ``[B, K, H, W]`` in [0, 1], in a multiple of the places, says for each factor how
+        far; a factor that is to be read nowhere is read as before. ``owner`` is
+        :attr:`CausalGraph.code_owner`.
+        """
+        attention = attention_within(self.attention, where)
+        weight = attention[:, owner.to(attention.device)]
+        mean = (weight * self.local_mean).sum(dim=(2, 3))
+        spread = self.local_variance + (self.local_mean - mean[:, :, None, None]).square()
+        variance = (weight * spread).sum(dim=(2, 3))
+        return LocalPosterior(mean, variance, attention, self.local_mean, self.local_variance)
+
+
+def attention_within(attention: Tensor, where: Tensor) -> Tensor:
+    """Attention ``[B, K, h, w]`` restricted as :meth:`LocalPosterior.within` says.
+
+    >>> attention, left = torch.full((1, 1, 1, 4), 0.25), torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
+    >>> attention_within(attention, left)
+    tensor([[[[0.5000, 0.5000, 0.0000, 0.0000]]]])
+    """
+    size = (int(attention.shape[-2]), int(attention.shape[-1]))
+    here = F.adaptive_avg_pool2d(where.to(attention), size)
+    # Of places that were hardly looked at, too, some must speak for the factor.
+    kept = (attention + 1e-6) * here
+    total = kept.sum(dim=(2, 3), keepdim=True)
+    return torch.where(total > 0, kept / total.clamp_min(1e-12), attention)
+
 
 class CodeDistribution(nn.Module):
     """Gaussian for continuous factors, Bernoulli for binary, categorical for categorical ones.

@@ -26,10 +26,13 @@ import torch
 from torch import Tensor
 
 from diffcf.causal.equations import StructuralEquations
+from diffcf.causal.interface import StructuralModel
+from diffcf.causal.marks import filled
 from diffcf.causal.mechanisms import with_column
 
 CONTAMINATION = 0.5
 """On Pendulum and Flow as good as less, and safer for pictures in which a factor was set."""
+CERTAIN = 1e-12  # variance of what is observed: not 0, for the grid of values has this width
 POINTS, REACH = 513, 4.0  # grid of values around the reading, up to so many standard deviations
 
 
@@ -58,3 +61,19 @@ def refine(
             weight = (log_prior - 0.5 * offsets.square()).softmax(dim=1)
             factors = with_column(factors, k, (weight * values).sum(dim=1))
     return factors
+
+
+def completed(
+    nscm: StructuralModel, code: Tensor, variance: Tensor, observed: Tensor, contamination: float
+) -> Tensor:
+    """Factors ``[B, K]``: the ``observed`` ones and, where these are NaN, the refined reading.
+
+    ``code`` and ``variance`` ``[B, E]`` are the reading's. What is observed of the causes refines
+    the reading of their effects.
+    """
+    graph, observed = nscm.graph, observed.to(code)
+    values, known = filled(observed)
+    columns = graph.per_column(known)
+    code = torch.where(columns, graph.encode(values), code)
+    variance = torch.where(columns, CERTAIN, variance)
+    return torch.where(known, observed, nscm.refine(code, variance, contamination))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -183,17 +184,20 @@ def _rows(
             [n if isinstance(n, str) else z for z, n in zip(*row, strict=True)] for row in pairs
         ]
 
-    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
-    beyond = [[n for n, c in zip(graph.names, row, strict=True) if c] for row in clipped.tolist()]
+    def named(chosen: Tensor) -> list[list[str]]:
+        return [list(compress(graph.names, row)) for row in chosen.tolist()]
 
-    nothing, given = [None] * len(last.image), (~told.isnan()).tolist()
+    clipped = torch.stack([answer.clipped for answer in answers]).any(dim=0)
+    undetermined = torch.stack([answer.undetermined for answer in answers]).any(dim=0)
+    nothing = [None] * len(last.image)
     columns: dict[str, Iterable[object]] = {
         "factual": rows(last.factors),
-        "given": [[n for n, told in zip(graph.names, row, strict=True) if told] for row in given],
+        "given": named(~told.isnan()),
         "exogenous": nothing if last.exogenous is None else last.exogenous.tolist(),
         "target": zip(*(rows(answer.target) for answer in answers), strict=True),
         "read": rows(model.read(last.image)) if model.module.reads else nothing,
-        "clipped": beyond,
+        "clipped": named(clipped),
+        "undetermined": named(undetermined),
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

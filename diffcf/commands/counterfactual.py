@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -55,7 +56,7 @@ from diffcf.io import (
     read_ahead,
     write_answers,
 )
-from diffcf.methods import sampling_to_spec, weights_digest
+from diffcf.methods import DiffusionCounterfactuals, sampling_to_spec, weights_digest
 
 RULES: dict[str, type[diffusion.Guidance]] = {
     "none": diffusion.NoGuidance,
@@ -92,9 +93,13 @@ def counterfactual(args: Sequence[str]) -> None:
         with _kept(out, len(files)):
             # Strips are drawn one by one: the answers about a batch may be thousands of images.
             _answer_all(model, question, images, 1 if parsed.sweep else parsed.batch_size, out)
-            write_answers(asked, model.graph.names, out.rows(files), len(files), out.folder)
+            undetermined: set[str] = set()
+            rows = _noting(out.rows(files), undetermined)
+            write_answers(asked, model.graph.names, rows, len(files), out.folder)
             out.finish()
     print(f"{len(files)} images answered: {parsed.out}")
+    if undetermined:
+        _warn(model, undetermined)
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,30 @@ def _answer_all(
             bar.update(len(images))
 
 
+Entries = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""Of an image, or in a sweep one for each value."""
+
+
+def _noting(rows: Iterable[tuple[str, Entries]], found: set[str]) -> Iterator[tuple[str, Entries]]:
+    """The rows themselves; ``found`` gets the factors of which any says that it is undetermined."""
+    for name, entry in rows:
+        for each in [entry] if isinstance(entry, Mapping) else entry:
+            found.update(each["undetermined"])
+        yield name, entry
+
+
+def _warn(model: Model, undetermined: set[str]) -> None:
+    """Say which changes the data do not teach, and what the images show instead."""
+    ties = model.module.ties
+    for name in model.graph.names:
+        if ties is not None and name in undetermined:
+            print(f"Warning: {ties.sentence(name)}", file=sys.stderr)
+    ours = isinstance(model.module, DiffusionCounterfactuals)
+    if ours and model.sampling.undetermined == "keep":
+        kept = "The images keep what the factual shows of it; --undetermined draw draws it anyway."
+        print(kept, file=sys.stderr)
+
+
 @contextmanager
 def _kept(out: AnswerFolder, count: int) -> Iterator[None]:
     """Says, when the block fails, what of the work is kept."""
@@ -208,6 +237,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--steps", type=Steps, help="Steps of inversion and of sampling.")
     doubt = "Probability that a factor breaks its mechanism; at 1, readings stay as they are."
     parser.add_argument("--doubt", type=float, help=doubt)
+    untaught = "What becomes of a change that the training data do not teach; as trained."
+    parser.add_argument("--undetermined", type=Literal["keep", "draw"], help=untaught)
     parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
     parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
     whole = "Also put answers back into the whole pictures, at their own size."
@@ -225,6 +256,7 @@ def _parser() -> ArgumentParser:
 def _model(parsed: Namespace) -> Model:
     model, rule = load(parsed.weights, parsed.device), parsed.rule
     changes = {"steps": parsed.steps, "contamination": parsed.doubt}
+    changes["undetermined"] = parsed.undetermined
     if rule is not None and rule not in RULES:
         raise InterventionError(f"There is no rule {rule}; there are {', '.join(RULES)}.")
     if rule is not None and not isinstance(model.sampling.guidance, RULES[rule]):

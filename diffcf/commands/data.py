@@ -1,9 +1,11 @@
 """Describe a dataset before training on it: ``diffcf data experiments/flow.yaml``.
 
 Prints how many images there are, mean and spread of their pixels, the factors with their
-distributions, and the graph, and warns of what cannot be learned from them; saves a contact sheet
-with a row per factor: images by rising value, or some of each category. Takes the ``--data.…``
-arguments of ``diffcf fit``. With ``--cut``, a table is cut to the images that exist instead.
+distributions, and the graph, and says what cannot be learned from them: constants, factors that
+others determine, names that nothing tells apart, combinations that no image has. Saves a contact
+sheet with a row per factor: images by rising value, or some of each category. Takes the
+``--data.…`` arguments of ``diffcf fit``. With ``--cut``, a table is cut to the images that exist
+instead.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from torch import Tensor
 from data_modules import StoredImageDataModule
 from data_modules.base import STAGES
 from diffcf.causal import CausalGraph, Factor
+from diffcf.commands.data_limits import limits
 from diffcf.evaluation import peak_signal_noise_ratio
 from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
-from diffcf.training import FactorData, load_data, pixel_statistics
+from diffcf.training import FactorData, intervened_of, load_data, pixel_statistics
 
 COLUMNS = 8
 COMPARED = 64  # images that a scene draws anew
@@ -89,20 +92,6 @@ def _counts(module: FactorData) -> str:
     return f"{sum(module.available.values()):,} images; in use {', '.join(texts)}"
 
 
-def _warnings(module: FactorData) -> Iterator[str]:
-    """What no one can learn from the training images."""
-    for factor, column in zip(module.graph.factors, module.factors_of("train").T, strict=True):
-        levels = column.unique()
-        if factor.categories:
-            found = set(factor.category(column).tolist())
-            lacking = [name for k, name in enumerate(factor.categories) if k not in found]
-            if lacking:
-                yield f"no training image has {factor.name} = {', '.join(lacking)}"
-        elif len(levels) == 1:
-            value = factor.text(float(levels[0]))
-            yield f"{factor.name} is {value} in all training images: its effects cannot be learned"
-
-
 def _against_the_scene(module: FactorData) -> str:
     """How near a scene's own drawings come to stored images, and how well its ruler reads them."""
     scene, noise = module.scene, module.noise_of("test")
@@ -121,6 +110,27 @@ def _against_the_scene(module: FactorData) -> str:
     )
 
 
+def _missing(module: FactorData) -> Iterator[str]:
+    """What labels the training images lack, and what somebody set in them; nothing for neither."""
+    factors = module.factors_of("train")
+    lacking = factors.isnan().sum(dim=0).tolist()
+    if any(lacking):
+        each = zip(module.graph.names, lacking, strict=True)
+        counts = ", ".join(f"{name} {count:,}" for name, count in each)
+        yield f"Missing labels of {len(factors):,} training images: {counts}"
+    for stage in STAGES:
+        if (set_ := intervened_of(module, stage)) is not None:
+            each = zip(module.graph.names, set_.sum(dim=0).tolist(), strict=True)
+            counts = ", ".join(f"{name} {count:,}" for name, count in each if count)
+            rows = int(set_.any(dim=1).sum())
+            yield f"Interventional images of {stage}: {rows:,} of {len(set_):,}; set are {counts}"
+
+
+def _known(column: Tensor) -> Tensor:
+    """The labels of a factor that are there."""
+    return column[~column.isnan()]
+
+
 def print_description(module: FactorData) -> None:
     """Print counts, pixels, factors and the graph."""
     graph, console = module.graph, Console()
@@ -134,8 +144,9 @@ def print_description(module: FactorData) -> None:
         f"Pixels of the training images in [-1, 1]: data_mean {mean:.3g}, data_std {spread:.3g}"
     )
     console.print(pixels, highlight=False, soft_wrap=True)
-    if said := _against_the_scene(module):
-        console.print(said, highlight=False, soft_wrap=True)
+    for said in (_against_the_scene(module), *_missing(module)):
+        if said:
+            console.print(said, highlight=False, soft_wrap=True)
     headings = ("factor", "kind", "range", "values", "causes")
     table = Table(*headings, title="Factors, in native units, over the training images")
     factors = module.factors_of("train")
@@ -144,8 +155,8 @@ def print_description(module: FactorData) -> None:
         table.add_row(factor.name, factor.kind, factor.domain, _values(factor, column), causes)
     console.print(table)
     console.print(draw_graph(graph), highlight=False)
-    for problem in _warnings(module):
-        console.print(f"Warning: {problem}.", highlight=False, soft_wrap=True)
+    for sentence in limits(module):
+        console.print(f"{sentence}.", highlight=False, soft_wrap=True)
 
 
 def draw_graph(graph: CausalGraph) -> str:
@@ -161,6 +172,7 @@ def draw_graph(graph: CausalGraph) -> str:
 
 def _values(factor: Factor, column: Tensor) -> str:
     """The distribution: extremes, mean and deviation, or the share of each category."""
+    column = _known(column)
     if factor.kind == "binary":
         return f"{float(column.mean()):.1%} are 1"
     if factor.kind == "categorical":
@@ -193,7 +205,7 @@ def contact_sheet(module: FactorData) -> Figure:
 def _chosen(factor: Factor, column: Tensor) -> Tensor:
     """Training images that show a factor: spread evenly over its order, or one per category."""
     if factor.continuous:
-        order = column.argsort()
+        order = column.argsort()[: len(_known(column))]  # NaN comes last
         return order[torch.linspace(0, len(order) - 1, min(COLUMNS, len(order))).long()]
     levels = torch.arange(max(factor.width, 2)) / (max(factor.width, 2) - 1)
     per_level = max(COLUMNS // len(levels), 1)

@@ -1,6 +1,7 @@
 """Write a dataset as files anyone can read: ``diffcf export experiments/flow.yaml data/flow``.
 
-The folder has ``images/*.png``, ``factors.csv`` (a row per image, native units, with its split) and
+The folder has ``images/*.png``, ``factors.csv`` (a row per image, native units, with its split; a
+missing label is an empty cell, and a column ``intervened`` says what was set, if anything was) and
 ``graph.yaml``: the layout that :class:`data_modules.FactorTableDataModule` reads, and an example of
 what your own data should look like.
 """
@@ -9,19 +10,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from itertools import compress
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
-from diffcf.causal import Factor
+from diffcf.causal import CausalGraph, Factor
 from diffcf.io import OutputError, SettingsError, check_writable, whole_folder
 from diffcf.reporting import save_image
-from diffcf.training import FactorData, load_data
+from diffcf.training import FactorData, intervened_of, load_data
 
 Split = Literal["train", "val", "test"]
 
@@ -53,22 +55,34 @@ def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: in
     graph, count = module.graph, 0
     with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["image", "split", *graph.names])
+        by_hand = {stage: intervened_of(module, stage) for stage in splits}
+        marked = ["intervened"] if any(mask is not None for mask in by_hand.values()) else []
+        table.writerow(["image", "split", *marked, *graph.names])
         for stage in splits:
-            factors = module.factors_of(stage)[:images]
+            factors, mask = module.factors_of(stage)[:images], by_hand[stage]
             for row in track(range(len(factors)), description=stage):
                 name = f"{count:06d}.png"
                 image = module.images_of(stage, torch.tensor([row]))[0]
                 save_image(image, folder / "images" / name)
                 values = zip(graph.factors, factors[row].tolist(), strict=True)
-                table.writerow([name, stage, *(_native(f, value) for f, value in values)])
+                chosen = () if mask is None else compress(graph.names, mask[row].tolist())
+                cells = [";".join(chosen) for _ in marked]
+                cells += [_native(factor, value) for factor, value in values]
+                table.writerow([name, stage, *cells])
                 count += 1
-    text = yaml.safe_dump(graph.to_dict(), sort_keys=False, default_flow_style=None)
-    (folder / "graph.yaml").write_text(text, encoding="utf-8")
+    write_graph(graph, folder)
     return count
 
 
+def write_graph(graph: CausalGraph, folder: Path) -> None:
+    """Write ``graph.yaml`` into the folder of a dataset."""
+    (folder / "graph.yaml").write_text(graph.to_yaml(), encoding="utf-8")
+
+
 def _native(factor: Factor, scaled: float) -> str:
+    """In native units; of a missing label, NaN, an empty cell."""
+    if isnan(scaled):
+        return ""
     if factor.kind != "continuous":
         return factor.text(scaled)
     # Rounding in float32 must not leave the range.

@@ -2,7 +2,9 @@
 
 Of a shipped name, a checkpoint or a weights file, the graph and what its NSCM has learned: how each
 factor follows from its causes, and how strong every edge is. Of the YAML of an experiment or of a
-graph, the graph alone. ``--out`` draws it (PNG, SVG, PDF) or writes it for Graphviz (DOT).
+graph, the graph alone; with ``--learn true`` an NSCM first learns the free edges from the training
+table of an experiment. ``--out`` draws the graph (PNG, SVG, PDF), or writes it for Graphviz (DOT)
+or as a graph file (YAML).
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from rich.table import Table
 
 from diffcf.api import load
 from diffcf.causal import NSCM, CausalGraph, EdgeCurve, edge_curves
-from diffcf.io import GraphError, YamlError, load_yaml, write_text
+from diffcf.io import GraphError, YamlError, check_new, load_yaml, write_text
 from diffcf.reporting import graph_figure, save_figure
-from diffcf.training import load_data
+from diffcf.training import GraphLearning, learn_graph, load_data
 
 YAML = (".yaml", ".yml")
 DRAWN = (".png", ".svg", ".pdf")
@@ -31,12 +33,20 @@ def graph(args: Sequence[str]) -> None:
     """Command ``diffcf graph``; ``--help`` lists the arguments."""
     parser = ArgumentParser(prog="diffcf graph", description="Show a causal graph.")
     parser.add_argument("source", type=str, help="Shipped name, checkpoint, weights file or YAML.")
-    parser.add_argument("--out", type=Path, help="File to write: .png, .svg, .pdf or .dot.")
+    written = (*DRAWN, ".dot", *YAML)
+    parser.add_argument("--out", type=Path, help=f"File to write: {', '.join(written)}.")
     parser.add_argument("--do", action="append", type=str, help="Factor that is set; repeatable.")
+    learn = "Learn the free edges from the training table of the experiment SOURCE."
+    parser.add_argument("--learn", type=bool, default=False, help=learn)
+    how = "How they are learned."
+    parser.add_argument("--learning", type=GraphLearning, default=GraphLearning(), help=how)
     parsed = parser.parse_args(list(args))
-    if parsed.out is not None and parsed.out.suffix.lower() not in (*DRAWN, ".dot"):
-        raise GraphError(f"{parsed.out} ends in none of {', '.join((*DRAWN, '.dot'))}.")
-    found, nscm, note = _read(parsed.source)
+    if parsed.out is not None and parsed.out.suffix.lower() not in written:
+        raise GraphError(f"{parsed.out} ends in none of {', '.join(written)}.")
+    if parsed.out is not None and parsed.out.suffix.lower() in YAML:
+        check_new(parsed.out)  # it may be the graph that people wrote
+    learning = parser.instantiate_classes(parsed).learning if parsed.learn else None
+    found, nscm, note = _read(parsed.source, learning)
     do = parsed.do or []
     for name in do:
         found.column(name)
@@ -44,16 +54,21 @@ def graph(args: Sequence[str]) -> None:
     _show(found, curves, note)
     if parsed.out is None:
         return
-    if parsed.out.suffix.lower() == ".dot":
+    if parsed.out.suffix.lower() in YAML:
+        write_text(found.to_yaml(), parsed.out)
+    elif parsed.out.suffix.lower() == ".dot":
         write_text(as_dot(found, curves, do), parsed.out)
     else:
         save_figure(graph_figure(found, curves, do), parsed.out)
     print(f"The graph is {parsed.out}")
 
 
-def _read(source: str) -> tuple[CausalGraph, NSCM | None, str]:
+def _read(source: str, learning: GraphLearning | None) -> tuple[CausalGraph, NSCM | None, str]:
     """The graph, the NSCM where there is one, and what to say of its mechanisms."""
     path = Path(source)
+    if learning is not None:
+        learned = _learned(path, learning)
+        return learned.learned(), learned, ""
     if path.suffix.lower() in YAML:
         return _of_yaml(path), None, "A YAML file has no trained mechanisms."
     module: Any = load(source).module
@@ -64,15 +79,28 @@ def _read(source: str) -> tuple[CausalGraph, NSCM | None, str]:
     return nscm.learned(), nscm, ""
 
 
+def _learned(path: Path, learning: GraphLearning) -> NSCM:
+    """An NSCM that has learned the graph of an experiment's data from their training table."""
+    if _is_graph(path):
+        raise GraphError(f"{path} is a graph without a table: name the YAML of an experiment.")
+    data = load_data(path)
+    data.prepare_data()
+    data.setup()
+    return learn_graph(data.graph, data.factors_of("train"), learning)
+
+
 def _of_yaml(path: Path) -> CausalGraph:
     """The graph of a graph file, or of the data module that an experiment names."""
+    return CausalGraph.from_yaml(path) if _is_graph(path) else load_data(path).graph
+
+
+def _is_graph(path: Path) -> bool:
+    """Whether a YAML file is a graph, and not an experiment; GraphError where it is no YAML."""
     try:
         spec = load_yaml(path) if path.is_file() else None
     except YamlError as error:
         raise GraphError(f"{path} is not valid YAML: {error}.") from None
-    if isinstance(spec, dict) and "factors" in spec:
-        return CausalGraph.from_yaml(path)
-    return load_data(path).graph
+    return isinstance(spec, dict) and "factors" in spec
 
 
 # --- text ---
@@ -88,15 +116,19 @@ def _show(found: CausalGraph, curves: Sequence[EdgeCurve], note: str) -> None:
         around = (", ".join(n) or "–" for n in (found.parents(name), found.children(name)))
         table.add_row(name, factor.kind, factor.domain, *around)
     console.print(table)
+    for what, edges in (("Known", found.known), ("Forbidden", found.forbidden)):
+        if edges:
+            listed = ", ".join(f"{cause} → {effect}" for cause, effect in edges)
+            console.print(f"{what}: {listed}", highlight=False, soft_wrap=True)
     if note:
         console.print(note, highlight=False)
     if curves:
-        console.print(_strengths(curves))
+        console.print(_strengths(found, curves))
     for edge in curves:
         console.print(_mechanism(found, edge))
 
 
-def _strengths(curves: Sequence[EdgeCurve]) -> Table:
+def _strengths(found: CausalGraph, curves: Sequence[EdgeCurve]) -> Table:
     table = Table(title="Edges: mean change of the effect, over its range, by the cause")
     for heading in ("edge", "low to high", "at most"):
         table.add_column(heading, justify="left" if heading == "edge" else "right")
@@ -104,8 +136,11 @@ def _strengths(curves: Sequence[EdgeCurve]) -> Table:
     if learned:
         table.add_column("probability", justify="right")
     for edge in curves:
-        numbers = [edge.strength, edge.greatest, *([edge.probability] if learned else [])]
-        table.add_row(f"{edge.cause} → {edge.effect}", *map("{:.3f}".format, numbers))
+        cells = [f"{edge.strength:.3f}", f"{edge.greatest:.3f}"]
+        if learned:
+            is_known = (edge.cause, edge.effect) in found.known
+            cells.append("known" if is_known else f"{edge.probability:.3f}")
+        table.add_row(f"{edge.cause} → {edge.effect}", *cells)
     return table
 
 
@@ -130,14 +165,16 @@ def _mechanism(found: CausalGraph, edge: EdgeCurve) -> Table:
 
 
 def as_dot(found: CausalGraph, curves: Sequence[EdgeCurve] = (), do: Sequence[str] = ()) -> str:
-    """The graph in Graphviz' language; edges that ``do`` cuts are dashed."""
+    """The graph in Graphviz' language; edges that ``do`` cuts are dashed, known ones say so."""
     by_edge = {(edge.cause, edge.effect): edge for edge in curves}
     lines = ["digraph causes {", "  rankdir=TB; node [shape=box, style=rounded];"]
     lines += [f'  "{name}"{" [penwidth=2]" if name in do else ""};' for name in found.names]
     for cause, effect in found.edges:
         parts = ["style=dashed"] if effect in do else []
-        edge = by_edge.get((cause, effect))
-        parts += [f'label="{edge.strength:.2f}"'] if edge is not None else []
+        edge, is_known = by_edge.get((cause, effect)), (cause, effect) in found.known
+        labels = [f"{edge.strength:.2f}"] if edge is not None else []
+        labels += ["known"] if is_known else []
+        parts += [f'label="{", ".join(labels)}"'] if labels else []
         attributes = f" [{', '.join(parts)}]" if parts else ""
         lines.append(f'  "{cause}" -> "{effect}"{attributes};')
     return "\n".join([*lines, "}"]) + "\n"

@@ -34,6 +34,11 @@ GROUPS = {
             "what images would have looked like",
             "counterfactual pendulum IMAGE --do light=1.2 --out answers",
         ),
+        "sample": Command(
+            "sample:sample",
+            "draw new images, of the data or under an intervention",
+            "sample pendulum --count 64 --do light=1.2 --out drawn",
+        ),
         "app": Command("app:app", "ask in the browser", "app pendulum"),
         "graph": Command(
             "graph:graph",
@@ -87,10 +92,20 @@ GROUPS = {
             "train and test every method and seed of a grid",
             "benchmark experiments/benchmarks/pendulum.yaml",
         ),
+        "score": Command(
+            "score.command:score",
+            "score any program's counterfactuals, or write the task it answers",
+            "score task answers --out runs/scored",
+        ),
         "ablate": Command(
             "ablate:ablate",
             "compare ways to sample with one checkpoint",
             "ablate pendulum --config experiments/ablations/steps.yaml",
+        ),
+        "known-edges": Command(
+            "known_edges:known_edges",
+            "distance of a learned graph, by how much of it is known",
+            "known-edges --config experiments/ablations/known_edges/flow.yaml",
         ),
         "fid": Command(
             "fid:fid",
@@ -132,7 +147,7 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 SYNONYMS = {
     "train": "fit",
     "evaluate": "test",
-    "sample": "counterfactual",
+    "generate": "sample",
     "intervene": "counterfactual",
     "explore": "app",
     "version": "--version",
@@ -158,10 +173,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_help())
         return 0
     if first in ("-V", "--version"):
-        from diffcf.io import version_of
-
-        print(f"diffcf {version_of('diffcf')}")
-        return 0
+        return _version(arguments[1:])
     if first not in COMMANDS:
         print(_unknown(first), file=sys.stderr)
         return 2
@@ -196,6 +208,20 @@ def _lightning(args: list[str] | None) -> int:
     return 0
 
 
+def _version(arguments: Sequence[str]) -> int:
+    from diffcf import io
+
+    if set(arguments) - {"--verbose"}:
+        print("diffcf: --version takes --verbose, and nothing else.", file=sys.stderr)
+        return 2
+    print(f"diffcf {io.version_of('diffcf')}")
+    if arguments:
+        for name, what in io.describe_machine().items():
+            if name != "diffcf":
+                print(f"{name} {what}")
+    return 0
+
+
 def _help() -> str:
     lines = [
         "usage: diffcf COMMAND [ARGUMENTS]\n",
@@ -208,7 +234,8 @@ def _help() -> str:
     return "\n".join(
         [
             *lines,
-            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version.",
+            "\n`diffcf COMMAND --help` lists the arguments, `diffcf --version` says the version,",
+            "with --verbose also those of what it runs on.",
         ]
     )
 

@@ -48,6 +48,7 @@ from .perceptual import CACHE as CACHE
 from .perceptual import Perceptual as Perceptual
 from .perceptual import bias_note as bias_note
 from .perceptual import real_statistics as real_statistics
+from .protocol import Answered as Answered
 from .protocol import EvaluationData as EvaluationData
 from .protocol import EvaluationProtocol as EvaluationProtocol
 from .protocol import FactualBatch as FactualBatch

@@ -25,7 +25,12 @@ LEAST = 20  # training images of a combination of values, below which its freque
 
 @torch.no_grad()
 def effect_rates(
-    nscm: StructuralModel, graph: CausalGraph, observed: Tensor, factors: Tensor, seed: int = 0
+    nscm: StructuralModel,
+    graph: CausalGraph,
+    observed: Tensor,
+    factors: Tensor,
+    seed: int = 0,
+    intervened: Tensor | None = None,
 ) -> dict[str, float]:
     """Rates by name, and ``rate_gap``, the mean distance of the two.
 
@@ -35,9 +40,11 @@ def effect_rates(
     Args:
         nscm: the causal model.
         graph: of the factors.
-        observed: ``[N, K]`` factors of the training images.
+        observed: ``[N, K]`` factors of the training images, NaN where a label is missing.
         factors: ``[M, K]`` factors of the images that are intervened upon, on the model's device.
         seed: of the noise that abduction leaves open.
+        intervened: ``[N, K]`` bool, what somebody set in these training images, which tells nothing
+            of its frequency; None for nothing.
 
     Raises:
         GraphError: for factors that are NaN or outside their range.
@@ -46,6 +53,9 @@ def effect_rates(
     gaps: list[float] = []
     keys = row_keys(torch.arange(len(factors), device=factors.device), seed)
     exogenous, observed = nscm.abduct(factors, keys), observed.to(factors)
+    usable = ~observed.isnan()
+    if intervened is not None:
+        usable = usable & ~intervened.to(usable.device)
     for cause, value, effects in _questions(graph):
         column = graph.column(cause)
         mask = torch.zeros_like(factors, dtype=torch.bool)
@@ -53,7 +63,8 @@ def effect_rates(
         values = torch.full_like(factors, value)
         predicted = nscm.predict(factors, exogenous, values, mask)
         for effect in effects:
-            frequency = _frequency(graph, effect, observed, predicted)
+            rows = observed[usable[:, graph.column(effect)]]
+            frequency = _frequency(graph, effect, rows, predicted)
             if frequency is None:
                 continue
             rate = float(predicted[:, graph.column(effect)].mean())

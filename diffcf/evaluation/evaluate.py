@@ -24,7 +24,12 @@ from diffcf.evaluation.metrics.graph_distance import (
     structural_hamming_distance,
 )
 from diffcf.evaluation.perceptual import Perceptual, bias_note
-from diffcf.evaluation.protocol import EvaluationProtocol, FactualBatch, InterventionPlan
+from diffcf.evaluation.protocol import (
+    Answered,
+    EvaluationProtocol,
+    FactualBatch,
+    InterventionPlan,
+)
 from diffcf.evaluation.readings import ReadingError
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Mirrored, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores
@@ -64,6 +69,8 @@ class CounterfactualEvaluation:
         mirrored: whether factors do not depend on left and right, so that the mirrored factual is
             another reference.
         device: where metrics accumulate.
+        answered: the questions that the method answers, where it need not answer all. The
+            references are asked no others.
 
     Attributes:
         traces: per intervened factor, the guidance strengths along the path of the first batch.
@@ -83,14 +90,15 @@ class CounterfactualEvaluation:
         perceptual: Perceptual = Perceptual(),  # noqa: B008 (immutable)
         device: torch.device | None = None,
         mirrored: bool = False,
+        answered: Answered | None = None,
     ) -> None:
         self.mirrored = mirrored
         self.graph, self.protocol = graph, protocol
         self.truth = Truth(scene, noise)
         self.readers = _readers(protocol, scene, evaluator)
-        world = scene if self.truth.identified else None
-        scm, visible = (world.counterfactual, world.visible) if world else (None, None)
-        self.plan = InterventionPlan(graph, factors.cpu(), protocol, scm, visible)
+        self.plan = InterventionPlan.of(graph, factors.cpu(), protocol, scene)
+        if answered is not None:
+            self.plan.keep(answered)
         readers = enumerate(self.readers.items())
         prefixed = {f"{name}/" if place else "": reader for place, (name, reader) in readers}
         self._floor, plain = perceptual.floor, replace(perceptual, quality=None)
@@ -124,8 +132,11 @@ class CounterfactualEvaluation:
 
     def images(self) -> int:
         """How many images were measured; every process has to call it."""
-        _, _, index = self.scores[""].composition.gathered()
-        return len(index.unique())
+        own = self.scores[""]
+        # All undergo the null intervention, unless answers to it are lacking.
+        every = (own.composition,) if self.plan.null.all() else (own.composition, own.change)
+        index = [metric.gathered()[2] for metric in every if metric is not None]
+        return len(torch.cat(index).unique())
 
     def compute(self) -> dict[str, float]:
         """Numbers by name; every process has to call it. PSNRs are in dB, times in seconds."""
@@ -149,6 +160,22 @@ class CounterfactualEvaluation:
             name + key: span
             for name, scores in self.scores.items()
             for key, span in scores.intervals().items()
+        }
+
+    def record(self, metrics: dict[str, float]) -> dict[str, object]:
+        """What ``metrics.json`` keeps of a test, with the ``metrics`` of :meth:`compute`.
+
+        Every process has to call it.
+        """
+        return {
+            "metrics": metrics,
+            "intervals": self.intervals(),
+            "readers": list(self.readers),
+            "target": self.truth.source,
+            "lambda_t": self.traces,
+            "images": self.images(),
+            "left_out": self.plan.left_out,
+            "protocol": vars(self.protocol),
         }
 
     def _references(self) -> list[str]:

@@ -119,7 +119,9 @@ def _quality(
 def _cld(
     protocol: EvaluationProtocol, data: EvaluationData, evaluator: EvaluatorReader
 ) -> Callable[[], CLD]:
-    rows = _train_rows(protocol, data, OBSERVED)
+    rows = _train_rows(protocol, data, data.size_of("train"))
+    whole = ~data.factors_of("train")[rows].isnan().any(dim=1)
+    rows = rows[whole][:OBSERVED]
     means, log_variances = zip(*map(evaluator.latents, _images(data, "train", rows)), strict=True)
     latents = (torch.cat(means), torch.cat(log_variances))
     factors = data.factors_of("train")[rows]

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Generator, Tensor
 
-from diffcf.causal import CausalGraph, Intervention, Scene
+from diffcf.causal import CausalGraph, Intervention, Scene, uniform_factors
 from diffcf.io import SettingsError, is_whole
 
 _ATTEMPTS = 100
 _MOST = 101  # values of a continuous factor that are tried in turn
 
+Answered = Mapping[str, Tensor]
+"""``[N]`` bool, which images have an answer: by the factor set, and under "" with nothing set."""
 Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(factors, values, mask) -> counterfactual factors``, the true model."""
 
@@ -161,6 +163,7 @@ class InterventionPlan:
             images that are not asked; without the factors that no measured image is asked.
         sequence: interventions ``[N, K]``, each on one factor per image, another at each step;
             the mask of an image that is not asked is empty.
+        null: ``[N]`` bool, which images undergo the null intervention: all, but for :meth:`keep`.
         left_out: how many of the measured images are not asked, by factor name and, of the images
             that undergo a sequence, by ``step_<n>``; without those that every image is asked.
     """
@@ -175,6 +178,7 @@ class InterventionPlan:
     ) -> None:
         self.graph, self.factors, self.protocol = graph, factors, protocol
         self._scm, self._visible = scm, visible
+        self.null = torch.ones(len(factors), dtype=torch.bool)
         self._generator = Generator().manual_seed(protocol.seed)
         self._least = torch.where(graph.discrete, 1e-6, self._least_changes())
         nothing = Intervention.none(factors)
@@ -193,6 +197,31 @@ class InterventionPlan:
             self.sequence.append(self._draw(held, order[:, step % len(columns)]))
             held = held.then(self.sequence[-1])
         self._leave_out()
+
+    @classmethod
+    def of(
+        cls,
+        graph: CausalGraph,
+        factors: Tensor,
+        protocol: EvaluationProtocol,
+        scene: Scene | None = None,
+    ) -> Self:
+        """The plan on images of a scene, whose truth counts where factors determine it."""
+        if scene is None or not scene.identified:
+            return cls(graph, factors, protocol)
+        return cls(graph, factors, protocol, scene.counterfactual, scene.visible)
+
+    def keep(self, answered: Answered) -> None:
+        """Drop the questions without an answer, so that no number is of them.
+
+        ``left_out`` stays: it counts what the protocol cannot ask.
+        """
+        self.single = {
+            name: Intervention(do.values, do.mask & answered[name][:, None])
+            for name, do in self.single.items()
+            if answered[name].any()
+        }
+        self.null = self.null & answered[""]
 
     def asked(self, count: int) -> bool:
         """Whether any factor is set in any of the first ``count`` measured images."""
@@ -254,10 +283,7 @@ class InterventionPlan:
         """Values ``[N, K]`` of all factors, drawn at random."""
         if self.protocol.values == "marginal":
             return self.factors[torch.randint(count, (count,), generator=self._generator)]
-        drawn = torch.rand(count, len(self.graph), generator=self._generator)
-        levels = torch.tensor([max(f.width, 2) for f in self.graph.factors])
-        place = (drawn * levels).floor() / (levels - 1)
-        return self.graph.whole(torch.where(self.graph.discrete, place, drawn)).to(self.factors)
+        return uniform_factors(self.graph, count, self._generator).to(self.factors)
 
     def _least_changes(self) -> Tensor:
         """Of each factor, ``[K]``, as if it were continuous: ``min_change`` in its own unit."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from diffcf.causal import CausalGraph, Intervention, Reader
 from diffcf.evaluation.metrics.acm import ACM
 from diffcf.evaluation.metrics.axioms import Effectiveness
+from diffcf.evaluation.metrics.identity import Identity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.metrics.kept import Kept
 from diffcf.evaluation.protocol import FactualBatch
@@ -41,25 +42,53 @@ class ReadingError(ImageMetric):
         }
 
 
+@runtime_checkable
+class FeatureReader(Reader, Protocol):
+    """A reader that also has ``feature_count`` features of an image; 0 for none."""
+
+    feature_count: int
+
+    def features(self, images: Tensor) -> Tensor:
+        """``[B, feature_count]`` of images ``[B, C, H, W]`` in [-1, 1]."""
+
+
 class ReaderScores:
     """What one reader reads off counterfactual images: ACM, effectiveness, what is kept, sequences.
 
-    Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none. ``asked``
-    says whether any factor is set at all.
+    Where the reader has features of a whole image, how near a counterfactual is in them to its
+    factual too. Names of results start with ``prefix``; sequences have ``steps``
+    steps, 0 for none. ``asked`` names the factors that are set in any image; ``null`` says whether
+    any undergoes the null intervention.
     """
 
     def __init__(
-        self, graph: CausalGraph, reader: Reader, prefix: str, steps: int, asked: bool = True
+        self,
+        graph: CausalGraph,
+        reader: Reader,
+        prefix: str,
+        steps: int,
+        asked: Iterable[str],
+        null: bool = True,
     ) -> None:
-        self.reader, self.prefix, self.asked = reader, prefix, asked
-        self.acm, self.effectiveness, self.kept = ACM(graph), Effectiveness(graph), Kept(graph)
-        self.null_acm, self.steps_acm = ACM(graph), ACM(graph, steps) if steps else None
+        self.reader, self.prefix = reader, prefix
+        columns = [graph.column(name) for name in asked]
+        self.asked = bool(columns)
+        self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
+        # Where everything else is an effect of what is set, nothing has to be kept.
+        self.kept = None if graph.reach[columns].all() else Kept(graph)
+        self.features = reader if isinstance(reader, FeatureReader) else None
+        count = self.features.feature_count if self.features else 0
+        self.identity = Identity(graph, count) if count else None
+        self.null_acm = ACM(graph) if null else None
+        self.steps_acm = ACM(graph, steps) if steps else None
         self._unchanged: tuple[Tensor, Tensor] | None = None
 
-    def null(self, answer: Counterfactual, batch: FactualBatch) -> None:
-        """Add counterfactuals of the null intervention."""
-        column = torch.zeros(len(batch.index), dtype=torch.long, device=batch.factors.device)
-        self.null_acm.update(self._read(answer, batch), batch.factors, column, 0, batch.index)
+    def null(self, answer: Counterfactual, batch: FactualBatch, chosen: Tensor) -> None:
+        """Add counterfactuals of the null intervention, those that ``chosen`` ``[B]`` marks."""
+        assert self.null_acm is not None
+        read, factors = self._read(answer, batch)[chosen], batch.factors[chosen]
+        column = torch.zeros(len(read), dtype=torch.long, device=read.device)
+        self.null_acm.update(read, factors, column, 0, batch.index[chosen.cpu()])
 
     def single(
         self,
@@ -78,7 +107,12 @@ class ReaderScores:
         index = batch.index[chosen.cpu()]
         self.acm.update(read, target, which, 0, index)
         self.effectiveness.update(read, target, column, index)
-        self.kept.update(read, self._factual(batch)[chosen], column, index)
+        if self.kept is not None:
+            self.kept.update(read, self._factual(batch)[chosen], column, index)
+        if self.identity is not None and self.features is not None:
+            pair = torch.cat([answer.image[chosen], batch.image[chosen]])
+            features, own = self.features.features(pair).chunk(2)
+            self.identity.update(features, own, column, index)
         return read
 
     def step(
@@ -97,9 +131,10 @@ class ReaderScores:
 
     def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
         """What ``of`` gives for each metric, by name."""
-        asked = (self.acm, self.effectiveness, self.kept) if self.asked else ()
+        metrics = (self.acm, self.effectiveness, self.kept, self.identity) if self.asked else ()
+        asked = [metric for metric in metrics if metric is not None]
         result = {name: value for metric in asked for name, value in of(metric).items()}
-        null = of(self.null_acm)
+        null = of(self.null_acm) if self.null_acm is not None else {}
         if "acm" in null:
             result["acm/null"] = null["acm"]
         if self.steps_acm is not None:

@@ -85,8 +85,12 @@ class Scores:
         asked = plan.asked(len(plan.factors))
         self.steps = protocol.steps if plan.asked(protocol.sequence_images) else 0
         self.cycles = protocol.cycles if protocol.cycle_images else 0
-        self.readings = [ReaderScores(graph, r, p, self.steps, asked) for p, r in readers.items()]
-        self.composition = Composition((1, self.cycles) if self.cycles > 1 else (1,))
+        self.readings = [
+            ReaderScores(graph, reader, prefix, self.steps, plan.single, bool(plan.null.any()))
+            for prefix, reader in readers.items()
+        ]
+        cycles = (1, self.cycles) if self.cycles > 1 else (1,)
+        self.composition = Composition(cycles) if plan.null.any() else None
         drawn = truth.draws and asked
         self.fidelity = Fidelity(graph) if drawn else None
         self.minimality = Minimality(graph) if drawn else None
@@ -96,7 +100,7 @@ class Scores:
         self.reversibility = Reversibility(graph) if undone else None
         random = truth.scene is not None and not truth.identified
         self.rates = CounterfactualRates(graph) if random and readers and asked else None
-        pictured = perceptual.quality is not None and plan.asked(self._pictured())
+        pictured = perceptual.quality is not None and plan.asked(self.pictured())
         self.quality = perceptual.quality() if pictured and perceptual.quality else None
         self.lpips = perceptual.lpips() if perceptual.lpips and drawn else None
         self.cld = perceptual.cld() if perceptual.cld and asked else None
@@ -119,10 +123,7 @@ class Scores:
         the targets; by default those of the method itself.
         """
         world, answers = self._abducted(method, batch), CounterfactualBatch(batch)
-        null = world.predict(Intervention.none(batch.factors))
-        self.composition.update(null.image, batch.image, 1, batch.index)
-        for reading in self.readings:
-            reading.null(null, batch)
+        self._null(world, batch)
         for name in self.plan.single:
             self._single(world, name, answers, model or answers)
             self._undo(method, batch, name, answers.single[name])
@@ -134,6 +135,17 @@ class Scores:
         # By row of the set, not by content: an image drawn again keeps the noise that it had.
         keys = row_keys(batch.index.to(batch.image.device), self.protocol.seed)
         return method(batch).abduct(batch.image, batch.factors, keys)
+
+    def _null(self, world: World, batch: FactualBatch) -> None:
+        """Set nothing, in the images of which that is asked."""
+        chosen = self.plan.null[batch.index].to(batch.image.device)
+        if self.composition is None or not chosen.any():
+            return
+        null = world.predict(Intervention.none(batch.factors))
+        few = batch.where(chosen)
+        self.composition.update(null.image[chosen], few.image, 1, few.index)
+        for reading in self.readings:
+            reading.null(null, batch, chosen)
 
     def _single(
         self, world: World, name: str, answers: CounterfactualBatch, model: CounterfactualBatch
@@ -168,12 +180,12 @@ class Scores:
             latents = self.encode(image), self.encode(asked.image)
             self.cld.update(*latents, few, asked.factors, column, asked.index)
         # FID is of the counterfactuals of the first images of the set.
-        first = asked.first(self._pictured())
+        first = asked.first(self.pictured())
         if self.quality is not None and first.any():
             index = asked.index[first.cpu()] * len(self.plan.graph) + column
             self.quality.update(image[first], index)
 
-    def _pictured(self) -> int:
+    def pictured(self) -> int:
         """How many images' counterfactuals enter FID."""
         return -(-self.protocol.fid_images // max(len(self.plan.single), 1))
 
@@ -194,7 +206,7 @@ class Scores:
     def _cycles(self, method: MethodFor, batch: FactualBatch) -> None:
         """Null interventions, each upon the image that the last one left."""
         chosen = batch.first(self.protocol.cycle_images)
-        if self.cycles < 2 or not chosen.any():
+        if self.composition is None or self.cycles < 2 or not chosen.any():
             return
         few = batch.where(chosen)
         last, nothing = few, Intervention.none(few.factors)
@@ -254,8 +266,9 @@ class Scores:
         result: dict[str, T] = {}
         for reading in self.readings:
             result |= reading.results(of)
-        null = of(self.composition).items()
-        result |= {_RECONSTRUCTION.get(key, key): value for key, value in null}
+        if self.composition is not None:
+            null = of(self.composition).items()
+            result |= {_RECONSTRUCTION.get(key, key): value for key, value in null}
         for metric in self.others:
             result |= of(metric)
         return result

@@ -8,6 +8,7 @@ from .answer_table import check_table as check_table
 from .answer_table import write_answers as write_answers
 from .class_path import class_at as class_at
 from .class_path import path_of as path_of
+from .environment import describe_machine as describe_machine
 from .environment import device_name as device_name
 from .environment import device_of as device_of
 from .environment import now as now
@@ -25,10 +26,14 @@ from .errors import SettingsError as SettingsError
 from .errors import UnavailableError as UnavailableError
 from .files import check_new as check_new
 from .files import check_writable as check_writable
+from .files import public as public
 from .files import whole_file as whole_file
 from .files import whole_folder as whole_folder
 from .files import write_json as write_json
 from .files import write_text as write_text
+from .hub import HUB as HUB
+from .hub import download as download
+from .hub import upload as upload
 from .image_list import MARK as MARK
 from .image_list import RECORD as RECORD
 from .image_list import SHEET as SHEET

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffcf.io.errors import UnavailableError
-from diffcf.io.versions import UNKNOWN
+from diffcf.io.versions import UNKNOWN, versions
 
 
 def device_of(name: str | torch.device) -> torch.device:
@@ -48,6 +48,19 @@ def device_name(device: torch.device) -> str:
     models = [value.strip() for key, _, value in pairs if key.strip() == "model name"]
     model = next(iter(models), "") or platform.processor() or platform.machine() or UNKNOWN
     return f"{model}, {torch.get_num_threads()} threads"
+
+
+def describe_machine() -> dict[str, str]:
+    """What a report of a fault should say: versions, system, and the devices that PyTorch sees."""
+    devices = [torch.device("cpu")]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        devices += [torch.device(str(kind), n) for n in range(torch.accelerator.device_count())]
+    return {
+        **versions(),
+        "platform": platform.platform(),
+        "devices": "; ".join(f"{device} ({device_name(device)})" for device in devices),
+    }
 
 
 def on_host(values: Tensor) -> bool:

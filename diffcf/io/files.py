@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from diffcf.io.errors import OutputError
@@ -152,3 +153,16 @@ def output_errors(path: Path, remedy: str = REMEDY, missing: bool = False) -> It
             raise
         reason = error.strerror or str(error) or type(error).__name__
         raise OutputError(f"{path} cannot be written ({reason}): {remedy}.") from error
+
+
+def public(value: Any) -> Any:
+    """A record in which paths of this machine are their last parts: nobody else has its folders.
+
+    >>> public({"root": "/home/me/faces", "sides": [64, 64]})
+    {'root': 'faces', 'sides': [64, 64]}
+    """
+    if isinstance(value, dict):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [public(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

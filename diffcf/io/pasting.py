@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from diffcf.io.transform import Box, ImageTransform
 
 
 def uncrop(
-    path: Path, transform: ImageTransform, answers: Sequence[Tensor]
+    source: Path | BytesIO, transform: ImageTransform, answers: Sequence[Tensor]
 ) -> Iterator[Image.Image]:
     """The whole picture of a file, at its own size, as each answer ``[C, S, S]`` changes it.
+
+    ``source`` is the file, or its content, whose length the caller bounds.
 
     What is added to the file's pixels is the difference, scaled up, between the answer and what the
     network saw of the file. So pixels stay exactly as they were where the answer changes nothing,
@@ -28,11 +31,12 @@ def uncrop(
         DataError: as :func:`decode`.
     """
     try:
-        picture = transform.picture(path)
+        picture = transform.picture(source)
         kept, (left, top, right, bottom) = transform.placement(*picture.size)
         factual = from_bytes(transform.apply(picture))
     except UnusableImage as error:
-        raise DataError(f"Image {path} {error.problem}: {error.remedy}.") from None
+        named = f"Image {source}" if isinstance(source, Path) else "This file"
+        raise DataError(f"{named} {error.problem}: {error.remedy}.") from None
     for answer in answers:
         change = (answer.detach().cpu().float() - factual) * (WHITE / 2)
         yield _changed(picture, change[:, top:bottom, left:right].numpy(), kept)

@@ -39,6 +39,18 @@ from .diffusion_counterfactuals import (
 from .diffusion_counterfactuals import (
     ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
 )
+from .drawing import (
+    STEPS as STEPS,
+)
+from .drawing import (
+    DrawnImages as DrawnImages,
+)
+from .drawing import (
+    draw_factors as draw_factors,
+)
+from .drawing import (
+    draw_images as draw_images,
+)
 from .encoded import (
     EncodedMethod as EncodedMethod,
 )
@@ -51,8 +63,14 @@ from .engine import (
 from .engine import (
     CounterfactualEngine as CounterfactualEngine,
 )
-from .engine import (
-    Sampling as Sampling,
+from .finding import (
+    WEIGHTS as WEIGHTS,
+)
+from .finding import (
+    find_weights as find_weights,
+)
+from .finding import (
+    shipped as shipped,
 )
 from .first_stage import (
     FirstStageTraining as FirstStageTraining,
@@ -141,5 +159,9 @@ from .peers.latent_networks import (
 from .peers.latent_networks import (
     LatentUNet as LatentUNet,
 )
+from .sampling import (
+    Sampling as Sampling,
+)
+from .schedule import check_amount as check_amount
 from .schedule import check_share as check_share
 from .schedule import warm_cosine as warm_cosine

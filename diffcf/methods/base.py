@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import CausalGraph, Marks, Ties, ties_of_data
 from diffcf.io import (
     SPEC_KEY,
     CheckpointError,
@@ -29,13 +30,14 @@ from diffcf.methods.checkpoint import (
     Spec,
     TrainingRecord,
     spec_of,
+    ties_of,
     transform_of,
     transform_of_data,
 )
 from diffcf.methods.divergence import DivergenceWatch
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import NO_READER, Method
 from diffcf.methods.memory_format import in_format
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
 from diffcf.networks import (
     NetworkFactory,
@@ -72,7 +74,8 @@ class CounterfactualModule(LightningModule, ABC):
         channels_last: whether the convolutions' weights lie in memory as the tensor cores of a card
             want them. Checkpoints and answers are the same.
 
-    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``.
+    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1]}``, with the
+    optional keys of :class:`diffcf.causal.Marks`.
 
     Raises:
         SettingsError: for a number outside its range; at the first step, for images that are not
@@ -82,7 +85,9 @@ class CounterfactualModule(LightningModule, ABC):
     """
 
     reads = False  # whether the method reads factors off images
+    late_terms: frozenset[str] = frozenset()  # loss terms that only a later step has
     frozen: frozenset[str] = frozenset()  # networks that are not trained: a subclass builds them
+    hinted: frozenset[str] = frozenset()  # factors of which it is told where they are written
 
     def __init__(
         self,
@@ -117,13 +122,20 @@ class CounterfactualModule(LightningModule, ABC):
         self._form: torch.Size | None = None  # of what the networks have seen
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
+        self.ties: Ties | None = None  # of the factors in these images; None: not known
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @abstractmethod
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """Every loss term by name (scalars); those without gradient are logged only."""
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
+        """Every loss term by name (scalars); those without gradient are logged only.
+
+        ``factors`` ``[B, K]`` are NaN where ``marks`` say that a label is missing. A method without
+        this argument trains on batches without marks only.
+        """
 
     @abstractmethod
     def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
@@ -155,8 +167,8 @@ class CounterfactualModule(LightningModule, ABC):
             self.check_form(image)
         if self.image_shape is None or "image" in batch:
             self.image_shape = self.shape_of(batch)
-        terms = self.losses(image, batch["factors"])
-        if unknown := self.weights.keys() - terms.keys():
+        terms = self._terms_of(image, batch)
+        if unknown := self.weights.keys() - terms.keys() - self.late_terms:
             raise SettingsError(
                 f"There is no loss term '{min(unknown)}' to weigh: there are {', '.join(terms)}."
             )
@@ -165,6 +177,18 @@ class CounterfactualModule(LightningModule, ABC):
         self.log_dict({f"train/{name}": value for name, value in terms.items()})
         self.log("train/loss", total, prog_bar=True)
         return total
+
+    def _terms_of(self, image: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of a batch of which the networks see ``image``."""
+        factors, marks = batch["factors"], Marks.of(batch)
+        if marks is None:
+            return self.losses(image, factors)
+        if "marks" not in signature(self.losses).parameters:
+            raise SettingsError(
+                f"{type(self).__name__} knows neither missing labels nor factors that were set: "
+                "give its losses the argument 'marks', or train it on other data."
+            )
+        return self.losses(image, torch.where(marks.observed, factors, torch.nan), marks)
 
     def seen(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the networks see of a batch, ``[B, C, H, W]``: the images, unless a method says."""
@@ -190,7 +214,7 @@ class CounterfactualModule(LightningModule, ABC):
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         image = self.seen(batch)
-        terms = {f"val/{n}": v for n, v in self.losses(image, batch["factors"]).items()}
+        terms = {f"val/{name}": value for name, value in self._terms_of(image, batch).items()}
         self.log_dict(terms, batch_size=len(image), sync_dist=True)
 
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
@@ -235,6 +259,8 @@ class CounterfactualModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         self.training_record.start()
         self.transform = transform_of_data(self.trainer, self.transform)
+        found = ties_of_data(self.graph, getattr(self.trainer, "datamodule", None), self.hinted)
+        self.ties = self.ties if found is None else found
 
     def on_train_end(self) -> None:
         self.watch.check()
@@ -262,6 +288,7 @@ class CounterfactualModule(LightningModule, ABC):
             "image": None if self.image_shape is None else list(self.image_shape),
             "data": self.data_spec,
             "transform": None if self.transform is None else self.transform.to_dict(),
+            "ties": None if self.ties is None else self.ties.to_spec(),
             "training": self.training_record.as_dict(),
         }
 
@@ -285,7 +312,7 @@ class CounterfactualModule(LightningModule, ABC):
                 "take the config the checkpoint was trained with."
             )
         self.training_record = TrainingRecord(spec["training"])
-        self.transform = transform_of(spec)
+        self.transform, self.ties = transform_of(spec), ties_of(spec, graph)
         if self.channels_last:
             # The optimizer's averages have to lie as the weights do.
             checkpoint.update(in_format(checkpoint, torch.channels_last))

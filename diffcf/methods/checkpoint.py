@@ -23,6 +23,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from diffcf.causal import CausalGraph, Ties
 from diffcf.diffusion import ClassifierFree, Feedback, Guidance
 from diffcf.io import (
     SPEC_KEY,
@@ -39,7 +40,7 @@ from diffcf.io import (
     present_transform,
     read_tensors,
 )
-from diffcf.methods.engine import Sampling
+from diffcf.methods.sampling import Sampling
 
 Spec = dict[str, Any]
 """Plain text, numbers, lists and mappings by name, as JSON holds them."""
@@ -119,6 +120,12 @@ def transform_of(spec: Spec) -> ImageTransform | None:
     """How files became the images of a described method, None if unknown; ValueError if wrong."""
     described = present_transform(spec)
     return None if described is None else ImageTransform.from_dict(described)
+
+
+def ties_of(spec: Spec, graph: CausalGraph) -> Ties | None:
+    """The ties of factors in a described training's data, None if unknown; GraphError if wrong."""
+    described = spec.get("ties")
+    return None if described is None else Ties.from_spec(graph, described)
 
 
 def transform_of_data(trainer: Trainer, recorded: ImageTransform | None) -> ImageTransform | None:

@@ -15,14 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn import functional as F
 
 from diffcf.causal import (
     NSCM,
     LevelBalance,
     LocalPosterior,
+    Marks,
     StructuralModel,
     check_strength,
+    filled,
+    mechanism_terms,
     row_keys,
+    weighted_labels,
 )
 from diffcf.diffusion import (
     Generator,
@@ -32,11 +37,15 @@ from diffcf.diffusion import (
     stratified_times,
     velocity_loss,
 )
+from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import weights_digest
 from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.encoded import EncodedMethod
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.hints import Hints, Place
+from diffcf.methods.pseudo_labels import with_pseudo_labels
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (
     Candidates,
@@ -72,6 +81,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
         balance: how far rare levels of discrete factors count as much as frequent ones to generator
             and projector (``strength`` of :class:`diffcf.causal.LevelBalance`); the NSCM, which
             has to know how rare they are, learns from the data as they come.
+        pseudo_labels: the standard deviation, in [0, 1] units, up to which a reading stands in for
+            a missing label (:mod:`diffcf.methods.pseudo_labels`); 0 is for never.
+        hints: where in the picture factors are written, by name (:mod:`diffcf.methods.hints`);
+            answers heed them, trained with them or not.
         compile: whether steps and networks are compiled (:mod:`diffcf.methods.compilation`);
             "auto" does on a card.
     """
@@ -98,6 +111,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
         balance: float = 0.0,
+        pseudo_labels: float = 0.0,
+        hints: dict[str, Place] | None = None,
         compile: Compile = False,
         **kwargs: Any,
     ) -> None:
@@ -105,6 +120,15 @@ class DiffusionCounterfactuals(CounterfactualModule):
         if first_stage is not None:
             networks["first_stage"] = first_stage
         super().__init__(graph, networks, **kwargs)
+        self.hints = Hints(self.graph, hints) if hints else None
+        if self.hints is not None:
+            self.settings["hints"] = self.hints.to_dict()
+            self.hinted = frozenset(self.hints.to_dict())
+            if self.hints.found and first_stage is not None and mixing is not None:
+                raise SettingsError(
+                    "Region mixing in latents cannot find what is background or object: give "
+                    "hints as rectangles or masks, or set mixing to null."
+                )
         self.first_stage = None
         if first_stage is not None:
             stage = build_network(self.spec["first_stage"], self.graph)
@@ -117,6 +141,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.head_start = check_share("head_start", head_start)
         self.balance = check_strength(balance)
         self.level_balance: LevelBalance | None = None
+        self.pseudo_labels = check_amount("pseudo_labels", pseudo_labels)
         self.projector_learning_rate = check_amount(
             "projector_learning_rate", projector_learning_rate
         )
@@ -135,48 +160,88 @@ class DiffusionCounterfactuals(CounterfactualModule):
         stride, (height, width) = self.first_stage.stride, batch["latent"].shape[-2:]
         return self.first_stage.image_channels, stride * height, stride * width
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
         """Every loss term by name (scalars), and ``mixed``, the share of composites.
 
         ``image`` is what :meth:`seen` gives of a batch.
         """
         idle = self.training and self.progress < self.head_start
-        return self.compilation(self._terms)(image, factors, idle)
+        terms = self.compilation(self._terms)
+        if marks is None:
+            return terms(image, factors, idle)
+        # The projector is trained on the first rows: those of which most is known.
+        order = marks.observed.sum(dim=1).argsort(descending=True, stable=True)
+        image, factors, marks = image[order], factors[order], marks.rows(order)
+        told = None
+        if self.pseudo_labels:
+            known = (self.get_submodule("projector"), self.nscm, image, factors, marks)
+            told = with_pseudo_labels(*known, self.pseudo_labels)
+        return terms(image, factors, idle, marks, told)
 
-    def _terms(self, image: Tensor, factors: Tensor, idle: bool) -> dict[str, Tensor]:
-        """The terms of a step in which the generator is ``idle``, or not; to be compiled."""
+    def _terms(
+        self,
+        image: Tensor,
+        factors: Tensor,
+        idle: bool,
+        marks: Marks | None = None,
+        told: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The terms of a step in which the generator is ``idle``, or not; to be compiled.
+
+        With ``marks``, factors ``[B, K]`` may be NaN; ``told`` are those with pseudo-labels.
+        """
+        told = factors if told is None else told
+        if marks is not None:
+            marks = marks._replace(observed=~told.isnan())
         # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
-        causal = self.nscm.loss(factors)
+        causal = mechanism_terms(self.nscm, told, marks)
+        partial = marks is not None
         count = max(2, round(self.projector_share * len(image)))
         if idle:  # the generator's part of the batch is not looked at
             image, factors = image[:count], factors[:count]
-        found = self.mixing.candidates(image, self.projector) if self.mixing is not None else None
-        terms = {"projector": self._projector_loss(image, factors, count, found)} | causal
+        found = None
+        if self.mixing is not None:
+            found = self.mixing.candidates(image, self.projector, self._written(image))
+        terms = {"projector": self._projector_loss(image, factors, count, found, partial)} | causal
         mixed = image.new_zeros(())
         if idle:
             terms["generator"] = self._idle()
         elif self.training and self.mixing is not None:
-            composite = self.mixing.for_generator(image, factors, self.projector, found)
+            composite = self.mixing.for_generator(image, told, self.projector, found)
             mixed = composite.mixed.float().mean()
-            terms["generator"] = self._generator_loss(composite.image, composite.factors)
+            terms["generator"] = self._generator_loss(composite.image, composite.factors, partial)
         else:
-            terms["generator"] = self._generator_loss(image, factors)
+            terms["generator"] = self._generator_loss(image, told, partial)
         return terms | {"mixed": mixed}
+
+    def _written(self, image: Tensor) -> Tensor | None:
+        """Where factors are written in what is seen of images, coarsely; None without hints."""
+        return None if self.hints is None else self.hints.masks(F.avg_pool2d(image, 2))
 
     def _idle(self) -> Tensor:
         """0, as a function of every generator parameter, since DDP wants a gradient of each."""
         parameters = self.get_submodule("generator").parameters()
         return 0.0 * torch.stack([p.sum() for p in parameters]).sum()
 
-    def _generator_loss(self, image: Tensor, factors: Tensor) -> Tensor:
+    def _generator_loss(self, image: Tensor, factors: Tensor, partial: bool) -> Tensor:
+        """If factors are ``partial``, NaN is a missing one, on which it is not conditioned."""
         condition_mask = random_condition_mask(factors, self.factor_dropout, self.all_dropout)
         t, noise = stratified_times(image), leaky_noise(image, self.leakage)
-        weight = None if self.level_balance is None else self.level_balance(factors).mean(dim=1)
+        known = None
+        if partial:
+            factors, known = filled(factors)
+            condition_mask = condition_mask & known
+        weight = None
+        if self.level_balance is not None:
+            weight = self.level_balance(factors)
+            weight = (weight if known is None else torch.where(known, weight, 1.0)).mean(dim=1)
         condition = factors, condition_mask
         return velocity_loss(self.generator, image, noise, t, *condition, weight=weight)
 
     def _projector_loss(
-        self, image: Tensor, factors: Tensor, count: int, found: Candidates | None
+        self, image: Tensor, factors: Tensor, count: int, found: Candidates | None, partial: bool
     ) -> Tensor:
         """Of the first ``count`` images, mixed by the candidates ``found`` where there are any."""
         if self.mixing is not None:
@@ -189,7 +254,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
-        weight = None if self.level_balance is None else self.level_balance(targets)
+        targets, weight = weighted_labels(targets, self.level_balance, partial)
         return self.projector.local_loss(posterior, targets, saliency, weight)
 
     def read(self, image: Tensor) -> Tensor:
@@ -197,7 +262,10 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def _read(self, image: Tensor) -> LocalPosterior:
         seen = self.seen({"image": image})
-        return self.projector(seen, seen.new_zeros(len(seen)))
+        posterior = self.projector(seen, seen.new_zeros(len(seen)))
+        if self.hints is None:
+            return posterior
+        return posterior.within(self.hints.masks(image), self.graph.code_owner)
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """The refined reading and its exogenous noise; counterfactuals are a callback's work."""
@@ -213,9 +281,12 @@ class DiffusionCounterfactuals(CounterfactualModule):
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
+        networks = generator, projector, self.nscm
+        # Hints may be given to a model that was trained without them.
+        ties = None if self.ties is None else self.ties.without(self.hinted)
         if self.first_stage is None:
-            return CounterfactualEngine(generator, projector, self.nscm, sampling)
-        engine = CounterfactualEngine(generator, projector, self.nscm, sampling, bound=None)
+            return CounterfactualEngine(*networks, sampling, hints=self.hints, ties=ties)
+        engine = CounterfactualEngine(*networks, sampling, None, self.hints, ties)
         return EncodedMethod(engine, self.first_stage)
 
     def setup(self, stage: str) -> None:
@@ -261,7 +332,7 @@ class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
         for _, network in self.networks():
             fully_shard(network, mesh=self.device_mesh["data_parallel"])
         # Parameters are gathered when a module is called; the NSCM is called by other names too.
-        methods = [("nscm", "loss"), ("nscm", "abduct"), ("nscm", "predict")]
+        methods = [("nscm", name) for name in ("loss", "refine", "abduct", "predict")]
         for owner, name in [*methods, ("generator", "encode_style")]:
             register_fsdp_forward_method(self.get_submodule(owner), name)
 

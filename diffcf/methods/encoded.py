@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
-from diffcf.methods.engine import Abducted, CounterfactualEngine, Sampling
+from diffcf.methods.engine import Abducted, CounterfactualEngine
 from diffcf.methods.interface import Counterfactual, World, check_image
+from diffcf.methods.sampling import Sampling
 from diffcf.networks.first_stage import LatentSpace
 
 AGREEMENT = 0.1
@@ -47,15 +48,22 @@ class EncodedMethod:
         # Of the image, so that answers do not depend on the first stage's rounding.
         keys = image_keys(image) if keys is None else keys
         latent = self.space.encode(image)
-        inner = self.engine.abduct(latent, factors, keys)
+        inner = self.engine.abduct(latent, factors, keys, self._written(image, latent))
         known = inner.graph, image, inner.factors, inner.exogenous
-        return EncodedWorld(
-            *known, inner, self.space, self.space.decode(latent), clipped=inner.clipped
-        )
+        parts = inner, self.space, self.space.decode(latent)
+        return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties)
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """As :meth:`CounterfactualEngine.read`, of images."""
-        return self.engine.read(self.space.encode(image), observed)
+        latent = self.space.encode(image)
+        return self.engine.read(latent, observed, self._written(image, latent))
+
+    def _written(self, image: Tensor, latent: Tensor) -> Tensor | None:
+        """Where hints say that factors are written in the latents of images."""
+        if self.engine.hints is None:
+            return None
+        size = (int(latent.shape[-2]), int(latent.shape[-1]))
+        return F.adaptive_avg_pool2d(self.engine.hints.masks(image), size)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffcf.causal import CONTAMINATION, Intervention, StructuralModel, image_keys
+from diffcf.causal import (
+    Intervention,
+    LocalPosterior,
+    StructuralModel,
+    Ties,
+    completed,
+    image_keys,
+)
 from diffcf.diffusion import (
-    ClassifierFree,
     Denoiser,
-    Feedback,
     Generator,
-    Guidance,
     Inversion,
     NoGuidance,
     Prediction,
@@ -41,67 +45,27 @@ from diffcf.diffusion import (
     with_style,
 )
 from diffcf.io import SettingsError, on_host
+from diffcf.methods.hints import Hints, told_where_written
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
-
-_CERTAIN = 1e-12  # variance of what is observed, in [0, 1] units
+from diffcf.methods.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How a counterfactual image is sampled; none of it belongs to the trained model.
+class Drawing:
+    """How and where a batch of factuals is drawn, which their answers keep.
 
     Attributes:
-        guidance: the rule for λ_t; None for none.
-        steps: evaluations of the generator, for inversion and for sampling each.
-        t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
-        conditional: whether the generator is conditioned on the factors; else guidance alone has
-            to change the image.
-        free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
-            conditioning: it has to find the noise of the factual image.
-        feedback: correction of the condition by what the projector reads on the way; None for
-            none. It needs ``anchored``, whose path tells the projector's error on the factual.
-        mechanisms: whether effects follow their causes; else only what is set changes (ablation).
-        anchored: whether the errors of inversion, found along the factual's path, are corrected on
-            the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
-        order: of the solver, 1 (DDIM) or 2.
-        spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
-        contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
-            factors are read off an image, it says how far the causal model may correct the reading
-            (:mod:`diffcf.causal.refinement`). 1 leaves the reading as it is.
-
-    Raises:
-        SettingsError: for settings out of range, or that exclude each other.
+        style: code of how it is drawn, ``[B, S]``; None where the generator has none.
+        written: where each factor is written, ``[B, K, H, W]``; None for anywhere.
     """
 
-    guidance: Guidance | None = None
-    steps: int = 30
-    t_max: float = 1.0
-    conditional: bool = True
-    free: ClassifierFree | None = None
-    feedback: Feedback | None = None
-    mechanisms: bool = True
-    anchored: bool = False
-    order: int = 1
-    spacing: float = 1.0
-    contamination: float = CONTAMINATION
+    style: Tensor | None = None
+    written: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        time_grid(self.steps, self.t_max, self.spacing)
-        if self.order not in (1, 2):
-            raise SettingsError(f"Sampling is of order 1 or 2, not {self.order}.")
-        if not 0.0 <= self.contamination <= 1.0:
-            message = f"The contamination of sampling is a probability, not {self.contamination}."
-            raise SettingsError(message)
-        if self.anchored and self.free is not None and not self.free.from_factual:
-            raise SettingsError(
-                "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
-                "guidance another one: set from_factual of free to true, or anchored to false."
-            )
-        if self.feedback is not None and not (self.anchored and self.conditional):
-            raise SettingsError(
-                "Feedback corrects what the generator is told, by readings of the factual's path: "
-                "set anchored and conditional to true, or leave feedback out."
-            )
+    def select(self, rows: Tensor) -> Drawing:
+        """That of the images ``rows`` (long ``[N]``)."""
+        parts = (None if part is None else part[rows] for part in (self.style, self.written))
+        return Drawing(*parts)
 
 
 class CounterfactualEngine:
@@ -114,6 +78,8 @@ class CounterfactualEngine:
         nscm: the structural causal model.
         sampling: how images are drawn.
         bound: the largest magnitude of a pixel, to which answers are clipped; None for latents.
+        hints: where factors are written, if anyone said: the generator is told each only there.
+        ties: of the factors in the training data; None where they are not known.
     """
 
     def __init__(
@@ -121,11 +87,13 @@ class CounterfactualEngine:
         generator: Generator,
         projector: Projector | None,
         nscm: StructuralModel,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
         bound: float | None = 1.0,
+        hints: Hints | None = None,
+        ties: Ties | None = None,
     ) -> None:
         self.generator, self.projector, self.nscm = generator, projector, nscm
-        self.sampling, self.bound = sampling, bound
+        self.sampling, self.bound, self.hints, self.ties = sampling, bound, hints, ties
         self.guidance = sampling.guidance or NoGuidance()
         if sampling.feedback is not None and projector is None:
             raise SettingsError(
@@ -135,7 +103,11 @@ class CounterfactualEngine:
 
     @torch.no_grad()
     def abduct(
-        self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
+        self,
+        image: Tensor,
+        factors: Tensor | None = None,
+        keys: Tensor | None = None,
+        written: Tensor | None = None,
     ) -> Abducted:
         """Infer what stays the same under any intervention.
 
@@ -144,6 +116,7 @@ class CounterfactualEngine:
             factors: ``[B, K]`` in [0, 1] units where observed, NaN where not: the projector reads
                 these; None has it read all.
             keys: of the images, ``[B]``; None derives them from what the images show.
+            written: where each factor is written, ``[B, K, H, W]`` in [0, 1]; None as hints say.
 
         Raises:
             ValueError: for an image of the wrong shape or with non-finite pixels, and where there
@@ -151,48 +124,48 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
+        if written is None and self.hints is not None:
+            written = self.hints.masks(image)
         if factors is None or self._may_lack(factors):
-            factors = self.read(image, factors)
+            factors = self.read(image, factors, written)
         factors, beyond = self.nscm.graph.clip(factors)
         exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
-        style = style_of(self.generator, image)
-        path, bias = self.invert(image, factors, style)
-        graph = self.nscm.graph
-        return Abducted(graph, image, factors, exogenous, self, path, bias, style, clipped=beyond)
+        drawn = Drawing(style_of(self.generator, image), written)
+        path, bias = self.invert(image, factors, drawn)
+        known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
+        return Abducted(*known, clipped=beyond, ties=self.ties)
 
     def _may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
         return bool(factors.isnan().any()) if on_host(factors) else self.projector is not None
 
-    def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
+    def read(
+        self, image: Tensor, observed: Tensor | None = None, written: Tensor | None = None
+    ) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
 
-        What is observed of the causes refines the reading of their effects.
+        What is observed of the causes refines the reading of their effects. Each is read where it
+        is ``written``, as in :meth:`abduct`.
         """
         if self.projector is None:
             raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
-        mean, variance, contamination = (
-            posterior.mean,
-            posterior.variance,
-            self.sampling.contamination,
-        )
+        if written is None and self.hints is not None:
+            written = self.hints.masks(image)
+        if written is not None and isinstance(posterior, LocalPosterior):
+            posterior = posterior.within(written, self.nscm.graph.code_owner)
+        contamination = self.sampling.contamination
+        reading = posterior.mean, posterior.variance
         if observed is None:
-            return self.nscm.refine(mean, variance, contamination)
-        observed, graph = observed.to(mean), self.nscm.graph
-        known = ~observed.isnan()
-        columns = graph.per_column(known)
-        mean = torch.where(columns, graph.encode(observed.nan_to_num()), mean)
-        # Not 0: the refinement has a grid of values, of this width.
-        variance = torch.where(columns, _CERTAIN, variance)
-        return torch.where(known, observed, self.nscm.refine(mean, variance, contamination))
+            return self.nscm.refine(*reading, contamination)
+        return completed(self.nscm, *reading, observed, contamination)
 
     @torch.no_grad()
     def invert(
-        self, image: Tensor, factors: Tensor, style: Tensor | None = None
+        self, image: Tensor, factors: Tensor, drawn: Drawing
     ) -> tuple[Inversion, dict[float, Tensor]]:
         """``path`` and ``factual_bias`` of :class:`Abducted`, for images with ``factors``."""
-        denoiser, sampling = self.denoiser(factors, style=style), self.sampling
+        denoiser, sampling = self.denoiser(factors, drawn), self.sampling
         code = self.nscm.graph.encode(factors)
         factual_bias: dict[float, Tensor] = {}
 
@@ -212,16 +185,18 @@ class CounterfactualEngine:
     def denoiser(
         self,
         factors: Tensor,
+        drawn: Drawing = Drawing(),
         mask: Tensor | None = None,
-        style: Tensor | None = None,
         factual: Tensor | None = None,
     ) -> Denoiser:
-        """The denoiser conditioned on ``factors`` ``[B, K]`` and the style code ``[B, S]``.
+        """The denoiser conditioned on ``factors`` ``[B, K]``, of images ``drawn`` in some way.
 
         Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors
         and the ``factual`` ones ``[B, K]``.
         """
-        free, generator = self.sampling.free, with_style(self.generator, style)
+        free, generator = self.sampling.free, with_style(self.generator, drawn.style)
+        if drawn.written is not None and self.sampling.conditional:
+            generator = told_where_written(generator, drawn.written)
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
@@ -241,14 +216,14 @@ class Abducted(World):
         factual_bias: by time, the error of the projector's reading of the factual's own x_t against
             the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
             reading, and so asks for a change of factors only. Empty unless sampling is anchored.
-        style: code of how the factual is drawn, ``[B, S]``; None where the generator has none.
+        drawn: how and where the factual is drawn.
     """
 
     exogenous: Tensor
     engine: CounterfactualEngine
     path: Inversion
     factual_bias: Mapping[float, Tensor]
-    style: Tensor | None = None
+    drawn: Drawing = Drawing()
 
     def target(self, do: Intervention) -> Tensor:
         # Act
@@ -258,21 +233,32 @@ class Abducted(World):
 
     def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         engine, guide = self.engine, None
+        shown, is_set = self._taught(do, target)
         # Predict
         if engine.projector is not None:
-            code = self.graph.encode(target)
+            code = self.graph.encode(shown)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        image = sample(self._denoiser(do, target), self.path, engine.sampling.order, guide)
+        image = sample(self._denoiser(is_set, shown), self.path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
         return Counterfactual(image, target, do, guide.trace if guide else [])
 
-    def _denoiser(self, do: Intervention, target: Tensor) -> Denoiser:
+    def _taught(self, do: Intervention, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What the picture is to show of ``target``, and which of that is set, both ``[B, K]``.
+
+        A change that the training data do not teach is left out, unless it is to be drawn anyway.
+        """
+        undetermined = self.undetermined(target)
+        if undetermined is None or self.engine.sampling.undetermined == "draw":
+            return target, do.mask
+        return torch.where(undetermined, self.factors, target), do.mask & ~undetermined
+
+    def _denoiser(self, is_set: Tensor, target: Tensor) -> Denoiser:
         """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""
         engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
 
         def denoiser_for(told: Tensor) -> Denoiser:
-            return engine.denoiser(told, do.mask, self.style, self.factors)
+            return engine.denoiser(told, self.drawn, is_set, self.factors)
 
         if feedback is None or engine.projector is None:
             return denoiser_for(target)
@@ -285,7 +271,8 @@ class Abducted(World):
         return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
-        path, factual_bias = self.engine.invert(answer.image, answer.factors, self.style)
+        shown, _ = self._taught(answer.intervention, answer.factors)
+        path, factual_bias = self.engine.invert(answer.image, shown, self.drawn)
         return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
 
     def select(self, rows: Tensor) -> Abducted:
@@ -300,6 +287,6 @@ class Abducted(World):
             exogenous=self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
             path=self.path.select(rows),
-            style=None if self.style is None else self.style[rows],
+            drawn=self.drawn.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
         )

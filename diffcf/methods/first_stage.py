@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcf.causal import Marks
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Method
+from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount
 from diffcf.networks import NetworkFactory
 from diffcf.networks.first_stage import ConvAutoencoder, FirstStage, reconstruction_losses
@@ -40,7 +41,9 @@ class FirstStageTraining(CounterfactualModule):
         self.noise = check_amount("noise", noise)
         super().__init__(graph, {"first_stage": first_stage}, settings={"noise": noise}, **kwargs)
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
         """``pixel`` and ``gradient`` (:func:`reconstruction_losses`), and ``psnr``, logged only."""
         latent = self.first_stage.encode(image)
         if self.training:

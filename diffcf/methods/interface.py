@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, Intervention
+from diffcf.causal import CausalGraph, Do, Intervention, Ties
 from diffcf.io import DataError, on_host
 
 NO_READER = "This method reads no factors off images: give the observed ones to abduct."
@@ -31,6 +31,8 @@ class Counterfactual:
         trace: (t, λ_t ``[B]``) of each guided step, in the order of sampling.
         clipped: which factors the causal model predicted beyond their range, bool ``[B, K]``; z_cf
             has the end of the range in their place.
+        undetermined: whose change the training data do not teach (:mod:`diffcf.causal.ties`), bool
+            ``[B, K]``; None where that is not known.
     """
 
     image: Tensor
@@ -38,6 +40,7 @@ class Counterfactual:
     intervention: Intervention
     trace: list[tuple[float, Tensor]] = field(default_factory=list)
     clipped: Tensor | None = None
+    undetermined: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class World(ABC):
         exogenous: ``[B, E]``, the causal noise; None where the method has none per factor.
         clipped: which factors were read or given beyond their range, bool ``[B, K]``; ``factors``
             has the end of the range in their place.
+        ties: of the factors in the training data; None where they are not known.
     """
 
     graph: CausalGraph
@@ -58,6 +62,7 @@ class World(ABC):
     factors: Tensor
     exogenous: Tensor | None
     clipped: Tensor | None = field(default=None, kw_only=True)
+    ties: Ties | None = field(default=None, kw_only=True)
 
     @torch.no_grad()
     def predict(self, do: Do | Intervention) -> Counterfactual:
@@ -67,12 +72,18 @@ class World(ABC):
         """
         intervention = self.intervention(do)
         target, beyond = self.in_range(self.target(intervention))
-        return replace(self.answer(intervention, target), clipped=beyond)
+        answer = self.answer(intervention, target)
+        return replace(answer, clipped=beyond, undetermined=self.undetermined(target))
 
     @torch.no_grad()
     def factors_under(self, do: Do | Intervention) -> Tensor:
         """z_cf ``[B, K]`` under ``do``, the same as of :meth:`predict`, without drawing."""
         return self.in_range(self.target(self.intervention(do)))[0]
+
+    def undetermined(self, target: Tensor) -> Tensor | None:
+        """Factors whose change to ``target`` ``[B, K]`` the training data do not teach, bool
+        ``[B, K]``; None where that is not known."""
+        return None if self.ties is None else self.ties.undetermined(self.factors, target)
 
     def intervention(self, do: Do | Intervention) -> Intervention:
         """``do`` as tensors for this batch."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffcf.io import CheckpointError, class_at, write_tensors
+from diffcf.io import CheckpointError, class_at, public, write_tensors
 from diffcf.methods.base import CounterfactualModule
 from diffcf.methods.checkpoint import (
     SAMPLING,
@@ -17,9 +17,10 @@ from diffcf.methods.checkpoint import (
     read_trained,
     sampling_to_spec,
     spec_of,
+    ties_of,
     transform_of,
 )
-from diffcf.methods.engine import Sampling
+from diffcf.methods.sampling import Sampling
 
 LARGEST_SIDE = 8192  # of an image in a description, in pixels
 
@@ -54,6 +55,7 @@ def method_of(
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
         model.data_spec, model.transform = spec.get("data"), transform_of(spec)
+        model.ties = ties_of(spec, model.graph)
         # Not its own, which knows no path; ``building`` names it.
         nn.Module.load_state_dict(model, weights)
     return model.to(map_location).eval()
@@ -71,7 +73,11 @@ def _image_shape(described: Iterable[object]) -> tuple[int, ...]:
 def write_weights(
     model: CounterfactualModule, sampling: Sampling, path: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a weights file, whole or not at all; floating weights are kept as ``dtype``."""
+    """Write a weights file, whole or not at all; floating weights are kept as ``dtype``.
+
+    It is to be given away: folders of this machine in the description of the data are left out.
+    """
     state = model.state_dict()
     tensors = {n: v.to(dtype) if v.is_floating_point() else v for n, v in state.items()}
-    write_tensors(tensors, {**model.spec_record(), SAMPLING: sampling_to_spec(sampling)}, path)
+    about = model.spec_record() | {"data": public(model.data_spec)}
+    write_tensors(tensors, about | {SAMPLING: sampling_to_spec(sampling)}, path)

@@ -39,13 +39,17 @@ class GlobalPosteriorProjector(nn.Module):
         super().__init__()
         self.graph, self.image_channels = graph, image_channels
         self.code = CodeDistribution(graph, scale_floor)
-        features = 2 * channels[-1]
+        self.feature_count = 2 * channels[-1]
         shape = (image_channels, patch, channels, blocks, condition, frequencies)
-        self.encoder = ImageEncoder(features, *shape)
+        self.encoder = ImageEncoder(self.feature_count, *shape)
         self.stride = self.encoder.stride
         self.head = nn.Sequential(
-            nn.SiLU(), nn.Dropout(dropout), nn.Linear(features, 2 * sum(graph.widths))
+            nn.SiLU(), nn.Dropout(dropout), nn.Linear(self.feature_count, 2 * sum(graph.widths))
         )
+
+    def features(self, images: Tensor) -> Tensor:
+        """The vector ``[B, feature_count]`` off which factors of clean images are read."""
+        return self.encoder(images)
 
     def forward(self, x_t: Tensor, t: Tensor) -> LocalPosterior:
         """Read noisy images ``[B, C, H, W]`` at times ``[B]``.

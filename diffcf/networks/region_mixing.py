@@ -18,7 +18,10 @@ cut through, an object would look whole and be mislabelled.
   from exactly one of its two images, and the projector, reading the composite, must not contradict
   the label. Otherwise (two suns, no sun, a shadow cut in two) the image itself is used.
 
-Only observational images and their labels enter. Our reconstruction; region mixing after CutMix
+Missing labels (NaN) are never used: in a composite for the projector they are missing at the places
+of their image, and no composite for the generator takes one.
+
+Only training images and their labels enter. Our reconstruction; region mixing after CutMix
 (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
 """
 
@@ -30,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import LocalPosterior
+from diffcf.causal import LocalPosterior, attention_within
 from diffcf.diffusion import shuffled
 from diffcf.io import SettingsError
 from diffcf.networks.projector import LocalProjector
@@ -57,6 +60,7 @@ class Candidates(NamedTuple):
         ours, theirs: attention to each factor, in the image and in the other one, that the
             composite would keep, ``[B, K, N]``.
         grid: places of the attention, h and w.
+        where: ``[B, K, H, W]``, where factors are written in the images, as far as it is known.
     """
 
     other: Tensor
@@ -66,6 +70,7 @@ class Candidates(NamedTuple):
     ours: Tensor
     theirs: Tensor
     grid: tuple[int, int]
+    where: Tensor | None = None
 
     def first(self, count: int) -> Candidates:
         """Those of the first ``count`` images."""
@@ -103,8 +108,12 @@ class RegionMixer(nn.Module):
         self.seam_cost, self.seam_limit = seam_cost, seam_limit
         self.remainder, self.tolerance = remainder, tolerance
 
-    def candidates(self, image: Tensor, projector: LocalProjector) -> Candidates:
+    def candidates(
+        self, image: Tensor, projector: LocalProjector, where: Tensor | None = None
+    ) -> Candidates:
         """Cuts of images ``[B, C, H, W]``, by which both networks' batches can be mixed.
+
+        ``where`` ``[B, K, H, W]`` in [0, 1] is where factors are written, as far as it is known.
 
         Raises:
             SettingsError: for a projector of one place, such as
@@ -120,6 +129,8 @@ class RegionMixer(nn.Module):
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         attention = _read(projector, image).attention
+        if where is not None:
+            attention = attention_within(attention, where)
         grid = (attention.shape[-2], attention.shape[-1])
         if grid == (1, 1):
             name = type(projector).__name__
@@ -133,7 +144,7 @@ class RegionMixer(nn.Module):
         parts = [1, attention.shape[1], attention.shape[1]]
         textured, ours, theirs = sum_within(layers, cuts).split(parts, dim=1)
         share, seam = textured[:, 0] / total, sum_along(texture, cuts) / total
-        return Candidates(other, cuts, share, seam, 1 - ours, theirs, grid)
+        return Candidates(other, cuts, share, seam, 1 - ours, theirs, grid, where)
 
     def for_projector(
         self,
@@ -143,7 +154,7 @@ class RegionMixer(nn.Module):
         candidates: Candidates | None = None,
         count: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``.
+        """Composites ``[B, C, H, W]`` and every place's label ``[B, K, h, w]``, NaN where missing.
 
         ``candidates`` are those of the images, where they are known; ``count`` is how many of the
         images to mix with any of them, None for all.
@@ -182,7 +193,11 @@ class RegionMixer(nn.Module):
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
         labels = torch.where(taken[:, :, 0], factors[other[rows]], factors[rows])
         qualified = decided.any(dim=1) & region.flatten(1).any(dim=1)
-        kept = qualified[rows] & self._agrees(projector, candidate, labels)
+        where = found.where
+        if where is not None:
+            pasted = _pooled(region[rows, None].float(), where) > 0.5
+            where = torch.where(pasted, where[other[rows]], where[rows])
+        kept = qualified[rows] & self._agrees(projector, candidate, labels, where)
         image, factors = image.clone(), factors.clone()
         image[rows] = torch.where(kept[:, None, None, None], candidate, image[rows])
         factors[rows] = torch.where(kept[:, None], labels, factors[rows])
@@ -190,14 +205,19 @@ class RegionMixer(nn.Module):
         mixed[rows] = kept
         return Composite(image, factors, mixed)
 
-    def _agrees(self, projector: LocalProjector, image: Tensor, labels: Tensor) -> Tensor:
-        """``[B]`` bool: the reading of the composite does not contradict any label."""
+    def _agrees(
+        self, projector: LocalProjector, image: Tensor, labels: Tensor, where: Tensor | None
+    ) -> Tensor:
+        """``[B]`` bool: no label is missing, and the composite's reading contradicts none."""
         reading = _read(projector, image)
+        if where is not None:
+            reading = reading.within(where, projector.graph.code_owner)
+        known = ~labels.isnan().any(dim=1)
         # An unsure reading is no contradiction: to demand a sure one would leave out whatever is
         # hard to read, and the generator would never see it combined anew.
         allowed = reading.variance + self.tolerance**2
         code = projector.graph.encode(labels)
-        return ((reading.mean - code).square() < allowed).all(dim=1)
+        return ((reading.mean - code).square() < allowed).all(dim=1) & known
 
     def _tried(self, count: int) -> int:
         """How many images out of ``count`` are to be mixed: the share ``fraction`` of them."""
@@ -238,3 +258,8 @@ def _texture(image: Tensor) -> Tensor:
     down = F.pad(image.diff(dim=-2), (0, 0, 0, 1)).abs()
     right = F.pad(image.diff(dim=-1), (0, 1)).abs()
     return (down + right).mean(dim=1)
+
+
+def _pooled(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` ``[B, C, H, W]`` averaged down to the places of another tensor."""
+    return F.adaptive_avg_pool2d(x, (int(like.shape[-2]), int(like.shape[-1])))

@@ -1,6 +1,8 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
 from .ablation import ablation_markdown as ablation_markdown
+from .card import card as card
+from .card import check_tested as check_tested
 from .comparison import ABLATIONS as ABLATIONS
 from .comparison import CostPoints as CostPoints
 from .comparison import ablation_table as ablation_table
@@ -23,10 +25,13 @@ from .pictures import figures_of as figures_of
 from .pictures import log_picture as log_picture
 from .pictures import save_image as save_image
 from .pictures import show as show
+from .results import TASK as TASK
 from .results import MethodResults as MethodResults
 from .results import Record as Record
 from .results import find_results as find_results
+from .results import read_json as read_json
 from .results import read_record as read_record
+from .sharing import push_to_hub as push_to_hub
 from .single import print_table as print_table
 from .single import results_table as results_table
 from .single import seeds_table as seeds_table

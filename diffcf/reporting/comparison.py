@@ -24,10 +24,11 @@ from diffcf.reporting.results import (
     ABLATION,
     MethodResults,
     Record,
+    answers_text,
     budget_of,
-    caveats,
     read_json,
     sampling_text,
+    shared_caveats,
 )
 from diffcf.reporting.tables import Cell, ComparisonTable, Row
 
@@ -40,8 +41,8 @@ ABLATIONS = {
 """What ``<dataset>/<name>.json``, copied from an ``ablation.json``, compares."""
 _QUALITY = columns(
     "ACM roots", "ACM intermediate", "ACM leaves", "PSNR exact", "FID", "sFID",
-    "FID, floor", "KID", "kept", "kept, mirrored", "PSNR reconstruction", "composition",
-    "minimality",
+    "FID, floor", "KID", "kept", "kept, mirrored", "identity", "PSNR reconstruction",
+    "composition", "minimality",
 )  # fmt: skip
 _PARTS = columns("set, a root", "set, a leaf", "effects", "the others")
 _COST = columns(
@@ -196,7 +197,10 @@ def _notes(methods: Sequence[MethodResults]) -> list[str]:
     readers = " or the ".join(dict.fromkeys(first))
     read = f", read by the {readers}" if readers else ""
     images = f"{records[0]['images']} held-out images{read}; {_shown(methods)}."
-    return [*filter(None, [images, caveats(records[0])]), _origin(records)]
+    partly = [
+        f"{m.title}: {text}" for m in methods for text in map(answers_text, m.records) if text
+    ]
+    return [*filter(None, [images, shared_caveats(records[0]), *partly]), _origin(records)]
 
 
 def _shown(methods: Sequence[MethodResults]) -> str:
@@ -211,7 +215,8 @@ def _origin(records: Sequence[Record]) -> str:
     budgets = _either(filter(None, (_budget(record) for record in records)))
     tested = _either(filter(None, (record["provenance"].get("device") for record in records)))
     budget = f"; budget {budgets}" if budgets and trained else ""
-    return f"{f'Trained on {trained}' if trained else 'Untrained'}{budget}; tested on {tested}."
+    untrained = "Untrained" if None not in trainings else "How it was trained is not known"
+    return f"{f'Trained on {trained}' if trained else untrained}{budget}; tested on {tested}."
 
 
 def _budget(record: Record) -> str | None:

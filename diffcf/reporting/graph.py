@@ -32,7 +32,8 @@ def graph_figure(
 ) -> Figure:
     """The graph, with the strengths of ``curves`` beside its edges, and below a panel for each.
 
-    Edges into the factors that ``do`` sets are dashed.
+    Edges into the factors that ``do`` sets are dashed. Of a graph that was learned, edges say how
+    probable they are, or that they were known.
     """
     layout = layered(graph.names, graph.edges)
     captions = max(len(_caption(factor)) * _SMALL_LETTER for factor in graph.factors)
@@ -53,7 +54,8 @@ def graph_figure(
 
     by_edge = {(edge.cause, edge.effect): edge for edge in curves}
     for edge, path in layout.paths.items():
-        _edge(axis, [place(point) for point in path], by_edge.get(edge), edge[1] in do)
+        mechanism, text = by_edge.get(edge), _label(by_edge.get(edge), edge in graph.known)
+        _edge(axis, [place(point) for point in path], mechanism, text, edge[1] in do)
     for factor in graph.factors:
         _node(axis, factor, place(layout.nodes[factor.name]), column - 0.22, factor.name in do)
     kinds = [kind for kind in _FILL if any(f.kind == kind for f in graph.factors)]
@@ -86,7 +88,9 @@ def _node(axis: Axes, factor: Factor, at: Point, width: float, is_set: bool) -> 
         shown.set_parse_math(False)
 
 
-def _edge(axis: Axes, points: list[Point], mechanism: EdgeCurve | None, cut: bool) -> None:
+def _edge(
+    axis: Axes, points: list[Point], mechanism: EdgeCurve | None, text: str, cut: bool
+) -> None:
     (x0, y0), *between, (x1, y1) = points
     start, end = (x0, y0 + _BOX / 2), (x1, y1 - _BOX / 2)
     pieces = curve([start, *between, end])
@@ -100,16 +104,24 @@ def _edge(axis: Axes, points: list[Point], mechanism: EdgeCurve | None, cut: boo
         shrinkA=0, shrinkB=0, lw=0.5, zorder=2,
     )  # fmt: skip
     axis.add_patch(head)
-    if mechanism is not None:
+    if text:
         # Early on its way, where edges into one factor are still apart.
         x, y = BezierSegment([start, *pieces[0]]).point_at_t(0.4)
-        text = f"{mechanism.strength:.2f}"
-        if mechanism.greatest > mechanism.strength + _BENT:
-            text += f"\nat most {mechanism.greatest:.2f}"
-        text += "" if mechanism.probability is None else f"\np = {mechanism.probability:.2f}"
         box = {"fc": "white", "ec": "none", "pad": 0.6}
         shown = axis.text(x, y, text, fontsize=6, ha="center", va="center", color=colour, bbox=box)
         shown.set_zorder(2.5)
+
+
+def _label(mechanism: EdgeCurve | None, known: bool) -> str:
+    """What stands beside an edge."""
+    lines = []
+    if mechanism is not None:
+        lines.append(f"{mechanism.strength:.2f}")
+        if mechanism.greatest > mechanism.strength + _BENT:
+            lines.append(f"at most {mechanism.greatest:.2f}")
+        if mechanism.probability is not None:
+            lines.append(f"p = {mechanism.probability:.2f}")
+    return "\n".join([*lines, *(["known"] if known else [])])
 
 
 def _caption(factor: Factor) -> str:

@@ -108,7 +108,7 @@ def _rows(record: Record) -> Iterator[tuple[object, ...]]:
     for place, values in grouped.items():
         yield *place, fmean(values), None, None
     for key in ("seconds", "processor_seconds"):
-        if (value := origin.get("training", {}).get(key)) is not None:
+        if (value := (origin.get("training") or {}).get(key)) is not None:
             yield *Place(measure=f"training/{key}"), value, None, None
 
 
@@ -186,6 +186,8 @@ _COLUMNS = (
     Column("AUROC", "effectiveness_auroc", "", ".3f"),
     Column("kept", "kept", "", ".3f", "higher"),
     Column("kept, mirrored", "kept", "", ".3f", reference="mirrored"),
+    Column("identity", "identity", "", ".3f", "higher"),
+    Column("identity, mirrored", "identity", "", ".3f", reference="mirrored"),
     Column("PSNR to the exact counterfactual (dB)", "psnr", "", ".1f"),
     # What a method takes.
     Column("parameters (M)", "cost/parameters", "", ".2f", scale=1e-6),

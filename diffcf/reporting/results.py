@@ -18,6 +18,15 @@ Record: TypeAlias = Mapping[str, Any]
 
 # Parts of a protocol that decide neither which images nor which interventions are tested.
 _FREE = {"readers", "references", "fid_images", "fid_real", "lpips", "resamples"}
+# Further questions, and what says how many: a record in which there are none lacks these numbers,
+# and its others are of the same questions.
+_FURTHER = {
+    "steps": "steps",
+    "sequence_images": "steps",
+    "cycles": "cycles",
+    "cycle_images": "cycles",
+    "reverse_images": "reverse_images",
+}
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,14 @@ def _check_questions(first: Record, *others: Record) -> None:
     asked = questions(first)
     for record in others:
         other = questions(record)
-        if different := sorted(key for key in asked | other if asked.get(key) != other.get(key)):
+        lacking = {k for k, count in _FURTHER.items() if 0 in (asked.get(count), other.get(count))}
+        keys = (asked | other).keys() - lacking
+        if different := sorted(key for key in keys if asked.get(key) != other.get(key)):
             raise ResultsError(
                 f"{_place(record)} and {_place(first)} differ in {', '.join(different)} of what "
                 "was asked: test one of them again."
             )
+        asked |= {key: other.get(key) for key in lacking if other.get(_FURTHER[key])}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -124,8 +136,24 @@ def display_name(record: Record) -> str:
 
 
 def caveats(record: Record) -> str:
-    """What to know of the scores, in sentences: questions not asked, a ruler that is not exact."""
+    """What to know of the scores, in sentences: answers that lack, and :func:`shared_caveats`."""
+    return " ".join(filter(None, [answers_text(record), shared_caveats(record)]))
+
+
+def shared_caveats(record: Record) -> str:
+    """What to know of every method's scores: questions not asked, a ruler that is not exact."""
     return " ".join(filter(None, [_left_out_text(record), _ruler_text(record)]))
+
+
+def answers_text(record: Record) -> str:
+    """How many questions are answered, by factor set, where a method left some open."""
+    counts = (record.get("answers") or {}).items()
+    parts = [
+        f"{count['given']} of {count['asked']} of {f'do({name})' if name else 'nothing set'}"
+        for name, count in counts
+        if count["given"] < count["asked"] and (name or count["given"])  # the null one is optional
+    ]
+    return f"Scored by a part of the answers: {', '.join(parts)}." if parts else ""
 
 
 def _ruler_text(record: Record) -> str:
@@ -221,7 +249,8 @@ def _graph(value: object) -> str:
 
 def _training(value: object) -> str:
     shape: Shape = {"seconds": _NUMBER, "processor_seconds?": _NUMBER, "device": _TEXT}
-    problem = first_problem(value, shape) if value != {} else ""  # untrained
+    known = value is not None and value != {}  # not known to us; untrained
+    problem = first_problem(value, shape) if known else ""
     return problem and f" is not whole: it{problem}"
 
 
@@ -248,6 +277,7 @@ _ONE_TEST: dict[str, Shape] = {
     "intervals?": {"*": _check(_is_interval, "no interval")},
     "images": _COUNT,
     "left_out?": {"*": _COUNT},
+    "answers?": {"*": {"given": _COUNT, "asked": _COUNT}},
     "ruler_error?": {"*": _NUMBER},
     "readers?": [_TEXT],
     "protocol?": {},
@@ -264,6 +294,18 @@ _ONE_TEST: dict[str, Shape] = {
 }
 RECORD: Shape = {**_ONE_TEST, "also?": [_ONE_TEST]}
 """Of ``diffcf test`` and ``diffcf benchmark``; beside weights, ``also`` holds further tests."""
+
+TASK: Shape = {
+    "dataset": _TEXT,
+    "data": {"class_path": _TEXT, "init_args?": {}},
+    "images": _COUNT,
+    "size": _COUNT,
+    "channels": _COUNT,
+    "protocol": {},
+    "files": {"*": _TEXT},
+    "digest": _TEXT,
+}
+"""Of ``diffcf score --make``."""
 
 ABLATION: Shape = {
     "rows": {"*": {"*": _NUMBER}},

@@ -37,7 +37,8 @@ from diffcf.reporting.tables import markdown
 
 _BY_INTERVENTION = columns(
     "ACM", "do nothing", "reads as set", "F1", "AUROC", "kept", "kept, mirrored",
-    "do and undo (dB)", "change", "change at the border", "PSNR to the exact counterfactual (dB)",
+    "identity", "identity, mirrored", "do and undo (dB)", "change", "change at the border",
+    "PSNR to the exact counterfactual (dB)",
 )  # fmt: skip
 _WHOLE = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "SSIM", "composition 1",
@@ -48,6 +49,11 @@ _SUMMARY = columns(
     "ACM roots", "do nothing, roots", "ACM leaves", "do nothing, leaves", "PSNR roots",
     "PSNR leaves",
 )  # fmt: skip
+_TARGETS = {
+    "scene": "by the true causal model",
+    "model": "by the learned causal model",
+    "answers": "as set, with effects as the answers show them",
+}
 _CAPTIONS = {
     "grid": "Per sample: factual, counterfactual, exact counterfactual, and their difference.",
     "sequence": "Interventions one after another, each upon the image the last one left.",
@@ -91,7 +97,7 @@ def print_table(record: Record) -> None:
     """The table of one test: a row per intervened factor, roots, leaves, the null intervention."""
     numbers = _numbers([record])
     headings, rows = _interventions(numbers, Statistic.text)
-    read = "acm/null" in record["metrics"]
+    read = not {"acm", "acm/null"}.isdisjoint(record["metrics"])
     judged = "read by the ruler against the true model" if read else "no ruler: unread"
     table = Table(title=f"Counterfactuals, {judged}")
     for heading in headings:
@@ -157,13 +163,12 @@ def _origin(record: Record) -> str:
     origin, readers = record["provenance"], record["readers"]
     training = origin["training"]
     read = f"read by the {' and the '.join(readers)}" if readers else "not read: no reader"
-    trained = "Untrained"
+    trained = "Untrained" if training is not None else "How it was trained is not known"
     if training:
         trained = f"Trained {training['seconds'] / 60:.1f} minutes on {training['device']}"
     drawn, said = sampling_text(record), caveats(record)
     return (
-        f"{record['images']} held-out images, {read}; targets by the "
-        f"{'true' if record['target'] == 'scene' else 'learned'} causal model. "
+        f"{record['images']} held-out images, {read}; targets {_TARGETS[record['target']]}. "
         f"{f'Drawn by {drawn}. ' if drawn else ''}{trained}; tested in "
         f"{origin['evaluation_seconds'] / 60:.1f} minutes on "
         f"{origin['device']}. Seed {origin['seed']}. Brackets hold 95% bootstrap intervals over "
@@ -273,7 +278,7 @@ def _footnote(records: Sequence[Record], numbers: pd.DataFrame) -> str:
             f"Effects follow their cause as often as in the data to within {texts[gap.heading]}. "
         )
     trainings = [record["provenance"]["training"] for record in records]
-    trained = "untrained"
+    trained = "untrained" if None not in trainings else "how it was trained is not known"
     if all(trainings):
         minutes = " and ".join(f"{training['seconds'] / 60:.1f}" for training in trainings)
         trained = f"trained {minutes} minutes on {trainings[0]['device']}"

@@ -3,6 +3,7 @@
 from .callbacks.averaging import ForeachEMA as ForeachEMA
 from .callbacks.card import CardSettings as CardSettings
 from .callbacks.counterfactual import CounterfactualCallback as CounterfactualCallback
+from .callbacks.counterfactual import check_transform as check_transform
 from .callbacks.initial import InitialWeights as InitialWeights
 from .callbacks.running import LastCheckpoint as LastCheckpoint
 from .callbacks.running import ProgressBar as ProgressBar
@@ -13,10 +14,14 @@ from .cli import DiffcfCLI as DiffcfCLI
 from .cli import cli as cli
 from .datasets import Batch as Batch
 from .datasets import FactorData as FactorData
+from .datasets import intervened_of as intervened_of
 from .datasets import load_data as load_data
 from .datasets import make_data as make_data
+from .datasets import read_data as read_data
 from .flags import settings_errors as settings_errors
 from .flags import settle_flags as settle_flags
+from .graph_learning import GraphLearning as GraphLearning
+from .graph_learning import learn_graph as learn_graph
 from .hints import without_hints as without_hints
 from .pixels import PixelStatistics as PixelStatistics
 from .pixels import pixel_statistics as pixel_statistics

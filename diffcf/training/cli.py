@@ -36,10 +36,11 @@ set_loader("yaml", lambda text: present(with_graphs(_load_yaml(text), text)), (Y
 class DiffcfCLI(LightningCLI):
     """LightningCLI that links the data's graph to the model, and sets up W&B and checkpoints."""
 
-    def __init__(self, *arguments: Any, args: ArgsType = None, **options: Any) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        args: ArgsType = options.get("args")
         words = sys.argv[1:] if args is None else args
         self._asked = words[0] if isinstance(words, list) and words else None
-        super().__init__(*arguments, args=args, **options)
+        super().__init__(*arguments, **options)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that is asked for alone, since the parser of each takes time to build."""

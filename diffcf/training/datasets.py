@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -35,6 +36,12 @@ class FactorData(EvaluationData, Protocol):
     def test_dataloader(self) -> DataLoader[Batch]: ...
 
 
+def intervened_of(data: FactorData, split: str) -> Tensor | None:
+    """Which factors of a split somebody set, ``[N, K]`` bool; None for none, or if no one says."""
+    of: Callable[[str], Tensor | None] = getattr(data, "intervened_of", lambda _: None)
+    return of(split)
+
+
 def load_data(path: Path, overrides: Sequence[str] = ()) -> FactorData:
     """The data module that a YAML file describes, alone or under ``data``.
 
@@ -44,14 +51,21 @@ def load_data(path: Path, overrides: Sequence[str] = ()) -> FactorData:
         DataError: when there is no such file.
         GraphError: when the file describes no data module with factors, with the reason.
     """
+    return make_data(read_data(path), f"Config {path}", overrides)
+
+
+def read_data(path: Path) -> object:
+    """The description of a data module in a YAML file, alone or under ``data``.
+
+    DataError when there is no such file, GraphError when it is no YAML.
+    """
     if not path.is_file():
         raise DataError(f"Config {path} does not exist: name the YAML of a dataset.")
     try:
         spec = with_graphs(load_yaml(path), path.read_text(encoding="utf-8"))
     except YamlError as error:
         raise GraphError(f"Config {path} is not valid YAML: {error}.") from None
-    spec = spec.get("data", spec) if isinstance(spec, dict) else spec
-    return make_data(spec, f"Config {path}", overrides)
+    return spec.get("data", spec) if isinstance(spec, dict) else spec
 
 
 def make_data(spec: object, origin: str, overrides: Sequence[str] = ()) -> FactorData:
@@ -65,7 +79,8 @@ def make_data(spec: object, origin: str, overrides: Sequence[str] = ()) -> Facto
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--data", type=LightningDataModule)
     try:
-        parsed = parser.parse_object({"data": spec})
+        # A copy: the parser puts objects into the mapping that it is given.
+        parsed = parser.parse_object({"data": deepcopy(spec)})
         if overrides:
             parsed = parser.parse_args(list(overrides), namespace=parsed)
         module = parser.instantiate_classes(parsed).data

@@ -1,6 +1,8 @@
 """Causal graphs that stand in the YAML of an experiment, read as a graph file would be.
 
-``graph`` of a data module is a file, or the same mapping in place: ``{factors: …, edges: …}``.
+``graph`` of a data module is a file, or the same mapping in place: ``{factors: …, edges: …}``, and
+``known`` and ``forbidden`` edges for a graph that is learned.
+
 Loaders of configs turn an unquoted ``yes`` or ``01`` into true or 1, so the names and categories of
 such a graph are taken from the text itself, and handed on as arguments of :class:`CausalGraph`.
 """
@@ -13,10 +15,8 @@ from typing import Any
 
 import yaml
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import GRAPH_KEYS, CausalGraph
 from diffcf.io import GraphError, WrittenLoader, YamlError, check_keys
-
-KEYS = {"factors", "edges"}
 
 
 def with_graphs(loaded: object, text: str) -> object:
@@ -36,7 +36,7 @@ def _replaced(loaded: Any, node: yaml.Node) -> Any:
     if not isinstance(node, yaml.MappingNode) or not isinstance(loaded, dict):
         return loaded
     children = dict(_children(node))
-    if set(children) <= KEYS and isinstance(children.get("factors"), yaml.MappingNode):
+    if set(children) <= GRAPH_KEYS and isinstance(children.get("factors"), yaml.MappingNode):
         return _arguments(node)
     if str(loaded.get("class_path")).rpartition(".")[2] == CausalGraph.__name__:
         _check_texts(loaded.get("init_args"))
@@ -52,7 +52,7 @@ def _arguments(node: yaml.MappingNode) -> dict[str, Any]:
         raise GraphError(f"The graph of this config is not valid YAML: {error}.") from None
     graph = CausalGraph.from_dict(_written(node))
     factors = [{**asdict(f), "categories": list(f.categories)} for f in graph.factors]
-    arguments = {"factors": factors, "edges": [list(edge) for edge in graph.edges]}
+    arguments = {**graph.to_dict(), "factors": factors}
     return {"class_path": "diffcf.causal.CausalGraph", "init_args": arguments}
 
 

@@ -1,4 +1,4 @@
-"""mkdocs hook: links that lead out of docs/ into the repository, and the README as front page.
+"""mkdocs hook: links that lead out of docs/ into the repository, and pages that lie at its root.
 
 What a page links to outside docs/ (pictures, YAML, modules) is copied into the site, under
 ``repository/``, so that pages read the same here as in the repository.
@@ -14,11 +14,22 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[2]
+ROOT_PAGES = {
+    "index.md": "README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
+"""Pages of the site by files at the root, where GitHub looks for them."""
+_BADGES = re.compile(r"<!-- badges -->.*?<!-- end of badges -->\n", flags=re.S)
+"""Pictures from a network, of which the site loads none."""
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)#:\s]+)(?=[)#])")
 
 
 def on_files(files: Files, config: Any, **_: object) -> Files:
     """Called by mkdocs with what is in docs/; adds what its pages link to."""
+    for uri, name in ROOT_PAGES.items():
+        if files.get_file_from_path(uri) is None:
+            files.append(File.generated(config, uri, abs_src_path=str(ROOT / name)))
     wanted = set()
     for page in files.documentation_pages():
         text = _text(page)
@@ -37,14 +48,17 @@ def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
 
 def _text(file: File) -> str:
     """A page's text with its links as the site has them; that of the front page is the README."""
-    front = file.src_uri == "index.md"
-    source = ROOT / "README.md" if front else Path(str(file.abs_src_path))
-    folder = "" if front else posixpath.join("docs", posixpath.dirname(file.src_uri))
+    name = ROOT_PAGES.get(file.src_uri)
+    source = ROOT / name if name else Path(str(file.abs_src_path))
+    folder = "" if name else posixpath.join("docs", posixpath.dirname(file.src_uri))
+    pages = {name: uri for uri, name in ROOT_PAGES.items()}
 
     def moved(found: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(folder, found["target"]))
+        if path in pages:
+            return pages[path]
         if path.startswith("docs/"):
             return posixpath.relpath(path, folder or "docs")
         return f"repository/{path}"
 
-    return _LINK.sub(moved, source.read_text(encoding="utf-8"))
+    return _LINK.sub(moved, _BADGES.sub("", source.read_text(encoding="utf-8")))

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph, LevelBalance, check_strength
+from diffcf.causal import CausalGraph, LevelBalance, check_strength, weighted_labels
 from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
 from diffcf.io import DivergenceError, SettingsError
 from diffcf.methods import TrainingRecord, check_share, warm_cosine
@@ -51,7 +51,8 @@ class FactorEvaluator(LightningModule):
         shift: pixels by which images are moved at random in training, at most; what comes in at the
             edge repeats it.
 
-    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``.
+    Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``;
+    training batches with ``observed`` have NaN where a label is missing, which is left out.
 
     Attributes:
         best_weights, best_latents: states of the networks, on the CPU, at the validation with the
@@ -96,8 +97,11 @@ class FactorEvaluator(LightningModule):
         self.training_record = TrainingRecord()
         self._judged: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
 
-    def loss(self, image: Tensor, factors: Tensor) -> Tensor:
-        """Negative log-likelihood of every place of composites, scalar."""
+    def loss(self, image: Tensor, factors: Tensor, partial: bool = False) -> Tensor:
+        """Negative log-likelihood of every place of composites, scalar.
+
+        If they are ``partial``, factors are NaN where a label is missing, which is left out.
+        """
         if self.training and self.shift:
             image = shifted(image, self.shift)
         if self.mixing is not None:
@@ -106,11 +110,11 @@ class FactorEvaluator(LightningModule):
             targets = self.network.everywhere(factors, image)
         saliency = self.network.saliency(image)
         posterior = self.network(image, image.new_zeros(len(image)))
-        weight = None if self.level_balance is None else self.level_balance(targets)
+        targets, weight = weighted_labels(targets, self.level_balance, partial)
         return self.network.local_loss(posterior, targets, saliency, weight)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        loss = self.loss(batch["image"], batch["factors"])
+        loss = self.loss(batch["image"], batch["factors"], "observed" in batch)
         if self.latents is not None:
             # They share no weights: the sum trains each as if it were alone.
             latent_loss = self.latents.loss(batch["image"])

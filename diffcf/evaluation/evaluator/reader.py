@@ -93,6 +93,8 @@ class EvaluatorReader:
         self.latent_spec = latents[0] if latents is not None else None
         self._latents = self._built(*latents) if latents is not None else None
         self.encodes = latents is not None  # whether it has :meth:`latents`
+        # How many :meth:`features` it has; 0 where its network has none for the whole image.
+        self.feature_count = int(getattr(self._network, "feature_count", 0))
 
     def _built(self, spec: NetworkSpec, weights: Mapping[str, Tensor]) -> nn.Module:
         network: nn.Module = build_network(spec, self.graph)
@@ -114,6 +116,22 @@ class EvaluatorReader:
         seen = self._fitted(images).to(self.device)
         factors = read_factors(self._network, self.graph, seen)
         return factors.to(images.device)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What its network reads factors off, ``[B, feature_count]``, of images as in :meth:`read`.
+
+        Raises:
+            CheckpointError: for images of another shape, or where it has no features.
+        """
+        if not self.feature_count:
+            raise CheckpointError(
+                "The evaluator's network has no features of a whole image: train one with "
+                "GlobalPosteriorProjector."
+            )
+        network: Any = self._network
+        features: Tensor = network.features(self._fitted(images).to(self.device))
+        return features.to(images.device)
 
     @torch.no_grad()
     def latents(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,8 @@ Deviations:
   range, with the term by .01 to .04 (Pendulum at 32 pixels, small networks).
 - The posterior's variance is learned and the prior's is a setting; the published code fixes both.
   The posterior of z has the variance of u, without what its causes add.
-- Labels are observed for every training image, so the paper's training with few labels and its
-  classifier-free guidance are left out.
+- With few labels, only the divergence of z from the prior of a missing label is left out; the
+  paper's own training with few labels and its classifier-free guidance are not here.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcf.causal import Marks, filled
 from diffcf.diffusion import (
     Denoiser,
     Generator,
@@ -47,9 +48,9 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.base import GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentEncoder, LatentUNet
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 
@@ -78,7 +79,10 @@ class CausalDiffAE(LatentModule):
         networks = {"encoder": encoder, "mechanisms": mechanisms, "generator": generator}
         super().__init__(graph, networks, **kwargs)
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
+        factors = factors if marks is None else filled(factors)[0]
         exogenous: Gaussian = self.encoder(image)
         mean = self.mechanisms.generate(exogenous.mean)
         latents = Gaussian(mean, exogenous.log_scale)
@@ -86,8 +90,8 @@ class CausalDiffAE(LatentModule):
         t, noise = stratified_times(image), torch.randn_like(image)
         return {
             "diffusion": velocity_loss(self.generator, image, noise, t, drawn),
-            **self.divergences(exogenous, latents, factors),
-            "mechanisms": self.mechanisms.residual_loss(mean.detach()),
+            **self.divergences(exogenous, latents, factors, marks),
+            "mechanisms": self.mechanisms.residual_loss(mean.detach(), self.unset(marks)),
         }
 
     def encode(self, image: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, GroupedMLP, Intervention
+from diffcf.causal import CausalGraph, GroupedMLP, Intervention, Marks
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, network_spec
 
 
@@ -97,12 +97,16 @@ class LatentMechanisms(nn.Module):
             latents = self(latents) + noise
         return latents
 
-    def residual_loss(self, latents: Tensor) -> Tensor:
+    def residual_loss(self, latents: Tensor, counted: Tensor | None = None) -> Tensor:
         """Mean squared error of latents ``[B, E, D]`` predicted from their causes; scalar."""
-        return self.mean_of_caused((latents - self(latents)).square())
+        return self.mean_of_caused((latents - self(latents)).square(), counted)
 
-    def mean_of_caused(self, error: Tensor) -> Tensor:
-        """Mean of errors ``[B, E, D]`` over columns that have causes; 0 where none has any."""
+    def mean_of_caused(self, error: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Mean of errors ``[B, E, D]`` over columns that have causes; 0 where none has any.
+
+        Those that are not ``counted`` ``[B, E]`` (bool) count as 0; None counts all.
+        """
+        error = error if counted is None else torch.where(counted[..., None], error, 0.0)
         total = torch.where(self.caused, error, 0.0).mean(dim=(0, 2)).sum()
         return total / self.caused.sum().clamp_min(1)
 
@@ -179,14 +183,24 @@ class LatentModule(CounterfactualModule):
         return self.prior.code(self.encode(image))
 
     def divergences(
-        self, exogenous: Gaussian, latents: Gaussian, factors: Tensor
+        self, exogenous: Gaussian, latents: Gaussian, factors: Tensor, marks: Marks | None = None
     ) -> dict[str, Tensor]:
-        """``exogenous``, from N(0, 1), and ``alignment``, from where ``factors`` ``[B, K]`` lie."""
-        aligned = latents.divergence(self.prior.location(factors), self.prior_scale)
+        """``exogenous``, from N(0, 1), and ``alignment``, from where ``factors`` ``[B, K]`` lie.
+
+        Without the exogenous latents of what was set, and the latents of missing labels.
+        """
+        known = None if marks is None else self.graph.per_column(marks.observed)[..., None]
+        unset = self.unset(marks)
+        by_chance = None if unset is None else unset[..., None]
+        aligned = latents.divergence(self.prior.location(factors), self.prior_scale, known)
         return {
-            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0),
+            "exogenous": self.exogenous_weight * exogenous.divergence(0.0, 1.0, by_chance),
             "alignment": self.alignment_weight * aligned,
         }
+
+    def unset(self, marks: Marks | None) -> Tensor | None:
+        """``[B, E]`` bool: the columns of factors that nobody set; None without marks."""
+        return None if marks is None else ~self.graph.per_column(marks.intervened)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, GroupedMLP
+from diffcf.causal import CausalGraph, GroupedMLP, Marks, filled
 from diffcf.methods.base import GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 LEAST_ERROR = 0.004  # least standard deviation of a pixel in [-1, 1]: half a grey level
@@ -80,11 +80,14 @@ class CausalLayers(LatentMechanisms):
         spread = torch.einsum("ef,bfd->bed", self._transfer().square(), exogenous.variance)
         return Gaussian(self.linear(exogenous.mean), 0.5 * spread.log())
 
-    def label_loss(self, code: Tensor) -> Tensor:
-        """l_u: mean squared error of labels ``[B, E]`` predicted from their causes'; scalar."""
+    def label_loss(self, code: Tensor, counted: Tensor | None = None) -> Tensor:
+        """l_u: mean squared error of labels ``[B, E]`` predicted from their causes'; scalar.
+
+        Those that are not ``counted`` ``[B, E]`` (bool) count as 0; None counts all.
+        """
         masked = self.weights()[:, None] * (2 * code - 1)  # [E, B, E]
         predicted = self.labels(masked)[..., 0].T.sigmoid()
-        return self.mean_of_caused((predicted - code).square()[..., None])
+        return self.mean_of_caused((predicted - code).square()[..., None], counted)
 
     def _transfer(self) -> Tensor:
         """(I − A)⁻¹ ``[E, E]``: A is nilpotent, so that the series I + A + A² + … ends."""
@@ -123,16 +126,22 @@ class CausalVAE(LatentModule):
         networks = {"encoder": encoder, "causal": causal, "decoder": decoder}
         super().__init__(graph, networks, **kwargs)
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
+        counted = None
+        if marks is not None:
+            mechanisms = marks.mechanisms(self.graph.adjacency.to(factors.device))
+            factors, counted = filled(factors)[0], self.graph.per_column(mechanisms)
         exogenous: Gaussian = self.encoder(image)
         concepts = self.causal.concepts(exogenous)
         drawn = self.decoder(self.causal.linear(exogenous.sample()), image.shape[-2:])
         error = (drawn.float() - image).square().mean()
         return {
             "reconstruction": 0.5 * (error + LEAST_ERROR**2).log(),
-            **self.divergences(exogenous, concepts, factors),
-            "labels": self.causal.label_loss(self.graph.encode(factors)),
-            "mask": self.causal.residual_loss(concepts.mean.detach()),
+            **self.divergences(exogenous, concepts, factors, marks),
+            "labels": self.causal.label_loss(self.graph.encode(factors), counted),
+            "mask": self.causal.residual_loss(concepts.mean.detach(), self.unset(marks)),
             "psnr": -10 * (error.detach() / 4).log10(),
         }
 

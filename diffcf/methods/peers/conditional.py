@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffcf.causal import NSCM, StructuralModel
+from diffcf.causal import NSCM, Marks, StructuralModel, filled, mechanism_terms
 from diffcf.diffusion import Generator, random_condition_mask, stratified_times, velocity_loss
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, UNet
 
 
@@ -56,11 +57,16 @@ class ConditionalDiffusion(CounterfactualModule):
         super().__init__(graph, {"generator": generator, "nscm": nscm}, **kwargs)
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
         condition_mask = random_condition_mask(factors, self.factor_dropout, self.all_dropout)
+        if marks is not None:
+            factors, known = filled(factors)
+            condition_mask = condition_mask & known
         noise, t = torch.randn_like(image), stratified_times(image)
         generator = velocity_loss(self.generator, image, noise, t, factors, condition_mask)
-        return {"generator": generator} | self.nscm.loss(factors)
+        return {"generator": generator} | mechanism_terms(self.nscm, factors, marks)
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
         return CounterfactualEngine(self.generator, None, self.nscm, sampling)

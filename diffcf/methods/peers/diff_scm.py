@@ -23,11 +23,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import NSCM, CausalGraph, CodeDistribution, FactorPosterior, StructuralModel
+from diffcf.causal import (
+    NSCM,
+    CausalGraph,
+    CodeDistribution,
+    FactorPosterior,
+    Marks,
+    StructuralModel,
+    filled,
+    mechanism_terms,
+)
 from diffcf.diffusion import Generator, add_noise, stratified_times, velocity_loss
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
 from diffcf.methods.checkpoint import Spec
-from diffcf.methods.engine import CounterfactualEngine, Sampling
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import ImageEncoder, NetworkFactory, UNet
 
 
@@ -51,10 +61,17 @@ class FactorPredictor(nn.Module):
         """Read images ``[B, C, H, W]``, noisy ones at times ``[B]``; None for clean ones."""
         return FactorPosterior(*self.code(*self.encoder(image, t).chunk(2, dim=1)))
 
-    def loss(self, reading: FactorPosterior, factors: Tensor, trust: float = 0.0) -> Tensor:
+    def loss(
+        self,
+        reading: FactorPosterior,
+        factors: Tensor,
+        trust: float = 0.0,
+        counted: Tensor | None = None,
+    ) -> Tensor:
         """Mean negative log-likelihood of factors ``[B, K]``, per entry of their code; scalar.
 
         The reading's standard deviation counts as ``trust``, in [0, 1] units, where it is less.
+        Factors that are not ``counted`` ``[B, K]`` (bool) count as 0; None counts all.
         """
         code = self.graph.encode(factors)
         variance = reading.variance.clamp_min(trust**2)
@@ -63,7 +80,10 @@ class FactorPredictor(nn.Module):
         entropy = F.binary_cross_entropy(
             torch.where(self.code.discrete, p, 0.5), code.clamp(0, 1), reduction="none"
         )
-        return torch.where(self.code.discrete, entropy, gauss).mean()
+        nll = torch.where(self.code.discrete, entropy, gauss)
+        if counted is not None:
+            nll = torch.where(self.graph.per_column(counted), nll, 0.0)
+        return nll.mean()
 
 
 class DiffSCM(CounterfactualModule):
@@ -92,15 +112,20 @@ class DiffSCM(CounterfactualModule):
         networks = {"generator": generator, "predictor": predictor, "nscm": nscm}
         super().__init__(graph, networks, **kwargs)
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
+        known = None
+        if marks is not None:
+            factors, known = filled(factors)
         noise, t = torch.randn_like(image), stratified_times(image)
         # Half of the images clean: that is where the factual is read.
         read_at = stratified_times(image) * (torch.rand_like(t) < 0.5)
         reading = self.predictor(add_noise(image, torch.randn_like(image), read_at), read_at)
         return {
             "generator": velocity_loss(self.generator, image, noise, t),
-            "predictor": self.predictor.loss(reading, factors),
-            **self.nscm.loss(factors),
+            "predictor": self.predictor.loss(reading, factors, counted=known),
+            **mechanism_terms(self.nscm, factors, marks),
         }
 
     def read(self, image: Tensor) -> Tensor:

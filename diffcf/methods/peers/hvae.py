@@ -119,18 +119,25 @@ class ConditionalHVAE(nn.Module):
         self.norm = nn.GroupNorm(8, channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], 2 * folded, 1))
 
-    def forward(self, image: Tensor, factors: Tensor, sample: bool = True) -> Explained:
+    def forward(
+        self,
+        image: Tensor,
+        factors: Tensor,
+        sample: bool = True,
+        condition_mask: Tensor | None = None,
+    ) -> Explained:
         """Explain images ``[B, C, H, W]`` with factors ``[B, K]``.
 
         Args:
             sample: draw z from q, as training does; else its mean, coarse to fine.
+            condition_mask: ``[B, K]`` bool, the factors to use; None for all.
 
         Raises:
             ValueError: when H or W is not a multiple of ``stride``.
         """
         check_sides(image.shape[-2:], self.stride, "The HVAE")
         check_channels(image, self.image_channels, "The HVAE")
-        features, condition = self._condition(factors)
+        features, condition = self._condition(factors, condition_mask)
         encoded, latents = self._encode(image, condition), []
         kl = image.new_zeros(len(image))
 
@@ -149,10 +156,12 @@ class ConditionalHVAE(nn.Module):
         rest = iter(latents)
         return self._decode(latents[0].shape[-2:], *self._condition(factors), lambda *_: next(rest))
 
-    def _condition(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+    def _condition(
+        self, factors: Tensor, condition_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The factors' features and the conditioning vector; there is no time, so t is 0."""
         t = factors.new_zeros(len(factors))
-        features = self.features(t, factors, None)
+        features = self.features(t, factors, condition_mask)
         return features, self.embed(t, features)
 
     def _encode(self, image: Tensor, condition: Tensor) -> list[Tensor]:

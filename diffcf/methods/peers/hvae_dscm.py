@@ -32,14 +32,23 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from diffcf.causal import NSCM, FactorPosterior, Intervention, StructuralModel, image_keys
+from diffcf.causal import (
+    NSCM,
+    FactorPosterior,
+    Intervention,
+    Marks,
+    StructuralModel,
+    filled,
+    image_keys,
+    mechanism_terms,
+)
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE, Explained
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 
@@ -66,6 +75,7 @@ class HierarchicalVAE(CounterfactualModule):
     """
 
     reads = True
+    late_terms = frozenset({"counterfactual"})
     hvae: ConditionalHVAE
     predictor: FactorPredictor
     nscm: StructuralModel
@@ -94,16 +104,26 @@ class HierarchicalVAE(CounterfactualModule):
         self.beta, self.beta_warmup, self.balance = beta, beta_warmup, balance
         self.finetune, self.predictor_share, self.trust = finetune, predictor_share, trust
 
-    def losses(self, image: Tensor, factors: Tensor) -> dict[str, Tensor]:
-        """``hvae`` and ``nll`` are in nats per pixel and channel, ``kl`` in nats per image."""
+    def losses(
+        self, image: Tensor, factors: Tensor, marks: Marks | None = None
+    ) -> dict[str, Tensor]:
+        """``hvae`` and ``nll`` are in nats per pixel and channel, ``kl`` in nats per image.
+
+        The image mechanism is conditioned on the labels that are there; counterfactuals are drawn
+        of images of which none is missing.
+        """
+        known = None
+        if marks is not None:
+            factors, known = filled(factors)
         count = max(2, round(self.predictor_share * len(image)))
         reading = self.predictor(image[:count])
-        terms = {"predictor": self.predictor.loss(reading, factors[:count])}
-        terms |= self.nscm.loss(factors)
-        explained = self.hvae(image, factors)
+        first = None if known is None else known[:count]
+        terms = {"predictor": self.predictor.loss(reading, factors[:count], counted=first)}
+        terms |= mechanism_terms(self.nscm, factors, marks)
+        explained = self.hvae(image, factors, condition_mask=known)
         terms |= self._elbo(image, explained)
         if self.progress >= 1 - self.finetune:
-            terms["counterfactual"] = self._counterfactual_loss(image, factors, explained)
+            terms["counterfactual"] = self._counterfactual_loss(image, factors, explained, known)
         return terms
 
     def _elbo(self, image: Tensor, explained: Explained) -> dict[str, Tensor]:
@@ -121,12 +141,21 @@ class HierarchicalVAE(CounterfactualModule):
             "mse": (drawn.mean.detach() - image).square().mean(),
         }
 
-    def _counterfactual_loss(self, image: Tensor, factors: Tensor, explained: Explained) -> Tensor:
-        """−log q(pa_cf | x_cf) with one random factor of each image set to another image's."""
+    def _counterfactual_loss(
+        self, image: Tensor, factors: Tensor, explained: Explained, known: Tensor | None = None
+    ) -> Tensor:
+        """−log q(pa_cf | x_cf) with one random factor of each image set to another image's.
+
+        Images of which a label is not ``known`` ``[B, K]``, or the value to set, count as 0.
+        """
         with torch.no_grad():
             column = torch.randint(len(self.graph), (len(image), 1), device=image.device)
             mask = torch.zeros_like(factors, dtype=torch.bool).scatter_(1, column, True)
-            values = factors[torch.randperm(len(factors), device=factors.device)]
+            other = torch.randperm(len(factors), device=factors.device)
+            values, counted = factors[other], None
+            if known is not None:
+                whole = known.all(dim=1, keepdim=True) & known[other].gather(1, column)
+                counted = whole.expand_as(known)
             keys = torch.randint(2**62, (len(image),), device=image.device)
             predicted = self.nscm.predict(factors, self.nscm.abduct(factors, keys), values, mask)
             target, _ = self.graph.clip(predicted)
@@ -136,7 +165,7 @@ class HierarchicalVAE(CounterfactualModule):
         reading = functional_call(self.predictor, fixed, (moved,))
         # A predictor claims a standard deviation of .01 even of images unlike any it was trained
         # on; taken at its word, it rewards images that merely exploit it.
-        return self.predictor.loss(reading, target, self.trust)
+        return self.predictor.loss(reading, target, self.trust, counted)
 
     def read(self, image: Tensor) -> Tensor:
         reading: FactorPosterior = self.predictor(image)

@@ -47,11 +47,17 @@ class Gaussian:
         """A draw that gradients go through."""
         return self.mean + self.scale * torch.randn_like(self.mean)
 
-    def divergence(self, mean: Tensor | float, scale: float) -> Tensor:
-        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar."""
+    def divergence(
+        self, mean: Tensor | float, scale: float, counted: Tensor | None = None
+    ) -> Tensor:
+        """KL divergence to N(``mean``, ``scale``²), in nats, averaged over everything; scalar.
+
+        What is not ``counted`` (bool, of a shape that broadcasts) counts as 0.
+        """
         like = self.log_scale
         other = Gaussian(like.new_zeros(()) + mean, like.new_tensor(scale).log())
-        return gaussian_kl(self, other).mean()
+        kl = gaussian_kl(self, other)
+        return (kl if counted is None else torch.where(counted, kl, 0.0)).mean()
 
     def standardised(self, value: Tensor) -> Tensor:
         """How many standard deviations ``value`` is from the mean."""

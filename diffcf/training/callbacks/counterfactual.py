@@ -35,7 +35,7 @@ from diffcf.io import (
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
-from diffcf.training.datasets import Batch, FactorData
+from diffcf.training.datasets import Batch, FactorData, intervened_of
 from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
@@ -107,7 +107,7 @@ class CounterfactualCallback(Callback):
         if self.evaluator is not None and self._reader is None:
             graph = checked_module(pl_module, self).graph
             self._reader = EvaluatorReader.load(self.evaluator, graph)
-            _check_transform(self._reader, trainer)
+            check_transform(self._reader, _data_of(trainer))
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -192,17 +192,7 @@ class CounterfactualCallback(Callback):
         evaluation, data = done.evaluation, _data_of(trainer)
         # On every rank: they synchronise.
         self.metrics = evaluation.compute()
-        record: dict[str, object] = {
-            "metrics": self.metrics,
-            "intervals": evaluation.intervals(),
-            "readers": list(evaluation.readers),
-            "target": evaluation.truth.source,
-            "lambda_t": evaluation.traces,
-            "images": evaluation.images(),
-            "left_out": evaluation.plan.left_out,
-            "ruler_error": done.ruler_error,
-            "protocol": vars(evaluation.protocol),
-        }
+        record = evaluation.record(self.metrics) | {"ruler_error": done.ruler_error}
         if done.readout is not None:
             self.metrics |= done.readout.compute()
         nscm = getattr(model, "nscm", None)
@@ -210,7 +200,8 @@ class CounterfactualCallback(Callback):
             observed, factors = (data.factors_of(split) for split in ("train", "test"))
             asked = factors.to(model.device)
             seed = evaluation.protocol.seed
-            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed)
+            by_hand = intervened_of(data, "train")
+            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed, by_hand)
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
@@ -247,12 +238,12 @@ class CounterfactualCallback(Callback):
         log_strengths(trainer, f"{stage}/lambda_t_curve", done.evaluation.traces)
 
 
-def _check_transform(reader: EvaluatorReader, trainer: Trainer) -> None:
+def check_transform(reader: EvaluatorReader, data: FactorData) -> None:
     """Raises CheckpointError for an evaluator of files that were seen otherwise than these.
 
     A multiple of the size is no other view: the evaluator averages it down.
     """
-    own, recorded = getattr(_data_of(trainer), "transform", None), reader.card.get("transform")
+    own, recorded = getattr(data, "transform", None), reader.card.get("transform")
     if own is None or recorded is None:
         return
     multiple = own.size % reader.image_shape[-1] == 0

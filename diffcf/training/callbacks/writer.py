@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +134,15 @@ class CounterfactualWriter(Callback):
         keys = row_keys(batch["index"], self.seed)
         world = model.method(self.sampling).abduct(batch["image"], keys=keys)
         answer = world.predict(self.do)
-        was, became = map(model.graph.native_rows, (world.factors, answer.factors))
-        pairs = zip(was, became, strict=True)
-        return answer.image.cpu(), [{"factual": w, "counterfactual": b} for w, b in pairs]
+        columns: dict[str, Sequence[object]] = {
+            "factual": model.graph.native_rows(world.factors),
+            "counterfactual": model.graph.native_rows(answer.factors),
+        }
+        if answer.undetermined is not None:
+            flags = answer.undetermined.tolist()
+            columns["undetermined"] = [list(compress(model.graph.names, row)) for row in flags]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return answer.image.cpu(), rows
 
     def _join(self, factors: list[str], count: int) -> None:
         """Make one table of the rows of all processes, and the folder whole."""

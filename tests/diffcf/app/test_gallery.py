@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import diffcf
-from diffcf.app.gallery import MAX_BYTES, from_data, from_folder, held_out, uploaded
+from diffcf.app.gallery import MAX_BYTES, Subject, from_data, from_folder, held_out, uploaded
 from diffcf.io.errors import DataError, GraphError
 from diffcf.io.transform import ImageTransform
 
@@ -53,6 +53,22 @@ def test_a_folder_offers_its_first_pictures(tmp_path: Path) -> None:
     assert [subject.title for subject in from_folder(tmp_path, FORM, 2)] == ["a", "b"]
     with pytest.raises(DataError):
         list(from_folder(tmp_path / "none", FORM, 2))
+
+
+def test_an_answer_goes_back_into_the_whole_picture_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "wide.png"
+    file.write_bytes(_png((64, 32)))
+    (offered,) = from_folder(tmp_path, FORM, 1)
+    for subject in (offered, uploaded(file.read_bytes(), FORM)):
+        darker = subject.image.clone()
+        darker[:, 4:12, 4:12] = -1
+        whole = subject.whole(darker)
+        assert whole is not None and whole.size == (64, 32)
+        assert whole.getpixel((32, 16)) == (0, 0, 0) and whole.getpixel((8, 16)) == (255, 255, 255)
+    assert Subject(offered.image, "drawn").whole(offered.image) is None
+    file.unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        offered.whole(offered.image)
 
 
 def test_shipped_weights_offer_images_that_were_held_out() -> None:

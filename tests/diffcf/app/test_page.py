@@ -76,8 +76,11 @@ def test_uploads_are_shown_or_refused_and_the_page_stays_usable(page: Page, tmp_
         page.upload(refused)
         page.until(lambda said=said: any(said in sentence for sentence in page.sentences()))
         assert page.pixels("factual") == before and page.idle
+    whole = "button[aria-label='download it in its whole picture']"
+    assert not page.one(whole).is_displayed(), "a drawn image is no part of a file"
     page.upload(good)
     page.until(lambda: page.idle and page.pixels("factual") != before)
+    assert page.one(whole).is_displayed()
     assert page.all(".stage.no-exact"), "nobody knows the exact counterfactual of an upload"
     red = page.pixels("factual")
     page.slide("light", 0.6)

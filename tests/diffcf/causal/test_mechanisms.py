@@ -7,6 +7,8 @@ import itertools
 import pytest
 import torch
 
+from diffcf.causal.factor import Factor
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.mechanisms import NoiseMap, truncated_logistic
 from diffcf.causal.structure import EdgeGates, acyclicity, strongest_dag
 
@@ -62,7 +64,7 @@ def test_strongest_dag_drops_the_weakest_edge_of_a_cycle() -> None:
 
 def test_gates_are_binary_and_spare_the_diagonal() -> None:
     torch.manual_seed(0)
-    draws = EdgeGates(5).sample(300)
+    draws = EdgeGates(CausalGraph([Factor(name) for name in "abcde"])).sample(300)
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     assert draws.diagonal(dim1=1, dim2=2).eq(0).all()
     assert 0.45 < draws.mean() / 0.8 < 0.55
@@ -70,7 +72,7 @@ def test_gates_are_binary_and_spare_the_diagonal() -> None:
 
 def test_score_is_the_gradient_of_the_expected_likelihood() -> None:
     torch.manual_seed(0)
-    gates = EdgeGates(3)
+    gates = EdgeGates(CausalGraph([Factor(name) for name in "abc"]))
     torch.nn.init.normal_(gates.logits)
     worth = torch.randn(3, 3)
     draws = gates.sample(200_000)

@@ -76,6 +76,45 @@ def test_it_warns_of_what_no_one_can_learn(tmp_path, capsys) -> None:
     assert "6 images; in use 4 train, 1 val, 1 test, of 3 × 8 × 8 pixels" in printed
 
 
+def test_it_counts_missing_labels_and_interventional_images(config, tmp_path, capsys) -> None:
+    command = ["data", str(config), "--out", str(tmp_path / "sheet.png")]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "Missing" not in printed and "Interventional" not in printed
+    assert main([*command, "--data.labels", "0.25", "--data.interventional", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "Missing labels of 210 training images: angle 150, light 150, shadow_length 150, "
+        "shadow_position 150" in printed
+    )
+    assert (
+        "Interventional images of train: 10 of 210; set are angle 3, light 3, shadow_length 2, "
+        "shadow_position 2" in printed
+    )
+    assert "nan" not in printed and "7,308 images" in printed
+
+
+def test_it_says_what_the_table_does_not_determine(config, tmp_path, capsys) -> None:
+    assert main(["data", str(config), "--out", str(tmp_path / "a.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "Note: shadow_position follows from angle and light in every training image" in printed
+    assert (
+        "no training image has light in its lower third with shadow_position in its up" in printed
+    )
+    assert "undetermined" not in printed
+    sunlight = tmp_path / "sunlight.yaml"
+    sunlight.write_text(
+        "class_path: data_modules.SunlightDataModule\n"
+        "init_args: {image_size: 32, train_size: 300, val_size: 2, test_size: 2}\n"
+    )
+    assert main(["data", str(sunlight), "--out", str(tmp_path / "b.png")]) == 0
+    printed = capsys.readouterr().out
+    (warning,) = [line for line in printed.splitlines() if line.startswith("Warning")]
+    assert warning.startswith("Warning: light_colour and floor_colour determine each other")
+    assert "do(floor_colour) is undetermined" in warning
+    assert "do(light_colour), which moves both, is taught" in warning
+
+
 @pytest.mark.parametrize("name", ["pendulum", "flow"])
 def test_experiments_serve_as_they_are(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -19,17 +19,16 @@ from data_modules.factor_table import FactorTableDataModule
 from diffcf.causal.graph import CausalGraph
 from diffcf.commands import fid as fid_command
 from diffcf.commands.main import main
-from diffcf.commands.weights import card
 from diffcf.io.errors import CheckpointError, DataError
 from diffcf.io.pixels import from_bytes
 from diffcf.io.tensor_file import SPEC_KEY
 from diffcf.io.transform import ImageTransform, decode
-from diffcf.methods import method_of, write_weights
+from diffcf.methods import WEIGHTS, method_of, write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
+from diffcf.reporting import card
 
 SEEN = ImageTransform(32, crop=40, resample="box")
-ROOT = Path(__file__).parents[3]
 
 
 def photo(path: Path, width: int = 60, height: int = 50) -> Path:
@@ -102,7 +101,7 @@ def test_shipped_faces_see_photographs_as_their_training_did() -> None:
     model = diffcf.load("faces")
     assert model.image_transform() == ImageTransform(64, crop=148)
     assert model.image_transform(128) == ImageTransform(128, crop=148)
-    about = card(ROOT / "diffcf/weights/faces.safetensors")
+    about = card(WEIGHTS / "faces.safetensors", "faces", WEIGHTS / "faces.json")
     assert "| files | central 148 × 148 pixels, to 64 × 64 by bilinear, colour |" in about
 
 

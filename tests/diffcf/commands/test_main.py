@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 import shutil
 import subprocess
@@ -38,6 +39,18 @@ def test_every_command_is_where_the_page_says(name: str) -> None:
 def test_version(capsys) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"diffcf {version('diffcf')}\n"
+
+
+def test_a_verbose_version_has_what_a_report_needs(capsys) -> None:
+    assert main(["--version", "--verbose"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"diffcf {version('diffcf')}"
+    said = dict(line.split(maxsplit=1) for line in lines)
+    for package in ("torch", "lightning", "torchmetrics", "zuko", "jsonargparse"):
+        assert said[package] == version(package)
+    assert said["python"] == platform.python_version()
+    assert said["platform"] and said["devices"].startswith("cpu")
+    assert main(["--version", "--verbos"]) == 2
 
 
 @pytest.mark.parametrize(

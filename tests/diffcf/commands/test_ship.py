@@ -11,12 +11,11 @@ import torch
 import diffcf
 from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.scenes.pendulum import PendulumScene
-from diffcf.api import WEIGHTS
 from diffcf.commands.main import main
 from diffcf.commands.weights import check
 from diffcf.diffusion import ClassifierFree, Feedback, PolyakGuidance
 from diffcf.io.errors import CheckpointError
-from diffcf.methods import Sampling, sampling_to_spec
+from diffcf.methods import WEIGHTS, Sampling, sampling_to_spec
 from diffcf.training.tracking import sampling_record
 
 SHIPPED = sorted(WEIGHTS.glob("*.safetensors"))

@@ -164,6 +164,21 @@ def test_a_second_reader_reports_under_its_name(scene: PendulumScene) -> None:
     assert result["exact/evaluator/acm"] == result["evaluator/acm"]
 
 
+def test_where_all_else_is_an_effect_nothing_has_to_be_kept(scene: PendulumScene) -> None:
+    chain = CausalGraph([Factor("angle"), Factor("length")], [("angle", "length")])
+    protocol = EvaluationProtocol(factors=["angle"], steps=0, cycles=0, reverse_images=0)
+    image, factors = _images(scene)
+
+    class Reader:
+        def read(self, images: torch.Tensor) -> torch.Tensor:
+            return scene.read(images)[:, :2]
+
+    evaluation = CounterfactualEvaluation(chain, factors[:, :2], protocol, evaluator=Reader())
+    evaluation.update(DoNothing(chain), image, torch.arange(COUNT))
+    result = evaluation.compute()
+    assert "acm/angle" in result and "kept" not in result
+
+
 # --- worlds that are known in part, or not at all ---
 
 QUICK = EvaluationProtocol(steps=2, cycles=0, reverse_images=0, min_change=0.0)

@@ -199,6 +199,11 @@ DESCRIPTIONS: dict[str, tuple[Any, str]] = {
         "are by name",
     ),
     "giant image": ({"image": [3, 10**9, 10**9]}, r"images are of \[C, H, W\]"),
+    "ties of nothing": ({"ties": 3}, "Ties of factors are a list"),
+    "ties of other factors": (
+        {"ties": [{"factors": ["light", "moon"], "points": [[0, 0]]}]},
+        "Unknown factor 'moon'",
+    ),
     "other settings": ({"settings": {"magic": 1}}, "cannot be made"),
 }  # fmt: skip
 
@@ -231,7 +236,7 @@ def test_a_description_builds_nothing_else(
      {"guidance": "os.system"}, {"guidance": {"class_path": "trap_module.Network"}},
      {"guidance": {"class_path": "diffcf.diffusion.guidance.gradient_rules.ConstantGuidance",
                    "init_args": {"scale": "x"}}},
-     {"free": 3}, {1: 2}],
+     {"free": 3}, {1: 2}, {"undetermined": "guess"}, {"undetermined": []}],
     ids=str,
 )  # fmt: skip
 def test_how_to_draw_is_checked(

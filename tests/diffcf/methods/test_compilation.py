@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffcf.causal import Marks
 from diffcf.io import SettingsError
 from diffcf.methods import DiffusionCounterfactuals
 from diffcf.methods.compilation import Compilation, graphs
@@ -15,7 +16,8 @@ from diffcf.methods.compilation import Compilation, graphs
 
 def _terms(model: DiffusionCounterfactuals, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     torch.manual_seed(3)
-    return model.losses(batch["image"], batch["factors"])
+    marks = Marks.of(batch)
+    return model.losses(batch["image"], batch["factors"], *([] if marks is None else [marks]))
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +25,15 @@ def _nothing_compiled_yet() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("marked", [False, True])
 def test_a_step_is_one_graph(
-    model: DiffusionCounterfactuals, small_batch: dict[str, Tensor], monkeypatch
+    model: DiffusionCounterfactuals, small_batch: dict[str, Tensor], monkeypatch, marked: bool
 ) -> None:
     """Traced whole, and with the same random numbers the same to the last bit."""
+    if marked:
+        observed = torch.arange(8)[:, None] % 4 != torch.arange(4)
+        factors = small_batch["factors"].masked_fill(~observed, torch.nan)
+        small_batch = small_batch | {"factors": factors, "observed": observed}
     compile_ = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda f, **_: compile_(f, backend="eager", fullgraph=True, dynamic=False)

@@ -94,6 +94,29 @@ def test_composites_for_the_generator_are_rightly_labelled(scene: PendulumScene)
     assert (some_own & some_other)[composite.mixed].float().mean() > 0.5
 
 
+def test_a_missing_label_is_missing_where_its_image_shows() -> None:
+    factors = torch.rand(16, 1).expand(-1, 2).clone()
+    image = factors[:, :1, None, None].expand(-1, 3, 32, 32)
+    factors[::2, 1] = torch.nan
+    missing = factors[factors[:, 1].isnan(), 0]
+    mixed, targets = RegionMixer(fraction=1.0).for_projector(image, factors, Anywhere())
+    assert (mixed.flatten(1).std(dim=1) > 0).any()
+    from_missing = torch.isin(targets[:, 0], missing)
+    assert torch.equal(targets[:, 1].isnan(), from_missing) and not targets[:, 0].isnan().any()
+
+
+def test_no_composite_for_the_generator_takes_a_missing_label(scene: PendulumScene) -> None:
+    factors = scene.published_grid()[0].float()
+    factors = factors[scene.visible(factors)][torch.randperm(7000)[:96]]
+    image, given = scene.render(factors, 64), factors.clone()
+    given[::3, 1] = given[1::3] = torch.nan
+    composite = RegionMixer(fraction=1.0).for_generator(image, given, Oracle(scene))
+    assert composite.mixed.any() and not composite.factors[composite.mixed].isnan().any()
+    untouched = ~composite.mixed
+    torch.testing.assert_close(composite.factors[untouched], given[untouched], equal_nan=True)
+    torch.testing.assert_close(composite.image[untouched], image[untouched])
+
+
 def test_no_factor_is_always_left_with_another(scene: PendulumScene) -> None:
     """Ball, sun and shadow: each pair is parted in a good share of composites."""
     factors = scene.published_grid()[0].float()

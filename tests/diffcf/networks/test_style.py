@@ -107,4 +107,4 @@ def test_a_world_keeps_its_style_when_its_parts_are_replaced() -> None:
         GRAPH, partial(UNet, style=2, **SMALL), LocalPosteriorProjector
     )
     world = model.eval().method(Sampling(steps=1)).abduct(torch.zeros(1, 3, 32, 32))
-    assert replace(world, factors=world.factors).style is world.style
+    assert replace(world, factors=world.factors).drawn.style is world.drawn.style is not None

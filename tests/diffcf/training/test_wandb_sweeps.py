@@ -17,7 +17,7 @@ import yaml
 from small_runs import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from diffcf.api import WEIGHTS
+from diffcf.methods import WEIGHTS
 from diffcf.training.callbacks.counterfactual import CounterfactualCallback
 from diffcf.training.callbacks.running import LastCheckpoint
 from diffcf.training.cli import DiffcfCLI, cli

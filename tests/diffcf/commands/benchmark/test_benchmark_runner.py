@@ -34,11 +34,16 @@ def kill_at_first_checkpoint(run_folder: Path, children: list[subprocess.Popen[b
         time.sleep(0.01)
 
 
+def surrounded_by(environment: dict[str, str]) -> None:
+    """Give this process the environment; of a module, so that another process finds it."""
+    os.environ.update(environment)
+
+
 class Forked:
     """What ``Popen`` is to the runner, of a process that need not import anything."""
 
     def __init__(self, command: list[str], *, stdout: Any, env: dict[str, str], **_: Any) -> None:
-        before = partial(os.environ.update, env)
+        before = partial(surrounded_by, dict(env))
         self.process = in_background(command[3:], Path(stdout.name), before)
 
     def wait(self) -> int | None:

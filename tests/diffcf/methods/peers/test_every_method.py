@@ -8,63 +8,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
-from stirring import stir
+from built_methods import METHODS, MIXED, built, mixed_batch
 from torch import Tensor
 
-from diffcf.causal.factor import Factor
-from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
-from diffcf.methods import CounterfactualModule, load_method
-from diffcf.methods.engine import Sampling
+from diffcf.methods import load_method
 from diffcf.methods.interface import predict_sequence
-
-ROOT = Path(__file__).parents[4]
-METHODS = sorted((ROOT / "experiments/benchmarks/methods").glob("*.yaml"))
-SMALL = {
-    ("channels", list): [8, 16],
-    ("channels", int): 8,
-    ("encoder", list): [8, 16],
-}
-MIXED = CausalGraph(
-    [
-        Factor("sun", low=0.0, high=2.0),
-        Factor("male", kind="binary"),
-        Factor("shape", kind="categorical", categories=("ball", "cube", "cone")),
-        Factor("shade", low=-1.0, high=1.0),
-    ],
-    [("sun", "shade"), ("shape", "shade")],
-)
-
-
-def _shrunk(value: Any) -> Any:
-    """The description with small networks: every width it states, by name and kind."""
-    if not isinstance(value, dict):
-        return value
-    small = {key: SMALL[key, type(v)] for key, v in value.items() if (key, type(v)) in SMALL}
-    return {key: _shrunk(v) for key, v in value.items()} | small
-
-
-def _built(path: Path, graph: CausalGraph) -> tuple[CounterfactualModule, Sampling]:
-    stated = yaml.safe_load(path.read_text())
-    model = _shrunk(stated["model"])
-    model["init_args"]["graph"] = graph.to_dict()
-    sampling = stated.get("sampling", {}) | {"steps": 2}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=CounterfactualModule)
-    parser.add_argument("--sampling", type=Sampling)
-    parts = parser.instantiate(parser.parse_object({"model": model, "sampling": sampling}))
-    stir(parts.model)
-    parts.model._trainer = None
-    return parts.model.eval(), parts.sampling
 
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
-    factors = torch.rand(6, 4)
-    factors[:, 1] = (factors[:, 1] > 0.5).float()
-    factors[:, 2] = (factors[:, 2] * 3).floor() / 2
-    return torch.rand(6, 3, 32, 32) * 2 - 1, factors
+    return mixed_batch()
 
 
 each_method = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
@@ -72,7 +26,7 @@ each_method = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.ste
 
 @each_method
 def test_factors_follow_the_graph(path: Path, batch: tuple[Tensor, Tensor]) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     image, factors = batch
     world = model.method(sampling).abduct(image, factors)
     assert torch.equal(world.image, image) and torch.equal(world.factors, factors)
@@ -90,7 +44,7 @@ def test_factors_follow_the_graph(path: Path, batch: tuple[Tensor, Tensor]) -> N
 def test_answers_do_not_depend_on_the_rest_of_the_batch(
     path: Path, batch: tuple[Tensor, Tensor]
 ) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     image, factors = batch
     method = model.method(sampling)
     whole = method.abduct(image, factors).predict({"shape": 0.5})
@@ -104,7 +58,7 @@ def test_answers_do_not_depend_on_the_rest_of_the_batch(
 def test_what_is_predicted_beyond_a_range_is_clipped_and_said_so(
     path: Path, batch: tuple[Tensor, Tensor]
 ) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     for parameter in model.parameters():
         parameter.detach().mul_(3)
     image, factors = batch
@@ -126,7 +80,7 @@ def test_what_is_predicted_beyond_a_range_is_clipped_and_said_so(
 
 @each_method
 def test_interventions_in_turn_add_up(path: Path, batch: tuple[Tensor, Tensor]) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     image, factors = batch
     world = model.method(sampling).abduct(image, factors)
     nothing = world.predict({}).intervention
@@ -143,7 +97,7 @@ def test_interventions_in_turn_add_up(path: Path, batch: tuple[Tensor, Tensor]) 
 def test_a_checkpoint_answers_as_the_model_that_wrote_it(
     path: Path, batch: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     image, factors = batch
     checkpoint: dict[str, Any] = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(checkpoint)
@@ -159,7 +113,7 @@ def test_a_checkpoint_answers_as_the_model_that_wrote_it(
 
 @each_method
 def test_every_network_learns(path: Path, batch: tuple[Tensor, Tensor]) -> None:
-    model, _ = _built(path, MIXED)
+    model, _ = built(path, MIXED)
     model.time_spent = 0.9  # late in training everything takes part
     terms = model.train().losses(*batch)
     assert all(term.dim() == 0 and term.isfinite() for term in terms.values())
@@ -170,7 +124,7 @@ def test_every_network_learns(path: Path, batch: tuple[Tensor, Tensor]) -> None:
 
 @each_method
 def test_factors_are_read_or_asked_for(path: Path, batch: tuple[Tensor, Tensor]) -> None:
-    model, sampling = _built(path, MIXED)
+    model, sampling = built(path, MIXED)
     if model.reads:
         world = model.method(sampling).abduct(batch[0])
         assert world.factors.shape == batch[1].shape and world.factors.isfinite().all()

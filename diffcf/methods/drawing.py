@@ -1,0 +1,97 @@
+r"""New images from P(x) and P(x | do(…)): no factual, all noise drawn.
+
+The exogenous noise u of the causal model is drawn from its prior, factors are z = s(u; do), and the
+generator, conditioned on them, draws an image from pure noise x_T. All noise is a function of a
+row's key alone: the same rows under two interventions are *coupled*, one world under both, and a
+row is the same in any batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcf.causal import Intervention, StructuralModel, uniform_noise
+from diffcf.diffusion import Inversion, sample, time_grid
+from diffcf.io import SettingsError
+from diffcf.methods.encoded import EncodedMethod
+from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.interface import Method
+
+STEPS = 30
+"""Evaluations of the generator; from pure noise it takes more than from an inverted image."""
+
+
+@dataclass(frozen=True)
+class DrawnImages:
+    """Images that a model drew.
+
+    Attributes:
+        image: ``[B, C, H, W]`` in [-1, 1].
+        factors: that they were to show, ``[B, K]`` in [0, 1] units.
+        exogenous: the causal noise, ``[B, E]``.
+    """
+
+    image: Tensor
+    factors: Tensor
+    exogenous: Tensor
+
+
+@torch.no_grad()
+def draw_images(
+    method: Method,
+    shape: tuple[int, ...],
+    keys: Tensor,
+    do: Intervention | None = None,
+    steps: int = STEPS,
+) -> DrawnImages:
+    """Draw an image for each of the ``keys`` ``[B]`` (:func:`diffcf.causal.row_keys`).
+
+    Args:
+        method: of a :class:`diffcf.methods.DiffusionCounterfactuals`.
+        shape: ``(C, H, W)`` of the images.
+        keys: what all noise is a function of.
+        do: what is set; None for P(x).
+        steps: of sampling, by the solver of order 2.
+
+    Raises:
+        SettingsError: for a method that has no generator of noise, and fewer than one step.
+    """
+    space = method.space if isinstance(method, EncodedMethod) else None
+    engine = method.engine if isinstance(method, EncodedMethod) else method
+    if not isinstance(engine, CounterfactualEngine):
+        raise SettingsError(
+            f"{type(method).__name__} draws no new images: take weights of a diffusion method "
+            "with a causal model."
+        )
+    factors, exogenous = draw_factors(engine.nscm, keys, do)
+    if space is not None:
+        shape = (space.latent_channels, *(side // space.stride for side in shape[1:]))
+    x_T = normal_noise(keys, math.prod(shape)).view(-1, *shape).float()
+    start = Inversion(x_T, time_grid(steps))
+    image = sample(engine.denoiser(factors), start, order=2)
+    image = image if space is None else space.decode(image)
+    return DrawnImages(image.clamp(-1, 1), factors, exogenous)
+
+
+@torch.no_grad()
+def draw_factors(
+    nscm: StructuralModel, keys: Tensor, do: Intervention | None = None
+) -> tuple[Tensor, Tensor]:
+    """Factors ``[B, K]``, within their range, and exogenous noise ``[B, E]``, without images."""
+    graph = nscm.graph
+    nothing = Intervention.none(torch.zeros(len(keys), len(graph), device=keys.device))
+    do = nothing if do is None else do
+    factors, exogenous = nscm.draw(keys, do.values, do.mask)
+    return graph.clip(factors)[0], exogenous
+
+
+def normal_noise(keys: Tensor, columns: int) -> Tensor:
+    """Independent standard normal numbers ``[B, columns]`` (float64) from keys ``[B]``."""
+    # Another key than that of the exogenous noise, which counts columns from 1 as well.
+    uniform = uniform_noise(~keys, columns, torch.float64).clamp(1e-12, 1 - 1e-12)
+    normal: Tensor = torch.special.ndtri(uniform)
+    return normal

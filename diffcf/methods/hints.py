@@ -1,0 +1,212 @@
+r"""Hints: where in the picture a factor is written, as far as its user knows.
+
+Two factors that are equal in every image, such as the colours of a light and of the floor that it
+falls on, cannot be told apart from images: nothing says which name is the floor's. Who knows that
+the floor is the background can say so, without one more image.
+
+A place is one of
+
+- ``background``: all that is joined to the picture's border without crossing an edge, and
+  ``object``, the rest. Found in each image by growing from the border (Adams & Bischof, 1994,
+  Seeded region growing, https://doi.org/10.1109/34.295913);
+- a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
+- a file of an image, white where the factor is written, or its rows as numbers from 0 to 1, as
+  weights record it.
+
+The generator is told a factor only where it is written (:func:`told_where_written`): at each place
+it is conditioned on the factors of that place, and of the others on none, as it was trained to be
+by factor dropout. So no place is ever told a combination that the data do not have: the floor is
+drawn by the floor's colour, the body by the light's. No network is trained anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffcf.causal import CausalGraph
+from diffcf.diffusion import VelocityOf
+from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
+
+Place: TypeAlias = str | list[float] | list[list[float]]
+"""``background``, ``object``, a rectangle in shares of the sides, a file of a mask or its rows."""
+FOUND = ("background", "object")
+EDGE = 0.06  # difference of neighbouring pixels, in [-1, 1], that growing does not cross
+MASK_SIDE = 32  # places of a mask's side, which is scaled to the images' size
+
+
+class Hints:
+    """Where factors are written.
+
+    Args:
+        graph: the factors.
+        places: by factor, its :data:`Place`.
+
+    Raises:
+        GraphError: for a name that is no factor.
+        SettingsError: for a rectangle outside the picture or without area.
+        DataError: for a mask file that cannot be read.
+
+    >>> from diffcf.causal import Factor
+    >>> graph = CausalGraph([Factor("floor"), Factor("light")])
+    >>> hints = Hints(graph, {"floor": [0.5, 0.0, 1.0, 1.0]})  # the lower half
+    >>> hints.masks(torch.zeros(1, 3, 4, 4))[0, :, :, 0].tolist()
+    [[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+
+    def __init__(self, graph: CausalGraph, places: Mapping[str, Place]) -> None:
+        self.graph = graph
+        self.places = {graph.column(name): place for name, place in places.items()}
+        for column, place in self.places.items():
+            if isinstance(place, str) and place not in FOUND:
+                self.places[column] = _rows_of(Path(place))
+            elif not isinstance(place, str):
+                _check_numbers(graph.names[column], place)
+
+    @property
+    def found(self) -> bool:
+        """Whether any place has to be found in the images."""
+        return any(isinstance(place, str) for place in self.places.values())
+
+    def to_dict(self) -> dict[str, Place]:
+        """The places by factor, a mask by its rows: no file is needed to make these hints again."""
+        return {self.graph.names[column]: place for column, place in self.places.items()}
+
+    def masks(self, image: Tensor) -> Tensor:
+        """``[B, K, H, W]`` in [0, 1]: where each factor is written in images ``[B, C, H, W]``.
+
+        1 everywhere for a factor without a hint.
+        """
+        masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
+        around = background(image) if self.found else masks[:, 0]
+        for column, place in self.places.items():
+            if isinstance(place, str):
+                masks[:, column] = around if place == "background" else 1 - around
+            elif isinstance(place[0], list):
+                rows = torch.tensor(place).to(image)[None, None]
+                size = (int(image.shape[-2]), int(image.shape[-1]))
+                masks[:, column] = F.interpolate(rows, size, mode="bilinear")[0]
+            else:
+                masks[:, column] = _rectangle(cast("list[float]", place), image)
+        return masks
+
+
+class Region(NamedTuple):
+    """Places at which the same factors are written.
+
+    Attributes:
+        told: which factors those are, ``[K]`` bool.
+        weight: ``[B, 1, H, W]`` in [0, 1], how far each place belongs to it; 1 over all regions.
+    """
+
+    told: Tensor
+    weight: Tensor
+
+
+def regions(masks: Tensor) -> list[Region]:
+    """The regions that masks ``[B, K, H, W]`` of factors make, without those of no place."""
+    places: list[tuple[Tensor, Tensor]] = []  # which factors share a place, and its mask
+    for column, mask in enumerate(masks.unbind(dim=1)):
+        here = torch.arange(masks.shape[1], device=masks.device) == column
+        for number, (factors, known) in enumerate(places):
+            if torch.equal(known, mask):
+                places[number] = (factors | here, known)
+                break
+        else:
+            places.append((here, mask))
+    found = [Region(torch.zeros_like(places[0][0]), torch.ones_like(masks[:, :1]))]
+    for factors, mask in places:
+        inside = [Region(r.told | factors, r.weight * mask[:, None]) for r in found]
+        outside = [Region(r.told, r.weight * (1 - mask[:, None])) for r in found]
+        found = [region for region in (*inside, *outside) if bool((region.weight > 0).any())]
+    return found
+
+
+def told_where_written(generator: VelocityOf, masks: Tensor) -> VelocityOf:
+    """A generator that is told each factor only where ``masks`` ``[B, K, H, W]`` say.
+
+    It takes one evaluation for each region, and copies of the batch as guidance makes them.
+    """
+    parts = regions(masks)
+
+    def velocity(
+        x_t: Tensor, t: Tensor, factors: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        if factors is None:
+            return generator(x_t, t)
+        copies = len(x_t) // len(masks)
+        v = torch.zeros_like(x_t)
+        for told, weight in parts:
+            known = told.expand(len(x_t), -1) if mask is None else mask & told
+            v = v + weight.repeat(copies, 1, 1, 1) * generator(x_t, t, factors, known)
+        return v
+
+    return velocity
+
+
+def background(image: Tensor) -> Tensor:
+    """``[B, H, W]``, 1 where a pixel is joined to the border of ``[B, C, H, W]`` in [-1, 1].
+
+    Two neighbours are joined where no channel of them differs by more than :data:`EDGE`, so that
+    a floor whose light falls off smoothly is one background.
+    """
+    down = (image.diff(dim=-2).abs().amax(dim=1) < EDGE).to(image)
+    right = (image.diff(dim=-1).abs().amax(dim=1) < EDGE).to(image)
+    found = torch.zeros_like(image[:, 0])
+    found[:, [0, -1]] = 1.0
+    found[:, :, [0, -1]] = 1.0
+    # The border itself may cross an object: only what most of it shows is background there.
+    ring = found.bool().expand_as(image[:, 0])
+    colours = image.movedim(1, -1)[ring].view(len(image), -1, image.shape[1])
+    usual = colours.median(dim=1).values[:, :, None, None]
+    found = found * ((image - usual).abs().amax(dim=1) < 0.5).to(image)
+    for _ in range(sum(image.shape[-2:]) ** 2):  # ends when nothing is added
+        grown = found.clone()
+        grown[:, 1:] = torch.maximum(grown[:, 1:], found[:, :-1] * down)
+        grown[:, :-1] = torch.maximum(grown[:, :-1], found[:, 1:] * down)
+        grown[:, :, 1:] = torch.maximum(grown[:, :, 1:], found[:, :, :-1] * right)
+        grown[:, :, :-1] = torch.maximum(grown[:, :, :-1], found[:, :, 1:] * right)
+        if torch.equal(grown, found):
+            break
+        found = grown
+    return found
+
+
+def _rows_of(file: Path) -> list[list[float]]:
+    """A grey image file, its central square, as rows of numbers from 0 to 1."""
+    transform = ImageTransform(MASK_SIDE, channels=1)
+    levels = (from_bytes(decode(file, transform, "a hint"))[0] + 1) / 2
+    return [[round(level, 3) for level in row] for row in levels.tolist()]
+
+
+def _check_numbers(name: str, place: Sequence[float] | Sequence[Sequence[float]]) -> None:
+    if place and all(isinstance(row, list) for row in place):
+        rows = cast("list[list[float]]", place)
+        widths = {len(row) for row in rows}
+        if len(widths) == 1 and 0 not in widths and all(0 <= x <= 1 for row in rows for x in row):
+            return
+        raise SettingsError(
+            f"The hint of '{name}' is rows of numbers, which must be as long as each other and "
+            "from 0 to 1: name the image file that they come from."
+        )
+    numbers = cast("list[float]", list(place))
+    top, left, bottom, right = numbers if len(numbers) == 4 else (1.0, 1.0, 0.0, 0.0)
+    if not (0.0 <= top < bottom <= 1.0 and 0.0 <= left < right <= 1.0):
+        raise SettingsError(
+            f"The hint of '{name}' is top, left, bottom and right in shares of the picture, from 0 "
+            f"to 1, not {numbers}: give a rectangle inside it."
+        )
+
+
+def _rectangle(place: Sequence[float], image: Tensor) -> Tensor:
+    """``[H, W]``, the share of each pixel of ``image`` that lies in a rectangle."""
+    sides = []
+    for side, (start, end) in zip(image.shape[-2:], (place[::2], place[1::2]), strict=True):
+        edges = torch.arange(side + 1, device=image.device, dtype=image.dtype) / side
+        sides.append((edges[1:].clamp(max=end) - edges[:-1].clamp(min=start)).clamp_min(0) * side)
+    return torch.outer(*sides)

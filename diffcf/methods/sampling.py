@@ -1,0 +1,76 @@
+"""How counterfactual images are drawn: settings that belong to no trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diffcf.causal import CONTAMINATION
+from diffcf.diffusion import ClassifierFree, Feedback, Guidance, time_grid
+from diffcf.io import SettingsError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a counterfactual image is sampled; none of it belongs to the trained model.
+
+    Attributes:
+        guidance: the rule for λ_t; None for none.
+        steps: evaluations of the generator, for inversion and for sampling each.
+        t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
+        conditional: whether the generator is conditioned on the factors; else guidance alone has
+            to change the image.
+        free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
+            conditioning: it has to find the noise of the factual image.
+        feedback: correction of the condition by what the projector reads on the way; None for
+            none. It needs ``anchored``, whose path tells the projector's error on the factual.
+        mechanisms: whether effects follow their causes; else only what is set changes (ablation).
+        anchored: whether the errors of inversion, found along the factual's path, are corrected on
+            the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
+        order: of the solver, 1 (DDIM) or 2.
+        spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
+        contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
+            factors are read off an image, it says how far the causal model may correct the reading
+            (:mod:`diffcf.causal.refinement`). 1 leaves the reading as it is.
+        undetermined: what becomes of a change that the training data do not teach
+            (:mod:`diffcf.causal.ties`): "keep" draws the factual's factor in its place, "draw"
+            whatever the networks make of it. Answers name it either way.
+
+    Raises:
+        SettingsError: for settings out of range, or that exclude each other.
+    """
+
+    guidance: Guidance | None = None
+    steps: int = 30
+    t_max: float = 1.0
+    conditional: bool = True
+    free: ClassifierFree | None = None
+    feedback: Feedback | None = None
+    mechanisms: bool = True
+    anchored: bool = False
+    order: int = 1
+    spacing: float = 1.0
+    contamination: float = CONTAMINATION
+    undetermined: Literal["keep", "draw"] = "keep"
+
+    def __post_init__(self) -> None:
+        time_grid(self.steps, self.t_max, self.spacing)
+        if self.order not in (1, 2):
+            raise SettingsError(f"Sampling is of order 1 or 2, not {self.order}.")
+        if not 0.0 <= self.contamination <= 1.0:
+            message = f"The contamination of sampling is a probability, not {self.contamination}."
+            raise SettingsError(message)
+        if self.undetermined not in ("keep", "draw"):
+            raise SettingsError(
+                f"undetermined of sampling is keep or draw, not {self.undetermined!r:.100}."
+            )
+        if self.anchored and self.free is not None and not self.free.from_factual:
+            raise SettingsError(
+                "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
+                "guidance another one: set from_factual of free to true, or anchored to false."
+            )
+        if self.feedback is not None and not (self.anchored and self.conditional):
+            raise SettingsError(
+                "Feedback corrects what the generator is told, by readings of the factual's path: "
+                "set anchored and conditional to true, or leave feedback out."
+            )

@@ -1,0 +1,99 @@
+"""The wheel: what is in it, and what it says where shipped weights are not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from small_runs import ROOT
+
+BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('out'))"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built in a copy, as building leaves folders."""
+    copy = tmp_path_factory.mktemp("build")
+    for package in ("diffcf", "data_modules"):
+        unread = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, copy / package, ignore=unread)
+    for file in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / file, copy)
+    built = subprocess.run(
+        [sys.executable, "-c", BUILD], cwd=copy, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    assert "Deprecat" not in built.stderr
+    return copy / "out" / built.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory) -> Path:
+    """A folder to import it from."""
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
+def test_a_wheel_has_all_code_and_types_and_no_weights(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    code = {
+        str(path.relative_to(ROOT))
+        for package in ("diffcf", "data_modules")
+        for ending in ("py", "pyi", "css")
+        for path in (ROOT / package).rglob(f"*.{ending}")
+    }
+    assert code <= names and "diffcf/py.typed" in names
+    assert not any(name.endswith(".safetensors") for name in names)
+    assert wheel.stat().st_size < 2_000_000
+
+
+def asked(installed: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``diffcf graph pendulum`` by what is installed there, from a folder without a clone."""
+    kept = {name: value for name, value in os.environ.items() if name != "DIFFCF_WEIGHTS"}
+    return subprocess.run(
+        [sys.executable, "-m", "diffcf", "graph", "pendulum"],
+        cwd=installed,
+        env=kept | {"PYTHONPATH": str(installed)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_wheel_says_where_to_get_weights(installed: Path) -> None:
+    done = asked(installed)
+    assert done.returncode == 2 and not done.stdout
+    assert "pendulum.safetensors" in done.stderr and "DIFFCF_WEIGHTS" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wheel_takes_weights_from_a_folder(installed: Path) -> None:
+    done = asked(installed, DIFFCF_WEIGHTS=str(ROOT / "diffcf/weights"))
+    assert done.returncode == 0, done.stderr
+    assert "shadow_length" in done.stdout
+
+
+def test_what_names_the_version_agrees() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version = {{{version}}}" in (ROOT / "README.md").read_text()
+
+
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software"
+    assert {"message", "title", "authors"} <= set(cited)
+    for work in (cited, *cited.get("references", [])):
+        assert work["title"] and work["authors"]
+        for author in work["authors"]:
+            assert set(author) <= {"name"} or {"family-names", "given-names"} == set(author)
