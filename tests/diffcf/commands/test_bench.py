@@ -62,7 +62,7 @@ def test_what_ifs_are_compared_with_separate_runs(
     model: DiffusionCounterfactuals, small_batch: dict
 ) -> None:
     rows = what_ifs(
-        model.eval(), small_batch["image"], small_batch["factors"], Sampling(steps=2), repeats=3
+        model.eval(), small_batch["image"], small_batch["factors"], Sampling(steps=2), repeats=1
     )
     values = {row.what: row.value for row in rows}
     assert values["16 what-ifs of one image / 16 separate runs"] > 0 and len(values) == 5
@@ -105,7 +105,7 @@ def test_the_command_writes_every_section(
     config["model"]["init_args"]["generator"]["init_args"]["channels"] = [16, 32]
     config["model"]["init_args"]["projector"]["init_args"]["channels"] = 16
     callbacks = config["trainer"]["callbacks"]
-    callbacks[-1]["init_args"]["protocol"] = {"steps": 0}
+    callbacks[-1]["init_args"] |= {"protocol": {"steps": 0}, "sampling": {"steps": 1}}
     Path("small.yaml").write_text(yaml.safe_dump(config))
     small = ["--repeats", "1", "--images", "2", "--steps", "6", "--memory_steps", "10"]
     sections = ["guidance", "formats", "training", "memory", "loading", "rendering", "batch"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
-from small_runs import add_callback, tiny
+from small_runs import add_callback, measure_least, tiny
 
 from data_modules import PendulumDataModule
 from diffcf.commands.main import main
@@ -100,6 +100,7 @@ def test_weights_are_tested_as_their_checkpoint_is_but_cannot_be_trained_on(
         copy = tmp_path / f"test_{path.stem}" / "config.yaml"
         copy.parent.mkdir()
         copy.write_text(Path(config).read_text().replace(str(folder), str(copy.parent)))
+        measure_least(str(copy))
         assert main(["test", "--config", str(copy), "--ckpt_path", str(path)]) == 0
         records.append(json.loads(next(copy.parent.rglob("test/metrics.json")).read_text()))
     checkpoint, weighed = records
@@ -153,8 +154,8 @@ def test_ablate_compares_rules_on_one_checkpoint(trained, tmp_path, capsys) -> N
     config = yaml.safe_load((ROOT / "experiments/ablations/guidance.yaml").read_text())
     config["data"]["init_args"] |= {"image_size": 32, "test_size": 4}
     config |= {"images": 4, "out": str(tmp_path / "out")}
-    for variant in config["variants"].values():
-        variant["steps"] = 2
+    compared = ("conditional, none", "conditional, gauss newton", "unconditional, constant 1")
+    config["variants"] = {name: config["variants"][name] | {"steps": 1} for name in compared}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))
     assert main(["ablate", str(folder / "last.ckpt"), "--config", str(tmp_path / "a.yaml")]) == 0
     rows = json.loads((tmp_path / "out/ablation.json").read_text())["rows"]
@@ -223,6 +224,7 @@ def test_a_resumed_run_ends_where_the_unbroken_one_ends(trained, tmp_path, batch
     _, unbroken = trained
     config = tiny(tmp_path)
     fit = ["fit", "--config", config, "--trainer.val_check_interval=3"]
+    measure_least(config)
     text = Path(config).read_text()
     add_callback(config, f"{__name__}.Interrupt", batch=batch)
     with pytest.raises(SystemExit):

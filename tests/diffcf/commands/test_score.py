@@ -8,6 +8,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from small_runs import undrawn
 
 from data_modules.scenes import PendulumScene
 from diffcf.causal import CausalGraph
@@ -44,9 +46,10 @@ def copied(task: Path, answers: Path, some: Callable[[dict[str, str]], bool]) ->
     return answers
 
 
-def scored(task: Path, answers: Path, *options: str) -> dict[str, Any]:
+def scored(task: Path, answers: Path, *options: str, drawn: bool = False) -> dict[str, Any]:
     out = answers.with_name(f"{answers.name}_scores")
-    assert main(["score", str(task), str(answers), "--out", str(out), *options]) == 0
+    with nullcontext() if drawn else undrawn():
+        assert main(["score", str(task), str(answers), "--out", str(out), *options]) == 0
     assert (out / "report.md").read_text().startswith("# Counterfactuals, measured")
     return read_record(out / "metrics.json")
 
@@ -128,7 +131,7 @@ def test_a_part_of_the_answers_is_scored_as_such(task: Path, nothing: dict, caps
         task.with_name("half"),
         lambda row: row["image"] in half and row["factor"] not in ("", "light"),
     )
-    record, out = scored(task, some), capsys.readouterr().out.replace("\n", " ")
+    record, out = scored(task, some, drawn=True), capsys.readouterr().out.replace("\n", " ")
     assert f"4 of {IMAGES} of do(angle), 0 of {IMAGES} of do(light)" in out
     assert record["images"] == 4 and record["answers"]["angle"] == {"given": 4, "asked": IMAGES}
     metrics = record["metrics"]
