@@ -128,6 +128,7 @@ def test_memory_only_rises(model) -> None:
     assert len(held)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_untrained_model_is_tested_with_its_cost_and_said_to_be_untrained(tmp_path) -> None:
     assert main(["test", "--config", tiny(tmp_path)]) == 0
     path = next(tmp_path.rglob("test/metrics.json"))
