@@ -81,7 +81,6 @@ def test_images_through_networks_are_counted_by_phase(toy, graph) -> None:
     assert metrics["cost/seconds"] == pytest.approx(
         metrics["cost/seconds/abduction"] + metrics["cost/seconds/prediction"]
     )
-    assert metrics["cost/seconds"] > 0
 
 
 def test_measuring_leaves_no_trace(toy, graph) -> None:
