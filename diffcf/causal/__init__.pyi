@@ -35,6 +35,7 @@ from .posterior import CodeDistribution as CodeDistribution
 from .posterior import FactorPosterior as FactorPosterior
 from .posterior import LocalPosterior as LocalPosterior
 from .posterior import attention_within as attention_within
+from .posterior import mixture as mixture
 from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
 from .refinement import completed as completed

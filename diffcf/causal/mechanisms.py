@@ -137,7 +137,7 @@ def truncated_gumbels(logits: Tensor, observed: Tensor, uniform: Tensor) -> Tens
     ``logits`` are ``[..., C]``, ``observed`` ``[...]`` int64; ``uniform`` ``[..., C]`` is uniform
     noise in [0, 1], of which u is a function.
     """
-    gumbel = -(-_inside(uniform).log()).log()
+    gumbel = _gumbel(uniform)
     category = observed.unsqueeze(-1)
     top = logits.logsumexp(-1, keepdim=True) + gumbel.gather(-1, category)
     # −log(e^−a + e^−b) is a Gumbel of location `logits` cut off at `top`.
@@ -151,10 +151,15 @@ def prior(kind: str, uniform: Tensor) -> Tensor:
 
     Normal for a continuous factor, logistic for a binary one, Gumbel for a categorical one.
     """
-    inside = _inside(uniform)
     if kind == "categorical":
-        return -(-inside.log()).log()
+        return _gumbel(uniform)
+    inside = _inside(uniform)
     return inside.logit() if kind == "binary" else torch.special.ndtri(inside)
+
+
+def _gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel values of uniform noise."""
+    return -(-_inside(uniform).log()).log()
 
 
 def _inside(uniform: Tensor) -> Tensor:

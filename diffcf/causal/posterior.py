@@ -53,10 +53,21 @@ class LocalPosterior(FactorPosterior):
         """
         attention = attention_within(self.attention, where)
         weight = attention[:, owner.to(attention.device)]
-        mean = (weight * self.local_mean).sum(dim=(2, 3))
-        spread = self.local_variance + (self.local_mean - mean[:, :, None, None]).square()
-        variance = (weight * spread).sum(dim=(2, 3))
-        return LocalPosterior(mean, variance, attention, self.local_mean, self.local_variance)
+        return mixture(attention, weight, self.local_mean, self.local_variance)
+
+
+def mixture(
+    attention: Tensor, weight: Tensor, local_mean: Tensor, local_variance: Tensor
+) -> LocalPosterior:
+    """The mixture of places' posteriors ``[B, E, h, w]``.
+
+    ``attention`` is ``[B, K, h, w]``, ``weight`` the same for each column of the code,
+    ``[B, E, h, w]``.
+    """
+    mean = (weight * local_mean).sum(dim=(2, 3))
+    spread = local_variance + (local_mean - mean[:, :, None, None]).square()
+    variance = (weight * spread).sum(dim=(2, 3))
+    return LocalPosterior(mean, variance, attention, local_mean, local_variance)
 
 
 def attention_within(attention: Tensor, where: Tensor) -> Tensor:

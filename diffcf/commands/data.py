@@ -22,12 +22,12 @@ from torch import Tensor
 
 from data_modules import StoredImageDataModule
 from data_modules.base import STAGES
-from diffcf.causal import CausalGraph, Factor
-from diffcf.commands.data_limits import limits
+from diffcf.causal import CausalGraph, Factor, intervened_of
+from diffcf.commands.data_limits import known_labels, limits
 from diffcf.evaluation import peak_signal_noise_ratio
 from diffcf.io import DataError
 from diffcf.reporting import save_figure, show
-from diffcf.training import FactorData, intervened_of, load_data, pixel_statistics
+from diffcf.training import FactorData, load_data, pixel_statistics
 
 COLUMNS = 8
 COMPARED = 64  # images that a scene draws anew
@@ -126,11 +126,6 @@ def _missing(module: FactorData) -> Iterator[str]:
             yield f"Interventional images of {stage}: {rows:,} of {len(set_):,}; set are {counts}"
 
 
-def _known(column: Tensor) -> Tensor:
-    """The labels of a factor that are there."""
-    return column[~column.isnan()]
-
-
 def print_description(module: FactorData) -> None:
     """Print counts, pixels, factors and the graph."""
     graph, console = module.graph, Console()
@@ -172,7 +167,7 @@ def draw_graph(graph: CausalGraph) -> str:
 
 def _values(factor: Factor, column: Tensor) -> str:
     """The distribution: extremes, mean and deviation, or the share of each category."""
-    column = _known(column)
+    column = known_labels(column)
     if factor.kind == "binary":
         return f"{float(column.mean()):.1%} are 1"
     if factor.kind == "categorical":
@@ -205,7 +200,7 @@ def contact_sheet(module: FactorData) -> Figure:
 def _chosen(factor: Factor, column: Tensor) -> Tensor:
     """Training images that show a factor: spread evenly over its order, or one per category."""
     if factor.continuous:
-        order = column.argsort()[: len(_known(column))]  # NaN comes last
+        order = column.argsort()[: len(known_labels(column))]  # NaN comes last
         return order[torch.linspace(0, len(order) - 1, min(COLUMNS, len(order))).long()]
     levels = torch.arange(max(factor.width, 2)) / (max(factor.width, 2) - 1)
     per_level = max(COLUMNS // len(levels), 1)

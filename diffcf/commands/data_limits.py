@@ -49,17 +49,22 @@ def limits(module: FactorData) -> Iterator[str]:
         yield f"Note: {len(unseen) - SHOWN} more pairs of values are in no training image"
 
 
+def known_labels(column: Tensor) -> Tensor:
+    """The labels ``[N]`` of a factor that are there: not NaN."""
+    return column[~column.isnan()]
+
+
 def absent_values(graph: CausalGraph, factors: Tensor) -> Iterator[str]:
     """Constant factors, and categories without a row, of training rows ``[N, K]``."""
     for factor, column in zip(graph.factors, factors.T, strict=True):
-        levels = column.unique()
+        labels = known_labels(column)
         if factor.categories:
-            found = set(factor.category(column).tolist())
+            found = set(factor.category(labels).tolist())
             lacking = [name for k, name in enumerate(factor.categories) if k not in found]
             if lacking:
                 yield f"no training image has {factor.name} = {', '.join(lacking)}"
-        elif len(levels) == 1:
-            value = factor.text(float(levels[0]))
+        elif (labels == labels[0]).all():
+            value = factor.text(float(labels[0]))
             yield f"{factor.name} is {value} in all training images: its effects cannot be learned"
 
 

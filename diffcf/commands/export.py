@@ -20,10 +20,10 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
-from diffcf.causal import CausalGraph, Factor
+from diffcf.causal import CausalGraph, Factor, intervened_of
 from diffcf.io import OutputError, SettingsError, check_writable, whole_folder
 from diffcf.reporting import save_image
-from diffcf.training import FactorData, intervened_of, load_data
+from diffcf.training import FactorData, load_data
 
 Split = Literal["train", "val", "test"]
 

@@ -124,8 +124,7 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        if written is None and self.hints is not None:
-            written = self.hints.masks(image)
+        written = self._written(image, written)
         if factors is None or self._may_lack(factors):
             factors = self.read(image, factors, written)
         factors, beyond = self.nscm.graph.clip(factors)
@@ -134,6 +133,12 @@ class CounterfactualEngine:
         path, bias = self.invert(image, factors, drawn)
         known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
         return Abducted(*known, clipped=beyond, ties=self.ties)
+
+    def _written(self, image: Tensor, written: Tensor | None) -> Tensor | None:
+        """Where factors are written in images, as it was said or as hints say."""
+        if written is None and self.hints is not None:
+            return self.hints.masks(image)
+        return written
 
     def _may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
@@ -150,8 +155,7 @@ class CounterfactualEngine:
         if self.projector is None:
             raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
-        if written is None and self.hints is not None:
-            written = self.hints.masks(image)
+        written = self._written(image, written)
         if written is not None and isinstance(posterior, LocalPosterior):
             posterior = posterior.within(written, self.nscm.graph.code_owner)
         contamination = self.sampling.contamination

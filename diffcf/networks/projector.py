@@ -22,7 +22,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph, CodeDistribution, LocalPosterior
+from diffcf.causal import CausalGraph, CodeDistribution, LocalPosterior, mixture
 from diffcf.networks.blocks import (
     FourierFeatures,
     append_coordinates,
@@ -119,10 +119,7 @@ class LocalPosteriorProjector(nn.Module):
         logits = -self.sharpness * self.code.per_factor(local_variance).log()
         attention = logits.flatten(2).softmax(dim=-1).view_as(logits)
         weight = self.code.per_column(attention)
-        mean = (weight * local_mean).sum(dim=(2, 3))
-        spread = local_variance + (local_mean - mean[:, :, None, None]).square()
-        variance = (weight * spread).sum(dim=(2, 3))
-        return LocalPosterior(mean, variance, attention, local_mean, local_variance)
+        return mixture(attention, weight, local_mean, local_variance)
 
     def log_prob(self, posterior: LocalPosterior, factors: Tensor) -> Tensor:
         """log p(z_i | x_t) of the whole image's posterior, ``[B, K]``, for factors ``[B, K]``."""

@@ -14,7 +14,6 @@ from .cli import DiffcfCLI as DiffcfCLI
 from .cli import cli as cli
 from .datasets import Batch as Batch
 from .datasets import FactorData as FactorData
-from .datasets import intervened_of as intervened_of
 from .datasets import load_data as load_data
 from .datasets import make_data as make_data
 from .datasets import read_data as read_data

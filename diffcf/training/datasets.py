@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -34,12 +34,6 @@ class FactorData(EvaluationData, Protocol):
     def train_dataloader(self) -> DataLoader[Batch]: ...
     def val_dataloader(self) -> DataLoader[Batch]: ...
     def test_dataloader(self) -> DataLoader[Batch]: ...
-
-
-def intervened_of(data: FactorData, split: str) -> Tensor | None:
-    """Which factors of a split somebody set, ``[N, K]`` bool; None for none, or if no one says."""
-    of: Callable[[str], Tensor | None] = getattr(data, "intervened_of", lambda _: None)
-    return of(split)
 
 
 def load_data(path: Path, overrides: Sequence[str] = ()) -> FactorData:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 
 from diffcf import reporting
+from diffcf.causal import intervened_of
 from diffcf.evaluation import (
     IMAGES,
     Cost,
@@ -35,7 +36,7 @@ from diffcf.io import (
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
-from diffcf.training.datasets import Batch, FactorData, intervened_of
+from diffcf.training.datasets import Batch, FactorData
 from diffcf.training.folders import RESULTS, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 

@@ -51,12 +51,15 @@ def test_arguments_are_those_of_fit(config, tmp_path, capsys) -> None:
     assert "draws its images: there is no table to cut" in capsys.readouterr().err
 
 
-def test_it_warns_of_what_no_one_can_learn(tmp_path, capsys) -> None:
+@pytest.mark.parametrize("missing", [False, True], ids=["all labels", "some labels"])
+def test_it_warns_of_what_no_one_can_learn(missing, tmp_path, capsys) -> None:
     (tmp_path / "images").mkdir()
     rows = ["image,split,age,bald,hat"]
     for k in range(6):
         Image.new("L", (8, 8), 255 * (k % 2)).save(tmp_path / f"images/{k}.png")
         rows.append(f"{k}.png,{('train', 'train', 'val', 'test')[k % 4]},5,{k % 2},cap")
+    if missing:  # of a training row each
+        rows[1], rows[2] = "0.png,train,,0,cap", "1.png,train,5,1,"
     (tmp_path / "t.csv").write_text("\n".join(rows))
     (tmp_path / "graph.yaml").write_text(
         "factors: {age: {range: [0, 10]}, bald: {kind: binary}, hat: {categories: [cap, crown]}}"
