@@ -76,6 +76,8 @@ def all_tables(
     found: dict[Name, ComparisonTable] = {}
     for dataset, methods in datasets.items():
         listed = reporting.comparison_tables(dataset, methods)
+        if (directions := reporting.directions_table(dataset, methods)) is not None:
+            listed.append(directions)
         paths = (results / dataset / f"{name}.json" for name in reporting.ABLATIONS)
         listed += [reporting.ablation_table(dataset, path) for path in paths if path.exists()]
         found |= {(dataset, table.name): table for table in listed}

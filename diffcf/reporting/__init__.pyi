@@ -10,6 +10,8 @@ from .comparison import comparison_tables as comparison_tables
 from .comparison import cost_points as cost_points
 from .cost import quality_cost as quality_cost
 from .cost import save_figure as save_figure
+from .directions import DIRECTIONS as DIRECTIONS
+from .directions import directions_table as directions_table
 from .graph import graph_figure as graph_figure
 from .layout import DagLayout as DagLayout
 from .layout import Point as Point

@@ -26,7 +26,7 @@ def test_tables_and_figure_are_written_and_checked(tmp_path, capsys) -> None:
     names = {path.name for path in (tmp_path / "tables/toy").iterdir()}
     tables = [
         f"{n}.{s}"
-        for n in ("main", "parts", "sequence", "components", "cost")
+        for n in ("main", "parts", "sequence", "components", "directions", "cost")
         for s in ("md", "tex")
     ]
     assert names == {*tables, "quality_cost.png"}
