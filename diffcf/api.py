@@ -184,7 +184,7 @@ class Model:
         keys = None if images.dim() != 4 else image_keys(images, seed)
         world = self.method.abduct(images, factors, keys)
         # Whatever the method makes of them, its answers can say what its data do not teach.
-        return AbductedImages(self, replace(world, ties=self.module.ties))
+        return AbductedImages(self, replace(world, ties=self.module.untaught))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""

@@ -7,10 +7,11 @@ from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
 from .dag import GRAPH_KEYS as GRAPH_KEYS
 from .dag import Dag as Dag
-from .determination import Function as Function
 from .determination import Unseen as Unseen
 from .determination import find_functions as find_functions
 from .determination import find_unseen as find_unseen
+from .determination import intervened_of as intervened_of
+from .determination import ties_of_data as ties_of_data
 from .equations import StructuralEquations as StructuralEquations
 from .factor import Factor as Factor
 from .graph import CausalGraph as CausalGraph
@@ -40,11 +41,10 @@ from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
 from .refinement import completed as completed
 from .structure import EdgeGates as EdgeGates
+from .tie_search import find_ties as find_ties
+from .ties import Function as Function
 from .ties import Tie as Tie
 from .ties import Ties as Ties
-from .ties import find_ties as find_ties
-from .ties import intervened_of as intervened_of
-from .ties import ties_of_data as ties_of_data
 from .units import Units as Units
 from .units import scaled_do as scaled_do
 from .units import scaled_factors as scaled_factors

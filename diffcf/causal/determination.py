@@ -7,7 +7,7 @@ tells their names apart: :mod:`diffcf.causal.ties`.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,7 +16,8 @@ from torch import Generator, Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.causal.ties import Ties, find_ties
+from diffcf.causal.tie_search import find_ties
+from diffcf.causal.ties import Function, Ties
 
 FUNCTION = 0.05
 """Error of predicting a factor from others, relative to that of its median or most frequent level,
@@ -32,22 +33,36 @@ THIRDS = ("lower", "middle", "upper")
 
 
 @dataclass(frozen=True)
-class Function:
-    """A factor that others determine; ``error`` is the mean one, in units of the factor's range,
-    or the share of wrong levels."""
-
-    effect: str
-    causes: tuple[str, ...]
-    error: float
-
-
-@dataclass(frozen=True)
 class Unseen:
     """A pair of values that no row has, as text, and how many rows would have it by chance."""
 
     factors: tuple[str, str]
     values: tuple[str, str]
     expected: float
+
+
+# --- of a data module ---
+
+
+def ties_of_data(graph: CausalGraph, data: object, hinted: Collection[str] = ()) -> Ties | None:
+    """Ties and functions in the training split of a data module; None where it tells no factors.
+
+    A module may tell what was set in its rows, by ``intervened_of(split)``, bool ``[N, K]``.
+    """
+    factors_of = getattr(data, "factors_of", None)
+    if factors_of is None:
+        return None
+    factors, intervened = factors_of("train"), intervened_of(data)
+    ties = find_ties(graph, factors, intervened, hinted)
+    functions = find_functions(graph, factors, intervened, ties)
+    return Ties(graph, ties.all, functions).without(hinted)
+
+
+def intervened_of(data: object, split: str = "train") -> Tensor | None:
+    """Which factors somebody set in the rows of a split, bool ``[N, K]``; None for none."""
+    told = getattr(data, "intervened_of", None)
+    intervened: Tensor | None = None if told is None else told(split)
+    return intervened
 
 
 # --- functions ---

@@ -8,16 +8,19 @@ set one of the two.
 
 A tie is kept as points of the curve on which all pairs of values lie: the pairs of levels of
 discrete factors, a monotone polyline of continuous ones.
+
+Beside ties stand *functions*: factors that several others determine, but not the other way round,
+as size and light determine the area of a shadow. What sets a cause, and lets the function follow,
+is taught; what sets the effect against its causes is not, unless by composites
+(:mod:`diffcf.networks.region_mixing`) or images in which it was set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import exp, isfinite, lgamma, log
+from math import isfinite
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,15 +28,10 @@ from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.io import GraphError
 
-SAME = 0.02
-"""How far from one curve, in units of its range, a continuous factor of any row may lie."""
 OFF = 0.05
 """How far off the curve, in units of its range, a continuous factor breaks the tie: more than a
 causal model's errors."""
-CHANCE = 1e-6  # of a tie of independent columns, below which it is believed
-POINTS = 65  # of a polyline
 MOST_POINTS = 1000
-TRIED_FIRST = 2000  # rows that may rule a tie out before all are sorted
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,36 @@ class Tie:
         return self.second if name == self.first else self.first
 
 
-class Ties:
-    """The ties among the factors of ``graph``; GraphError where one names a factor it lacks."""
+@dataclass(frozen=True)
+class Function:
+    """A factor that others determine; ``error`` is the mean one, in units of the factor's range,
+    or the share of wrong levels."""
 
-    def __init__(self, graph: CausalGraph, ties: Sequence[Tie] = ()) -> None:
-        self.graph, self.all = graph, tuple(ties)
+    effect: str
+    causes: tuple[str, ...]
+    error: float
+
+
+class Ties:
+    """What the training data leave undetermined of interventions on the factors of ``graph``.
+
+    GraphError where a tie or a function names a factor that the graph lacks.
+    """
+
+    def __init__(
+        self, graph: CausalGraph, ties: Sequence[Tie] = (), functions: Sequence[Function] = ()
+    ) -> None:
+        self.graph, self.all, self.functions = graph, tuple(ties), tuple(functions)
+        known = {name for function in functions for name in (function.effect, *function.causes)}
+        effects = {function.effect for function in functions}
+        columns = {name: graph.column(name) for name in sorted(known)}
+        self._effects = torch.zeros(len(graph), dtype=torch.bool)
+        self._effects[[columns[name] for name in effects]] = True
+        self._widths = torch.tensor([_tolerance(factor, OFF) for factor in graph.factors])
         pairs = [(graph.column(tie.first), graph.column(tie.second)) for tie in self.all]
         self._columns = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
         self._members = torch.zeros(len(pairs), len(graph)).scatter(1, self._columns, 1.0)
-        widths = torch.tensor([_tolerance(factor, OFF) for factor in graph.factors])
-        self._tolerance = widths[self._columns]
+        self._tolerance = self._widths[self._columns]
         longest = max((len(tie.points) for tie in self.all), default=1)
         filled = [[*tie.points, *[tie.points[-1]] * (longest - len(tie.points))] for tie in ties]
         self._points = torch.tensor(filled).reshape(-1, longest, 2)
@@ -70,13 +88,25 @@ class Ties:
         return tuple(tie.other(name) for tie in self.all if name in (tie.first, tie.second))
 
     def without(self, names: Collection[str]) -> Ties:
-        """Those of which no factor is among ``names``, such as the hinted ones."""
+        """Those ties of which no factor, and functions whose effect is not, among ``names``."""
         left = [tie for tie in self.all if not {tie.first, tie.second} & set(names)]
-        return Ties(self.graph, left)
+        return Ties(self.graph, left, [f for f in self.functions if f.effect not in names])
+
+    def without_functions(self) -> Ties:
+        """The ties alone, for a method that learns to set the effects of functions."""
+        return Ties(self.graph, self.all)
 
     def sentence(self, name: str) -> str:
         """Why a change of ``name`` alone is not determined, for people."""
         others = " and ".join(self.partners(name))
+        for function in self.functions:
+            if function.effect == name and not others:
+                *first, last = function.causes
+                causes = f"{', '.join(first)} and {last}" if first else last
+                return (
+                    f"{name} is not determined: it follows from {causes} in every training image, "
+                    "and nothing in them shows it set against them."
+                )
         return (
             f"{name} is not determined: it goes with {others} in every training image, and nothing "
             "in them tells which of the names is which part of the picture."
@@ -90,31 +120,62 @@ class Ties:
         distance = (pairs[:, :, None] - points).abs() / tolerance[:, None]
         return distance.amax(dim=-1).amin(dim=-1) > 1
 
-    def undetermined(self, factual: Tensor, target: Tensor) -> Tensor:
+    @property
+    def effects(self) -> Tensor:
+        """Which factors are effects of functions, bool ``[K]``."""
+        return self._effects
+
+    def undetermined(
+        self, factual: Tensor, target: Tensor, followed: Tensor | None = None
+    ) -> Tensor:
         """Factors whose change from ``factual`` to ``target``, ``[B, K]``, the data do not teach.
 
         They are those of a tie that holds before and no longer afterwards, as far as they move;
-        bool ``[B, K]``. So a factor may be set if what it is tied to follows.
+        bool ``[B, K]``. So a factor may be set if what it is tied to follows. And they are the
+        effects of functions that are set to something else than what follows from their causes:
+        ``followed`` ``[B, K]`` are the factors had no effect of a function been set; None where
+        none was.
         """
-        if not self.all:
-            return torch.zeros_like(factual, dtype=torch.bool)
-        broken = self.off(target) & ~self.off(factual)
-        members = self._members.to(factual, non_blocking=True)
-        return (broken.to(factual) @ members > 0) & (factual != target)
+        missed = torch.zeros_like(factual, dtype=torch.bool)
+        if self.all:
+            broken = self.off(target) & ~self.off(factual)
+            members = self._members.to(factual, non_blocking=True)
+            missed = (broken.to(factual) @ members > 0) & (factual != target)
+        if followed is not None:
+            tolerance = self._widths.to(factual, non_blocking=True)
+            away = (target - followed).abs() > tolerance
+            missed = missed | (away & self._effects.to(factual.device, non_blocking=True))
+        return missed
 
     def to_spec(self) -> list[dict[str, object]]:
         """Primitive description; :meth:`from_spec` reads it back."""
-        return [
+        ties: list[dict[str, object]] = [
             {"factors": [tie.first, tie.second], "points": [list(point) for point in tie.points]}
             for tie in self.all
         ]
+        functions = [
+            {"effect": f.effect, "causes": list(f.causes), "error": f.error} for f in self.functions
+        ]
+        return [*ties, *functions]
 
     @classmethod
     def from_spec(cls, graph: CausalGraph, spec: object) -> Ties:
         """Read what :meth:`to_spec` wrote; GraphError for anything else."""
         if not isinstance(spec, list):
             raise GraphError(f"Ties of factors are a list, not {spec!r:.100}.")
-        return cls(graph, list(map(_tie_of, spec)))
+        functions = [each for each in spec if isinstance(each, Mapping) and "effect" in each]
+        ties = [each for each in spec if each not in functions]
+        return cls(graph, list(map(_tie_of, ties)), list(map(_function_of, functions)))
+
+
+def _function_of(described: Mapping[str, object]) -> Function:
+    effect, causes, error = (described.get(key) for key in ("effect", "causes", "error"))
+    named = isinstance(causes, list) and causes and all(isinstance(name, str) for name in causes)
+    if not isinstance(effect, str) or not named or not _is_number(error):
+        raise GraphError(
+            f"A function has an effect, causes and an error, unlike {described!r:.100}."
+        )
+    return Function(effect, tuple(causes), float(error))  # type: ignore[arg-type]
 
 
 def _tie_of(described: object) -> Tie:
@@ -138,145 +199,3 @@ def _is_number(value: object) -> bool:
 def _tolerance(factor: Factor, continuous: float) -> float:
     """``continuous``, or a quarter of the step between levels of a discrete factor."""
     return continuous if factor.continuous else 0.25 / (max(factor.width, 2) - 1)
-
-
-# --- from data ---
-
-
-def find_ties(
-    graph: CausalGraph,
-    factors: Tensor,
-    intervened: Tensor | None = None,
-    hinted: Collection[str] = (),
-) -> Ties:
-    """The pairs of factors that all rows leave tied.
-
-    Constant factors are tied to nothing, nor are columns that chance may have made alike.
-
-    Args:
-        graph: the factors.
-        factors: of the training rows, ``[N, K]`` in [0, 1] units; NaN where one is not observed.
-        intervened: which factors somebody set in a row, bool ``[N, K]``. The tie is sought in rows
-            where neither was set; it is no tie if it is broken in one where either was.
-        hinted: names of factors of which a hint says where in the picture they are written: the
-            data need not tell them from others.
-    """
-    factors = factors.detach().cpu().double()
-    known = ~factors.isnan()
-    was_set = torch.zeros_like(known) if intervened is None else intervened.cpu().bool()
-    found = []
-    for a, b in combinations(range(len(graph)), 2):
-        if {graph.names[a], graph.names[b]} & set(hinted):
-            continue
-        rows, either = known[:, a] & known[:, b], was_set[:, a] | was_set[:, b]
-        tie = _tie(graph.factors[a], graph.factors[b], factors[rows & ~either][:, [a, b]])
-        if tie is None:
-            continue
-        if (rows & either).any() and Ties(graph, [tie]).off(factors[rows & either].float()).any():
-            continue
-        found.append(tie)
-    return Ties(graph, found)
-
-
-def ties_of_data(graph: CausalGraph, data: object, hinted: Collection[str] = ()) -> Ties | None:
-    """Those of the training split of a data module; None where it tells no factors.
-
-    A module may tell what was set in its rows, by ``intervened_of(split)``, bool ``[N, K]``.
-    """
-    factors_of = getattr(data, "factors_of", None)
-    if factors_of is None:
-        return None
-    return find_ties(graph, factors_of("train"), intervened_of(data), hinted)
-
-
-def intervened_of(data: object, split: str = "train") -> Tensor | None:
-    """Which factors somebody set in the rows of a split, bool ``[N, K]``; None for none."""
-    told = getattr(data, "intervened_of", None)
-    intervened: Tensor | None = None if told is None else told(split)
-    return intervened
-
-
-def _tie(first: Factor, second: Factor, rows: Tensor) -> Tie | None:
-    """The tie of two columns ``[N, 2]`` without NaN, if they have one."""
-    if not len(rows) or (rows.min(dim=0).values == rows.max(dim=0).values).any():
-        return None
-    tried, points = [rows], None
-    if len(rows) > TRIED_FIRST:  # at random: rows of a grid come in periods
-        generator = torch.Generator().manual_seed(0)
-        tried.insert(0, rows[torch.randperm(len(rows), generator=generator)[:TRIED_FIRST]])
-    for some in tried:
-        x, y = (_levels(f, c) for f, c in zip((first, second), some.T, strict=True))
-        if not first.continuous:
-            points = _pairs(x, y)
-        elif not second.continuous:
-            points = [(a, b) for b, a in _pairs(y, x) or []]
-        else:
-            points = _curve(x, y)
-        if not points:
-            return None
-    if points is None or _chance(first, second, rows) > CHANCE:
-        return None
-    return Tie(first.name, second.name, tuple((round(a, 5), round(b, 5)) for a, b in points))
-
-
-def _levels(factor: Factor, column: Tensor) -> Tensor:
-    """A column ``[N]`` at its levels where the factor is discrete, so that rounding is nothing."""
-    if factor.continuous:
-        return column
-    last = max(factor.width, 2) - 1
-    return (column * last).round() / last
-
-
-def _pairs(levels: Tensor, values: Tensor) -> list[tuple[float, float]] | None:
-    """Every level of a column ``[N]`` with its value of another ``[N]``, if it has values of its
-    own, all the same; they may be levels, too."""
-    seen, group = torch.unique(levels, return_inverse=True)
-    start = values.new_zeros(len(seen))
-    low = start.scatter_reduce(0, group, values, "amin", include_self=False)
-    high = start.scatter_reduce(0, group, values, "amax", include_self=False)
-    order = low.argsort()
-    apart = (high[order][:-1] < low[order][1:]).all()
-    if not apart or (high - low).max() > SAME:
-        return None
-    return list(zip(seen.tolist(), ((low + high) / 2).tolist(), strict=True))
-
-
-def _curve(x: Tensor, y: Tensor) -> list[tuple[float, float]] | None:
-    """Points of the monotone curve on which continuous columns ``[N]`` lie, if they lie on one."""
-    falls = ((x - x.mean()) * (y - y.mean())).sum() < 0
-    y = -y if falls else y
-    if not (_rises(x, y) and _rises(y, x)):
-        return None
-    xs, ys = x.sort().values, y.sort().values  # rising and without the columns' errors
-    ys = ys if not falls else -ys
-    length = np.concatenate([[0.0], (xs.diff().abs() + ys.diff().abs()).cumsum(0).numpy()])
-    places = np.linspace(0.0, length[-1], POINTS)
-    return list(
-        zip(
-            *(np.interp(places, length, column.numpy()).tolist() for column in (xs, ys)),
-            strict=True,
-        )
-    )
-
-
-def _rises(x: Tensor, y: Tensor) -> bool:
-    """Whether y ``[N]`` is a rising function of x ``[N]``, up to :data:`SAME`."""
-    order = np.lexsort([-y.numpy(), x.numpy()])  # of rows with one x, the highest y first
-    sorted_y = y[torch.from_numpy(order)]
-    return bool((sorted_y.cummax(0).values - sorted_y).max() <= SAME)
-
-
-def _chance(first: Factor, second: Factor, rows: Tensor) -> float:
-    """How likely two columns ``[N, 2]`` are to be tied by chance, by permutation of one of them.
-
-    Of N! / (N_1! N_2! …) ways to deal out the values of a column, each as often as it occurs, L! of
-    L levels, or the rising and the falling one, make a tie.
-    """
-    chances = []
-    for factor, column in zip((first, second), rows.T, strict=True):
-        bins = column if not factor.continuous else (column / SAME).round()
-        counts = torch.unique(bins, return_counts=True)[1].tolist()
-        ways = lgamma(len(column) + 1) - sum(lgamma(count + 1) for count in counts)
-        ties = log(2) if factor.continuous else lgamma(len(counts) + 1)
-        chances.append(exp(min(0.0, ties - ways)))
-    return max(chances)

@@ -38,7 +38,8 @@ def limits(module: FactorData) -> Iterator[str]:
         yield (
             f"Note: {function.effect} follows from {causes} in every training image ({exactly}), "
             f"so that do({function.effect}) breaks what they never break: only composites (region "
-            "mixing) or images in which it was set teach it"
+            "mixing) or images in which it was set teach it, and without either answers keep the "
+            "factual there"
         )
     unseen = find_unseen(graph, factors, ties)
     for each in unseen[:SHOWN]:

@@ -254,6 +254,12 @@ class CounterfactualModule(LightningModule, ABC):
         for _, network in self.networks():
             nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
+    @property
+    def untaught(self) -> Ties | None:
+        """What the training data leave undetermined of this method's answers; None: not known."""
+        # Hints may be given to a model that was trained without them.
+        return None if self.ties is None else self.ties.without(self.hinted)
+
     # --- checkpoints ---
 
     def on_fit_start(self) -> None:

@@ -23,6 +23,7 @@ from diffcf.causal import (
     LocalPosterior,
     Marks,
     StructuralModel,
+    Ties,
     check_strength,
     filled,
     mechanism_terms,
@@ -279,11 +280,16 @@ class DiffusionCounterfactuals(CounterfactualModule):
         rate = self.projector_learning_rate if name == "projector" else self.learning_rate
         return rate, self.head_start if name == "generator" else 0.0
 
+    @property
+    def untaught(self) -> Ties | None:
+        ties = super().untaught
+        # Composites show the effects of functions against their causes.
+        return ties if ties is None or self.mixing is None else ties.without_functions()
+
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
         networks = generator, projector, self.nscm
-        # Hints may be given to a model that was trained without them.
-        ties = None if self.ties is None else self.ties.without(self.hinted)
+        ties = self.untaught
         if self.first_stage is None:
             return CounterfactualEngine(*networks, sampling, hints=self.hints, ties=ties)
         engine = CounterfactualEngine(*networks, sampling, None, self.hints, ties)

@@ -250,12 +250,16 @@ class Abducted(World):
     def _taught(self, do: Intervention, target: Tensor) -> tuple[Tensor, Tensor]:
         """What the picture is to show of ``target``, and which of that is set, both ``[B, K]``.
 
-        A change that the training data do not teach is left out, unless it is to be drawn anyway.
+        A change that the training data do not teach is left out, unless it is to be drawn anyway:
+        the factual's value stands in its place, or what follows from the causes.
         """
-        undetermined = self.undetermined(target)
+        undetermined, followed = self.undetermined(do, target), self.followed(do, target)
         if undetermined is None or self.engine.sampling.undetermined == "draw":
             return target, do.mask
-        return torch.where(undetermined, self.factors, target), do.mask & ~undetermined
+        kept = self.factors
+        if followed is not None:
+            kept = torch.where(followed == target, kept, followed)
+        return torch.where(undetermined, kept, target), do.mask & ~undetermined
 
     def _denoiser(self, is_set: Tensor, target: Tensor) -> Denoiser:
         """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""

@@ -73,17 +73,28 @@ class World(ABC):
         intervention = self.intervention(do)
         target, beyond = self.in_range(self.target(intervention))
         answer = self.answer(intervention, target)
-        return replace(answer, clipped=beyond, undetermined=self.undetermined(target))
+        return replace(answer, clipped=beyond, undetermined=self.undetermined(intervention, target))
 
     @torch.no_grad()
     def factors_under(self, do: Do | Intervention) -> Tensor:
         """z_cf ``[B, K]`` under ``do``, the same as of :meth:`predict`, without drawing."""
         return self.in_range(self.target(self.intervention(do)))[0]
 
-    def undetermined(self, target: Tensor) -> Tensor | None:
-        """Factors whose change to ``target`` ``[B, K]`` the training data do not teach, bool
-        ``[B, K]``; None where that is not known."""
-        return None if self.ties is None else self.ties.undetermined(self.factors, target)
+    def undetermined(self, do: Intervention, target: Tensor) -> Tensor | None:
+        """Factors whose change to ``target`` ``[B, K]`` under ``do`` the training data do not
+        teach, bool ``[B, K]``; None where that is not known."""
+        if self.ties is None:
+            return None
+        return self.ties.undetermined(self.factors, target, self.followed(do, target))
+
+    def followed(self, do: Intervention, target: Tensor) -> Tensor | None:
+        """``target`` ``[B, K]`` of ``do``, with what follows from their causes in place of effects
+        that are set (:class:`diffcf.causal.Function`); None where the data have no functions."""
+        if self.ties is None or not self.ties.functions:
+            return None
+        effects = self.ties.effects.to(do.mask.device, non_blocking=True)
+        free = self.target(replace(do, mask=do.mask & ~effects))
+        return torch.where(do.mask & effects, self.in_range(free)[0], target)
 
     def intervention(self, do: Do | Intervention) -> Intervention:
         """``do`` as tensors for this batch."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 
 from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene, SunlightScene
-from diffcf.causal.determination import find_functions, find_unseen
+from diffcf.causal.determination import find_functions, find_unseen, ties_of_data
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.causal.ties import find_ties
+from diffcf.causal.tie_search import find_ties
 
 GRAPH = CausalGraph(
     [
@@ -128,3 +130,17 @@ def test_ties_are_not_told_again() -> None:
     functions = find_functions(GRAPH, z, ties=ties)
     assert all(each.effect not in ("a", "b") for each in functions)
     assert all(each.factors != ("a", "b") for each in find_unseen(GRAPH, z, ties))
+
+
+def test_a_data_module_tells_ties_and_functions_of_its_training_rows() -> None:
+    scene = SunlightScene()
+    grid = scene.published_grid().float()
+    rows = grid[torch.randperm(len(grid), generator=torch.Generator().manual_seed(0))[:3000]]
+    data = SimpleNamespace(factors_of=lambda split: rows if split == "train" else rows[:1])
+    ties = ties_of_data(scene.graph, data)
+    assert ties is not None
+    assert [(tie.first, tie.second) for tie in ties.all] == [("light_colour", "floor_colour")]
+    assert [function.effect for function in ties.functions] == ["shadow_area"]
+    hinted = ties_of_data(scene.graph, data, ["floor_colour", "shadow_area"])
+    assert hinted is not None and not hinted.all and not hinted.functions
+    assert ties_of_data(scene.graph, SimpleNamespace()) is None

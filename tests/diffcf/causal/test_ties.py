@@ -11,7 +11,8 @@ from torch import Tensor
 from data_modules.scenes import FlowScene, PendulumScene, PointlightScene, SunlightScene
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.causal.ties import Ties, find_ties
+from diffcf.causal.tie_search import find_ties
+from diffcf.causal.ties import Function, Ties
 from diffcf.io.errors import GraphError
 
 SHADES = ("red", "green", "blue")
@@ -221,8 +222,37 @@ def test_they_survive_a_description() -> None:
         [{"factors": ["hue", "floor"], "points": [[0, float("nan")]]}],
         [{"factors": ["hue", "floor"], "points": [[0, 0]] * 5000}],
         [{"factors": ["hue", 3], "points": [[0, 0]]}],
+        [{"effect": "a", "causes": [], "error": 0.0}],
+        [{"effect": "a", "causes": ["none"], "error": 0.0}],
+        [{"effect": "a", "causes": ["b"], "error": "little"}],
+        [{"effect": 1, "causes": ["b"], "error": 0.0}],
     ],
 )
 def test_other_descriptions_are_refused(spec: object) -> None:
     with pytest.raises(GraphError):
         Ties.from_spec(GRAPH, spec)
+
+
+# --- functions ---
+
+
+def test_an_effect_set_against_its_causes_is_undetermined() -> None:
+    ties = Ties(GRAPH, [], [Function("b", ("a", "hue"), 0.001)])
+    b = GRAPH.column("b")
+    factual = torch.full((3, len(GRAPH)), 0.5)
+    target, followed = factual.clone(), factual.clone()
+    target[:, b] = torch.tensor([0.9, 0.9, 0.52])
+    followed[1, b] = 0.88  # as the causes that were set with it have it, to within its error
+    told = ties.undetermined(factual, target, followed)
+    assert told.nonzero().tolist() == [[0, b]]
+    assert not ties.undetermined(factual, target).any(), "no effect was set"
+    assert "a and hue" in ties.sentence("b")
+
+
+def test_functions_travel_and_can_be_left_out() -> None:
+    ties = Ties(GRAPH, TIES.all, [Function("b", ("a", "hue"), 0.001)])
+    again = Ties.from_spec(GRAPH, ties.to_spec())
+    assert again.functions == ties.functions and again.all == TIES.all
+    assert again.without(["a"]).functions == ties.functions, "a hint on a cause teaches no effect"
+    assert again.without(["b"]).functions == () == again.without_functions().functions
+    assert again.without_functions().all == TIES.all

@@ -21,7 +21,8 @@ from diffcf.app.inference import open_worlds
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
 from diffcf.causal.nscm import NSCM
-from diffcf.causal.ties import Ties, find_ties
+from diffcf.causal.tie_search import find_ties
+from diffcf.causal.ties import Function, Ties
 from diffcf.commands.main import main
 from diffcf.diffusion import ClassifierFree, ConstantGuidance, Feedback
 from diffcf.methods import (
@@ -32,7 +33,7 @@ from diffcf.methods import (
     predict_sequence,
     write_weights,
 )
-from diffcf.networks import LocalPosteriorProjector, NetworkFactory, UNet
+from diffcf.networks import LocalPosteriorProjector, NetworkFactory, RegionMixer, UNet
 from diffcf.networks.first_stage import ConvAutoencoder
 
 SCENE = SunlightScene()
@@ -40,6 +41,8 @@ GRID = SCENE.published_grid()
 TIES = find_ties(SCENE.graph, GRID)
 FLOOR = SCENE.graph.column("floor_colour")
 LIGHT = SCENE.graph.column("light_colour")
+AREA = SCENE.graph.column("shadow_area")
+AREA_OF = Function("shadow_area", ("shape", "size", "light_position"), 0.003)
 
 
 class TrueModel:
@@ -54,13 +57,18 @@ class TrueModel:
         return SCENE.counterfactual(factors, values, mask)
 
 
-def made(first_stage: NetworkFactory | None = None, **form: int) -> DiffusionCounterfactuals:
+def made(
+    first_stage: NetworkFactory | None = None,
+    mixing: NetworkFactory | None = None,
+    **form: int,
+) -> DiffusionCounterfactuals:
     model = DiffusionCounterfactuals(
         SCENE.graph,
         generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2, **form),
         projector=partial(LocalPosteriorProjector, channels=8, condition=8, **form),
         nscm=partial(NSCM, hidden=[8]),
         first_stage=first_stage,
+        mixing=mixing,
     )
     stir(model)
     return model.eval()
@@ -174,6 +182,42 @@ def test_a_sequence_goes_on_from_what_was_drawn(networks, batch) -> None:
     assert again.undetermined[:, FLOOR].all()
 
 
+# --- functions of several causes ---
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_an_area_set_alone_leaves_the_picture_and_one_that_follows_is_drawn(
+    networks, batch, name: str
+) -> None:
+    image, factors = batch
+    world = engine(networks, SAMPLINGS[name], Ties(SCENE.graph, [], [AREA_OF])).abduct(
+        image, factors
+    )
+    free = engine(networks, SAMPLINGS[name], None).abduct(image, factors)
+    alone = {"shadow_area": (factors[:, AREA] + 0.5) % 1}
+    answer = world.predict(alone)
+    assert torch.equal(answer.image, world.predict({}).image)
+    assert answer.undetermined.nonzero().tolist() == [[row, AREA] for row in range(3)]
+    assert not torch.equal(free.predict(alone).image, answer.image)
+    moved = world.predict({"size": 0.9})
+    assert torch.equal(moved.image, free.predict({"size": 0.9}).image)
+    assert not moved.undetermined.any()
+    as_it_follows = {"size": 0.9, "shadow_area": moved.factors[:, AREA]}
+    assert not world.predict(as_it_follows).undetermined.any()
+    against = world.predict({"size": 0.9, "shadow_area": (moved.factors[:, AREA] + 0.5) % 1})
+    assert against.undetermined[:, AREA].all()
+    assert torch.equal(against.image, world.predict(as_it_follows).image), "what follows is drawn"
+
+
+def test_composites_teach_what_functions_leave_open() -> None:
+    model, mixing = made(), made(mixing=RegionMixer)
+    for each in (model, mixing):
+        each.ties = Ties(SCENE.graph, TIES.all, [AREA_OF])
+    assert model.untaught is not None and model.untaught.functions == (AREA_OF,)
+    assert mixing.untaught is not None and mixing.untaught.functions == ()
+    assert mixing.untaught.all == model.untaught.all == TIES.all
+
+
 def test_latents_keep_the_factual_too(batch) -> None:
     image, factors = batch
     stage = partial(ConvAutoencoder, latent_channels=4, channels=[8, 16])
@@ -222,9 +266,11 @@ def test_fit_finds_ties_and_weights_keep_them(run: Path, tmp_path: Path) -> None
     model = load_method(run)
     assert model.ties is not None
     assert [(tie.first, tie.second) for tie in model.ties.all] == [("light_colour", "floor_colour")]
+    model.ties = Ties(SCENE.graph, model.ties.all, [AREA_OF])
     write_weights(model, Sampling(steps=2), tmp_path / "a.safetensors")
     again = load_method(tmp_path / "a.safetensors")
     assert again.ties is not None and again.ties.all == model.ties.all
+    assert again.ties.functions == (AREA_OF,)
     model.ties = None
     write_weights(model, Sampling(steps=2), tmp_path / "old.safetensors")
     assert load_method(tmp_path / "old.safetensors").ties is None
