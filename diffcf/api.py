@@ -74,6 +74,8 @@ class Answer:
         undetermined: whose change the training data do not teach, bool ``[B, K]``
             (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
             to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
+        intervened: which factors were set, bool ``[B, K]``, those of earlier steps of a sequence
+            included: under a condition not the same in all images. ``target`` has their values.
     """
 
     image: Tensor
@@ -82,6 +84,7 @@ class Answer:
     exogenous: Tensor | None
     clipped: Tensor
     undetermined: Tensor
+    intervened: Tensor
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class AbductedImages:
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
         model, world = self.model, self.world
-        steps = [world.intervention(scaled_do(do, model.graph, units)) for do in dos]
+        steps = [scaled_do(do, model.graph, units) for do in dos]
         factors = model.in_units(world.factors, units)
         return [
             Answer(
@@ -113,6 +116,7 @@ class AbductedImages:
                 world.exogenous,
                 _any(world.clipped, answer.clipped, like=factors),
                 _any(answer.undetermined, like=factors),
+                answer.intervention.mask,
             )
             for answer in predict_sequence(world, steps)
         ]
@@ -184,7 +188,7 @@ class Model:
         keys = None if images.dim() != 4 else image_keys(images, seed)
         world = self.method.abduct(images, factors, keys)
         # Whatever the method makes of them, its answers can say what its data do not teach.
-        return AbductedImages(self, replace(world, ties=self.module.ties))
+        return AbductedImages(self, replace(world, ties=self.module.ties, keys=keys))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""
@@ -216,7 +220,9 @@ class Model:
 
         Args:
             images, factors, seed: see :meth:`abduct`.
-            do: factor name → number, category, or ``[B]`` numbers.
+            do: factor name → number, category, or ``[B]`` numbers; or what differs from image to
+                image (:mod:`diffcf.causal.changes`), such as ``Shift(0.2)``, also as text:
+                ``"+=0.2"``, ``"~uniform:0.2:0.4"``.
             units: of ``do``, of ``factors`` and of the answer.
 
         Raises:
@@ -240,7 +246,7 @@ class Model:
 
         Args:
             count: how many.
-            do, units: as :meth:`counterfactual`; None sets nothing.
+            do, units: as :meth:`counterfactual`, values and distributions; None sets nothing.
             seed: of all noise. Rows of one seed under two interventions share their noise: they
                 show one world under both.
             steps: evaluations of the generator.
@@ -254,7 +260,7 @@ class Model:
         form = self.image_transform(size)
         keys = row_keys(torch.arange(start, start + count, device=self.device), seed)
         asked = scaled_do(do or {}, self.graph, units)
-        intervention = Intervention.from_do(asked, self.graph, count, self.device)
+        intervention = Intervention.from_do(asked, self.graph, count, self.device, keys=keys)
         drawn = draw_images(
             self.method, (form.channels, form.size, form.size), keys, intervention, steps
         )

@@ -3,6 +3,12 @@
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
 from .balance import weighted_labels as weighted_labels
+from .changes import Change as Change
+from .changes import Scale as Scale
+from .changes import Shift as Shift
+from .changes import Units as Units
+from .changes import When as When
+from .changes import written as written
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
 from .dag import GRAPH_KEYS as GRAPH_KEYS
@@ -11,6 +17,11 @@ from .determination import Function as Function
 from .determination import Unseen as Unseen
 from .determination import find_functions as find_functions
 from .determination import find_unseen as find_unseen
+from .distributions import Bernoulli as Bernoulli
+from .distributions import Choice as Choice
+from .distributions import Distribution as Distribution
+from .distributions import Normal as Normal
+from .distributions import Uniform as Uniform
 from .equations import StructuralEquations as StructuralEquations
 from .factor import Factor as Factor
 from .graph import CausalGraph as CausalGraph
@@ -44,6 +55,5 @@ from .ties import Ties as Ties
 from .ties import find_ties as find_ties
 from .ties import intervened_of as intervened_of
 from .ties import ties_of_data as ties_of_data
-from .units import Units as Units
 from .units import scaled_do as scaled_do
 from .units import scaled_factors as scaled_factors

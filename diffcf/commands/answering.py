@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffcf.api import AbductedImages, Answer, Model
-from diffcf.causal import Do, Units, parse_do, parse_sweep, scaled_do
+from diffcf.causal import Change, Do, Units, parse_do, parse_sweep, scaled_do, written
 from diffcf.io import SHEET, ImageTransform, mark, uncrop, whole_file
 from diffcf.reporting import save_figure, save_image, show
 
@@ -43,6 +43,11 @@ class Question:
     sweep: bool
     units: Units
     seed: int
+
+    @property
+    def varies(self) -> bool:
+        """Whether what is set differs from image to image."""
+        return any(isinstance(value, Change) for do in self.dos for value in do.values())
 
     @classmethod
     def of(
@@ -100,10 +105,10 @@ def draw(
     world = model.abduct(images, known, seed=question.seed)
     answers = list(_answers(world, question))
     if question.sweep:
-        each = [_rows(model, [answer], told, question.units) for answer in answers]
+        each = [_rows(model, [answer], told, question) for answer in answers]
         rows: list[object] = [list(of_image) for of_image in zip(*each, strict=True)]
     else:
-        rows = list(_rows(model, answers, told, question.units))
+        rows = list(_rows(model, answers, told, question))
     drawn = [answer.image.cpu() for answer in answers]
     return Drawn(names, images, drawn, question.titles, rows, question.sweep)
 
@@ -170,14 +175,14 @@ def _save_whole(
 
 
 def _rows(
-    model: Model, answers: Sequence[Answer], told: Tensor, units: Units
+    model: Model, answers: Sequence[Answer], told: Tensor, question: Question
 ) -> list[dict[str, object]]:
     """The entry of each image of a batch in ``factors.json``; ``--do`` takes its values."""
     graph, last = model.graph, answers[-1]
 
     def rows(factors: Tensor) -> list[list[float | str]]:
         native = graph.native_rows(factors)
-        if units == "native":
+        if question.units == "native":
             return native
         pairs = zip(factors.tolist(), native, strict=True)
         return [
@@ -199,12 +204,13 @@ def _rows(
         "clipped": named(clipped),
         "undetermined": named(undetermined),
     }
+    if question.varies:
+        columns["intervened"] = named(last.intervened)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _title(do: Do) -> str:
-    pairs = ((n, v if isinstance(v, str) else f"{v:.3g}") for n, v in do.items())
-    return "do(" + ", ".join(f"{name} = {value}" for name, value in pairs) + ")"
+    return f"do({', '.join(written(name, value) for name, value in do.items())})"
 
 
 def _sheet(drawn: Drawn, shown: slice, difference: bool = False) -> Figure:

@@ -224,8 +224,9 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf counterfactual", description="Ask what-if questions.")
     parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
-    parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
-    parser.add_argument("--then", action="append", type=str, help="name=value, set next.")
+    forms = "name=value, += -= *= by a value, name~uniform:low:high …; may end in: if name<value."
+    parser.add_argument("--do", action="append", type=str, help=f"{forms} May be repeated.")
+    parser.add_argument("--then", action="append", type=str, help="The same, done next.")
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     table = "Table of observed factors: a row per image; what it leaves out is read."

@@ -129,11 +129,12 @@ class CounterfactualEngine:
         if factors is None or self._may_lack(factors):
             factors = self.read(image, factors, written)
         factors, beyond = self.nscm.graph.clip(factors)
-        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
+        keys = image_keys(image) if keys is None else keys
+        exogenous = self.nscm.abduct(factors, keys)
         drawn = Drawing(style_of(self.generator, image), written)
         path, bias = self.invert(image, factors, drawn)
         known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
-        return Abducted(*known, clipped=beyond, ties=self.ties)
+        return Abducted(*known, clipped=beyond, ties=self.ties, keys=keys)
 
     def _may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
@@ -286,6 +287,7 @@ class Abducted(World):
             factors=self.factors[rows],
             exogenous=self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
+            keys=None if self.keys is None else self.keys[rows],
             path=self.path.select(rows),
             drawn=self.drawn.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
