@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import torch
 from PIL import Image
@@ -40,15 +41,19 @@ from diffcf.io import (
     uncrop,
 )
 from diffcf.methods import (
+    FRESH,
     SAMPLING_KEY,
     STEPS,
     CounterfactualEngine,
     CounterfactualModule,
     DrawnImages,
+    Draws,
     Sampling,
     World,
+    check_draws,
     check_image,
     draw_images,
+    drawn_worlds,
     find_weights,
     method_of,
     predict_sequence,
@@ -99,9 +104,68 @@ class AbductedImages:
         """Of the factual, ``[B, K]`` in [0, 1] units."""
         return self.world.factors
 
-    def predict(self, do: Do, units: Units = "scaled") -> Answer:
-        """The counterfactual under ``do``; see :meth:`Model.counterfactual`."""
-        return self.sequence([do], units)[0]
+    @overload
+    def predict(self, do: Do, units: Units = "scaled") -> Answer: ...
+
+    @overload
+    def predict(
+        self, do: Do, units: Units = "scaled", *, draws: int, seed: int = 0, fresh: float = FRESH
+    ) -> Answer | Draws: ...
+
+    def predict(
+        self,
+        do: Do,
+        units: Units = "scaled",
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Answer | Draws:
+        """The counterfactual under ``do``, or several.
+
+        Args:
+            do, units: see :meth:`Model.counterfactual`.
+            draws: how many counterfactuals, of what abduction leaves open
+                (:mod:`diffcf.methods.draws`); 1 gives the :class:`Answer`, more give
+                :class:`diffcf.Draws`.
+            seed: of the draws.
+            fresh: share of an image's noise that is drawn where its content changes, in [0, 1].
+
+        Raises:
+            SettingsError: for draws out of range, and of a method that offers none.
+        """
+        check_draws(draws, fresh)
+        if draws == 1:
+            return self.sequence([do], units)[0]
+        return self.gathered([a[0] for a in self.drawn([do], units, draws, seed, fresh)])
+
+    def drawn(
+        self,
+        dos: Sequence[Do],
+        units: Units = "scaled",
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Iterator[list[Answer]]:
+        """The draws of a :meth:`sequence`, one by one; see :meth:`predict`."""
+        for world in drawn_worlds(self.world, draws, seed, fresh):
+            yield AbductedImages(self.model, world).sequence(dos, units)
+
+    def gathered(self, answers: Sequence[Answer]) -> Draws:
+        """The draws of one intervention as one."""
+
+        def anywhere(flags: Iterable[Tensor]) -> Tensor:
+            return torch.stack(list(flags)).any(dim=0)
+
+        return Draws(
+            self.model.graph,
+            torch.stack([answer.image for answer in answers]),
+            torch.stack([answer.factors for answer in answers]),
+            torch.stack([answer.target for answer in answers]),
+            anywhere(answer.clipped for answer in answers),
+            anywhere(answer.undetermined for answer in answers),
+            anywhere(answer.intervened for answer in answers),
+        )
 
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""

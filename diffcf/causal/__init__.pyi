@@ -35,6 +35,7 @@ from .intervention import parse_do as parse_do
 from .intervention import parse_sweep as parse_sweep
 from .intervention import uniform_factors as uniform_factors
 from .keys import image_keys as image_keys
+from .keys import normal_noise as normal_noise
 from .keys import row_keys as row_keys
 from .keys import uniform_noise as uniform_noise
 from .marks import Marks as Marks

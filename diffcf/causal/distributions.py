@@ -72,7 +72,8 @@ class Uniform(Distribution):
         low, high = (self.scaled(factor, end) for end in (self.low, self.high))
         if factor.kind == "integer":
             first, last = (round(factor.to_native(end)) for end in (low, high))
-            return factor.to_scaled(first + (uniform * (last - first + 1)).floor().clamp(max=last))
+            steps: Tensor = (uniform * (last - first + 1)).floor().clamp(max=last - first)
+            return factor.to_scaled(first + steps)
         if self.units != "native":
             return low + (high - low) * uniform
         return factor.to_scaled(self.low + (self.high - self.low) * uniform)
@@ -103,7 +104,7 @@ class Normal(Distribution):
         ends = uniform.new_tensor([(end - self.mean) / self.std for end in (low, high)])
         first, last = torch.special.ndtr(ends)
         share = (first + uniform * (last - first)).clamp(1e-12, 1 - 1e-12)
-        value = (self.mean + self.std * torch.special.ndtri(share)).clamp(low, high)
+        value: Tensor = (self.mean + self.std * torch.special.ndtri(share)).clamp(low, high)
         return factor.to_scaled(value) if native else value
 
 

@@ -23,7 +23,7 @@ ROWS = "factors.parquet"
 GROUP = 1000  # rows that are converted at once
 ANSWER = "answer"
 """Column of Parquet with the place in a sweep, from 1 as in file names."""
-_BY_FACTOR = ("factual", "counterfactual", "read")
+_BY_FACTOR = ("factual", "counterfactual", "read", "low", "high")
 _STEPS = "target"
 
 Entry = Mapping[str, object]

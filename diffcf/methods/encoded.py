@@ -94,6 +94,17 @@ class EncodedWorld(World):
         inner = self.inner.reabduct(replace(answer, image=latent))
         return replace(self, image=answer.image, inner=inner, decoded=self.space.decode(latent))
 
+    def redrawn(self, keys: Tensor, fresh: float) -> EncodedWorld:
+        inner = self.inner.redrawn(keys, fresh)
+        return replace(
+            self,
+            factors=inner.factors,
+            exogenous=inner.exogenous,
+            clipped=inner.clipped,
+            inner=inner,
+            keys=keys,
+        )
+
     def select(self, rows: Tensor) -> EncodedWorld:
         return replace(
             self,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcf.causal import CausalGraph, Do, Intervention, Ties, image_keys
-from diffcf.io import DataError, on_host
+from diffcf.io import DataError, SettingsError, on_host
 
 NO_READER = "This method reads no factors off images: give the observed ones to abduct."
 
@@ -119,6 +119,20 @@ class World(ABC):
     @abstractmethod
     def reabduct(self, answer: Counterfactual) -> World:
         """The same world, with its causal noise, but the rest inferred from ``answer``'s image."""
+
+    def redrawn(self, keys: Tensor, fresh: float) -> World:
+        """The same images with what abduction leaves open drawn anew, by ``keys`` ``[B]``.
+
+        ``fresh`` in [0, 1] is the share of an image's noise that is drawn where its content
+        changes (:mod:`diffcf.methods.draws`). Under no intervention the answer is the factual.
+
+        Raises:
+            SettingsError: where a method does not offer it.
+        """
+        raise SettingsError(
+            f"{type(self).__name__} draws nothing that abduction leaves open: ask without draws, "
+            "or take weights of a diffusion method with a causal model."
+        )
 
     def select(self, rows: Tensor) -> World:
         """The worlds ``rows`` (long ``[N]``) of the batch, each as often as it is named.
