@@ -9,4 +9,5 @@ from .api import (
 from .api import (
     load as load,
 )
+from .methods import Draws as Draws
 from .methods import shipped as shipped

@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import torch
 from PIL import Image
@@ -40,15 +41,19 @@ from diffcf.io import (
     uncrop,
 )
 from diffcf.methods import (
+    FRESH,
     SAMPLING_KEY,
     STEPS,
     CounterfactualEngine,
     CounterfactualModule,
     DrawnImages,
+    Draws,
     Sampling,
     World,
+    check_draws,
     check_image,
     draw_images,
+    drawn_worlds,
     find_weights,
     method_of,
     predict_sequence,
@@ -74,6 +79,8 @@ class Answer:
         undetermined: whose change the training data do not teach, bool ``[B, K]``
             (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
             to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
+        intervened: which factors were set, bool ``[B, K]``, those of earlier steps of a sequence
+            included: under a condition not the same in all images. ``target`` has their values.
     """
 
     image: Tensor
@@ -82,6 +89,7 @@ class Answer:
     exogenous: Tensor | None
     clipped: Tensor
     undetermined: Tensor
+    intervened: Tensor
 
 
 @dataclass(frozen=True)
@@ -96,14 +104,73 @@ class AbductedImages:
         """Of the factual, ``[B, K]`` in [0, 1] units."""
         return self.world.factors
 
-    def predict(self, do: Do, units: Units = "scaled") -> Answer:
-        """The counterfactual under ``do``; see :meth:`Model.counterfactual`."""
-        return self.sequence([do], units)[0]
+    @overload
+    def predict(self, do: Do, units: Units = "scaled") -> Answer: ...
+
+    @overload
+    def predict(
+        self, do: Do, units: Units = "scaled", *, draws: int, seed: int = 0, fresh: float = FRESH
+    ) -> Answer | Draws: ...
+
+    def predict(
+        self,
+        do: Do,
+        units: Units = "scaled",
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Answer | Draws:
+        """The counterfactual under ``do``, or several.
+
+        Args:
+            do, units: see :meth:`Model.counterfactual`.
+            draws: how many counterfactuals, of what abduction leaves open
+                (:mod:`diffcf.methods.draws`); 1 gives the :class:`Answer`, more give
+                :class:`diffcf.Draws`.
+            seed: of the draws.
+            fresh: share of an image's noise that is drawn where its content changes, in [0, 1].
+
+        Raises:
+            SettingsError: for draws out of range, and of a method that offers none.
+        """
+        check_draws(draws, fresh)
+        if draws == 1:
+            return self.sequence([do], units)[0]
+        return self.gathered([a[0] for a in self.drawn([do], units, draws, seed, fresh)])
+
+    def drawn(
+        self,
+        dos: Sequence[Do],
+        units: Units = "scaled",
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Iterator[list[Answer]]:
+        """The draws of a :meth:`sequence`, one by one; see :meth:`predict`."""
+        for world in drawn_worlds(self.world, draws, seed, fresh):
+            yield AbductedImages(self.model, world).sequence(dos, units)
+
+    def gathered(self, answers: Sequence[Answer]) -> Draws:
+        """The draws of one intervention as one."""
+
+        def anywhere(flags: Iterable[Tensor]) -> Tensor:
+            return torch.stack(list(flags)).any(dim=0)
+
+        return Draws(
+            self.model.graph,
+            torch.stack([answer.image for answer in answers]),
+            torch.stack([answer.factors for answer in answers]),
+            torch.stack([answer.target for answer in answers]),
+            anywhere(answer.clipped for answer in answers),
+            anywhere(answer.undetermined for answer in answers),
+            anywhere(answer.intervened for answer in answers),
+        )
 
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
         model, world = self.model, self.world
-        steps = [world.intervention(scaled_do(do, model.graph, units)) for do in dos]
+        steps = [scaled_do(do, model.graph, units) for do in dos]
         factors = model.in_units(world.factors, units)
         return [
             Answer(
@@ -113,6 +180,7 @@ class AbductedImages:
                 world.exogenous,
                 _any(world.clipped, answer.clipped, like=factors),
                 _any(answer.undetermined, like=factors),
+                answer.intervention.mask,
             )
             for answer in predict_sequence(world, steps)
         ]
@@ -184,7 +252,7 @@ class Model:
         keys = None if images.dim() != 4 else image_keys(images, seed)
         world = self.method.abduct(images, factors, keys)
         # Whatever the method makes of them, its answers can say what its data do not teach.
-        return AbductedImages(self, replace(world, ties=self.module.untaught))
+        return AbductedImages(self, replace(world, ties=self.module.untaught, keys=keys))
 
     def _completed(self, images: Tensor, factors: Tensor) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where they are NaN."""
@@ -216,7 +284,9 @@ class Model:
 
         Args:
             images, factors, seed: see :meth:`abduct`.
-            do: factor name → number, category, or ``[B]`` numbers.
+            do: factor name → number, category, or ``[B]`` numbers; or what differs from image to
+                image (:mod:`diffcf.causal.changes`), such as ``Shift(0.2)``, also as text:
+                ``"+=0.2"``, ``"~uniform:0.2:0.4"``.
             units: of ``do``, of ``factors`` and of the answer.
 
         Raises:
@@ -240,7 +310,7 @@ class Model:
 
         Args:
             count: how many.
-            do, units: as :meth:`counterfactual`; None sets nothing.
+            do, units: as :meth:`counterfactual`, values and distributions; None sets nothing.
             seed: of all noise. Rows of one seed under two interventions share their noise: they
                 show one world under both.
             steps: evaluations of the generator.
@@ -254,7 +324,7 @@ class Model:
         form = self.image_transform(size)
         keys = row_keys(torch.arange(start, start + count, device=self.device), seed)
         asked = scaled_do(do or {}, self.graph, units)
-        intervention = Intervention.from_do(asked, self.graph, count, self.device)
+        intervention = Intervention.from_do(asked, self.graph, count, self.device, keys=keys)
         drawn = draw_images(
             self.method, (form.channels, form.size, form.size), keys, intervention, steps
         )

@@ -3,6 +3,12 @@
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
 from .balance import weighted_labels as weighted_labels
+from .changes import Change as Change
+from .changes import Scale as Scale
+from .changes import Shift as Shift
+from .changes import Units as Units
+from .changes import When as When
+from .changes import written as written
 from .curves import EdgeCurve as EdgeCurve
 from .curves import edge_curves as edge_curves
 from .dag import GRAPH_KEYS as GRAPH_KEYS
@@ -12,6 +18,11 @@ from .determination import find_functions as find_functions
 from .determination import find_unseen as find_unseen
 from .determination import intervened_of as intervened_of
 from .determination import ties_of_data as ties_of_data
+from .distributions import Bernoulli as Bernoulli
+from .distributions import Choice as Choice
+from .distributions import Distribution as Distribution
+from .distributions import Normal as Normal
+from .distributions import Uniform as Uniform
 from .equations import StructuralEquations as StructuralEquations
 from .factor import Factor as Factor
 from .graph import CausalGraph as CausalGraph
@@ -25,6 +36,7 @@ from .intervention import parse_do as parse_do
 from .intervention import parse_sweep as parse_sweep
 from .intervention import uniform_factors as uniform_factors
 from .keys import image_keys as image_keys
+from .keys import normal_noise as normal_noise
 from .keys import row_keys as row_keys
 from .keys import uniform_noise as uniform_noise
 from .marks import Marks as Marks
@@ -45,6 +57,5 @@ from .tie_search import find_ties as find_ties
 from .ties import Function as Function
 from .ties import Tie as Tie
 from .ties import Ties as Ties
-from .units import Units as Units
 from .units import scaled_do as scaled_do
 from .units import scaled_factors as scaled_factors

@@ -31,8 +31,15 @@ class StructuralModel(Protocol):
     def loss(self, factors: Tensor, marks: Marks | None = None) -> dict[str, Tensor]:
         """Terms to minimise, scalars by name; without the mechanisms that ``marks`` leave out."""
 
-    def refine(self, code: Tensor, variance: Tensor, contamination: float = ...) -> Tensor:
-        """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``."""
+    def refine(
+        self,
+        code: Tensor,
+        variance: Tensor,
+        contamination: float = ...,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Factors of an uncertain reading, given by its code's mean and variance ``[B, E]``; drawn
+        where there is ``noise`` ``[B, K]``."""
 
     def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
         """Exogenous values that explain the factors; what is drawn is drawn by the images' keys."""

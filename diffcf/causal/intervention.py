@@ -1,7 +1,8 @@
 """Interventions: ``do`` as a mapping from factor name to value, as text, and as tensors.
 
 Inside diffcf an intervention is a pair of tensors ``[B, K]``: the values, and which of them are
-set. Each sample may thus have its own values and even its own factors.
+set. Each sample may thus have its own values and even its own factors. What differs from image to
+image by itself, such as a shift (:mod:`diffcf.causal.changes`), becomes one here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,21 +13,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffcf.causal.change_text import number, split, understood, value_of
+from diffcf.causal.changes import Change, Relative, When
+from diffcf.causal.distributions import Distribution
 from diffcf.causal.factor import ROUNDING, Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.io import DataError, InterventionError, parse_number
+from diffcf.causal.keys import row_keys, uniform_noise
+from diffcf.causal.mechanisms import wide_dtype
+from diffcf.io import InterventionError
 
-Do = Mapping[str, float | str | Tensor]
-"""Factor name → value in [0, 1] units (one, or ``[B]`` numbers), or a category's name."""
+Value = float | str | Tensor | Change
+"""In [0, 1] units, one or ``[B]``; a category's name; or what differs from image to image, as
+:mod:`diffcf.causal.changes` has it or writes it (``"+=0.2"``)."""
+Do = Mapping[str, Value]
+"""Factor name → value."""
 LONGEST = 1000  # steps of a sweep
+STREAM = 0x50F7  # seed of the keys of soft interventions, whose noise is thus that of nothing else
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """``values`` ``[B, K]`` in [0, 1] units, used where ``mask`` ``[B, K]`` (bool) is set."""
+    """``values`` ``[B, K]`` in [0, 1] units, used where ``mask`` ``[B, K]`` (bool) is set.
+
+    ``clipped`` ``[B, K]`` (bool) says which were meant to lie beyond the range; None for nowhere.
+    """
 
     values: Tensor
     mask: Tensor
+    clipped: Tensor | None = None
 
     @classmethod
     def from_do(
@@ -35,20 +49,36 @@ class Intervention:
         graph: CausalGraph,
         batch: int,
         device: torch.device | None = None,
+        factors: Tensor | None = None,
+        keys: Tensor | None = None,
     ) -> Intervention:
         """Check ``do`` against the graph and spread it over the batch; an Intervention stays.
+
+        Args:
+            do: what is set.
+            graph: the factors.
+            batch: B.
+            device: of the result.
+            factors: the factual ones ``[B, K]``, which shifts, scales and conditions go by.
+            keys: of the images ``[B]``, of which what a distribution draws is a function.
 
         Raises:
             GraphError: for an unknown factor or category.
             InterventionError: for a value outside [0, 1] by more than rounding, not finite, of the
-                wrong length, or, for a discrete or integer factor, none of its levels.
+                wrong length, or, for a discrete or integer factor, none of its levels; and for a
+                change that does not fit its factor, or has no factual value to change.
         """
         if isinstance(do, Intervention):
             return do
+        known = {name: graph.factors[graph.column(name)] for name in do}
+        do = {name: understood(value, known[name]) for name, value in do.items()}
+        changes = {name: value for name, value in do.items() if isinstance(value, Change)}
         # Made on the host, where values can be checked without waiting for a device.
         values = torch.zeros(batch, len(graph))
         mask = torch.zeros(batch, len(graph), dtype=torch.bool)
         for name, given in do.items():
+            if isinstance(given, Change):
+                continue
             column = graph.column(name)
             factor = graph.factors[column]
             given = factor.scaled(given) if isinstance(given, str) else given
@@ -59,7 +89,10 @@ class Intervention:
             _check_values(factor, value)
             values[:, column] = factor.snap(value)
             mask[:, column] = True
-        return cls(values.to(device, non_blocking=True), mask.to(device, non_blocking=True))
+        made = cls(values.to(device, non_blocking=True), mask.to(device, non_blocking=True))
+        for name, change in changes.items():
+            made = made.then(_resolved(name, change, graph, batch, device, factors, keys))
+        return made
 
     @classmethod
     def none(cls, like: Tensor) -> Intervention:
@@ -69,7 +102,60 @@ class Intervention:
     def then(self, other: Intervention) -> Intervention:
         """This one followed by ``other``: what was set stays set unless ``other`` sets it anew."""
         values = torch.where(other.mask, other.values, self.values)
-        return Intervention(values, self.mask | other.mask)
+        clipped = self.clipped
+        if clipped is not None or other.clipped is not None:
+            clipped = torch.where(other.mask, _flags(other), _flags(self))
+        return Intervention(values, self.mask | other.mask, clipped)
+
+
+def _flags(do: Intervention) -> Tensor:
+    return torch.zeros_like(do.mask) if do.clipped is None else do.clipped
+
+
+def _resolved(
+    name: str,
+    change: Change,
+    graph: CausalGraph,
+    batch: int,
+    device: torch.device | None,
+    factors: Tensor | None,
+    keys: Tensor | None,
+) -> Intervention:
+    """The hard intervention ``[B, K]`` on one factor that ``change`` is for these images."""
+    column = graph.column(name)
+    factor = graph.factors[column]
+    change.check(factor)
+    if isinstance(change, Relative | When) and factors is None:
+        raise InterventionError(
+            f"do({change.text(name)}) goes by a factual value, and new images have none: set a "
+            "value, or draw one, as ~uniform:low:high does."
+        )
+    if isinstance(change, When):
+        assert factors is not None
+        held = change.holds(graph, factors)[:, None]
+        inner = {name: change.value}
+        made = Intervention.from_do(inner, graph, batch, device, factors, keys)
+        return Intervention(made.values, made.mask & held, _flags(made) & held)
+    value = _value(name, change, graph, factors, keys)
+    beyond = (value < -factor.slack) | (value > 1 + factor.slack)
+    chosen = torch.arange(len(graph), device=value.device) == column
+    values = torch.where(chosen, factor.snap(value).float()[:, None], 0.0)
+    mask = chosen.expand_as(values)
+    return Intervention(values, mask, mask & beyond[:, None])
+
+
+def _value(
+    name: str, change: Change, graph: CausalGraph, factors: Tensor | None, keys: Tensor | None
+) -> Tensor:
+    """What a factor is set to ``[B]``, wherever it lies, in [0, 1] units."""
+    column = graph.column(name)
+    factor = graph.factors[column]
+    if isinstance(change, Relative) and factors is not None:
+        return change.moved(factor, factors[:, column])
+    if not isinstance(change, Distribution) or keys is None:
+        raise ValueError(f"do({change.text(name)}) is drawn: it needs the keys of the images.")
+    noise = uniform_noise(row_keys(keys, STREAM), len(graph), wide_dtype(keys))
+    return change.draw(factor, noise[:, column])
 
 
 def uniform_factors(graph: CausalGraph, count: int, generator: torch.Generator) -> Tensor:
@@ -109,21 +195,22 @@ def _check_values(factor: Factor, value: Tensor) -> None:
 
 
 def parse_do(texts: Sequence[str], graph: CausalGraph) -> Do:
-    """``name=value`` for each factor that is set; categories by name.
+    """``name=value`` for each factor that is set, categories by name, or a change.
+
+    Changes are ``name+=value``, ``name-=value``, ``name*=value`` and ``name~distribution``, and
+    ``… if name<value`` may follow any (:mod:`diffcf.causal.changes`).
 
     Raises:
         InterventionError: for what is not of this form, and a factor that is set twice.
         GraphError: for an unknown factor or category.
     """
-    do: dict[str, float | str] = {}
+    do: dict[str, Value] = {}
     for text in texts:
-        name, value = _split(text)
+        name, operator, value = split(text)
         factor = graph.factors[graph.column(name)]
         if name in do:
             raise InterventionError(f"'{text}' sets {name} a second time: set it once.")
-        if factor.categories:
-            factor.scaled(value)  # or an error that names the categories
-        do[name] = value if factor.categories else _number(value, text)
+        do[name] = value_of(factor, operator, value, text)
     return do
 
 
@@ -138,28 +225,14 @@ def parse_sweep(text: str, graph: CausalGraph) -> tuple[str, list[float] | list[
         factor = graph.factors[graph.column(text.strip())]
         if factor.categories:
             return factor.name, list(factor.categories)
-    name, value = _split(text)
+    name, operator, value = split(text)
     graph.column(name)
     parts = value.split(":")
-    if len(parts) != 3:
+    if operator != "=" or len(parts) != 3:
         raise InterventionError(f"'{text}' is no sweep: write name=first:last:count.")
-    first, last, count = (_number(part, text) for part in parts)
+    first, last, count = (number(part, text) for part in parts)
     if count != int(count) or not 2 <= count <= LONGEST:
         raise InterventionError(f"'{text}' takes 2 to {LONGEST} steps, not {parts[2]}.")
     # Weighted ends, since the difference of two large numbers may not be a number.
     weights = (k / (count - 1) for k in range(int(count)))
     return name, [first * (1 - weight) + last * weight for weight in weights]
-
-
-def _split(text: str) -> tuple[str, str]:
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not name or not value:
-        raise InterventionError(f"'{text}' is no intervention: write name=value.")
-    return name, value
-
-
-def _number(value: str, text: str) -> float:
-    try:
-        return parse_number(value)
-    except DataError as error:
-        raise InterventionError(f"'{text}': {error}") from None

@@ -54,6 +54,14 @@ def uniform_noise(keys: Tensor, columns: int, dtype: torch.dtype = torch.float64
     return _shifted(bits, 11).to(dtype) * 2.0**-53
 
 
+def normal_noise(keys: Tensor, columns: int) -> Tensor:
+    """Independent standard normal numbers ``[B, columns]`` (float64) from keys ``[B]``."""
+    # Another key than that of the exogenous noise, which counts columns from 1 as well.
+    uniform = uniform_noise(~keys, columns).clamp(1e-12, 1 - 1e-12)
+    normal: Tensor = torch.special.ndtri(uniform)
+    return normal
+
+
 def _mixed(bits: Tensor) -> Tensor:
     """SplitMix64's finaliser: every bit of the result depends on every bit given."""
     for shift, factor in zip((30, 27), _FACTORS, strict=True):

@@ -22,7 +22,7 @@ from diffcf.causal.graph import CausalGraph
 from diffcf.causal.keys import uniform_noise
 from diffcf.causal.marks import Marks
 from diffcf.causal.mechanisms import full_precision, result_dtype, wide_dtype, with_column
-from diffcf.causal.refinement import CONTAMINATION, refine
+from diffcf.causal.refinement import CONTAMINATION, drawn_reading, refine
 from diffcf.causal.structure import EdgeGates, strongest_dag
 from diffcf.io import GraphError, SettingsError, on_host
 
@@ -152,14 +152,23 @@ class NSCM(nn.Module):
     # --- counterfactuals ---
 
     def refine(
-        self, code: Tensor, variance: Tensor, contamination: float = CONTAMINATION
+        self,
+        code: Tensor,
+        variance: Tensor,
+        contamination: float = CONTAMINATION,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Factors ``[B, K]`` of an uncertain reading, corrected by the mechanisms.
 
         ``code`` and ``variance`` ``[B, E]`` are the reading's; ``contamination`` is the δ of
-        :mod:`diffcf.causal.refinement`: 1 takes the reading as it is.
+        :mod:`diffcf.causal.refinement`: 1 takes the reading as it is. With uniform ``noise``
+        ``[B, K]`` they are a draw of what the reading leaves open.
         """
         factors = self.graph.decode(code)
+        if noise is not None:
+            drawn = drawn_reading(self.graph, code, variance, noise)
+            below = self.adjacency.any(dim=1) & ~self.graph.discrete.to(code.device)
+            factors = torch.where(below & (contamination < 1), factors, drawn)
         if contamination >= 1:
             return factors
         with full_precision(code):
@@ -168,7 +177,8 @@ class NSCM(nn.Module):
             graph = self.learned()
             effects = [graph.column(name) for name in graph.order if graph.parents(name)]
             known = (self.equations, self.adjacency, effects)
-            return refine(*known, read, deviation, contamination).to(result_dtype(factors))
+            result = refine(*known, read, deviation, contamination, noise)
+            return result.to(result_dtype(factors))
 
     def abduct(self, factors: Tensor, keys: Tensor | None = None) -> Tensor:
         """Exogenous values ``[B, E]`` that explain ``factors``: exact for continuous ones.

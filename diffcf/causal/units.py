@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from diffcf.causal.change_text import understood
+from diffcf.causal.changes import Change, Units, When
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.causal.intervention import Do
+from diffcf.causal.intervention import Do, Value
 from diffcf.io import InterventionError
-
-Units = Literal["scaled", "native"]
-"""``"scaled"``: [0, 1], the ends of each factor's range; ``"native"``: the graph's own."""
 
 
 def scaled_do(do: Do, graph: CausalGraph, units: Units) -> Do:
     """``do``, whose values are in ``units``, in [0, 1] units.
 
-    InterventionError for a value beyond its factor's range.
+    InterventionError for a value beyond its factor's range, and a change that does not fit it.
     """
     if units not in ("scaled", "native"):
         raise InterventionError(f"Units are 'scaled' or 'native', not {units!r}.")
-    if units == "scaled" or not isinstance(do, Mapping):
+    if not isinstance(do, Mapping):
         return do
-    scaled: dict[str, float | str | Tensor] = dict(do)
-    for name, value in do.items():
-        factor = graph.factors[graph.column(name)]
-        if isinstance(value, str):
-            continue
-        scaled[name] = _inside(factor, torch.as_tensor(value, dtype=torch.float64), f"do({name}")
-    return scaled
+    factors = {name: graph.factors[graph.column(name)] for name in do}
+    return {name: _scaled(value, factors[name], graph, units) for name, value in do.items()}
+
+
+def _scaled(value: Value, factor: Factor, graph: CausalGraph, units: Units) -> Value:
+    value = understood(value, factor)
+    if isinstance(value, When):
+        value = value.within(units)
+        value.threshold(graph)  # or an error
+        value = replace(value, value=_scaled(value.value, factor, graph, units))
+    if isinstance(value, Change):
+        value = value.within(units)
+        value.check(factor)
+        return value
+    if isinstance(value, str) or units == "scaled":
+        return value
+    return _inside(factor, torch.as_tensor(value, dtype=torch.float64), f"do({factor.name}")
 
 
 def _inside(factor: Factor, native: Tensor, what: str) -> Tensor:

@@ -5,7 +5,8 @@ of interventions), ``sheet.png`` with factual, counterfactual and difference sid
 ``factors.json``. With ``--sweep light=0:1:9``, ``<image>.png`` is a strip with the counterfactual
 of every value. With ``--factors table.csv``, factors that its cells tell are not read off images.
 With ``--uncrop true``, ``uncropped/`` has each counterfactual put back into the whole picture, at
-the file's own size (``<image>_1.png``, ``_2`` … in a sweep, too).
+the file's own size (``<image>_1.png``, ``_2`` … in a sweep, too). With ``--draws 16``, they are the
+draws of the last step, and ``spread/`` has a map of where they differ.
 
 Any number of images takes the memory of a few batches: files are decoded before their batch is
 answered, and answers written while the next batch is. A run that ends early leaves what is answered
@@ -56,7 +57,7 @@ from diffcf.io import (
     read_ahead,
     write_answers,
 )
-from diffcf.methods import DiffusionCounterfactuals, sampling_to_spec, weights_digest
+from diffcf.methods import FRESH, DiffusionCounterfactuals, sampling_to_spec, weights_digest
 
 RULES: dict[str, type[diffusion.Guidance]] = {
     "none": diffusion.NoGuidance,
@@ -66,6 +67,8 @@ RULES: dict[str, type[diffusion.Guidance]] = {
     "polyak": diffusion.PolyakGuidance,
     "gauss_newton": diffusion.GaussNewtonGuidance,
 }
+MOST_KEPT = 1024
+"""Draws of a batch that are in memory together: it has fewer images where they are many."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -77,12 +80,14 @@ def counterfactual(args: Sequence[str]) -> None:
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
     steps = [parsed.do, *([text] for text in parsed.then or ())]
-    question = Question.of(model, steps, parsed.sweep, parsed.units, parsed.seed)
+    drawn = {"draws": parsed.draws, "fresh": parsed.fresh}
+    question = Question.of(model, steps, parsed.sweep, parsed.units, parsed.seed, **drawn)
     files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
     _check_out(parsed)
     check_table(len(files))
     images = Images.of(model, files, parsed)
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
+    asked |= drawn if parsed.draws > 1 else {}
     asked["table"] = None if parsed.factors is None else str(parsed.factors)
     asked |= {"transform": images.transform.to_dict(), "factors": list(model.graph.names)}
     settings = {"sampling": sampling_to_spec(model.sampling), "uncrop": parsed.uncrop}
@@ -92,7 +97,9 @@ def counterfactual(args: Sequence[str]) -> None:
         _check_out(parsed)  # the run that held it may have finished it
         with _kept(out, len(files)):
             # Strips are drawn one by one: the answers about a batch may be thousands of images.
-            _answer_all(model, question, images, 1 if parsed.sweep else parsed.batch_size, out)
+            kept = max(MOST_KEPT // parsed.draws, 1)
+            batch_size = 1 if parsed.sweep else min(parsed.batch_size, kept)
+            _answer_all(model, question, images, batch_size, out)
             undetermined: set[str] = set()
             rows = _noting(out.rows(files), undetermined)
             write_answers(asked, model.graph.names, rows, len(files), out.folder)
@@ -146,16 +153,17 @@ def _answer_all(
         columns = zip(drawn.names, drawn.rows, saved, strict=True)
         out.note(Answered(name, keys[name], row, written) for name, row, written in columns)
 
-    done = len(names) - sum(len(batches[k]) for k in left)
-    quiet = None if len(left) > 2 else True  # None: unless it is a terminal
-    bar = tqdm(total=len(names), initial=done, unit=" images", disable=quiet)
+    done, draws = len(names) - sum(len(batches[k]) for k in left), question.draws
+    quiet = None if len(left) * draws > 2 else True  # None: unless it is a terminal
+    unit = " images" if draws == 1 else " draws"
+    bar = tqdm(total=len(names) * draws, initial=done * draws, unit=unit, disable=quiet)
     with closing(decoded), bar, WriteBehind() as writer:
         for k, pixels in zip(left, decoded, strict=True):
             images = torch.stack([from_bytes(image) for image in pixels])
             told = asked.told[k * batch_size : k * batch_size + len(images)]
-            drawn = draw(model, question, batches[k], images, told)
+            tick = partial(bar.update, len(images))
+            drawn = draw(model, question, batches[k], images, told, tick)
             writer.put(partial(write, drawn, k == 0))
-            bar.update(len(images))
 
 
 Entries = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -224,8 +232,9 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf counterfactual", description="Ask what-if questions.")
     parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
-    parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
-    parser.add_argument("--then", action="append", type=str, help="name=value, set next.")
+    forms = "name=value, += -= *= by a value, name~uniform:low:high …; may end in: if name<value."
+    parser.add_argument("--do", action="append", type=str, help=f"{forms} May be repeated.")
+    parser.add_argument("--then", action="append", type=str, help="The same, done next.")
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     table = "Table of observed factors: a row per image; what it leaves out is read."
@@ -240,6 +249,10 @@ def _parser() -> ArgumentParser:
     untaught = "What becomes of a change that the training data do not teach; as trained."
     parser.add_argument("--undetermined", type=Literal["keep", "draw"], help=untaught)
     parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
+    several = "Counterfactuals of each image, of what abduction leaves open; of the last step."
+    parser.add_argument("--draws", type=PositiveInt, default=1, help=several)
+    content = "Share of an image's noise that draws draw anew where its content changes."
+    parser.add_argument("--fresh", type=float, default=FRESH, help=content)
     parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
     whole = "Also put answers back into the whole pictures, at their own size."
     parser.add_argument("--uncrop", type=bool, default=False, help=whole)

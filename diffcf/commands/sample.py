@@ -47,7 +47,8 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf sample", description="Draw new images.")
     parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
     parser.add_argument("--count", type=PositiveInt, default=SHOWN, help="How many images.")
-    parser.add_argument("--do", action="append", type=str, help="name=value; may be repeated.")
+    forms = "name=value, or name~uniform:low:high, ~normal, ~choice, ~bernoulli; may be repeated."
+    parser.add_argument("--do", action="append", type=str, help=forms)
     parser.add_argument("--units", type=Units, default="native", help="Of the values of --do.")
     parser.add_argument("--seed", type=Seed, default=0, help="Of all noise.")
     parser.add_argument("--steps", type=Steps, default=STEPS, help="Steps of sampling.")

@@ -31,6 +31,7 @@ from .process import velocity_loss as velocity_loss
 from .process import with_style as with_style
 from .sampling import EpsShift as EpsShift
 from .sampling import Inversion as Inversion
+from .sampling import agreement as agreement
 from .sampling import invert as invert
 from .sampling import sample as sample
 from .sampling import time_grid as time_grid

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -79,12 +79,22 @@ class Inversion:
         parts = (tuple(x[rows] for x in images) for images in (self.corrections, self.denoised))
         return Inversion(self.x_T[rows], self.times, *parts)
 
+    def renewed(self, noise: Tensor, share: Tensor) -> Inversion:
+        """The path with a ``share`` (in [0, 1]) of the variance of x_T taken from ``noise``, both
+        ``[B, C, H, W]`` or of a shape that spreads to it; bit for bit the same where it is 0."""
+        return replace(self, x_T=(1 - share).sqrt() * self.x_T + share.sqrt() * noise)
+
     def correction(self, step: int, denoised: Tensor) -> Tensor | float:
         """What to add to the step down to ``times[step]``, where ``denoised`` was predicted."""
         if not self.corrections:
             return 0.0
-        difference = (denoised - self.denoised[step]).abs().amax(dim=1, keepdim=True)
-        return torch.exp(-(difference / AGREEMENT).square()) * self.corrections[step]
+        return agreement(denoised, self.denoised[step]) * self.corrections[step]
+
+
+def agreement(a: Tensor, b: Tensor) -> Tensor:
+    """How far images ``[B, C, H, W]`` agree, ``[B, 1, H, W]`` in [0, 1]: 1 where they are equal."""
+    difference = (a - b).abs().amax(dim=1, keepdim=True)
+    return torch.exp(-(difference / AGREEMENT).square())
 
 
 def invert(

@@ -23,7 +23,7 @@ ROWS = "factors.parquet"
 GROUP = 1000  # rows that are converted at once
 ANSWER = "answer"
 """Column of Parquet with the place in a sweep, from 1 as in file names."""
-_BY_FACTOR = ("factual", "counterfactual", "read")
+_BY_FACTOR = ("factual", "counterfactual", "read", "low", "high")
 _STEPS = "target"
 
 Entry = Mapping[str, object]
@@ -98,7 +98,7 @@ def _write_parquet(
 def _kind(name: str, value: object) -> str:
     if name == ANSWER:
         return "whole"
-    if name in ("given", "clipped", "undetermined"):
+    if name in ("given", "clipped", "undetermined", "intervened"):
         return "texts"
     if name == "exogenous":
         return "numbers"

@@ -51,6 +51,18 @@ from .drawing import (
 from .drawing import (
     draw_images as draw_images,
 )
+from .draws import (
+    FRESH as FRESH,
+)
+from .draws import (
+    Draws as Draws,
+)
+from .draws import (
+    check_draws as check_draws,
+)
+from .draws import (
+    drawn_worlds as drawn_worlds,
+)
 from .encoded import (
     EncodedMethod as EncodedMethod,
 )

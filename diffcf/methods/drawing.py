@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcf.causal import Intervention, StructuralModel, uniform_noise
+from diffcf.causal import Intervention, StructuralModel, normal_noise
 from diffcf.diffusion import Inversion, sample, time_grid
 from diffcf.io import SettingsError
 from diffcf.methods.encoded import EncodedMethod
@@ -87,11 +87,3 @@ def draw_factors(
     do = nothing if do is None else do
     factors, exogenous = nscm.draw(keys, do.values, do.mask)
     return graph.clip(factors)[0], exogenous
-
-
-def normal_noise(keys: Tensor, columns: int) -> Tensor:
-    """Independent standard normal numbers ``[B, columns]`` (float64) from keys ``[B]``."""
-    # Another key than that of the exogenous noise, which counts columns from 1 as well.
-    uniform = uniform_noise(~keys, columns, torch.float64).clamp(1e-12, 1 - 1e-12)
-    normal: Tensor = torch.special.ndtri(uniform)
-    return normal

@@ -51,7 +51,7 @@ class EncodedMethod:
         inner = self.engine.abduct(latent, factors, keys, self._written(image, latent))
         known = inner.graph, image, inner.factors, inner.exogenous
         parts = inner, self.space, self.space.decode(latent)
-        return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties)
+        return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties, keys=keys)
 
     def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
         """As :meth:`CounterfactualEngine.read`, of images."""
@@ -94,6 +94,17 @@ class EncodedWorld(World):
         inner = self.inner.reabduct(replace(answer, image=latent))
         return replace(self, image=answer.image, inner=inner, decoded=self.space.decode(latent))
 
+    def redrawn(self, keys: Tensor, fresh: float) -> EncodedWorld:
+        inner = self.inner.redrawn(keys, fresh)
+        return replace(
+            self,
+            factors=inner.factors,
+            exogenous=inner.exogenous,
+            clipped=inner.clipped,
+            inner=inner,
+            keys=keys,
+        )
+
     def select(self, rows: Tensor) -> EncodedWorld:
         return replace(
             self,
@@ -101,6 +112,7 @@ class EncodedWorld(World):
             factors=self.factors[rows],
             exogenous=None if self.exogenous is None else self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
+            keys=None if self.keys is None else self.keys[rows],
             inner=self.inner.select(rows),
             decoded=self.decoded[rows],
         )

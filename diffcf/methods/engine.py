@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,9 @@ from diffcf.causal import (
     Ties,
     completed,
     image_keys,
+    normal_noise,
+    row_keys,
+    uniform_noise,
 )
 from diffcf.diffusion import (
     Denoiser,
@@ -37,6 +41,7 @@ from diffcf.diffusion import (
     NoGuidance,
     Prediction,
     Projector,
+    agreement,
     denoiser_of,
     invert,
     sample,
@@ -48,6 +53,9 @@ from diffcf.io import SettingsError, on_host
 from diffcf.methods.hints import Hints, told_where_written
 from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
 from diffcf.methods.sampling import Sampling
+
+READING, CONTENT = 0x8EAD, 0xC027
+"""Seeds of the keys by which a reading, and new content of an image, are drawn."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +132,16 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        written = self._written(image, written)
-        if factors is None or self._may_lack(factors):
+        observed, written = factors, self._written(image, written)
+        if factors is None or self.may_lack(factors):
             factors = self.read(image, factors, written)
         factors, beyond = self.nscm.graph.clip(factors)
-        exogenous = self.nscm.abduct(factors, image_keys(image) if keys is None else keys)
+        keys = image_keys(image) if keys is None else keys
+        exogenous = self.nscm.abduct(factors, keys)
         drawn = Drawing(style_of(self.generator, image), written)
         path, bias = self.invert(image, factors, drawn)
         known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
-        return Abducted(*known, clipped=beyond, ties=self.ties)
+        return Abducted(*known, observed, clipped=beyond, ties=self.ties, keys=keys)
 
     def _written(self, image: Tensor, written: Tensor | None) -> Tensor | None:
         """Where factors are written in images, as it was said or as hints say."""
@@ -140,17 +149,22 @@ class CounterfactualEngine:
             return self.hints.masks(image)
         return written
 
-    def _may_lack(self, factors: Tensor) -> bool:
+    def may_lack(self, factors: Tensor) -> bool:
         """Whether some may have to be read; on a card that is not looked at, but assumed."""
         return bool(factors.isnan().any()) if on_host(factors) else self.projector is not None
 
     def read(
-        self, image: Tensor, observed: Tensor | None = None, written: Tensor | None = None
+        self,
+        image: Tensor,
+        observed: Tensor | None = None,
+        written: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Factors ``[B, K]`` read off images and refined; ``observed`` ones, not NaN, stay.
 
         What is observed of the causes refines the reading of their effects. Each is read where it
-        is ``written``, as in :meth:`abduct`.
+        is ``written``, as in :meth:`abduct`. With uniform ``noise`` ``[B, K]`` they are a draw of
+        what the reading leaves open.
         """
         if self.projector is None:
             raise SettingsError(NO_READER)
@@ -160,9 +174,11 @@ class CounterfactualEngine:
             posterior = posterior.within(written, self.nscm.graph.code_owner)
         contamination = self.sampling.contamination
         reading = posterior.mean, posterior.variance
-        if observed is None:
-            return self.nscm.refine(*reading, contamination)
-        return completed(self.nscm, *reading, observed, contamination)
+        if observed is not None:
+            return completed(self.nscm, *reading, observed, contamination, noise)
+        if noise is not None:
+            return self.nscm.refine(*reading, contamination, noise)
+        return self.nscm.refine(*reading, contamination)
 
     @torch.no_grad()
     def invert(
@@ -221,6 +237,10 @@ class Abducted(World):
             the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
             reading, and so asks for a change of factors only. Empty unless sampling is anchored.
         drawn: how and where the factual is drawn.
+        observed: factors ``[B, K]`` that were given, NaN where one was not; None where all were
+            read.
+        fresh: share of the variance of x_T that is drawn anew, by ``keys``, where the content of
+            an answer changes; 0 keeps the factual's.
     """
 
     exogenous: Tensor
@@ -228,6 +248,8 @@ class Abducted(World):
     path: Inversion
     factual_bias: Mapping[float, Tensor]
     drawn: Drawing = Drawing()
+    observed: Tensor | None = None
+    fresh: float = 0.0
 
     def target(self, do: Intervention) -> Tensor:
         # Act
@@ -236,16 +258,46 @@ class Abducted(World):
         return self.engine.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
 
     def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
-        engine, guide = self.engine, None
         shown, is_set = self._taught(do, target)
         # Predict
+        image, trace = self._sampled(self.path, shown, is_set)
+        if self.fresh > 0:
+            image, trace = self._sampled(self._renewed(image, shown), shown, is_set)
+        return Counterfactual(image, target, do, trace)
+
+    def _sampled(
+        self, path: Inversion, shown: Tensor, is_set: Tensor
+    ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+        """Images ``[B, C, H, W]`` that show factors, of which some are set; the guide's trace."""
+        engine, guide = self.engine, None
         if engine.projector is not None:
             code = self.graph.encode(shown)
             guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        image = sample(self._denoiser(is_set, shown), self.path, engine.sampling.order, guide)
+        image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
-        return Counterfactual(image, target, do, guide.trace if guide else [])
+        return image, guide.trace if guide else []
+
+    def _renewed(self, image: Tensor, shown: Tensor) -> Inversion:
+        """The path whose x_T is drawn anew where the answer ``image`` differs from the factual.
+
+        Where no factor of an image moves, nothing is, however inexact its inversion.
+        """
+        keys = image_keys(self.image) if self.keys is None else self.keys
+        noise = normal_noise(row_keys(keys, CONTENT), math.prod(image.shape[1:])).view_as(image)
+        moves = (shown != self.factors).any(dim=1)[:, None, None, None]
+        share = self.fresh * moves * (1 - agreement(image, self.image))
+        return self.path.renewed(noise.to(image), share)
+
+    def redrawn(self, keys: Tensor, fresh: float) -> Abducted:
+        engine, world = self.engine, replace(self, keys=keys, fresh=fresh)
+        if self.observed is None or engine.may_lack(self.observed):
+            noise = uniform_noise(row_keys(keys, READING), len(self.graph))
+            read = engine.read(self.image, self.observed, self.drawn.written, noise)
+            factors, beyond = self.graph.clip(read)
+            path, bias = engine.invert(self.image, factors, self.drawn)
+            world = replace(world, factors=factors, clipped=beyond, path=path, factual_bias=bias)
+        return replace(world, exogenous=engine.nscm.abduct(world.factors, keys))
 
     def _taught(self, do: Intervention, target: Tensor) -> tuple[Tensor, Tensor]:
         """What the picture is to show of ``target``, and which of that is set, both ``[B, K]``.
@@ -294,6 +346,8 @@ class Abducted(World):
             factors=self.factors[rows],
             exogenous=self.exogenous[rows],
             clipped=None if self.clipped is None else self.clipped[rows],
+            keys=None if self.keys is None else self.keys[rows],
+            observed=None if self.observed is None else self.observed[rows],
             path=self.path.select(rows),
             drawn=self.drawn.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Do, Intervention, Ties
-from diffcf.io import DataError, on_host
+from diffcf.causal import CausalGraph, Do, Intervention, Ties, image_keys
+from diffcf.io import DataError, SettingsError, on_host
 
 NO_READER = "This method reads no factors off images: give the observed ones to abduct."
 
@@ -55,6 +55,8 @@ class World(ABC):
         clipped: which factors were read or given beyond their range, bool ``[B, K]``; ``factors``
             has the end of the range in their place.
         ties: of the factors in the training data; None where they are not known.
+        keys: of the images, ``[B]`` (:mod:`diffcf.causal.keys`), from which soft interventions
+            draw; None derives them from what ``image`` shows.
     """
 
     graph: CausalGraph
@@ -63,6 +65,7 @@ class World(ABC):
     exogenous: Tensor | None
     clipped: Tensor | None = field(default=None, kw_only=True)
     ties: Ties | None = field(default=None, kw_only=True)
+    keys: Tensor | None = field(default=None, kw_only=True)
 
     @torch.no_grad()
     def predict(self, do: Do | Intervention) -> Counterfactual:
@@ -73,6 +76,7 @@ class World(ABC):
         intervention = self.intervention(do)
         target, beyond = self.in_range(self.target(intervention))
         answer = self.answer(intervention, target)
+        beyond = beyond if intervention.clipped is None else beyond | intervention.clipped
         return replace(answer, clipped=beyond, undetermined=self.undetermined(intervention, target))
 
     @torch.no_grad()
@@ -96,9 +100,17 @@ class World(ABC):
         free = self.target(replace(do, mask=do.mask & ~effects))
         return torch.where(do.mask & effects, self.in_range(free)[0], target)
 
-    def intervention(self, do: Do | Intervention) -> Intervention:
-        """``do`` as tensors for this batch."""
-        return Intervention.from_do(do, self.graph, len(self.image), self.image.device)
+    def intervention(self, do: Do | Intervention, factors: Tensor | None = None) -> Intervention:
+        """``do`` as tensors for this batch.
+
+        Shifts, scales and conditions go by ``factors`` ``[B, K]``; None for the factual ones.
+        """
+        if isinstance(do, Intervention):
+            return do
+        keys = image_keys(self.image) if self.keys is None else self.keys
+        now = self.factors if factors is None else factors
+        device = self.image.device
+        return Intervention.from_do(do, self.graph, len(self.image), device, now, keys)
 
     def in_range(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """Factors ``[B, K]`` clipped to their ranges, and which had to be, bool ``[B, K]``.
@@ -118,6 +130,20 @@ class World(ABC):
     @abstractmethod
     def reabduct(self, answer: Counterfactual) -> World:
         """The same world, with its causal noise, but the rest inferred from ``answer``'s image."""
+
+    def redrawn(self, keys: Tensor, fresh: float) -> World:
+        """The same images with what abduction leaves open drawn anew, by ``keys`` ``[B]``.
+
+        ``fresh`` in [0, 1] is the share of an image's noise that is drawn where its content
+        changes (:mod:`diffcf.methods.draws`). Under no intervention the answer is the factual.
+
+        Raises:
+            SettingsError: where a method does not offer it.
+        """
+        raise SettingsError(
+            f"{type(self).__name__} draws nothing that abduction leaves open: ask without draws, "
+            "or take weights of a diffusion method with a causal model."
+        )
 
     def select(self, rows: Tensor) -> World:
         """The worlds ``rows`` (long ``[N]``) of the batch, each as often as it is named.
@@ -143,16 +169,19 @@ class Method(Protocol):
         ...
 
 
-def predict_sequence(world: World, interventions: Sequence[Intervention]) -> list[Counterfactual]:
+def predict_sequence(
+    world: World, interventions: Sequence[Do | Intervention]
+) -> list[Counterfactual]:
     """Interventions made one after another, each upon the image the last one left.
 
     The causal noise is that of ``world`` throughout; what was set stays set until it is set anew.
-    Errors of drawing add up, as when an edited picture is edited again.
+    A shift is one of the last step's factors. Errors of drawing add up, as when an edited picture
+    is edited again.
     """
-    held = Intervention.none(world.factors)
+    first, held = world, Intervention.none(world.factors)
     answers: list[Counterfactual] = []
     for do in interventions:
-        held = held.then(do)
+        held = held.then(first.intervention(do, answers[-1].factors if answers else None))
         if answers:
             world = world.reabduct(answers[-1])
         answers.append(world.predict(held))
