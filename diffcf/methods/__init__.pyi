@@ -1,5 +1,6 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .abducted import Abducted as Abducted
 from .base import (
     CounterfactualModule as CounterfactualModule,
 )
@@ -68,9 +69,6 @@ from .encoded import (
 )
 from .encoded import (
     EncodedWorld as EncodedWorld,
-)
-from .engine import (
-    Abducted as Abducted,
 )
 from .engine import (
     CounterfactualEngine as CounterfactualEngine,

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
-from diffcf.methods.engine import Abducted, CounterfactualEngine
+from diffcf.methods.abducted import Abducted
+from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.sampling import Sampling
 from diffcf.networks.first_stage import LatentSpace

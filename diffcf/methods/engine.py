@@ -16,23 +16,15 @@ References:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
 from diffcf.causal import (
-    Intervention,
     LocalPosterior,
     StructuralModel,
     Ties,
     completed,
     image_keys,
-    normal_noise,
-    row_keys,
-    uniform_noise,
 )
 from diffcf.diffusion import (
     Denoiser,
@@ -41,39 +33,17 @@ from diffcf.diffusion import (
     NoGuidance,
     Prediction,
     Projector,
-    agreement,
     denoiser_of,
     invert,
-    sample,
     style_of,
     time_grid,
     with_style,
 )
 from diffcf.io import SettingsError, on_host
+from diffcf.methods.abducted import Abducted, Drawing
 from diffcf.methods.hints import Hints, told_where_written
-from diffcf.methods.interface import NO_READER, Counterfactual, World, check_image
+from diffcf.methods.interface import NO_READER, check_image
 from diffcf.methods.sampling import Sampling
-
-READING, CONTENT = 0x8EAD, 0xC027
-"""Seeds of the keys by which a reading, and new content of an image, are drawn."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How and where a batch of factuals is drawn, which their answers keep.
-
-    Attributes:
-        style: code of how it is drawn, ``[B, S]``; None where the generator has none.
-        written: where each factor is written, ``[B, K, H, W]``; None for anywhere.
-    """
-
-    style: Tensor | None = None
-    written: Tensor | None = None
-
-    def select(self, rows: Tensor) -> Drawing:
-        """That of the images ``rows`` (long ``[N]``)."""
-        parts = (None if part is None else part[rows] for part in (self.style, self.written))
-        return Drawing(*parts)
 
 
 class CounterfactualEngine:
@@ -205,7 +175,7 @@ class CounterfactualEngine:
     def denoiser(
         self,
         factors: Tensor,
-        drawn: Drawing = Drawing(),
+        drawn: Drawing = Drawing(),  # noqa: B008 (immutable)
         mask: Tensor | None = None,
         factual: Tensor | None = None,
     ) -> Denoiser:
@@ -223,132 +193,3 @@ class CounterfactualEngine:
             return free.wrap(generator, factors, reached, factual)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))
-
-
-@dataclass(frozen=True)
-class Abducted(World):
-    """What :meth:`CounterfactualEngine.abduct` inferred from images.
-
-    Attributes:
-        exogenous: the causal noise u, ``[B, E]``.
-        engine: what abducted it.
-        path: from the factual to x_T.
-        factual_bias: by time, the error of the projector's reading of the factual's own x_t against
-            the factual's code, ``[B, E]``. Guidance expects the same error of the counterfactual's
-            reading, and so asks for a change of factors only. Empty unless sampling is anchored.
-        drawn: how and where the factual is drawn.
-        observed: factors ``[B, K]`` that were given, NaN where one was not; None where all were
-            read.
-        fresh: share of the variance of x_T that is drawn anew, by ``keys``, where the content of
-            an answer changes; 0 keeps the factual's.
-    """
-
-    exogenous: Tensor
-    engine: CounterfactualEngine
-    path: Inversion
-    factual_bias: Mapping[float, Tensor]
-    drawn: Drawing = Drawing()
-    observed: Tensor | None = None
-    fresh: float = 0.0
-
-    def target(self, do: Intervention) -> Tensor:
-        # Act
-        if not self.engine.sampling.mechanisms:
-            return torch.where(do.mask, do.values, self.factors)
-        return self.engine.nscm.predict(self.factors, self.exogenous, do.values, do.mask)
-
-    def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
-        shown, is_set = self._taught(do, target)
-        # Predict
-        image, trace = self._sampled(self.path, shown, is_set)
-        if self.fresh > 0:
-            image, trace = self._sampled(self._renewed(image, shown), shown, is_set)
-        return Counterfactual(image, target, do, trace)
-
-    def _sampled(
-        self, path: Inversion, shown: Tensor, is_set: Tensor
-    ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
-        """Images ``[B, C, H, W]`` that show factors, of which some are set; the guide's trace."""
-        engine, guide = self.engine, None
-        if engine.projector is not None:
-            code = self.graph.encode(shown)
-            guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
-        if engine.bound is not None:
-            image = image.clamp(-engine.bound, engine.bound)
-        return image, guide.trace if guide else []
-
-    def _renewed(self, image: Tensor, shown: Tensor) -> Inversion:
-        """The path whose x_T is drawn anew where the answer ``image`` differs from the factual.
-
-        Where no factor of an image moves, nothing is, however inexact its inversion.
-        """
-        keys = image_keys(self.image) if self.keys is None else self.keys
-        noise = normal_noise(row_keys(keys, CONTENT), math.prod(image.shape[1:])).view_as(image)
-        moves = (shown != self.factors).any(dim=1)[:, None, None, None]
-        share = self.fresh * moves * (1 - agreement(image, self.image))
-        return self.path.renewed(noise.to(image), share)
-
-    def redrawn(self, keys: Tensor, fresh: float) -> Abducted:
-        engine, world = self.engine, replace(self, keys=keys, fresh=fresh)
-        if self.observed is None or engine.may_lack(self.observed):
-            noise = uniform_noise(row_keys(keys, READING), len(self.graph))
-            read = engine.read(self.image, self.observed, self.drawn.written, noise)
-            factors, beyond = self.graph.clip(read)
-            path, bias = engine.invert(self.image, factors, self.drawn)
-            world = replace(world, factors=factors, clipped=beyond, path=path, factual_bias=bias)
-        return replace(world, exogenous=engine.nscm.abduct(world.factors, keys))
-
-    def _taught(self, do: Intervention, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What the picture is to show of ``target``, and which of that is set, both ``[B, K]``.
-
-        A change that the training data do not teach is left out, unless it is to be drawn anyway:
-        the factual's value stands in its place, or what follows from the causes.
-        """
-        undetermined, followed = self.undetermined(do, target), self.followed(do, target)
-        if undetermined is None or self.engine.sampling.undetermined == "draw":
-            return target, do.mask
-        kept = self.factors
-        if followed is not None:
-            kept = torch.where(followed == target, kept, followed)
-        return torch.where(undetermined, kept, target), do.mask & ~undetermined
-
-    def _denoiser(self, is_set: Tensor, target: Tensor) -> Denoiser:
-        """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""
-        engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
-
-        def denoiser_for(told: Tensor) -> Denoiser:
-            return engine.denoiser(told, self.drawn, is_set, self.factors)
-
-        if feedback is None or engine.projector is None:
-            return denoiser_for(target)
-        projector, fixed = engine.projector, graph.categorical.to(target.device)
-
-        def read(x_t: Tensor, time: float) -> Tensor:
-            mean = projector(x_t, x_t.new_full((len(x_t),), time)).mean - self.factual_bias[time]
-            return torch.where(fixed, target, graph.decode(mean, hard=False))
-
-        return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
-
-    def reabduct(self, answer: Counterfactual) -> Abducted:
-        shown, _ = self._taught(answer.intervention, answer.factors)
-        path, factual_bias = self.engine.invert(answer.image, shown, self.drawn)
-        return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
-
-    def select(self, rows: Tensor) -> Abducted:
-        """The worlds ``rows`` (long ``[N]``) of the batch: many what-ifs of one image at once.
-
-        ``world.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``
-        """
-        return replace(
-            self,
-            image=self.image[rows],
-            factors=self.factors[rows],
-            exogenous=self.exogenous[rows],
-            clipped=None if self.clipped is None else self.clipped[rows],
-            keys=None if self.keys is None else self.keys[rows],
-            observed=None if self.observed is None else self.observed[rows],
-            path=self.path.select(rows),
-            drawn=self.drawn.select(rows),
-            factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},
-        )
