@@ -97,6 +97,11 @@ GROUPS = {
             "score any program's counterfactuals, or write the task it answers",
             "score task answers --out runs/scored",
         ),
+        "audit": Command(
+            "audit.command:audit",
+            "what a factor does to the output of a classifier of yours",
+            "audit pendulum my.py:network IMAGES --do light=1.2 --out runs/audit",
+        ),
         "ablate": Command(
             "ablate:ablate",
             "compare ways to sample with one checkpoint",
