@@ -82,6 +82,11 @@ GROUPS = {
             "write a dataset as images, table and graph",
             "export experiments/pendulum.yaml data/mine",
         ),
+        "augment": Command(
+            "augment.command:augment",
+            "extend a dataset by counterfactuals of its images",
+            "augment pendulum experiments/pendulum.yaml data/more --times 2",
+        ),
         "faces": Command(
             "faces:faces", "draw cartoon faces in CelebA's layout", "faces data/faces"
         ),

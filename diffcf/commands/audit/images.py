@@ -44,29 +44,37 @@ class AuditImages:
 
     @classmethod
     def of_data(cls, model: Model, config: Path, count: int | None, seed: int) -> AuditImages:
-        """A random sample of the test split of the data that a YAML describes, with their factors.
-
-        Raises:
-            CheckpointError: for data of another graph than the model's.
-            DataError: for images of another form than the model's.
-        """
-        data = load_data(config)
-        if data.graph != model.graph:
-            raise CheckpointError(
-                f"The model belongs to another graph, {model.graph}, than {config}: name its data."
-            )
-        data.prepare_data()
-        data.setup()
+        """A random sample of the test split of :func:`model_data`, with their factors."""
+        data = model_data(model, config)
         drawn = torch.randperm(data.size_of(SPLIT), generator=torch.Generator().manual_seed(seed))
         rows = drawn[: count or SAMPLED].sort().values
-        images, shape = data.images_of(SPLIT, rows).float(), model.module.image_shape
-        if shape is not None and tuple(images.shape[1:]) != tuple(shape):
-            raise DataError(
-                f"Images of {config} are {list(images.shape[1:])}, and the model draws "
-                f"{list(shape)}: set image_size and channels of the data."
-            )
+        images = data.images_of(SPLIT, rows).float()
         names = [f"{SPLIT}_{row}" for row in rows.tolist()]
         return cls(names, images, data.factors_of(SPLIT)[rows], rows, data)
+
+
+def model_data(model: Model, config: Path) -> FactorData:
+    """The data that a YAML describes, set up, whose images are as the model takes them.
+
+    Raises:
+        CheckpointError: for data of another graph than the model's.
+        DataError: for images of another form than the model's.
+    """
+    data = load_data(config)
+    if data.graph != model.graph:
+        raise CheckpointError(
+            f"The model belongs to another graph, {model.graph}, than {config}: name its data."
+        )
+    data.prepare_data()
+    data.setup()
+    found = tuple(data.images_of(SPLIT, torch.tensor([0])).shape[1:])
+    shape = model.module.image_shape
+    if shape is not None and found != tuple(shape):
+        raise DataError(
+            f"Images of {config} are {list(found)}, and the model draws {list(shape)}: set "
+            "image_size and channels of the data."
+        )
+    return data
 
 
 def audited(

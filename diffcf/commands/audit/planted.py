@@ -32,7 +32,7 @@ from diffcf.reporting import markdown
 from diffcf.training import FactorData
 
 AT_ONCE = 128
-SHARE = 0.25
+SHARE = 0.5
 """Of the images, that a classifier's interval is from (see :func:`planted_errors`)."""
 
 
