@@ -310,6 +310,10 @@ class Model:
             InterventionError: for a value out of range.
             DataError: for broken images, and a classifier that gives no finite scores.
         """
+        if not len(images):
+            raise DataError("There is no image to audit: give one or more.")
+        for name in strata:
+            self.graph.column(name)  # before minutes of drawing
         told = None if factors is None else scaled_factors(factors, self.graph, units)
         starts = range(0, len(images), batch_size)
         parts = [slice(start, start + batch_size) for start in starts]
@@ -321,7 +325,8 @@ class Model:
             asked = (scaled_do(each, self.graph, units) for each in (do, versus or {}))
             contrasts, notes = [asked_contrast(self.graph, *asked)], []
         if not isinstance(classifier, Classifier):
-            classifier = Classifier(type(classifier).__name__, classifier, self.device)
+            name = getattr(classifier, "__name__", type(classifier).__name__)
+            classifier = Classifier(name, classifier, self.device)
         worlds = (self.abduct(*batch, seed=seed).world for batch in batches)
         found = summarise(audit_scores(worlds, classifier, contrasts), threshold, strata, seed=seed)
         return replace(found, notes=[*notes, *found.notes])

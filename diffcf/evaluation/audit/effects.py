@@ -100,9 +100,10 @@ class Strata:
             labels = [factor.text(k / (levels - 1)) for k in range(levels)]
             return cls(name, labels, (values * (levels - 1)).round().long())
         inner = torch.linspace(0, 1, BINS + 1, dtype=values.dtype)[1:-1]
-        # Where many share a value, bins fall together, and none is empty for want of another.
-        edges = values.quantile(inner).unique()
-        edges = edges[(edges > values.min()) & (edges <= values.max())]
+        # Edges are values that occur, above the least, so that no bin is empty.
+        above, edges = values[values > values.min()], values[:0]
+        if len(above):
+            edges = values.quantile(inner, interpolation="higher").clamp_min(above.min()).unique()
         group = torch.bucketize(values, edges, right=True)
         some = [values[group == g] for g in range(len(edges) + 1)]
         texts = [(factor.text(float(v.min())), factor.text(float(v.max()))) for v in some]

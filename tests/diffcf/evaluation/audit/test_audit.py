@@ -19,6 +19,7 @@ from diffcf.evaluation import (
     DoNothing,
     ExactMethod,
     PlantedClassifiers,
+    Strata,
     audit_scores,
     default_contrasts,
     planted_errors,
@@ -122,6 +123,25 @@ def test_levels_without_images_are_named_and_left_out() -> None:
     assert len(audit.notes) == 2 and "cone" in audit.notes[0]
     with pytest.raises(GraphError, match="colour"):
         summarise(audit_scores([world], call, contrasts), strata=["colour"])
+
+
+@pytest.mark.parametrize(
+    "values, sizes",
+    [
+        ([0.0, 0.0, 1.0, 1.0, 1.0], [2, 3]),
+        ([0.0, 1.0], [1, 1]),
+        ([0.5] * 4, [4]),
+        ([0.0] * 7 + [0.5, 1.0], [7, 2]),
+        ([k / 8 for k in range(9)], [3, 3, 3]),
+    ],
+)
+def test_bins_of_a_number_are_never_empty(
+    scene: PendulumScene, values: list[float], sizes: list[int]
+) -> None:
+    factors = torch.tensor(values)[:, None].expand(-1, 4)
+    strata = Strata.of(scene.graph, factors, "light")
+    assert strata.group.bincount().tolist() == sizes
+    assert len(strata.labels) == len(sizes) and not strata.empty
 
 
 def test_a_number_that_never_changes_has_no_effect_to_measure(scene: PendulumScene) -> None:
