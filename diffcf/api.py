@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -29,6 +29,14 @@ from diffcf.causal import (
     row_keys,
     scaled_do,
     scaled_factors,
+)
+from diffcf.evaluation import (
+    Audit,
+    Classifier,
+    asked_contrast,
+    audit_scores,
+    default_contrasts,
+    summarise,
 )
 from diffcf.io import (
     CheckpointError,
@@ -272,6 +280,13 @@ class Model:
             )
         return torch.where(missing, self.read(images), factors)
 
+    def _seen(self, images: Tensor, factors: Tensor | None) -> Tensor:
+        """Factors ``[B, K]`` in [0, 1] units, read where nobody gave them."""
+        if factors is None:
+            return self.read(images).cpu()
+        missing = factors.isnan()
+        return torch.where(missing, self.read(images).cpu(), factors) if missing.any() else factors
+
     def counterfactual(
         self,
         images: Tensor,
@@ -329,6 +344,62 @@ class Model:
             self.method, (form.channels, form.size, form.size), keys, intervention, steps
         )
         return replace(drawn, factors=self.in_units(drawn.factors, units))
+
+    def audit(
+        self,
+        classifier: Classifier | Callable[[Tensor], Tensor],
+        images: Tensor,
+        factors: Tensor | None = None,
+        do: Do | None = None,
+        versus: Do | None = None,
+        names: Sequence[str] | None = None,
+        strata: Sequence[str] = (),
+        units: Units = "scaled",
+        threshold: float = 0.5,
+        batch_size: int = 32,
+        seed: int = 0,
+    ) -> Audit:
+        """What factors do to the scores of a classifier, by counterfactuals of images.
+
+        Args:
+            classifier: takes images ``[B, C, H, W]`` in [-1, 1] as this model draws them, and gives
+                scores ``[B]`` or ``[B, L]``; or one of :func:`diffcf.evaluation.load_classifier`.
+            images: ``[N, C, H, W]`` in [-1, 1].
+            factors, units: as in :meth:`abduct`.
+            do: what is set, for all images alike; None compares two values of each factor
+                (:func:`diffcf.evaluation.default_contrasts`).
+            versus: what is set instead, in comparison; None takes the images as they are.
+            names: without ``do``, of the factors to compare values of; None for all.
+            strata: factors within whose groups effects are given besides.
+            threshold: from which on a single score decides for 1; of several the largest decides.
+            batch_size: how many images are answered at once.
+            seed: of the noise of discrete factors, and of the bootstrap.
+
+        Raises:
+            GraphError: for an unknown factor or category.
+            InterventionError: for a value out of range.
+            DataError: for broken images, and a classifier that gives no finite scores.
+        """
+        if not len(images):
+            raise DataError("There is no image to audit: give one or more.")
+        for name in strata:
+            self.graph.column(name)  # before minutes of drawing
+        told = None if factors is None else scaled_factors(factors, self.graph, units)
+        starts = range(0, len(images), batch_size)
+        parts = [slice(start, start + batch_size) for start in starts]
+        batches = [(images[k], None if told is None else told[k]) for k in parts]
+        if do is None:
+            seen = torch.cat([self._seen(*batch) for batch in batches])
+            contrasts, notes = default_contrasts(self.graph, seen, names)
+        else:
+            asked = (scaled_do(each, self.graph, units) for each in (do, versus or {}))
+            contrasts, notes = [asked_contrast(self.graph, *asked)], []
+        if not isinstance(classifier, Classifier):
+            name = getattr(classifier, "__name__", type(classifier).__name__)
+            classifier = Classifier(name, classifier, self.device)
+        worlds = (self.abduct(*batch, seed=seed).world for batch in batches)
+        found = summarise(audit_scores(worlds, classifier, contrasts), threshold, strata, seed=seed)
+        return replace(found, notes=[*notes, *found.notes])
 
     def image_transform(self, size: int | None = None) -> ImageTransform:
         """What image files become for this model, as in its training; see :meth:`open_images`.

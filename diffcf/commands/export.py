@@ -8,10 +8,7 @@ what your own data should look like.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from itertools import compress
-from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +17,9 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
-from diffcf.causal import CausalGraph, Factor, intervened_of
+from diffcf.causal import intervened_of
+from diffcf.commands.dataset_folder import dataset_folder, set_cell
 from diffcf.io import OutputError, SettingsError, check_writable, whole_folder
-from diffcf.reporting import save_image
 from diffcf.training import FactorData, load_data
 
 Split = Literal["train", "val", "test"]
@@ -45,46 +42,19 @@ def export(args: Sequence[str]) -> None:
     module.prepare_data()
     module.setup()
     with whole_folder(out) as unfinished:
-        (unfinished / "images").mkdir()
         count = _write(module, unfinished, config.splits, config.images)
     print(f"{count} images, factors.csv and graph.yaml are in {out}")
 
 
 def _write(module: FactorData, folder: Path, splits: Sequence[Split], images: int | None) -> int:
     """Returns how many images it wrote."""
-    graph, count = module.graph, 0
-    with (folder / "factors.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        by_hand = {stage: intervened_of(module, stage) for stage in splits}
-        marked = ["intervened"] if any(mask is not None for mask in by_hand.values()) else []
-        table.writerow(["image", "split", *marked, *graph.names])
+    by_hand = {stage: intervened_of(module, stage) for stage in splits}
+    marked = ["intervened"] if any(mask is not None for mask in by_hand.values()) else []
+    with dataset_folder(folder, module.graph, ["split", *marked]) as written:
         for stage in splits:
             factors, mask = module.factors_of(stage)[:images], by_hand[stage]
             for row in track(range(len(factors)), description=stage):
-                name = f"{count:06d}.png"
                 image = module.images_of(stage, torch.tensor([row]))[0]
-                save_image(image, folder / "images" / name)
-                values = zip(graph.factors, factors[row].tolist(), strict=True)
-                chosen = () if mask is None else compress(graph.names, mask[row].tolist())
-                cells = [";".join(chosen) for _ in marked]
-                cells += [_native(factor, value) for factor, value in values]
-                table.writerow([name, stage, *cells])
-                count += 1
-    write_graph(graph, folder)
-    return count
-
-
-def write_graph(graph: CausalGraph, folder: Path) -> None:
-    """Write ``graph.yaml`` into the folder of a dataset."""
-    (folder / "graph.yaml").write_text(graph.to_yaml(), encoding="utf-8")
-
-
-def _native(factor: Factor, scaled: float) -> str:
-    """In native units; of a missing label, NaN, an empty cell."""
-    if isnan(scaled):
-        return ""
-    if factor.kind != "continuous":
-        return factor.text(scaled)
-    # Rounding in float32 must not leave the range.
-    value = factor.to_native(min(max(scaled, 0.0), 1.0))
-    return repr(min(max(value, factor.low), factor.high))
+                chosen = "" if mask is None else set_cell(module.graph, mask[row])
+                written.add(image, factors[row], [stage, *(chosen for _ in marked)])
+    return written.count

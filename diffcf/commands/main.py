@@ -82,6 +82,11 @@ GROUPS = {
             "write a dataset as images, table and graph",
             "export experiments/pendulum.yaml data/mine",
         ),
+        "augment": Command(
+            "augment.command:augment",
+            "extend a dataset by counterfactuals of its images",
+            "augment pendulum experiments/pendulum.yaml data/more --times 2",
+        ),
         "faces": Command(
             "faces:faces", "draw cartoon faces in CelebA's layout", "faces data/faces"
         ),
@@ -96,6 +101,11 @@ GROUPS = {
             "score.command:score",
             "score any program's counterfactuals, or write the task it answers",
             "score task answers --out runs/scored",
+        ),
+        "audit": Command(
+            "audit.command:audit",
+            "what a factor does to the output of a classifier of yours",
+            "audit pendulum my.py:network IMAGES --do light=1.2 --out runs/audit",
         ),
         "ablate": Command(
             "ablate:ablate",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffcf.api import Model, load
 from diffcf.causal import Do, Units, parse_do, scaled_do
-from diffcf.commands.export import write_graph
+from diffcf.commands.dataset_folder import write_graph
 from diffcf.commands.numbers import Seed, Side, Steps
 from diffcf.io import check_new, check_writable, whole_folder, write_json
 from diffcf.methods import STEPS, weights_digest

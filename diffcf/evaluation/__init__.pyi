@@ -1,5 +1,18 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .audit.classifier import Classifier as Classifier
+from .audit.classifier import load_classifier as load_classifier
+from .audit.contrasts import Contrast as Contrast
+from .audit.contrasts import asked_contrast as asked_contrast
+from .audit.contrasts import default_contrasts as default_contrasts
+from .audit.effects import Audit as Audit
+from .audit.effects import Strata as Strata
+from .audit.effects import summarise as summarise
+from .audit.planted import PlantedClassifiers as PlantedClassifiers
+from .audit.planted import planted_errors as planted_errors
+from .audit.scores import AuditScores as AuditScores
+from .audit.scores import ContrastScores as ContrastScores
+from .audit.scores import audit_scores as audit_scores
 from .cost import IMAGES as IMAGES
 from .cost import Cost as Cost
 from .cost import EvaluationCounter as EvaluationCounter

@@ -1,6 +1,9 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
 from .ablation import ablation_markdown as ablation_markdown
+from .audit import audit_page as audit_page
+from .audit import effects_table as effects_table
+from .audit import moved_figure as moved_figure
 from .card import card as card
 from .card import check_tested as check_tested
 from .comparison import ABLATIONS as ABLATIONS

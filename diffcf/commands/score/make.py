@@ -13,7 +13,7 @@ import torch
 from rich.progress import track
 
 from diffcf.causal import CausalGraph
-from diffcf.commands.export import write_graph
+from diffcf.commands.dataset_folder import write_graph
 from diffcf.commands.score.task import (
     COLUMNS,
     DATASETS,

@@ -1,0 +1,1 @@
+"""``diffcf audit``: what a factor does to the output of any classifier."""

@@ -1,0 +1,100 @@
+"""``diffcf audit WEIGHTS --planted 40 --data CONFIG``: how exact the effects of an audit are.
+
+The counterfactuals of a random sample of a scene's test images are drawn once and scored by 40
+random classifiers of a known bias (:mod:`diffcf.evaluation.audit.planted`). Their average effects
+are compared with those upon exact counterfactual pictures: of the same images, and of all images of
+the split, which is the population that the sample stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+
+from diffcf.api import Model
+from diffcf.causal import Scene
+from diffcf.commands.audit.images import SPLIT, AuditImages
+from diffcf.evaluation import (
+    Classifier,
+    ExactMethod,
+    PlantedClassifiers,
+    ReferenceWorld,
+    audit_scores,
+    default_contrasts,
+    planted_errors,
+)
+from diffcf.io import SettingsError
+from diffcf.reporting import markdown
+from diffcf.training import FactorData
+
+AT_ONCE = 128
+SHARE = 0.5
+"""Of the images, that a classifier's interval is from (see :func:`planted_errors`)."""
+
+
+def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) -> dict[str, Any]:
+    """Errors and coverage of ``count`` classifiers, also printed as a table.
+
+    SettingsError for data without a scene whose counterfactuals are exact.
+    """
+    data, rows = chosen.data, chosen.rows
+    assert data is not None and rows is not None and chosen.factors is not None
+    if data.scene is None or not data.scene.identified:
+        raise SettingsError(
+            f"No scene knows exact counterfactuals of {parsed.data}: name data such as Pendulum's."
+        )
+    everything = torch.arange(data.size_of(SPLIT))
+    call = PlantedClassifiers(data.scene, len(data.graph), count, parsed.seed)
+    contrasts, notes = default_contrasts(data.graph, data.factors_of(SPLIT))
+    scores = audit_scores(
+        (
+            model.abduct(chosen.images[k], chosen.factors[k], seed=parsed.seed).world
+            for k in torch.arange(len(rows)).split(parsed.batch_size)
+        ),
+        Classifier("planted", call),
+        contrasts,
+    )
+    same, population = (
+        audit_scores(_exact(data, data.scene, some), Classifier("planted", call), contrasts)
+        for some in (rows, everything)
+    )
+    found = planted_errors(scores, same, population, SHARE, parsed.seed)
+    print(_table(found))
+    return {
+        "contrasts": found,
+        "notes": notes,
+        "classifiers": count,
+        "images": len(rows),
+        "images of an interval": round(SHARE * len(rows)),
+        "population": len(everything),
+        "weights": call.weight.tolist(),
+    }
+
+
+def _exact(data: FactorData, scene: Scene, rows: Tensor) -> Iterator[ReferenceWorld]:
+    """The worlds of a split's ``rows`` by the scene's true model."""
+    factors, noise = data.factors_of(SPLIT), data.noise_of(SPLIT)
+    for some in rows.split(AT_ONCE):
+        method = ExactMethod(scene, None if noise is None else noise[some])
+        yield method.abduct(data.images_of(SPLIT, some).float(), factors[some])
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    head = ["contrast", "effect", "exact, mean size", "error", "with sampling", "coverage"]
+    rows = [
+        [
+            row["contrast"],
+            kind,
+            f"{row[kind]['exact']:.3f}",
+            f"{row[kind]['error']:.1%}",
+            f"{row[kind]['sampling_error']:.1%}",
+            f"{row[kind]['coverage']:.0%}",
+        ]
+        for row in found
+        for kind in ("total", "direct")
+    ]
+    return markdown(head, rows)

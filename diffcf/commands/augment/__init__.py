@@ -1,0 +1,1 @@
+"""``diffcf augment``: a data set extended by counterfactuals of its images."""

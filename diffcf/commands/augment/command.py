@@ -1,0 +1,195 @@
+"""``diffcf augment WEIGHTS CONFIG OUT``: a copy of a data set, extended by counterfactuals.
+
+``--balance FACTOR,FACTOR`` makes all combinations of these factors' levels equally frequent in the
+training split, ``--times N`` adds N counterfactuals of every training image in each of which one
+factor was set at random. The folder is one of ``diffcf export``, whose table has two more columns:
+``source``, the image that a counterfactual is of, and ``intervened``, what was set in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+from rich.progress import track
+from torch import Tensor
+
+from diffcf.api import Model, load
+from diffcf.causal import CausalGraph, Factor, Intervention, intervened_of
+from diffcf.commands.audit.images import model_data
+from diffcf.commands.augment.plan import Additions, at_random, balanced, balanced_columns
+from diffcf.commands.dataset_folder import DatasetFolder, dataset_folder, set_cell
+from diffcf.commands.numbers import Seed
+from diffcf.io import SettingsError, check_new, public, versions, whole_folder, write_json
+from diffcf.methods import weights_digest
+from diffcf.training import FactorData
+
+TRAIN, SPLITS = "train", ("train", "val", "test")
+
+
+def augment(args: Sequence[str]) -> None:
+    """Command ``diffcf augment``; ``--help`` lists the arguments.
+
+    Raises:
+        SettingsError: for arguments that do not fit together.
+        OutputError: when the folder exists: nothing is overwritten.
+    """
+    parsed = _parser().parse_args(list(args))
+    if (parsed.balance is None) == (parsed.times is None):
+        raise SettingsError("Say how to extend the data: --balance FACTOR,FACTOR or --times N.")
+    check_new(parsed.out, "OUT")
+    model = load(parsed.weights, parsed.device)
+    label = None if parsed.folders is None else _label(model.graph, parsed.folders)
+    data, additions = _planned(model, parsed)
+    with whole_folder(parsed.out) as folder:
+        with dataset_folder(folder, data.graph, ["split", "source", "intervened"]) as written:
+            copy = _Copy(model, data, written, label)
+            copy.factuals()
+            copied = written.count
+            untaught = copy.counterfactuals(additions, parsed.batch_size, parsed.seed)
+        record = _record(model, parsed, copied, written.count - copied, untaught)
+        write_json(record, folder / "augment.json")
+    if untaught:
+        print(
+            f"Warning: of {untaught} counterfactuals the training data do not teach a change: the "
+            "picture may not show it, and its label is left empty.",
+            file=sys.stderr,
+        )
+    made = written.count - copied
+    print(f"{copied} images, {made} counterfactuals, factors.csv and graph.yaml: {parsed.out}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="diffcf augment", description="Extend data by counterfactuals.")
+    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
+    parser.add_argument("out", type=Path, help="Folder to make.")
+    balance = "Factors, parted by commas, whose combinations are to be equally frequent."
+    parser.add_argument("--balance", type=str, help=balance)
+    parser.add_argument("--times", type=PositiveInt, help="Counterfactuals of each image.")
+    folders = "Sort images into class folders by this factor: images/<split>/<class>/."
+    parser.add_argument("--folders", type=str, help=folders)
+    parser.add_argument("--seed", type=Seed, default=0, help="Of all that is drawn.")
+    parser.add_argument(
+        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
+    )
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    return parser
+
+
+def _label(graph: CausalGraph, name: str) -> int:
+    """The column of a factor that can name folders; SettingsError for others."""
+    column = graph.column(name)
+    factor = graph.factors[column]
+    if factor.kind == "continuous":
+        raise SettingsError(f"--folders {name} is a number: name a factor that has levels.")
+    for category in factor.categories:
+        if Path(category).name != category:
+            raise SettingsError(f"--folders {name}: its category {category!r} names no folder.")
+    return column
+
+
+def _planned(model: Model, parsed: Namespace) -> tuple[FactorData, Additions]:
+    """The data, set up, and the counterfactuals to add to their training images."""
+    names = [name.strip() for name in (parsed.balance or "").split(",")]
+    if parsed.balance is not None:
+        balanced_columns(model.graph, names)  # before the data are decoded
+    data = model_data(model, parsed.config)
+    drawn, factors = torch.Generator().manual_seed(parsed.seed), data.factors_of(TRAIN)
+    if parsed.times is None:
+        return data, balanced(data.graph, factors, names, drawn)
+    return data, at_random(data.graph, len(factors), parsed.times, drawn)
+
+
+class _Copy:
+    """A data set on its way into a folder; ``label`` is the column that names class folders."""
+
+    def __init__(
+        self, model: Model, data: FactorData, written: DatasetFolder, label: int | None
+    ) -> None:
+        self.model, self.data, self.written, self.label = model, data, written, label
+        self.names: list[str] = []  # of the training images
+
+    def factuals(self) -> None:
+        """Add all images as they are."""
+        for split in SPLITS:
+            factors, by_hand = self.data.factors_of(split), intervened_of(self.data, split)
+            for row in track(range(len(factors)), description=split):
+                image = self.data.images_of(split, torch.tensor([row]))[0]
+                is_set = "" if by_hand is None else set_cell(self.data.graph, by_hand[row])
+                name = self._add(image, factors[row], split, "", is_set)
+                if split == TRAIN:
+                    self.names.append(name)
+
+    def counterfactuals(self, additions: Additions, batch_size: int, seed: int) -> int:
+        """Add counterfactuals; of how many the picture may not show a change.
+
+        They have the factors that the causal model predicts. What was set in a factual by somebody
+        counts as set in its counterfactuals, too.
+        """
+        graph, untaught = self.data.graph, 0
+        factors, by_hand = self.data.factors_of(TRAIN), intervened_of(self.data, TRAIN)
+        starts = range(0, len(additions.source), batch_size)
+        for start in track(starts, description="counterfactuals"):
+            rows = additions.source[start : start + batch_size]
+            do = Intervention(
+                additions.do.values[start : start + batch_size],
+                additions.do.mask[start : start + batch_size],
+            )
+            images, is_set = self.data.images_of(TRAIN, rows).float(), do.mask
+            image, target, unsure = self._answers(images, factors[rows], do, seed)
+            target = torch.where(unsure, torch.nan, target)
+            untaught += int(unsure.any(dim=1).sum())
+            is_set = is_set if by_hand is None else is_set | by_hand[rows]
+            for k, row in enumerate(rows.tolist()):
+                cells = TRAIN, self.names[row], set_cell(graph, is_set[k])
+                self._add(image[k], target[k], *cells)
+        return untaught
+
+    def _answers(
+        self, images: Tensor, factors: Tensor, do: Intervention, seed: int
+    ) -> Iterator[Tensor]:
+        """Pictures, their factors, and which of these changes the training data do not teach."""
+        model = self.model
+        on_device = Intervention(do.values.to(model.device), do.mask.to(model.device))
+        # Only a factor that is not known is read.
+        known = None if factors.isnan().all() else factors
+        answer = model.abduct(images, known, seed=seed).world.predict(on_device)
+        unsure = answer.undetermined
+        if unsure is None or model.sampling.undetermined == "draw":
+            unsure = torch.zeros_like(do.mask)
+        yield from (answer.image.cpu(), model.graph.whole(answer.factors).cpu(), unsure.cpu())
+
+    def _add(self, image: Tensor, factors: Tensor, split: str, source: str, is_set: str) -> str:
+        below = "" if self.label is None else _folder(self.data.graph, factors, self.label, split)
+        return self.written.add(image, factors, (split, source, is_set), below)
+
+
+def _folder(graph: CausalGraph, factors: Tensor, column: int, split: str) -> str:
+    """``<split>/<class>``; of an image whose class is not known, outside the split's folder."""
+    factor: Factor = graph.factors[column]
+    value = float(factors[column])
+    return f"unlabelled/{split}" if value != value else f"{split}/{factor.text(value)}"
+
+
+def _record(
+    model: Model, parsed: Namespace, copied: int, made: int, untaught: int
+) -> dict[str, Any]:
+    """What was asked and done, without folders of this machine."""
+    asked = {name: parsed[name] for name in ("weights", "balance", "times", "folders", "seed")}
+    return public(
+        {
+            **asked,
+            "config": str(parsed.config),
+            "weights' content": weights_digest(model.module),
+            "images": copied,
+            "counterfactuals": made,
+            "undetermined": untaught,
+            "versions": versions(),
+        }
+    )

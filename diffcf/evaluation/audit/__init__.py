@@ -1,0 +1,1 @@
+"""What a factor does to the output of any classifier of images."""
