@@ -97,7 +97,7 @@ class StrokeRuler:
         self.values = known["digit"].unique() if "digit" in known else None
         self.classifier: SVC | None = None
         if self.values is not None and len(self.values) > 1:
-            places = torch.searchsorted(self.values, known["digit"])
+            places = torch.searchsorted(self.values, known["digit"].contiguous())
             self.classifier = SVC(C=REGULARISATION).fit(gradients(levels), places.numpy())
 
     def read(self, images: Tensor) -> dict[str, Tensor]:
