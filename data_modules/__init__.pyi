@@ -5,6 +5,7 @@ from .celeba import CelebADataModule as CelebADataModule
 from .factor_table import FactorTableDataModule as FactorTableDataModule
 from .flow import FlowDataModule as FlowDataModule
 from .flow import PublishedFlowDataModule as PublishedFlowDataModule
+from .morphomnist import MorphoMNISTDataModule as MorphoMNISTDataModule
 from .observed import observed_factors as observed_factors
 from .pendulum import PendulumDataModule as PendulumDataModule
 from .pendulum import PublishedPendulumDataModule as PublishedPendulumDataModule

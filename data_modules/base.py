@@ -26,7 +26,7 @@ from data_modules.loading import (
     training_loader,
 )
 from data_modules.resident import PlacedFactorImages, checked_residence, placed_splits
-from diffcf.causal import CausalGraph, Scene
+from diffcf.causal import CausalGraph, Scene, TrueModel
 from diffcf.io import ImageTransform, SettingsError
 
 STAGES = ("train", "val", "test")
@@ -44,8 +44,8 @@ class FactorImageDataModule(LightningDataModule):
 
     Args:
         graph: names, kinds and ranges of the factors, and which causes which.
-        scene: the synthetic world that made the images, to measure counterfactuals by; None where
-            there is none.
+        scene: the synthetic world that made the images, or at least their true model and ruler, to
+            measure counterfactuals by; None where there is none.
         batch_size: training batch of each process; an incomplete one at an epoch's end is dropped.
         eval_batch_size: batch of validation, test and prediction.
         seed: chooses subsets and the order of training batches.
@@ -78,7 +78,7 @@ class FactorImageDataModule(LightningDataModule):
     def __init__(
         self,
         graph: CausalGraph,
-        scene: Scene | None,
+        scene: TrueModel | None,
         batch_size: int = 64,
         eval_batch_size: int = 128,
         seed: int = 0,
@@ -99,7 +99,7 @@ class FactorImageDataModule(LightningDataModule):
         self.seed, self.resident = seed, checked_residence(resident)
         self.labels = checked_labels(labels)
         self.interventional = at_least("interventional", interventional, 0)
-        if interventional and scene is None:
+        if interventional and not isinstance(scene, Scene):
             raise SettingsError(
                 f"{type(self).__name__} has no scene that could draw interventional images: set "
                 "interventional to 0."
@@ -148,7 +148,7 @@ class FactorImageDataModule(LightningDataModule):
         # Random numbers of their own: what is drawn here changes no split.
         drawing, hiding = (Generator().manual_seed(self.seed) for _ in range(2))
         train = kept["train"]
-        if self.interventional and self.scene is not None:
+        if self.interventional and isinstance(self.scene, Scene):
             known = replace(loaded, split=kept), train, self.scene, self.interventional
             whole, added = with_interventional(*known, drawing)
             images = self.extended(loaded.images, whole, added)
@@ -162,7 +162,7 @@ class FactorImageDataModule(LightningDataModule):
 
     def extended(self, images: ImageRows, whole: Loaded, added: Tensor) -> ImageRows:
         """The images, and behind them those of the last rows, ``added``, of ``whole``."""
-        assert self.scene is not None
+        assert isinstance(self.scene, Scene)
         noise = None if whole.noise is None else whole.noise[added]
         row = whole.split["train"][:1]
         more = drawn_like(images, self.scene, whole.factors[added], noise, row)

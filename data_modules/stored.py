@@ -68,6 +68,7 @@ class StoredImageDataModule(FactorImageDataModule):
         ValueError: for an argument outside its range, or a size that the scene does not draw.
     """
 
+    scene: Scene | None
     transform: ImageTransform
 
     def __init__(

@@ -4,6 +4,9 @@ from .faces.scene import (
 from .flow import (
     FlowScene as FlowScene,
 )
+from .morphomnist import (
+    MorphoMNIST as MorphoMNIST,
+)
 from .pendulum import (
     PendulumScene as PendulumScene,
 )

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from diffcf.api import Model
-from diffcf.causal import Scene
+from diffcf.causal import Scene, TrueModel
 from diffcf.evaluation import ExactMethod, Truth
 from diffcf.io import (
     DataError,
@@ -39,7 +39,7 @@ class Subject:
         image: ``[C, S, S]`` in [-1, 1].
         title: shown with it.
         factors: ``[K]`` in [0, 1] units where they were observed; None has the model read them.
-        scene: the synthetic scene that rendered it; None for any other image.
+        scene: the true model behind it, such as the scene that rendered it; None for others.
         noise: ``[M]``, the scene's image noise; None where there is none, or it is not known.
         source: the file that the image is a part of, or its content, and how the image was made
             of it; None where there is no file.
@@ -48,7 +48,7 @@ class Subject:
     image: Tensor
     title: str
     factors: Tensor | None = None
-    scene: Scene | None = None
+    scene: TrueModel | None = None
     noise: Tensor | None = None
     source: tuple[Path | bytes, ImageTransform] | None = None
 
@@ -69,7 +69,9 @@ class Subject:
     def exact_world(self) -> World | None:
         """The scene's own world; None where exact counterfactuals cannot be rendered."""
         noise = None if self.noise is None else self.noise[None]
-        if self.scene is None or self.factors is None or not Truth(self.scene, noise).certain:
+        if not isinstance(self.scene, Scene) or self.factors is None:
+            return None
+        if not Truth(self.scene, noise).certain:
             return None
         return ExactMethod(self.scene, noise).abduct(self.image[None], self.factors[None])
 

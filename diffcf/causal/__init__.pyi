@@ -29,6 +29,7 @@ from .graph import CausalGraph as CausalGraph
 from .interface import Reader as Reader
 from .interface import Scene as Scene
 from .interface import StructuralModel as StructuralModel
+from .interface import TrueModel as TrueModel
 from .interface import mechanism_terms as mechanism_terms
 from .intervention import Do as Do
 from .intervention import Intervention as Intervention

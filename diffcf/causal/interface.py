@@ -1,4 +1,4 @@
-"""The actors of the causal model, as Protocols: a reader, a structural model, a synthetic scene."""
+"""The actors of the causal model, as Protocols: a reader, a structural model, a true one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffcf.io import SettingsError
 
 
 class Reader(Protocol):
-    """Reads factors off images; a scene is one, an independent evaluator is another."""
+    """Reads factors off images; a true model is one, an independent evaluator is another."""
 
     @abstractmethod
     def read(self, images: Tensor) -> Tensor:
@@ -59,33 +59,22 @@ def mechanism_terms(
 
 
 @runtime_checkable
-class Scene(Reader, Protocol):
-    """A synthetic world: its true mechanisms, its renderer, and its analytic read-out, the *ruler*.
+class TrueModel(Reader, Protocol):
+    """The true mechanisms behind a dataset, and an analytic read-out of its images, the *ruler*.
 
-    So the exact counterfactual image exists, and factors are measured without a network. Factors
-    are ``[B, K]`` in the graph's [0, 1] units and column order; images are ``[B, 3, H, W]`` in
-    [-1, 1]. Every method is batched and stays on its arguments' device.
+    So the right factors of a counterfactual are known, and are measured without a network. Factors
+    are ``[B, K]`` in the graph's [0, 1] units and column order; images are ``[B, C, S, S]`` in
+    [-1, 1]. Every method is batched and stays on its arguments' device. A :class:`Scene` draws the
+    images as well; nobody can draw what somebody's hand wrote.
 
     Attributes:
         graph: the true causal graph.
-        noise_names: columns of what a picture shows beyond its factors; every counterfactual keeps
-            it.
         identified: whether factors alone determine every counterfactual. Where they do not (binary
             factors with random mechanisms), ``counterfactual`` gives the probability of 1.
-        image_sizes: sides that can be drawn.
     """
 
     graph: CausalGraph
-    noise_names: tuple[str, ...] = ()
     identified: bool = True
-    image_sizes: tuple[int, ...] = (32, 64, 96, 128)
-
-    def checked_size(self, image_size: int) -> int:
-        """``image_size`` itself; ValueError when it is none of ``image_sizes``."""
-        if image_size not in self.image_sizes:
-            sizes = ", ".join(map(str, self.image_sizes))
-            raise SettingsError(f"image_size {image_size} is not drawn: use one of {sizes}.")
-        return image_size
 
     @abstractmethod
     def counterfactual(self, factors: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -96,25 +85,49 @@ class Scene(Reader, Protocol):
         """
 
     @abstractmethod
+    def read(self, images: Tensor) -> Tensor:
+        """Measure the factors of ``[B, C, S, S]`` images: float32 ``[B, K]``.
+
+        Values a little outside [0, 1] are possible, since nothing is clamped; a factor that leaves
+        no trace in the image reads 0. Never NaN.
+        """
+
+    def reading_error(self, image_size: int) -> dict[str, float]:
+        """Mean absolute error of :meth:`read` on images whose factors are known, by factor in units
+        of its range (of a categorical factor: the share misread); empty where not measured."""
+        return {}
+
+    @abstractmethod
+    def visible(self, factors: Tensor) -> Tensor:
+        """``[B]`` bool: whether an image can show ``[B, K]`` factors so that they can be read."""
+
+
+@runtime_checkable
+class Scene(TrueModel, Protocol):
+    """A synthetic world: a :class:`TrueModel` that also draws its images, in colour.
+
+    So the exact counterfactual image exists. :meth:`read` is exact on renders of :meth:`visible`
+    factors, which are drawn wholly inside the picture.
+
+    Attributes:
+        noise_names: columns of what a picture shows beyond its factors; every counterfactual keeps
+            it.
+        image_sizes: sides that can be drawn.
+    """
+
+    noise_names: tuple[str, ...] = ()
+    image_sizes: tuple[int, ...] = (32, 64, 96, 128)
+
+    def checked_size(self, image_size: int) -> int:
+        """``image_size`` itself; ValueError when it is none of ``image_sizes``."""
+        if image_size not in self.image_sizes:
+            sizes = ", ".join(map(str, self.image_sizes))
+            raise SettingsError(f"image_size {image_size} is not drawn: use one of {sizes}.")
+        return image_size
+
+    @abstractmethod
     def render(self, factors: Tensor, image_size: int, noise: Tensor | None = None) -> Tensor:
         """Draw ``[B, K]`` factors as float32 ``[B, 3, image_size, image_size]`` in [-1, 1].
 
         ``noise`` is ``[B, len(noise_names)]``, in the scene's own units; None draws a typical one.
         """
-
-    @abstractmethod
-    def read(self, images: Tensor) -> Tensor:
-        """Measure the factors of ``[B, 3, S, S]`` images analytically: float32 ``[B, K]``.
-
-        Exact on renders of :meth:`visible` factors. Values a little outside [0, 1] are possible,
-        since nothing is clamped; a factor that leaves no trace in the image reads 0. Never NaN.
-        """
-
-    def reading_error(self, image_size: int) -> dict[str, float]:
-        """Mean absolute error of :meth:`read` on exact pictures, by factor in units of its range;
-        empty where it was not measured."""
-        return {}
-
-    @abstractmethod
-    def visible(self, factors: Tensor) -> Tensor:
-        """``[B]`` bool: whether ``[B, K]`` factors are drawn wholly inside the picture."""

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Reader, Scene
+from diffcf.causal import CausalGraph, Reader, Scene, TrueModel
 from diffcf.evaluation.metrics.disentanglement import DCI, IRS
 from diffcf.evaluation.metrics.graph_distance import (
     edge_f1,
@@ -62,7 +62,7 @@ class CounterfactualEvaluation:
         graph: the causal graph.
         factors: ``[N, K]``, the factual factors of the whole set.
         protocol: what is asked.
-        scene: true model, renderer and ruler, if known.
+        scene: true model and ruler, if known; a scene draws exact images as well.
         noise: ``[N, M]``, the scene's image noise of the whole set, if known.
         evaluator: an independent network that reads images, if there is one.
         perceptual: FID and LPIPS, as far as they are asked for and at hand.
@@ -84,7 +84,7 @@ class CounterfactualEvaluation:
         graph: CausalGraph,
         factors: Tensor,
         protocol: EvaluationProtocol,
-        scene: Scene | None = None,
+        scene: TrueModel | None = None,
         noise: Tensor | None = None,
         evaluator: Reader | None = None,
         perceptual: Perceptual = Perceptual(),  # noqa: B008 (immutable)
@@ -188,13 +188,13 @@ class CounterfactualEvaluation:
     def _reference(self, name: str, batch: FactualBatch) -> Method:
         if name in ("do_nothing/", "mirrored/"):
             return (DoNothing if name == "do_nothing/" else Mirrored)(self.graph)
-        assert self.truth.scene is not None  # or there would be no exact images
+        assert isinstance(self.truth.scene, Scene)  # or there would be no exact images
         method = ExactMethod if name == "exact/" else ChangeEverything
         return method(self.truth.scene, self.truth.noise_at(batch.index, batch.factors))
 
 
 def _readers(
-    protocol: EvaluationProtocol, scene: Scene | None, evaluator: Reader | None
+    protocol: EvaluationProtocol, scene: TrueModel | None, evaluator: Reader | None
 ) -> dict[str, Reader]:
     """The readers at hand, in the protocol's order."""
     known: dict[str, Reader | None] = {"ruler": scene, "evaluator": evaluator}

@@ -19,7 +19,7 @@ from typing import Literal, Protocol, Self
 import torch
 from torch import Generator, Tensor
 
-from diffcf.causal import CausalGraph, Intervention, Scene, uniform_factors
+from diffcf.causal import CausalGraph, Intervention, TrueModel, uniform_factors
 from diffcf.io import SettingsError, is_whole
 
 _ATTEMPTS = 100
@@ -34,7 +34,7 @@ Scm = Callable[[Tensor, Tensor, Tensor], Tensor]
 class EvaluationData(Protocol):
     """What an evaluation uses of a data module; ``split`` is "train", "val" or "test"."""
 
-    scene: Scene | None
+    scene: TrueModel | None
 
     def val_dataloader(self) -> Iterable[Mapping[str, Tensor]]: ...
     def test_dataloader(self) -> Iterable[Mapping[str, Tensor]]: ...
@@ -62,7 +62,7 @@ class EvaluationProtocol:
         reverse_images: how many images have every intervention undone.
         references: measure the reference methods beside (:mod:`diffcf.evaluation.references`).
         readers: who may read counterfactual images; the tables show the first at hand. ``"ruler"``
-            is the scene's analytic read-out, ``"evaluator"`` the independent network.
+            is the true model's analytic read-out, ``"evaluator"`` the independent network.
         fid_images: counterfactual and real images for FID, sFID and KID; 0 for none.
         fid_real: which images are the real ones: ``"train"``, drawn from the training split, or
             ``"held_out"``: those of the test split that are not measured, so that ``images`` has to
@@ -152,8 +152,8 @@ class InterventionPlan:
         graph: the factors.
         factors: ``[N, K]``, the factual factors of the whole set.
         protocol: which factors, values, length of sequences and seed.
-        scm: the scene's true counterfactual, if known.
-        visible: the scene's test of whether factors can be shown; None where all can.
+        scm: the true counterfactual, if known.
+        visible: the true model's test of whether factors can be shown; None where all can.
 
     Raises:
         GraphError: when the protocol names a factor that the graph has not.
@@ -204,9 +204,9 @@ class InterventionPlan:
         graph: CausalGraph,
         factors: Tensor,
         protocol: EvaluationProtocol,
-        scene: Scene | None = None,
+        scene: TrueModel | None = None,
     ) -> Self:
-        """The plan on images of a scene, whose truth counts where factors determine it."""
+        """The plan on images whose true model counts where factors determine what follows."""
         if scene is None or not scene.identified:
             return cls(graph, factors, protocol)
         return cls(graph, factors, protocol, scene.counterfactual, scene.visible)

@@ -1,11 +1,11 @@
 """What is right, and methods whose faults are known: the points of reference of an evaluation.
 
-:class:`Truth` knows what a counterfactual is compared with. Where a scene made the images and
-factors alone determine every counterfactual (:attr:`Scene.identified`), the target is the scene's
-true counterfactual and the exact image is its render. Where they do not (binary factors with random
-mechanisms), or without a scene, the target is what the method's causal model drew. A scene whose
-image noise is known can draw that target all the same, and the *rates* at which effects follow are
-compared with the true probabilities.
+:class:`Truth` knows what a counterfactual is compared with. Where the true model is known and
+factors alone determine every counterfactual (:attr:`TrueModel.identified`), the target is the true
+counterfactual and, if a scene made the images, the exact image is its render. Where they do not
+(binary factors with random mechanisms), or without a true model, the target is what the method's
+causal model drew. A scene whose image noise is known can draw that target all the same, and the
+*rates* at which effects follow are compared with the true probabilities.
 
 The reference methods show which metric finds which fault: :class:`ExactMethod` is right in
 everything, :class:`DoNothing` in what must stay, :class:`ChangeEverything` in the factors alone.
@@ -21,7 +21,7 @@ from math import tau
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Intervention, Scene
+from diffcf.causal import CausalGraph, Intervention, Scene, TrueModel
 from diffcf.methods import Counterfactual, World
 
 SAME = 1e-5  # in [0, 1] units: float32 mechanisms are less exact, and no image shows it
@@ -32,7 +32,7 @@ class Truth:
     """Targets and exact images of one set.
 
     Args:
-        scene: the synthetic world; None where the world is not known.
+        scene: the true model, such as a synthetic world; None where it is not known.
         noise: ``[N, M]``, the image noise of the whole set; None where there is none or it is not
             known, and then there are no exact images.
 
@@ -42,11 +42,11 @@ class Truth:
         certain: whether these are the true counterfactuals: nothing in them is the method's.
     """
 
-    def __init__(self, scene: Scene | None, noise: Tensor | None = None) -> None:
+    def __init__(self, scene: TrueModel | None, noise: Tensor | None = None) -> None:
         self.scene, self.noise = scene, noise
         self.identified = scene is not None and scene.identified
         self.source = "scene" if self.identified else "model"
-        self.draws = scene is not None and (noise is not None or not scene.noise_names)
+        self.draws = isinstance(scene, Scene) and (noise is not None or not scene.noise_names)
         self.certain = self.identified and self.draws
 
     def target(self, factors: Tensor, answer: Counterfactual) -> Tensor:
@@ -58,7 +58,7 @@ class Truth:
 
     def exact(self, target: Tensor, index: Tensor, image_size: int) -> Tensor:
         """The exact counterfactual images of rows ``index`` of the set, where :attr:`draws`."""
-        assert self.scene is not None
+        assert isinstance(self.scene, Scene)
         return self.scene.render(target, image_size, self.noise_at(index, target))
 
     def noise_at(self, index: Tensor, like: Tensor) -> Tensor | None:

@@ -43,7 +43,7 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
     """
     data, rows = chosen.data, chosen.rows
     assert data is not None and rows is not None and chosen.factors is not None
-    if data.scene is None or not data.scene.identified:
+    if not isinstance(data.scene, Scene) or not data.scene.identified:
         raise SettingsError(
             f"No scene knows exact counterfactuals of {parsed.data}: name data such as Pendulum's."
         )

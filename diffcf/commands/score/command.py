@@ -19,6 +19,7 @@ from jsonargparse.typing import PositiveInt
 from rich.progress import track
 
 from diffcf import reporting
+from diffcf.causal import Scene
 from diffcf.commands.numbers import Seed, Side
 from diffcf.commands.score.answers import Answers, SavedScene
 from diffcf.commands.score.make import make
@@ -167,7 +168,7 @@ def _evaluation(
         task.graph,
         data.factors_of(SPLIT),
         protocol,
-        None if data.scene is None else SavedScene(data.scene),
+        SavedScene(data.scene) if isinstance(data.scene, Scene) else data.scene,
         data.noise_of(SPLIT),
         evaluator,
         perceptual,

@@ -49,8 +49,10 @@ def _text(do: Do, graph: CausalGraph) -> str:
         factor = graph.factors[graph.column(name)]
         if isinstance(value, Tensor) and value.numel() == 1:
             value = float(value)
-        number = isinstance(value, int | float)
-        shown.append(f"{name} = {factor.text(value)}" if number else written(name, value))
+        if isinstance(value, int | float):
+            shown.append(f"{name} = {factor.text(value)}")
+        else:
+            shown.append(written(name, value))
     return ", ".join(shown)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import CausalGraph, Scene
 from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol, InterventionPlan
@@ -254,7 +254,7 @@ def measure_readings(reader: EvaluatorReader, data: EvaluationData, seed: int = 
     for name, loader in ("validation", data.val_dataloader()), ("test", data.test_dataloader()):
         observed = ((batch["image"], batch["factors"], batch["index"]) for batch in loader)
         result[name] = _errors(reader, observed)
-    if data.scene is None:
+    if not isinstance(data.scene, Scene):
         return result | {"counterfactual": NO_SCENE}
     truth = Truth(data.scene, data.noise_of("test"))
     if not truth.certain:
@@ -285,7 +285,7 @@ def _counterfactual(
 ) -> dict[str, dict[str, float]]:
     """Errors on exact counterfactuals of the images with ``factors`` ``[N, K]``, by factor set."""
     scene = truth.scene
-    assert scene is not None  # or it could not draw
+    assert isinstance(scene, Scene)  # or it could not draw
     protocol = EvaluationProtocol(steps=0, seed=seed)
     plan = InterventionPlan(reader.graph, factors, protocol, scene.counterfactual, scene.visible)
     size, parts = reader.image_shape[-1], torch.arange(len(factors)).split(DRAWN_AT_ONCE)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from morpho_files import write_morphomnist
 from small_runs import ROOT, measure_least, tiny, undrawn
 
 from diffcf.commands.ablate import ablation_parser
@@ -35,14 +36,15 @@ LIKE_OTHERS = {"pendulum", "shadow_pointlight", "celeba_beard", "celeba_smile_sa
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """What the experiments on files read: faces in CelebA's layout, a table of your own."""
+    """What the experiments on files read: faces in CelebA's layout, a table of your own, digits."""
     folder = tmp_path_factory.mktemp("folders")
     write_faces(folder / "faces", 160)
     own = {"image_size": 32, "train_size": 16, "val_size": 4, "test_size": 6, "batch_size": 8}
     spec = {"class_path": "data_modules.pendulum.PendulumDataModule", "init_args": own}
     (folder / "own.yaml").write_text(yaml.safe_dump(spec))
     assert main(["export", str(folder / "own.yaml"), str(folder / "own")]) == 0
-    return {"faces": folder / "faces", "own": folder / "own"}
+    write_morphomnist(folder / "digits", 64)
+    return {name: folder / name for name in ("faces", "own", "digits")}
 
 
 def small_data(name: str, folders: dict[str, Path]) -> dict[str, Any]:
@@ -54,6 +56,8 @@ def small_data(name: str, folders: dict[str, Path]) -> dict[str, Any]:
     if name.startswith("celeba"):
         # The cartoon faces' ruler needs 64 pixels.
         return {"root": str(folders["faces"]), "image_size": 64, "num_workers": 0}
+    if name == "morphomnist":
+        return {"root": str(folders["digits"])}
     if name == "own_data":
         own = folders["own"]
         paths = {"images": "images", "table": "factors.csv", "graph": "graph.yaml"}

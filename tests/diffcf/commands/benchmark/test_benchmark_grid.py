@@ -14,7 +14,7 @@ from diffcf.commands.main import main
 from diffcf.io.errors import SettingsError
 
 SHIPPED = ROOT / "experiments/benchmarks"
-GRIDS = ("pendulum", "flow")
+GRIDS = ("pendulum", "flow", "morphomnist")
 ALL = (*GRIDS, "celeba_smile")
 
 
