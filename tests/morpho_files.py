@@ -17,7 +17,8 @@ def draw_strokes(thickness: Tensor, intensity: Tensor, digit: Tensor, side: int 
     """Images uint8 ``[N, side, side]`` of thickness (pixels), intensity (grey levels) and digit."""
     axis = torch.arange(side) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    angle = (digit * pi / 10)[:, None, None]
+    # Aslant: along the pixels half of a stroke can be edge, and darker than its intensity.
+    angle = (digit * pi / 10 + 0.2)[:, None, None]
     along = (x * angle.cos() + y * angle.sin()).abs()
     across = y * angle.cos() - x * angle.sin()
     distance = torch.hypot((along - 7).clamp(min=0), across)
@@ -28,8 +29,8 @@ def draw_strokes(thickness: Tensor, intensity: Tensor, digit: Tensor, side: int 
 def sample_factors(count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Native thickness, intensity and digit ``[N]`` by the published mechanism."""
     generator = torch.Generator().manual_seed(seed)
-    # Two pixels and more: a thinner stroke covers none wholly, and is darker than its intensity.
-    thickness = 2.2 + 3 * torch.rand(count, generator=generator)
+    # Three pixels and more: most of a thinner stroke is edge.
+    thickness = 3 + 2.3 * torch.rand(count, generator=generator)
     noise = torch.randn(count, generator=generator)
     return thickness, published_intensity(thickness, noise), torch.arange(count) % 10
 

@@ -87,8 +87,8 @@ def test_the_ruler_reads_what_was_drawn(model: MorphoMNIST) -> None:
 
 def test_thicker_reads_thicker_and_brighter_brighter(model: MorphoMNIST) -> None:
     steps, digit = torch.linspace(0, 1, 6), torch.full((6,), 3)
-    thicker = model.read(from_bytes(shown(2.5 + 2.5 * steps, torch.full((6,), 180.0), digit)))
-    brighter = model.read(from_bytes(shown(torch.full((6,), 3.0), 80 + 170 * steps, digit)))
+    thicker = model.read(from_bytes(shown(3 + 2 * steps, torch.full((6,), 180.0), digit)))
+    brighter = model.read(from_bytes(shown(torch.full((6,), 4.0), 80 + 170 * steps, digit)))
     assert (thicker[:, 0].diff() > 0).all() and (brighter[:, 1].diff() > 0).all()
     assert thicker[:, 1].std() < 0.01 and brighter[:, 0].std() < 0.01, "neither moves the other"
 
