@@ -18,6 +18,7 @@ from .cost import Cost as Cost
 from .cost import EvaluationCounter as EvaluationCounter
 from .cost import measure_cost as measure_cost
 from .cost import peak_memory as peak_memory
+from .draw_coverage import draw_coverage as draw_coverage
 from .effect_rates import effect_rates as effect_rates
 from .evaluate import CounterfactualEvaluation as CounterfactualEvaluation
 from .evaluate import GuidanceStrength as GuidanceStrength

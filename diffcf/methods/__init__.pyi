@@ -58,6 +58,7 @@ from .draws import (
 from .draws import (
     Draws as Draws,
 )
+from .draws import central_interval as central_interval
 from .draws import (
     check_draws as check_draws,
 )

@@ -67,16 +67,21 @@ class Draws:
         return (self.images - self.images[0]).var(dim=0).mean(dim=1).sqrt()
 
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Both ends ``[B, K]`` of the central interval of each factor's ``targets``.
+        """Both ends ``[B, K]`` of the central interval of each factor's ``targets``."""
+        return central_interval(self.targets, level)
 
-        Ends are values that were drawn, the next outside of the quantiles, so that the interval
-        holds at least the share ``level`` of the draws. SettingsError for one outside (0, 1).
-        """
-        if not 0 < level < 1:
-            raise SettingsError(f"The level of an interval lies in (0, 1), not {level}.")
-        tail = (1 - level) / 2
-        low = torch.quantile(self.targets, tail, dim=0, interpolation="lower")
-        return low, torch.quantile(self.targets, 1 - tail, dim=0, interpolation="higher")
+
+def central_interval(drawn: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Both ends ``[...]`` of the central interval of draws ``[N, ...]``.
+
+    Ends are values that were drawn, the next outside of the quantiles, so that the interval holds
+    at least the share ``level`` of the draws. SettingsError for one outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise SettingsError(f"The level of an interval lies in (0, 1), not {level}.")
+    tail = (1 - level) / 2
+    low = torch.quantile(drawn, tail, dim=0, interpolation="lower")
+    return low, torch.quantile(drawn, 1 - tail, dim=0, interpolation="higher")
 
 
 def check_draws(count: int, fresh: float) -> None:

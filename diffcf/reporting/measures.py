@@ -20,7 +20,7 @@ from diffcf.reporting.results import MethodResults, Record
 
 REFERENCES = ("exact", "do_nothing", "mirrored", "change_everything")
 """Reference methods, which are measured beside the method that is tested."""
-_OF_WHOLE = {"cost", "dci", "graph"}  # what stands behind them is no factor that was set
+_OF_WHOLE = {"cost", "dci", "graph", "draws"}  # what stands behind them is no factor that was set
 _STEP = re.compile(r"(?:step_)?([1-9][0-9]{0,5})")
 
 

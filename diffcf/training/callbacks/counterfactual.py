@@ -23,6 +23,7 @@ from diffcf.evaluation import (
     EvaluatorReader,
     ModelReadout,
     Perceptual,
+    draw_coverage,
     effect_rates,
     measure_cost,
 )
@@ -196,13 +197,8 @@ class CounterfactualCallback(Callback):
         record = evaluation.record(self.metrics) | {"ruler_error": done.ruler_error}
         if done.readout is not None:
             self.metrics |= done.readout.compute()
-        nscm = getattr(model, "nscm", None)
-        if done.stage == "test" and evaluation.truth.scene is None and nscm is not None:
-            observed, factors = (data.factors_of(split) for split in ("train", "test"))
-            asked = factors.to(model.device)
-            seed = evaluation.protocol.seed
-            by_hand = intervened_of(data, "train")
-            self.metrics |= effect_rates(nscm, model.graph, observed, asked, seed, by_hand)
+        if done.stage == "test":
+            self.metrics |= _of_mechanisms(model, data, evaluation)
         if done.cost is not None:
             self.metrics |= done.cost.metrics()
             record["cost"] = vars(done.cost)
@@ -255,6 +251,20 @@ def check_transform(reader: EvaluatorReader, data: FactorData) -> None:
             f"({ImageTransform.from_dict(recorded)}) than these data show them ({own}): give both "
             "the same settings."
         )
+
+
+def _of_mechanisms(
+    model: CounterfactualModule, data: FactorData, evaluation: CounterfactualEvaluation
+) -> dict[str, float]:
+    """What is measured of a causal model without drawing an image; of others nothing."""
+    nscm, scene, seed = getattr(model, "nscm", None), data.scene, evaluation.protocol.seed
+    if nscm is None or (scene is not None and scene.identified):
+        return {}
+    asked = data.factors_of("test").to(model.device)
+    if scene is not None:
+        return draw_coverage(nscm, scene, asked, seed)
+    observed, by_hand = data.factors_of("train"), intervened_of(data, "train")
+    return effect_rates(nscm, model.graph, observed, asked, seed, by_hand)
 
 
 def _data_of(trainer: Trainer) -> FactorData:
