@@ -24,7 +24,7 @@ from jsonargparse.typing import PositiveInt
 from diffcf.api import Model, load
 from diffcf.causal import Units, parse_do, scaled_do
 from diffcf.commands.audit.images import SAMPLED, AuditImages, audited
-from diffcf.commands.audit.planted import planted
+from diffcf.commands.audit.planted import planted, planted_table
 from diffcf.commands.numbers import Seed
 from diffcf.evaluation import Audit, Classifier, load_classifier
 from diffcf.io import (
@@ -55,19 +55,19 @@ def audit(args: Sequence[str]) -> None:
     parsed = _parser().parse_args(list(args))
     _check_arguments(parsed)
     check_new(parsed.out)
-    started = time.perf_counter()
-    model = load(parsed.weights, parsed.device)
-    if parsed.planted is None:
-        classifier = load_classifier(parsed.classifier, model.device)
+    (_audit if parsed.planted is None else _measure)(parsed)
+
+
+def _audit(parsed: Namespace) -> None:
+    started, model = time.perf_counter(), load(parsed.weights, parsed.device)
+    classifier = load_classifier(parsed.classifier, model.device)
     chosen = audited(model, parsed.images or [], parsed.data, parsed.count, parsed.seed)
-    if parsed.planted is not None:
-        record: dict[str, Any] = planted(model, chosen, parsed.planted, parsed)
-        record["provenance"] = _provenance(model, chosen, parsed, None, started)
-        with whole_folder(parsed.out) as folder:
-            write_json(record, folder / "planted.json")
-        return
     found = _ask(model, classifier, chosen, parsed)
-    record = {"effects": found.effects, "groups": found.groups, "notes": found.notes}
+    record: dict[str, Any] = {
+        "effects": found.effects,
+        "groups": found.groups,
+        "notes": found.notes,
+    }
     record["provenance"] = _provenance(model, chosen, parsed, classifier, started)
     with whole_folder(parsed.out) as folder:
         _write(found, record, chosen, folder)
@@ -75,6 +75,19 @@ def audit(args: Sequence[str]) -> None:
     for note in found.notes:
         print(f"Warning: {note}", file=sys.stderr)
     print(f"report.md, {RECORD}, effects.csv and the pictures are in {parsed.out}")
+
+
+def _measure(parsed: Namespace) -> None:
+    started, model = time.perf_counter(), load(parsed.weights, parsed.device)
+    chosen = audited(model, (), parsed.data, parsed.count, parsed.seed)
+    record = planted(model, chosen, parsed.planted, parsed)
+    record["provenance"] = _provenance(model, chosen, parsed, None, started)
+    table = planted_table(record["contrasts"])
+    with whole_folder(parsed.out) as folder:
+        write_json(record, folder / "planted.json")
+        write_text(table, folder / "planted.md")
+    print(table)
+    print(f"planted.json and planted.md are in {parsed.out}")
 
 
 def _parser() -> ArgumentParser:

@@ -37,7 +37,7 @@ SHARE = 0.5
 
 
 def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) -> dict[str, Any]:
-    """Errors and coverage of ``count`` classifiers, also printed as a table.
+    """Errors and coverage of ``count`` classifiers.
 
     SettingsError for data without a scene whose counterfactuals are exact.
     """
@@ -63,7 +63,6 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
         for some in (rows, everything)
     )
     found = planted_errors(scores, same, population, SHARE, parsed.seed)
-    print(_table(found))
     return {
         "contrasts": found,
         "notes": notes,
@@ -83,7 +82,8 @@ def _exact(data: FactorData, scene: Scene, rows: Tensor) -> Iterator[ReferenceWo
         yield method.abduct(data.images_of(SPLIT, some).float(), factors[some])
 
 
-def _table(found: list[dict[str, Any]]) -> str:
+def planted_table(found: list[dict[str, Any]]) -> str:
+    """The ``contrasts`` of :func:`planted` as markdown."""
     head = ["contrast", "effect", "exact, mean size", "error", "with sampling", "coverage"]
     rows = [
         [

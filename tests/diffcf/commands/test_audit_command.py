@@ -95,7 +95,7 @@ def test_the_audit_itself_is_measured(folder: Path, capsys) -> None:
     for row in record["contrasts"]:
         assert row["total"]["error"] > 0.1, "an untrained model is no good"
         assert 0 <= row["total"]["coverage"] <= 1
-    assert "coverage" in capsys.readouterr().out
+    assert (folder / "out/planted.md").read_text() in capsys.readouterr().out
 
 
 MEAN = ["some.safetensors", "mine.py:mean"]
