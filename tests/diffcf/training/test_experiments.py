@@ -151,6 +151,16 @@ def test_styles_go_on_top_of_their_experiment(path: Path) -> None:
     assert f"experiments/styles/{path.name}" in path.read_text(), "it says how to run it"
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/hints").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_hints_go_on_top_of_their_experiment(path: Path) -> None:
+    configs = ["--config", str(ROOT / "experiments" / path.name), "--config", str(path)]
+    built = cli([*configs, "--trainer.logger=false"], run=False)
+    assert built.model.hinted == {"floor_colour", "light_colour"}
+    assert f"experiments/hints/{path.name}" in path.read_text(), "it says how to run it"
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_first_stage_is_trained_and_faces_are_drawn_in_its_latents(folders, tmp_path) -> None:
     faces = {"root": str(folders["faces"]), "num_workers": 0}
