@@ -30,7 +30,7 @@ from diffcf.io import (
 )
 
 TRAIN, TEST = "train", "t10k"  # how the names of the files of each part begin
-CALIBRATION = 2000  # training images that the ruler is made of
+CALIBRATION = 2500  # training images that the ruler is made of, and tried on
 KINDS = {"thickness": "continuous", "intensity": "continuous", "digit": "categorical"}
 
 

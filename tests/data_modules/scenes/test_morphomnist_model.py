@@ -81,7 +81,7 @@ def test_the_ruler_reads_what_was_drawn(model: MorphoMNIST) -> None:
     error = model.read(from_bytes(shown(*native))) - model.graph.to_scaled(torch.stack(native, 1))
     thickness, intensity, digit = error.abs().unbind(1)
     assert thickness.mean() < 0.02 and intensity.mean() < 0.01 and (digit < 1e-4).all()
-    assert list(model.reading_error(32)) == model.graph.names
+    assert tuple(model.reading_error(32)) == model.graph.names
     assert all(0 <= value < 0.02 for value in model.reading_error(32).values())
 
 
