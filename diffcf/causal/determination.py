@@ -7,7 +7,7 @@ tells their names apart: :mod:`diffcf.causal.ties`.)
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -44,7 +44,7 @@ class Unseen:
 # --- of a data module ---
 
 
-def ties_of_data(graph: CausalGraph, data: object, hinted: Collection[str] = ()) -> Ties | None:
+def ties_of_data(graph: CausalGraph, data: object) -> Ties | None:
     """Ties and functions in the training split of a data module; None where it tells no factors.
 
     A module may tell what was set in its rows, by ``intervened_of(split)``, bool ``[N, K]``.
@@ -53,9 +53,9 @@ def ties_of_data(graph: CausalGraph, data: object, hinted: Collection[str] = ())
     if factors_of is None:
         return None
     factors, intervened = factors_of("train"), intervened_of(data)
-    ties = find_ties(graph, factors, intervened, hinted)
+    ties = find_ties(graph, factors, intervened)
     functions = find_functions(graph, factors, intervened, ties)
-    return Ties(graph, ties.all, functions).without(hinted)
+    return Ties(graph, ties.all, functions)
 
 
 def intervened_of(data: object, split: str = "train") -> Tensor | None:

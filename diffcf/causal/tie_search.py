@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import combinations
 from math import exp, lgamma, log
 
@@ -25,7 +24,6 @@ def find_ties(
     graph: CausalGraph,
     factors: Tensor,
     intervened: Tensor | None = None,
-    hinted: Collection[str] = (),
 ) -> Ties:
     """The pairs of factors that all rows leave tied.
 
@@ -36,16 +34,12 @@ def find_ties(
         factors: of the training rows, ``[N, K]`` in [0, 1] units; NaN where one is not observed.
         intervened: which factors somebody set in a row, bool ``[N, K]``. The tie is sought in rows
             where neither was set; it is no tie if it is broken in one where either was.
-        hinted: names of factors of which a hint says where in the picture they are written: the
-            data need not tell them from others.
     """
     factors = factors.detach().cpu().double()
     known = ~factors.isnan()
     was_set = torch.zeros_like(known) if intervened is None else intervened.cpu().bool()
     found = []
     for a, b in combinations(range(len(graph)), 2):
-        if {graph.names[a], graph.names[b]} & set(hinted):
-            continue
         rows, either = known[:, a] & known[:, b], was_set[:, a] | was_set[:, b]
         tie = _tie(graph.factors[a], graph.factors[b], factors[rows & ~either][:, [a, b]])
         if tie is None:

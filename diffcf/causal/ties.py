@@ -147,6 +147,21 @@ class Ties:
             missed = missed | (away & self._effects.to(factual.device, non_blocking=True))
         return missed
 
+    def completed(self, factors: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors ``[B, K]`` with a tied one that is not ``told`` (bool ``[K]``) as the told one
+        has it in the data; and which are known then, bool ``[K]``."""
+        values, known = factors.clone(), told.clone()
+        for tie, pair in zip(self.all, self._columns.tolist(), strict=True):
+            flags = told[pair].tolist()
+            if flags[0] == flags[1]:
+                continue
+            given, other = (0, 1) if flags[0] else (1, 0)
+            points = torch.tensor(tie.points, dtype=factors.dtype, device=factors.device)
+            distance = (factors[:, pair[given], None] - points[:, given]).abs()
+            values[:, pair[other]] = points[distance.argmin(dim=1), other]
+            known[pair[other]] = True
+        return values, known
+
     def to_spec(self) -> list[dict[str, object]]:
         """Primitive description; :meth:`from_spec` reads it back."""
         ties: list[dict[str, object]] = [

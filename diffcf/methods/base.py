@@ -265,7 +265,7 @@ class CounterfactualModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         self.training_record.start()
         self.transform = transform_of_data(self.trainer, self.transform)
-        found = ties_of_data(self.graph, getattr(self.trainer, "datamodule", None), self.hinted)
+        found = ties_of_data(self.graph, getattr(self.trainer, "datamodule", None))
         self.ties = self.ties if found is None else found
 
     def on_train_end(self) -> None:

@@ -290,6 +290,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
         networks = generator, projector, self.nscm
         ties = self.untaught
+        if self.hints is not None:
+            self.hints.ties = self.ties
         if self.first_stage is None:
             return CounterfactualEngine(*networks, sampling, hints=self.hints, ties=ties)
         engine = CounterfactualEngine(*networks, sampling, None, self.hints, ties)

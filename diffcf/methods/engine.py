@@ -186,7 +186,8 @@ class CounterfactualEngine:
         """
         free, generator = self.sampling.free, with_style(self.generator, drawn.style)
         if drawn.written is not None and self.sampling.conditional:
-            generator = told_where_written(generator, drawn.written)
+            ties = None if self.hints is None else self.hints.ties
+            generator = told_where_written(generator, drawn.written, ties)
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0

@@ -14,9 +14,11 @@ A place is one of
   weights record it.
 
 The generator is told a factor only where it is written (:func:`told_where_written`): at each place
-it is conditioned on the factors of that place, and of the others on none, as it was trained to be
-by factor dropout. So no place is ever told a combination that the data do not have: the floor is
-drawn by the floor's colour, the body by the light's. No network is trained anew.
+it is conditioned on the factors of that place. In place of another that is tied to one of these
+(:mod:`diffcf.causal.ties`) it is told the value that goes with it in the data; of the others
+nothing, as it was trained to be by factor dropout. So no place is ever told a combination that the
+data do not have: the floor is drawn as under a light of its colour, the body as on a floor of the
+light's. No network is trained anew.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph
+from diffcf.causal import CausalGraph, Ties
 from diffcf.diffusion import VelocityOf
 from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
 
@@ -46,6 +48,7 @@ class Hints:
     Args:
         graph: the factors.
         places: by factor, its :data:`Place`.
+        ties: of the factors in the training data; None where they are not known.
 
     Raises:
         GraphError: for a name that is no factor.
@@ -59,8 +62,10 @@ class Hints:
     [[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, graph: CausalGraph, places: Mapping[str, Place]) -> None:
-        self.graph = graph
+    def __init__(
+        self, graph: CausalGraph, places: Mapping[str, Place], ties: Ties | None = None
+    ) -> None:
+        self.graph, self.ties = graph, ties
         self.places = {graph.column(name): place for name, place in places.items()}
         for column, place in self.places.items():
             if isinstance(place, str) and place not in FOUND:
@@ -127,10 +132,14 @@ def regions(masks: Tensor) -> list[Region]:
     return found
 
 
-def told_where_written(generator: VelocityOf, masks: Tensor) -> VelocityOf:
+def told_where_written(
+    generator: VelocityOf, masks: Tensor, ties: Ties | None = None
+) -> VelocityOf:
     """A generator that is told each factor only where ``masks`` ``[B, K, H, W]`` say.
 
-    It takes one evaluation for each region, and copies of the batch as guidance makes them.
+    Elsewhere it is told nothing of it or, of a factor that is tied to one that is told, the value
+    that goes with that one in the data. It takes one evaluation for each region, and copies of the
+    batch as guidance makes them.
     """
     parts = regions(masks)
 
@@ -142,8 +151,9 @@ def told_where_written(generator: VelocityOf, masks: Tensor) -> VelocityOf:
         copies = len(x_t) // len(masks)
         v = torch.zeros_like(x_t)
         for told, weight in parts:
-            known = told.expand(len(x_t), -1) if mask is None else mask & told
-            v = v + weight.repeat(copies, 1, 1, 1) * generator(x_t, t, factors, known)
+            said, known = (factors, told) if ties is None else ties.completed(factors, told)
+            known = known.expand(len(x_t), -1) if mask is None else mask & known
+            v = v + weight.repeat(copies, 1, 1, 1) * generator(x_t, t, said, known)
         return v
 
     return velocity

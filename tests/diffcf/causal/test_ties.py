@@ -143,7 +143,7 @@ def test_rows_in_which_one_was_set_untie() -> None:
 
 
 def test_a_hint_unties() -> None:
-    assert pairs(find_ties(GRAPH, tied(), hinted={"floor"})) == {("a", "b")}
+    assert pairs(find_ties(GRAPH, tied()).without({"floor"})) == {("a", "b")}
 
 
 # --- interventions ---

@@ -121,6 +121,10 @@ def test_the_generator_is_told_what_is_written_at_a_place_and_nothing_else() -> 
     mask = torch.tensor([[True, True, False]] * 4)
     assert (told(x, t, factors, mask)[:, :, :2] == 1101).all()
     assert (told(x, t) == 5).all()
+    # A light that the data tie to the floor is what goes with this floor, and the other way round.
+    ties = Ties(GRAPH, [Tie("floor", "light", ((0.0, 8.0), (1.0, 7.0), (2.0, 6.0)))])
+    tied = told_where_written(generator, masks, ties)(x, t, torch.tensor([[1.0, 6.0, 3.0]] * 4))
+    assert (tied[:, :, :2] == 1 + 7 + 3).all() and (tied[:, :, 2:] == 2 + 6 + 3).all()
 
 
 # --- a method that heeds them ---
