@@ -13,6 +13,7 @@ from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.interface import Scene
 from diffcf.causal.intervention import Intervention
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
 from diffcf.evaluation.protocol import EvaluationProtocol, InterventionPlan
@@ -191,7 +192,7 @@ QUICK = EvaluationProtocol(steps=2, cycles=0, reverse_images=0, min_change=0.0)
 RAIN = CausalGraph([Factor("rain", "binary"), Factor("wet", "binary")], [("rain", "wet")])
 
 
-class RandomScene:
+class RandomScene(Scene):
     """Draws its two factors as grey levels; ``wet`` follows ``rain`` with a probability."""
 
     graph, identified, noise_names = RAIN, False, ("shade",)
@@ -204,8 +205,11 @@ class RandomScene:
     def read(self, images):
         return (images[:, 0, 0, ::4] > 0).float()
 
-    def render(self, factors, image_size, noise):
+    def render(self, factors, image_size, noise=None):
         return _paint(factors, noise)
+
+    def visible(self, factors):
+        return torch.ones(len(factors), dtype=torch.bool)
 
 
 def _paint(factors: torch.Tensor, shade: torch.Tensor | float = 1.0) -> torch.Tensor:
