@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffcf.causal import Intervention, image_keys, normal_noise, row_keys, uniform_noise
 from diffcf.diffusion import Denoiser, Inversion, agreement, sample
+from diffcf.methods.hints import unchanged
 from diffcf.methods.interface import Counterfactual, World
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class Abducted(World):
         image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
+        if self.drawn.written is not None:
+            kept = unchanged(self.drawn.written, self.factors, shown)
+            image = torch.where(kept == 1, self.image, image + kept * (self.image - image))
         return image, guide.trace if guide else []
 
     def _renewed(self, image: Tensor, shown: Tensor) -> Inversion:

@@ -18,7 +18,8 @@ it is conditioned on the factors of that place. In place of another that is tied
 (:mod:`diffcf.causal.ties`) it is told the value that goes with it in the data; of the others
 nothing, as it was trained to be by factor dropout. So no place is ever told a combination that the
 data do not have: the floor is drawn as under a light of its colour, the body as on a floor of the
-light's. No network is trained anew.
+light's. Where nothing that is written at a place moves, the place stays as it was. No network is
+trained anew.
 """
 
 from __future__ import annotations
@@ -157,6 +158,19 @@ def told_where_written(
         return v
 
     return velocity
+
+
+def unchanged(masks: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` in [0, 1]: how far a place is one where nothing that is written there moves.
+
+    ``masks`` are ``[B, K, H, W]``; factors go from ``before`` to ``after``, ``[B, K]``.
+    """
+    moves = before != after
+    kept = torch.zeros_like(masks[:, :1])
+    for told, weight in regions(masks):
+        stays = ~(moves & told).any(dim=1)
+        kept = kept + stays.to(weight)[:, None, None, None] * weight
+    return kept
 
 
 def background(image: Tensor) -> Tensor:

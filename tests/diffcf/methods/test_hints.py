@@ -153,6 +153,14 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 ANCHORED = Sampling(steps=3, anchored=True)
 
 
+def test_a_place_stays_where_nothing_that_is_written_there_moves() -> None:
+    world = made().method(ANCHORED).abduct(*pictures())
+    for do, moves in (({"floor": 0.9}, False), ({"light": 0.9}, True), ({"size": 0.9}, True)):
+        body = world.predict(do).image[..., 13:19, 13:19]
+        assert torch.equal(body, world.image[..., 13:19, 13:19]) != moves, do
+    assert not torch.equal(world.predict({"floor": 0.9}).image, world.image)
+
+
 @pytest.mark.parametrize("latent", [False, True], ids=["pixels", "latents"])
 def test_with_hints_the_null_intervention_is_still_exact(latent: bool) -> None:
     stage = {"first_stage": partial(ConvAutoencoder, latent_channels=4, channels=[8, 8])}
