@@ -181,7 +181,9 @@ def predict_sequence(
     first, held = world, Intervention.none(world.factors)
     answers: list[Counterfactual] = []
     for do in interventions:
-        held = held.then(first.intervention(do, answers[-1].factors if answers else None))
+        if not isinstance(do, Intervention):
+            do = first.intervention(do, answers[-1].factors if answers else None)
+        held = held.then(do)
         if answers:
             world = world.reabduct(answers[-1])
         answers.append(world.predict(held))

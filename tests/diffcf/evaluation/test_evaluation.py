@@ -230,9 +230,6 @@ class DrawingEngine:
     def reabduct(self, answer):
         return self
 
-    def intervention(self, do, factors=None):
-        return do
-
     def predict(self, do):
         acted = torch.where(do.mask, do.values, self.factors)
         if self.honest and do.mask[0, 0]:
