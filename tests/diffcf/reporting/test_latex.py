@@ -21,6 +21,7 @@ def written(folder: Path) -> list[str]:
         "parts",
         "sequence",
         "components",
+        "directions",
         "cost",
         "ablation",
     }
