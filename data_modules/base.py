@@ -61,6 +61,7 @@ class FactorImageDataModule(LightningDataModule):
             ``seed`` chooses, all labels are missing. Images in which a factor was set keep theirs.
         interventional: how many training images are drawn besides by the scene's true model, in
             each of which one factor was set (:mod:`data_modules.interventional`).
+        interventional_factors: names of the factors that are set in these; None for all.
         interventional_share: least share of an epoch, in [0, 1), that such images have, from a
             table too: they come so often. Where they are more of the images, each comes once.
 
@@ -90,6 +91,7 @@ class FactorImageDataModule(LightningDataModule):
         labels: float = 1.0,
         interventional: int = 0,
         interventional_share: float = 0.1,
+        interventional_factors: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.graph, self.scene = graph, scene
@@ -109,6 +111,9 @@ class FactorImageDataModule(LightningDataModule):
                 f"interventional_share must lie in [0, 1), not {interventional_share}."
             )
         self.interventional_share = interventional_share
+        for name in interventional_factors or ():
+            graph.column(name)
+        self.interventional_factors = interventional_factors
         self.sizes = dict(zip(STAGES, (train_size, val_size, test_size), strict=True))
         for stage, size in self.sizes.items():
             if size is not None:
@@ -150,7 +155,7 @@ class FactorImageDataModule(LightningDataModule):
         train = kept["train"]
         if self.interventional and isinstance(self.scene, Scene):
             known = replace(loaded, split=kept), train, self.scene, self.interventional
-            whole, added = with_interventional(*known, drawing)
+            whole, added = with_interventional(*known, drawing, self.interventional_factors)
             images = self.extended(loaded.images, whole, added)
             loaded, kept = replace(whole, images=images), whole.split
         if self.labels < 1:

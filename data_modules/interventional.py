@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -34,16 +35,22 @@ class AppendedImages:
 
 
 def with_interventional(
-    loaded: Loaded, train: Tensor, scene: Scene, count: int, generator: Generator
+    loaded: Loaded,
+    train: Tensor,
+    scene: Scene,
+    count: int,
+    generator: Generator,
+    names: Sequence[str] | None = None,
 ) -> tuple[Loaded, Tensor]:
     """The dataset with ``count`` more rows, without their images, and which rows they are.
 
     Each is a training image in which one factor was set. Of the rows ``train`` those are taken of
-    which all is known and nothing was set, each as often as another. Every factor is set equally
-    often (the first ones once more, where the number does not divide), roots and leaves alike, to a
-    value that is uniform over its range or its levels; what it causes follows by the true model,
-    with the exogenous noise and the image noise of that row. Only what can be shown is kept: else
-    another value is drawn, and after some attempts another row.
+    which all is known and nothing was set, each as often as another. Every factor (or those of
+    these ``names``) is set equally often (the first ones once more, where the number does not
+    divide), roots and leaves alike, to a value that is uniform over its range or its levels; what
+    it causes follows by the true model, with the exogenous noise and the image noise of that row.
+    Only what can be shown is kept: else another value is drawn, and after some attempts another
+    row.
 
     Raises:
         DataError: where there is no such training row, or nothing that can be shown.
@@ -56,7 +63,7 @@ def with_interventional(
             "No training image has all its labels and nothing set, of which interventional ones "
             "could be made: set interventional to 0."
         )
-    origin, made, mask = interventional_rows(scene, factors[usable], count, generator)
+    origin, made, mask = interventional_rows(scene, factors[usable], count, generator, names)
     added = torch.arange(len(factors), len(factors) + count)
     whole = replace(
         loaded,
@@ -69,14 +76,19 @@ def with_interventional(
 
 
 def interventional_rows(
-    scene: Scene, factors: Tensor, count: int, generator: Generator
+    scene: Scene,
+    factors: Tensor,
+    count: int,
+    generator: Generator,
+    names: Sequence[str] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows ``[count]`` of ``factors`` ``[N, K]``, their factors once one is set, and which one.
 
     See :func:`with_interventional`.
     """
-    size = len(scene.graph)
-    mask = (torch.arange(count) % size)[:, None] == torch.arange(size)
+    chosen = torch.tensor([scene.graph.column(name) for name in names or scene.graph.names])
+    turn = chosen[torch.arange(count) % len(chosen)]
+    mask = turn[:, None] == torch.arange(len(scene.graph))
     rows, missing = repeated(len(factors), count, generator), torch.ones(count, dtype=torch.bool)
     made = factors[rows]
     for attempt in range(ATTEMPTS):

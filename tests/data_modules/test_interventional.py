@@ -17,7 +17,7 @@ from data_modules.loading import Batch, RaisedOrder, ShuffledOrder
 from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import Scene
-from diffcf.io import DataError, SettingsError, to_bytes
+from diffcf.io import DataError, GraphError, SettingsError, to_bytes
 
 SMALL = {"batch_size": 8, "eval_batch_size": 5, "train_size": 40, "val_size": 7, "test_size": 6}
 STYLES = ["subpixel", "published_bilinear"]
@@ -35,6 +35,16 @@ def added(data: FactorImageDataModule) -> tuple[Tensor, Tensor, Tensor]:
     assert mask is not None
     rows = mask.any(dim=1).nonzero()[:, 0]
     return rows, data.factors_of("train")[rows], mask[rows]
+
+
+def test_some_factors_alone_can_be_set() -> None:
+    data = set_up(interventional=9, interventional_factors=["shadow_length", "light"])
+    _, _, mask = added(data)
+    names = data.graph.names
+    counts = dict(zip(names, mask.sum(dim=0).tolist(), strict=True))
+    assert counts == dict.fromkeys(names, 0) | {"shadow_length": 5, "light": 4}
+    with pytest.raises(GraphError, match="lamp"):
+        set_up(interventional=9, interventional_factors=["lamp"])
 
 
 SCENES = [(PendulumDataModule, 32), (FlowDataModule, 64), (SunlightDataModule, 32)]
