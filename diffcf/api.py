@@ -278,14 +278,18 @@ class Model:
                 f"{type(self.module).__name__} reads no factors off images: give it "
                 f"{', '.join(names)} of every image."
             )
-        return torch.where(missing, self.read(images), factors)
+        return self._seen(images, factors)
 
     def _seen(self, images: Tensor, factors: Tensor | None) -> Tensor:
         """Factors ``[B, K]`` in [0, 1] units, read where nobody gave them."""
         if factors is None:
             return self.read(images).cpu()
         missing = factors.isnan()
-        return torch.where(missing, self.read(images).cpu(), factors) if missing.any() else factors
+        return (
+            torch.where(missing, self.read(images).to(factors), factors)
+            if missing.any()
+            else factors
+        )
 
     def counterfactual(
         self,

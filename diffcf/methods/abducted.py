@@ -127,7 +127,8 @@ class Abducted(World):
         A change that the training data do not teach is left out, unless it is to be drawn anyway:
         the factual's value stands in its place, or what follows from the causes.
         """
-        undetermined, followed = self.undetermined(do, target), self.followed(do, target)
+        followed = self.followed(do, target)
+        undetermined = self.undetermined(target, followed)
         if undetermined is None or self.engine.sampling.undetermined == "draw":
             return target, do.mask
         kept = self.factors

@@ -77,19 +77,20 @@ class World(ABC):
         target, beyond = self.in_range(self.target(intervention))
         answer = self.answer(intervention, target)
         beyond = beyond if intervention.clipped is None else beyond | intervention.clipped
-        return replace(answer, clipped=beyond, undetermined=self.undetermined(intervention, target))
+        undetermined = self.undetermined(target, self.followed(intervention, target))
+        return replace(answer, clipped=beyond, undetermined=undetermined)
 
     @torch.no_grad()
     def factors_under(self, do: Do | Intervention) -> Tensor:
         """z_cf ``[B, K]`` under ``do``, the same as of :meth:`predict`, without drawing."""
         return self.in_range(self.target(self.intervention(do)))[0]
 
-    def undetermined(self, do: Intervention, target: Tensor) -> Tensor | None:
-        """Factors whose change to ``target`` ``[B, K]`` under ``do`` the training data do not
-        teach, bool ``[B, K]``; None where that is not known."""
+    def undetermined(self, target: Tensor, followed: Tensor | None) -> Tensor | None:
+        """Factors whose change to ``target`` ``[B, K]`` the training data do not teach, bool
+        ``[B, K]``; None where that is not known. ``followed`` is :meth:`followed`'s."""
         if self.ties is None:
             return None
-        return self.ties.undetermined(self.factors, target, self.followed(do, target))
+        return self.ties.undetermined(self.factors, target, followed)
 
     def followed(self, do: Intervention, target: Tensor) -> Tensor | None:
         """``target`` ``[B, K]`` of ``do``, with what follows from their causes in place of effects

@@ -9,7 +9,7 @@ factor was set at random. The folder is one of ``diffcf export``, whose table ha
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class _Copy:
 
     def _answers(
         self, images: Tensor, factors: Tensor, do: Intervention, seed: int
-    ) -> Iterator[Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, their factors, and which of these changes the training data do not teach."""
         model = self.model
         on_device = Intervention(do.values.to(model.device), do.mask.to(model.device))
@@ -163,7 +163,7 @@ class _Copy:
         unsure = answer.undetermined
         if unsure is None or model.sampling.undetermined == "draw":
             unsure = torch.zeros_like(do.mask)
-        yield from (answer.image.cpu(), model.graph.whole(answer.factors).cpu(), unsure.cpu())
+        return answer.image.cpu(), model.graph.whole(answer.factors).cpu(), unsure.cpu()
 
     def _add(self, image: Tensor, factors: Tensor, split: str, source: str, is_set: str) -> str:
         below = "" if self.label is None else _folder(self.data.graph, factors, self.label, split)

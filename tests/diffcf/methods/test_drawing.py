@@ -9,22 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from stirring import stir
+from small_models import small_model
 
 from data_modules import FactorTableDataModule
 from diffcf.api import Model
-from diffcf.causal import NSCM, CausalGraph, Factor, row_keys
+from diffcf.causal import CausalGraph, Factor, row_keys
 from diffcf.commands.main import main
 from diffcf.io import SettingsError
 from diffcf.methods import (
     CausalVAE,
-    DiffusionCounterfactuals,
     Sampling,
     draw_factors,
     write_weights,
 )
 from diffcf.methods.drawing import normal_noise
-from diffcf.networks import LocalPosteriorProjector, UNet
 from diffcf.networks.first_stage import ConvAutoencoder
 
 MIXED = CausalGraph(
@@ -38,17 +36,7 @@ MIXED = CausalGraph(
 
 
 def made(graph: CausalGraph = MIXED, **settings: object) -> Model:
-    shape = {"image_channels": 4, "patch": 1} if "first_stage" in settings else {}
-    module = DiffusionCounterfactuals(
-        graph,
-        generator=partial(UNet, channels=[8, 8], condition=8, attention_heads=1, **shape),
-        projector=partial(LocalPosteriorProjector, channels=8, condition=8, **shape),
-        nscm=partial(NSCM, hidden=[8]),
-        **settings,
-    )
-    stir(module)
-    module.image_shape = (3, 16, 16)
-    return Model(module, Sampling(steps=2))
+    return small_model(graph, Sampling(steps=2), **settings)
 
 
 @pytest.mark.filterwarnings("ignore:These weights do not record")

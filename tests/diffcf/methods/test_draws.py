@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stirring import stir
+from small_models import small_model
 from torch import Tensor
 
 from diffcf import Answer, Draws
@@ -17,8 +17,7 @@ from diffcf.causal import NSCM, CausalGraph, Factor, row_keys, uniform_noise
 from diffcf.causal.refinement import drawn_reading
 from diffcf.commands.main import main
 from diffcf.io import SettingsError
-from diffcf.methods import CausalVAE, DiffusionCounterfactuals, Sampling, write_weights
-from diffcf.networks import LocalPosteriorProjector, UNet
+from diffcf.methods import CausalVAE, Sampling, write_weights
 from diffcf.networks.first_stage import ConvAutoencoder
 from diffcf.reporting.pictures import save_image
 
@@ -36,17 +35,7 @@ KNOWN = torch.tensor([[0.2, 0.5, 1.0, 0.4], [0.7, 0.0, 0.0, 0.6], [0.5, 1.0, 1.0
 
 
 def made(graph: CausalGraph = MIXED, **settings: object) -> Model:
-    shape = {"image_channels": 4, "patch": 1} if "first_stage" in settings else {}
-    module = DiffusionCounterfactuals(
-        graph,
-        generator=partial(UNet, channels=[8, 8], condition=8, attention_heads=1, **shape),
-        projector=partial(LocalPosteriorProjector, channels=8, condition=8, **shape),
-        nscm=partial(NSCM, hidden=[8]),
-        **settings,  # type: ignore[arg-type]
-    )
-    stir(module)
-    module.image_shape = (3, 16, 16)
-    return Model(module, Sampling(steps=2, anchored=True))
+    return small_model(graph, Sampling(steps=2, anchored=True), **settings)
 
 
 @pytest.fixture
