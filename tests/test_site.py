@@ -37,7 +37,7 @@ def test_a_formula_that_is_not_understood_is_an_error() -> None:
 def api():
     import griffe
 
-    return griffe.load("diffcf.api", search_paths=[str(SITE.parents[1])])
+    return griffe.load("diffcf.api.model", search_paths=[str(SITE.parents[1])])
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def api():
     [
         (
             ":meth:`Model.abduct`",
-            'identifier="diffcf.api.Model.abduct" optional><code>Model.abduct<',
+            'identifier="diffcf.api.model.Model.abduct" optional><code>Model.abduct<',
         ),
-        (":class:`CheckpointError`", 'identifier="diffcf.io.CheckpointError" optional>'),
+        (":class:`SettingsError`", 'identifier="diffcf.io.SettingsError" optional>'),
         (":mod:`diffcf.causal.nscm`", 'identifier="diffcf.causal.nscm" optional>'),
         (":func:`nowhere`", "`nowhere`"),
         (":math:`x_t`", "$x_t$"),

@@ -16,10 +16,10 @@ from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.scenes.flow import FlowScene
 from data_modules.scenes.pendulum import PendulumScene
 from data_modules.scenes.shadow.scene import SunlightScene
-from diffcf.api import scaled_do
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention, parse_do
+from diffcf.causal.units import scaled_do
 from diffcf.io.errors import GraphError, InterventionError
 
 AREA = Factor("area", low=1.0, high=1000.0, scale="log")

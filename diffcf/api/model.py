@@ -1,35 +1,20 @@
-"""Counterfactuals from Python, without a Trainer.
-
->>> import diffcf
->>> model = diffcf.load("pendulum")                            # doctest: +SKIP
->>> answer = model.counterfactual(images, do={"light": 0.8})   # doctest: +SKIP
->>> abducted = model.abduct(images)                            # doctest: +SKIP
->>> abducted.predict(do={"angle": 0.2}).image                  # doctest: +SKIP
->>> model.sample(16, do={"light": 0.8}).image                  # doctest: +SKIP
-"""
+"""A trained method that answers questions about images, and what it takes and gives."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
-from typing import overload
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from diffcf import reporting  # what is in it on demand
-from diffcf.causal import (
-    Do,
-    Intervention,
-    Units,
-    image_keys,
-    row_keys,
-    scaled_do,
-    scaled_factors,
-)
+from diffcf.api.answer import AbductedImages, Answer
+from diffcf.causal import Do, Intervention, Units, image_keys, row_keys, scaled_do, scaled_factors
 from diffcf.evaluation import (
     Audit,
     Classifier,
@@ -38,172 +23,20 @@ from diffcf.evaluation import (
     default_contrasts,
     summarise,
 )
-from diffcf.io import (
-    CheckpointError,
-    DataError,
-    ImageTransform,
-    SettingsError,
-    decode,
-    device_of,
-    from_bytes,
-    uncrop,
-)
+from diffcf.io import DataError, ImageTransform, SettingsError, decode, from_bytes, uncrop
 from diffcf.methods import (
-    FRESH,
-    SAMPLING_KEY,
     STEPS,
     CounterfactualEngine,
     CounterfactualModule,
     DrawnImages,
-    Draws,
     Sampling,
-    World,
-    check_draws,
     check_image,
     draw_images,
-    drawn_worlds,
-    find_weights,
-    method_of,
-    predict_sequence,
-    read_trained,
-    sampling_from_spec,
 )
-
-UNKNOWN = Sampling(steps=8, anchored=True, spacing=1.2)  # where a checkpoint does not say how
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A counterfactual.
-
-    Attributes:
-        image: ``[B, C, H, W]`` in [-1, 1].
-        factors: of the factual, ``[B, K]``, in the units that were asked for; of integer factors
-            the nearest whole numbers.
-        target: of the counterfactual by the causal model, likewise.
-        exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
-        clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
-            its end in ``factors`` or ``target``.
-        undetermined: whose change the training data do not teach, bool ``[B, K]``
-            (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
-            to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
-        intervened: which factors were set, bool ``[B, K]``, those of earlier steps of a sequence
-            included: under a condition not the same in all images. ``target`` has their values.
-    """
-
-    image: Tensor
-    factors: Tensor
-    target: Tensor
-    exogenous: Tensor | None
-    clipped: Tensor
-    undetermined: Tensor
-    intervened: Tensor
-
-
-@dataclass(frozen=True)
-class AbductedImages:
-    """What stays the same of images under any intervention; see :meth:`Model.abduct`."""
-
-    model: Model
-    world: World
-
-    @property
-    def factors(self) -> Tensor:
-        """Of the factual, ``[B, K]`` in [0, 1] units."""
-        return self.world.factors
-
-    @overload
-    def predict(self, do: Do, units: Units = "scaled") -> Answer: ...
-
-    @overload
-    def predict(
-        self, do: Do, units: Units = "scaled", *, draws: int, seed: int = 0, fresh: float = FRESH
-    ) -> Answer | Draws: ...
-
-    def predict(
-        self,
-        do: Do,
-        units: Units = "scaled",
-        *,
-        draws: int = 1,
-        seed: int = 0,
-        fresh: float = FRESH,
-    ) -> Answer | Draws:
-        """The counterfactual under ``do``, or several.
-
-        Args:
-            do, units: see :meth:`Model.counterfactual`.
-            draws: how many counterfactuals, of what abduction leaves open
-                (:mod:`diffcf.methods.draws`); 1 gives the :class:`Answer`, more give
-                :class:`diffcf.Draws`.
-            seed: of the draws.
-            fresh: share of an image's noise that is drawn where its content changes, in [0, 1].
-
-        Raises:
-            SettingsError: for draws out of range, and of a method that offers none.
-        """
-        check_draws(draws, fresh)
-        if draws == 1:
-            return self.sequence([do], units)[0]
-        return self.gathered([a[0] for a in self.drawn([do], units, draws, seed, fresh)])
-
-    def drawn(
-        self,
-        dos: Sequence[Do],
-        units: Units = "scaled",
-        draws: int = 1,
-        seed: int = 0,
-        fresh: float = FRESH,
-    ) -> Iterator[list[Answer]]:
-        """The draws of a :meth:`sequence`, one by one; see :meth:`predict`."""
-        for world in drawn_worlds(self.world, draws, seed, fresh):
-            yield AbductedImages(self.model, world).sequence(dos, units)
-
-    def gathered(self, answers: Sequence[Answer]) -> Draws:
-        """The draws of one intervention as one."""
-
-        def anywhere(flags: Iterable[Tensor]) -> Tensor:
-            return torch.stack(list(flags)).any(dim=0)
-
-        return Draws(
-            self.model.graph,
-            torch.stack([answer.image for answer in answers]),
-            torch.stack([answer.factors for answer in answers]),
-            torch.stack([answer.target for answer in answers]),
-            anywhere(answer.clipped for answer in answers),
-            anywhere(answer.undetermined for answer in answers),
-            anywhere(answer.intervened for answer in answers),
-        )
-
-    def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
-        """Interventions one after another, each upon the image that the last one left."""
-        model, world = self.model, self.world
-        steps = [scaled_do(do, model.graph, units) for do in dos]
-        factors = model.in_units(world.factors, units)
-        return [
-            Answer(
-                answer.image,
-                factors,
-                model.in_units(answer.factors, units),
-                world.exogenous,
-                _any(world.clipped, answer.clipped, like=factors),
-                _any(answer.undetermined, like=factors),
-                answer.intervention.mask,
-            )
-            for answer in predict_sequence(world, steps)
-        ]
-
-    def select(self, rows: Sequence[int]) -> AbductedImages:
-        """Some of the images, each as often as it is named: many what-ifs of one at once.
-
-        NotImplementedError for methods that cannot.
-        """
-        chosen = torch.as_tensor(list(rows), device=self.world.image.device)
-        return AbductedImages(self.model, self.world.select(chosen))
 
 
 class Model:
-    """A trained method that answers; made by :func:`load`."""
+    """A trained method that answers; made by :func:`diffcf.api.load`."""
 
     def __init__(self, module: CounterfactualModule, sampling: Sampling) -> None:
         self.module, self.sampling = module.eval(), sampling
@@ -271,12 +104,10 @@ class Model:
         ):
             return factors
         if not self.module.reads:
-            names = [
-                n for n, m in zip(self.graph.names, missing.any(dim=0).tolist(), strict=True) if m
-            ]
+            names = ", ".join(compress(self.graph.names, missing.any(dim=0).tolist()))
             raise ValueError(
-                f"{type(self.module).__name__} reads no factors off images: give it "
-                f"{', '.join(names)} of every image."
+                f"{type(self.module).__name__} reads no factors off images: give it {names} of "
+                "every image."
             )
         return self._seen(images, factors)
 
@@ -285,11 +116,9 @@ class Model:
         if factors is None:
             return self.read(images).cpu()
         missing = factors.isnan()
-        return (
-            torch.where(missing, self.read(images).to(factors), factors)
-            if missing.any()
-            else factors
-        )
+        if not missing.any():
+            return factors
+        return torch.where(missing, self.read(images).to(factors), factors)
 
     def counterfactual(
         self,
@@ -459,36 +288,3 @@ class Model:
         """Factors ``[B, K]`` in [0, 1] units, converted to ``units``; integer ones made whole."""
         factors = self.graph.whole(factors)
         return self.graph.to_native(factors) if units == "native" else factors
-
-
-def load(
-    name: str | Path, device: str | torch.device = "cpu", sampling: Sampling | None = None
-) -> Model:
-    """A model by the name of shipped weights, from a checkpoint or weights file, or off the Hub.
-
-    Args:
-        name: one of :func:`diffcf.shipped`, a path (``last.ckpt``, or a ``.safetensors`` file), or
-            ``hub:owner/name``, which alone uses a network.
-        device: where it answers.
-        sampling: how to sample; None as the file says.
-
-    Raises:
-        CheckpointError: when there is no such file or repository, or it is none of ours.
-        UnavailableError: when there is no such device on this machine, or the Hub cannot be asked.
-    """
-    path, device = find_weights(name), device_of(device)
-    checkpoint = read_trained(path, device)
-    module, spec = method_of(checkpoint, path, device), checkpoint.get(SAMPLING_KEY)
-    try:
-        stored = UNKNOWN if spec is None else sampling_from_spec(spec)
-    except ValueError as error:
-        raise CheckpointError(f"{path} does not say how to draw: {error}") from None
-    return Model(module, sampling or stored)
-
-
-def _any(*flags: Tensor | None, like: Tensor) -> Tensor:
-    """Where any of the flags ``[B, K]`` is set; None stands for nowhere."""
-    found = torch.zeros_like(like, dtype=torch.bool)
-    for each in flags:
-        found = found if each is None else found | each
-    return found

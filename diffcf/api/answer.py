@@ -1,0 +1,154 @@
+"""What a model answers, and the abducted images that it answers about, any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import torch
+from torch import Tensor
+
+from diffcf.causal import Do, Units, scaled_do
+from diffcf.methods import FRESH, Draws, World, check_draws, drawn_worlds, predict_sequence
+
+if TYPE_CHECKING:
+    from diffcf.api.model import Model
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A counterfactual.
+
+    Attributes:
+        image: ``[B, C, H, W]`` in [-1, 1].
+        factors: of the factual, ``[B, K]``, in the units that were asked for; of integer factors
+            the nearest whole numbers.
+        target: of the counterfactual by the causal model, likewise.
+        exogenous: the causal noise that both share, ``[B, E]``; None of methods without.
+        clipped: which factors were read or predicted beyond their range, bool ``[B, K]``, and have
+            its end in ``factors`` or ``target``.
+        undetermined: whose change the training data do not teach, bool ``[B, K]``
+            (:mod:`diffcf.causal.ties`): ``target`` has it, the image does not show it, unless it is
+            to be drawn anyway (``undetermined`` of :class:`diffcf.methods.Sampling`).
+        intervened: which factors were set, bool ``[B, K]``, those of earlier steps of a sequence
+            included: under a condition not the same in all images. ``target`` has their values.
+    """
+
+    image: Tensor
+    factors: Tensor
+    target: Tensor
+    exogenous: Tensor | None
+    clipped: Tensor
+    undetermined: Tensor
+    intervened: Tensor
+
+
+@dataclass(frozen=True)
+class AbductedImages:
+    """What stays the same of images under any intervention; see :meth:`Model.abduct`."""
+
+    model: Model
+    world: World
+
+    @property
+    def factors(self) -> Tensor:
+        """Of the factual, ``[B, K]`` in [0, 1] units."""
+        return self.world.factors
+
+    @overload
+    def predict(self, do: Do, units: Units = "scaled") -> Answer: ...
+
+    @overload
+    def predict(
+        self, do: Do, units: Units = "scaled", *, draws: int, seed: int = 0, fresh: float = FRESH
+    ) -> Answer | Draws: ...
+
+    def predict(
+        self,
+        do: Do,
+        units: Units = "scaled",
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Answer | Draws:
+        """The counterfactual under ``do``, or several.
+
+        Args:
+            do, units: see :meth:`Model.counterfactual`.
+            draws: how many counterfactuals, of what abduction leaves open
+                (:mod:`diffcf.methods.draws`); 1 gives the :class:`Answer`, more give
+                :class:`diffcf.Draws`.
+            seed: of the draws.
+            fresh: share of an image's noise that is drawn where its content changes, in [0, 1].
+
+        Raises:
+            SettingsError: for draws out of range, and of a method that offers none.
+        """
+        check_draws(draws, fresh)
+        if draws == 1:
+            return self.sequence([do], units)[0]
+        return self.gathered([a[0] for a in self.drawn([do], units, draws, seed, fresh)])
+
+    def drawn(
+        self,
+        dos: Sequence[Do],
+        units: Units = "scaled",
+        draws: int = 1,
+        seed: int = 0,
+        fresh: float = FRESH,
+    ) -> Iterator[list[Answer]]:
+        """The draws of a :meth:`sequence`, one by one; see :meth:`predict`."""
+        for world in drawn_worlds(self.world, draws, seed, fresh):
+            yield AbductedImages(self.model, world).sequence(dos, units)
+
+    def gathered(self, answers: Sequence[Answer]) -> Draws:
+        """The draws of one intervention as one."""
+
+        def anywhere(flags: Iterable[Tensor]) -> Tensor:
+            return torch.stack(list(flags)).any(dim=0)
+
+        return Draws(
+            self.model.graph,
+            torch.stack([answer.image for answer in answers]),
+            torch.stack([answer.factors for answer in answers]),
+            torch.stack([answer.target for answer in answers]),
+            anywhere(answer.clipped for answer in answers),
+            anywhere(answer.undetermined for answer in answers),
+            anywhere(answer.intervened for answer in answers),
+        )
+
+    def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
+        """Interventions one after another, each upon the image that the last one left."""
+        model, world = self.model, self.world
+        steps = [scaled_do(do, model.graph, units) for do in dos]
+        factors = model.in_units(world.factors, units)
+        return [
+            Answer(
+                answer.image,
+                factors,
+                model.in_units(answer.factors, units),
+                world.exogenous,
+                _any(world.clipped, answer.clipped, like=factors),
+                _any(answer.undetermined, like=factors),
+                answer.intervention.mask,
+            )
+            for answer in predict_sequence(world, steps)
+        ]
+
+    def select(self, rows: Sequence[int]) -> AbductedImages:
+        """Some of the images, each as often as it is named: many what-ifs of one at once.
+
+        NotImplementedError for methods that cannot.
+        """
+        chosen = torch.as_tensor(list(rows), device=self.world.image.device)
+        return AbductedImages(self.model, self.world.select(chosen))
+
+
+def _any(*flags: Tensor | None, like: Tensor) -> Tensor:
+    """Where any of the flags ``[B, K]`` is set; None stands for nowhere."""
+    found = torch.zeros_like(like, dtype=torch.bool)
+    for each in flags:
+        found = found if each is None else found | each
+    return found
