@@ -35,7 +35,8 @@ from data_modules import observed_factors
 from diffcf import diffusion
 from diffcf.api import Model, load
 from diffcf.causal import Units
-from diffcf.commands.answering import Drawn, Question, draw, save
+from diffcf.commands.answer_files import save
+from diffcf.commands.answering import Drawn, Question, draw
 from diffcf.commands.numbers import Side, Steps
 from diffcf.io import (
     RECORD,
