@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffcf.api import load
 from diffcf.causal import Intervention
-from diffcf.commands.numbers import Seed
+from diffcf.commands.arguments import Seed, add_weights
 from diffcf.commands.speed import seconds
 from diffcf.evaluation import CounterfactualEvaluation, EvaluationProtocol, EvaluatorReader
 from diffcf.io import CheckpointError, check_new, device_name, versions, write_json, write_text
@@ -37,7 +37,7 @@ _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 def ablation_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf ablate", description="Compare ways to sample.")
     parser.add_argument("--config", action="config", help="YAML file with the arguments below.")
-    parser.add_argument("ckpt", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser, "ckpt")
     parser.add_argument("--data", type=LightningDataModule, help="Where images are from.")
     parser.add_argument("--variants", type=dict[str, Sampling], help="Rows by name.")
     evaluator = "File of an evaluator, which reads the answers where no scene does, or beside it."

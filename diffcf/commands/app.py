@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from diffcf.api import Model, load
 from diffcf.app.gallery import Subject, from_data, from_folder, held_out
-from diffcf.commands.numbers import Side
+from diffcf.commands.arguments import Side, add_device, add_weights
 from diffcf.io import DataError, SettingsError
 
 HELD_OUT, OWN = 24, 200
@@ -44,12 +44,12 @@ def app(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf app", description="Explore counterfactuals.")
-    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser)
     parser.add_argument("--data", type=Path, help="YAML of the dataset, if weights name none.")
     parser.add_argument("--images", type=Path, help="Folder of own images to pick from.")
     parser.add_argument("--size", type=Side, help="Side of uploads; as in training if left out.")
     parser.add_argument("--seed", type=int, default=0, help="Of the noise of discrete factors.")
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    add_device(parser)
     parser.add_argument("--host", type=str, default="127.0.0.1", help="Address to listen on.")
     parser.add_argument("--port", type=int, default=8080, help="Port to listen on.")
     parser.add_argument("--show", type=bool, default=False, help="Open a browser.")

@@ -37,7 +37,7 @@ from diffcf.api import Model, load
 from diffcf.causal import Units
 from diffcf.commands.answer_files import save
 from diffcf.commands.answering import Drawn, Question, draw
-from diffcf.commands.numbers import Side, Steps
+from diffcf.commands.arguments import Side, Steps, add_batch_size, add_device, add_weights
 from diffcf.io import (
     RECORD,
     SHEET,
@@ -231,7 +231,7 @@ def _key(file: Path, told: Tensor) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf counterfactual", description="Ask what-if questions.")
-    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser)
     parser.add_argument("images", type=Path, nargs="+", help="Image files, or folders of them.")
     forms = "name=value, += -= *= by a value, name~uniform:low:high …; may end in: if name<value."
     parser.add_argument("--do", action="append", type=str, help=f"{forms} May be repeated.")
@@ -257,10 +257,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
     whole = "Also put answers back into the whole pictures, at their own size."
     parser.add_argument("--uncrop", type=bool, default=False, help=whole)
-    parser.add_argument(
-        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
-    )
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    add_batch_size(parser)
+    add_device(parser)
     anew = "Replace the folder, and unfinished answers to another question."
     parser.add_argument("--overwrite", type=bool, default=False, help=anew)
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")

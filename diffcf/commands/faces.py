@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data_modules.celeba import IMAGE, IMAGES, NOISE
 from data_modules.scenes.faces.picture import APPEARANCE, ATTRIBUTES, draw_canvas
 from data_modules.scenes.faces.scene import sample_faces
-from diffcf.commands.numbers import Seed
+from diffcf.commands.arguments import Seed
 from diffcf.io import DataError, OutputError, whole_folder
 
 VERSION = 2  # of the pictures and the files: a new one makes other folders of the same seed

@@ -20,7 +20,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from diffcf.causal import CausalGraph
-from diffcf.commands.numbers import Seed
+from diffcf.commands.arguments import Seed
 from diffcf.evaluation.metrics.graph_distance import edge_f1, structural_hamming_distance
 from diffcf.io import SettingsError, check_new, device_name, versions, write_json, write_text
 from diffcf.reporting import markdown

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from diffcf.api import Model, load
 from diffcf.causal import Do, Units, parse_do, scaled_do
+from diffcf.commands.arguments import Seed, Side, Steps, add_batch_size, add_device, add_weights
 from diffcf.commands.dataset_folder import write_graph
-from diffcf.commands.numbers import Seed, Side, Steps
 from diffcf.io import check_new, check_writable, whole_folder, write_json
 from diffcf.methods import STEPS, weights_digest
 from diffcf.reporting import save_figure, save_image, show
@@ -45,7 +45,7 @@ def sample(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf sample", description="Draw new images.")
-    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser)
     parser.add_argument("--count", type=PositiveInt, default=SHOWN, help="How many images.")
     forms = "name=value, or name~uniform:low:high, ~normal, ~choice, ~bernoulli; may be repeated."
     parser.add_argument("--do", action="append", type=str, help=forms)
@@ -53,8 +53,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=Seed, default=0, help="Of all noise.")
     parser.add_argument("--steps", type=Steps, default=STEPS, help="Steps of sampling.")
     parser.add_argument("--size", type=Side, help="Side of the images; as in training if left out.")
-    parser.add_argument("--batch_size", type=PositiveInt, default=32, help="Images drawn at once.")
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    add_batch_size(parser, "drawn")
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, help="Folder to make.")
     return parser
 

@@ -23,9 +23,9 @@ from jsonargparse.typing import PositiveInt
 
 from diffcf.api import Model, load
 from diffcf.causal import Units, parse_do, scaled_do
+from diffcf.commands.arguments import Seed, add_batch_size, add_device, add_weights
 from diffcf.commands.audit.images import SAMPLED, AuditImages, audited
 from diffcf.commands.audit.planted import planted, planted_table
-from diffcf.commands.numbers import Seed
 from diffcf.evaluation import Audit, Classifier, load_classifier
 from diffcf.io import (
     SettingsError,
@@ -96,7 +96,7 @@ def _parser() -> ArgumentParser:
         description="What a factor does to the output of a classifier. A Python callable or a "
         "TorchScript file is a program, and naming it runs it: name what you trust.",
     )
-    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser)
     place = (
         "package.module:name or file.py:name (a network, or a function that takes nothing and "
         "returns one), a TorchScript file (.pt), or an ONNX file (.onnx, extra diffcf[onnx]). It "
@@ -120,10 +120,8 @@ def _parser() -> ArgumentParser:
     measured = "Measure the audit itself, on so many classifiers of a known bias; needs a scene."
     parser.add_argument("--planted", type=PositiveInt, help=measured)
     parser.add_argument("--seed", type=Seed, default=0, help="Of samples and of noise.")
-    parser.add_argument(
-        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
-    )
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    add_batch_size(parser)
+    add_device(parser)
     parser.add_argument("--out", type=Path, required=True, help="Folder to make.")
     return parser
 

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from diffcf.api import Model, load
 from diffcf.causal import CausalGraph, Factor, Intervention, intervened_of
+from diffcf.commands.arguments import Seed, add_batch_size, add_device, add_weights
 from diffcf.commands.audit.images import model_data
 from diffcf.commands.augment.plan import Additions, at_random, balanced, balanced_columns
 from diffcf.commands.dataset_folder import DatasetFolder, dataset_folder, set_cell
-from diffcf.commands.numbers import Seed
 from diffcf.io import SettingsError, check_new, public, versions, whole_folder, write_json
 from diffcf.methods import weights_digest
 from diffcf.training import FactorData
@@ -66,7 +66,7 @@ def augment(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="diffcf augment", description="Extend data by counterfactuals.")
-    parser.add_argument("weights", type=str, help="Checkpoint, weights file or shipped name.")
+    add_weights(parser)
     parser.add_argument("config", type=Path, help="YAML of an experiment, or of a data module.")
     parser.add_argument("out", type=Path, help="Folder to make.")
     balance = "Factors, parted by commas, whose combinations are to be equally frequent."
@@ -75,10 +75,8 @@ def _parser() -> ArgumentParser:
     folders = "Sort images into class folders by this factor: images/<split>/<class>/."
     parser.add_argument("--folders", type=str, help=folders)
     parser.add_argument("--seed", type=Seed, default=0, help="Of all that is drawn.")
-    parser.add_argument(
-        "--batch_size", type=PositiveInt, default=32, help="Images answered at once."
-    )
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, …")
+    add_batch_size(parser)
+    add_device(parser)
     return parser
 
 

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from diffcf import reporting
 from diffcf.causal import Scene
-from diffcf.commands.numbers import Seed, Side
+from diffcf.commands.arguments import Seed, Side
 from diffcf.commands.score.answers import Answers, SavedScene
 from diffcf.commands.score.make import make
 from diffcf.commands.score.task import SPLIT, Task

@@ -27,7 +27,7 @@ from data_modules.loading import FactorImages, evaluation_loader, training_loade
 from data_modules.scenes import CartoonFaces, FlowScene, PendulumScene
 from data_modules.scenes.pendulum import ball_centre, sun_x
 from diffcf.causal import Scene
-from diffcf.commands.numbers import Side
+from diffcf.commands.arguments import Side
 from diffcf.commands.speed import Call, Row, ratio_row, seconds
 from diffcf.io import check_new, device_name, versions, write_json
 from diffcf.training import FactorData
