@@ -148,15 +148,15 @@ class Ties:
         return missed
 
     def completed(self, factors: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors ``[B, K]`` with a tied one that is not ``told`` (bool ``[K]``) as the told one
-        has it in the data; and which are known then, bool ``[K]``."""
+        """Factors ``[B, K]`` with a tied one that is not ``told`` as the told one has it in the
+        data; and which are known then. Both flags are bool ``[K]`` in main memory."""
         values, known = factors.clone(), told.clone()
-        for tie, pair in zip(self.all, self._columns.tolist(), strict=True):
+        every = self._points.to(factors, non_blocking=True)
+        for points, pair in zip(every, self._columns.tolist(), strict=True):
             flags = told[pair].tolist()
             if flags[0] == flags[1]:
                 continue
             given, other = (0, 1) if flags[0] else (1, 0)
-            points = torch.tensor(tie.points, dtype=factors.dtype, device=factors.device)
             distance = (factors[:, pair[given], None] - points[:, given]).abs()
             values[:, pair[other]] = points[distance.argmin(dim=1), other]
             known[pair[other]] = True

@@ -7,7 +7,7 @@ this refers back to for its networks and its sampling.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffcf.causal import Intervention, image_keys, normal_noise, row_keys, uniform_noise
 from diffcf.diffusion import Denoiser, Inversion, agreement, sample
-from diffcf.methods.hints import unchanged
+from diffcf.methods.hints import Region, regions, unchanged
 from diffcf.methods.interface import Counterfactual, World
 
 if TYPE_CHECKING:
@@ -33,15 +33,23 @@ class Drawing:
     Attributes:
         style: code of how it is drawn, ``[B, S]``; None where the generator has none.
         written: where each factor is written, ``[B, K, H, W]``; None for anywhere.
+        regions: the regions that ``written`` makes, one or more; none where it is None.
     """
 
     style: Tensor | None = None
     written: Tensor | None = None
+    regions: Sequence[Region] = ()
+
+    @classmethod
+    def of(cls, style: Tensor | None, written: Tensor | None) -> Drawing:
+        """With the regions, which are found here once for all that is drawn in them."""
+        return cls(style, written, () if written is None else regions(written))
 
     def select(self, rows: Tensor) -> Drawing:
         """That of the images ``rows`` (long ``[N]``)."""
-        parts = (None if part is None else part[rows] for part in (self.style, self.written))
-        return Drawing(*parts)
+        return Drawing.of(
+            *(None if part is None else part[rows] for part in (self.style, self.written))
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,8 @@ class Abducted(World):
         image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
-        if self.drawn.written is not None:
-            kept = unchanged(self.drawn.written, self.factors, shown)
+        if self.drawn.regions:
+            kept = unchanged(self.drawn.regions, self.factors, shown)
             image = torch.where(kept == 1, self.image, image + kept * (self.image - image))
         return image, guide.trace if guide else []
 

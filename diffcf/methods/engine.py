@@ -108,7 +108,7 @@ class CounterfactualEngine:
         factors, beyond = self.nscm.graph.clip(factors)
         keys = image_keys(image) if keys is None else keys
         exogenous = self.nscm.abduct(factors, keys)
-        drawn = Drawing(style_of(self.generator, image), written)
+        drawn = Drawing.of(style_of(self.generator, image), written)
         path, bias = self.invert(image, factors, drawn)
         known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
         return Abducted(*known, observed, clipped=beyond, ties=self.ties, keys=keys)
@@ -185,9 +185,9 @@ class CounterfactualEngine:
         and the ``factual`` ones ``[B, K]``.
         """
         free, generator = self.sampling.free, with_style(self.generator, drawn.style)
-        if drawn.written is not None and self.sampling.conditional:
+        if drawn.regions and self.sampling.conditional:
             ties = None if self.hints is None else self.hints.ties
-            generator = told_where_written(generator, drawn.written, ties)
+            generator = told_where_written(generator, drawn.regions, ties)
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0

@@ -106,7 +106,7 @@ class Region(NamedTuple):
     """Places at which the same factors are written.
 
     Attributes:
-        told: which factors those are, ``[K]`` bool.
+        told: which factors those are, ``[K]`` bool in main memory, for the host goes by it.
         weight: ``[B, 1, H, W]`` in [0, 1], how far each place belongs to it; 1 over all regions.
     """
 
@@ -115,10 +115,13 @@ class Region(NamedTuple):
 
 
 def regions(masks: Tensor) -> list[Region]:
-    """The regions that masks ``[B, K, H, W]`` of factors make, without those of no place."""
+    """The regions that masks ``[B, K, H, W]`` of factors make, without those of no place.
+
+    The host waits for the masks' device: find them once for all steps and answers.
+    """
     places: list[tuple[Tensor, Tensor]] = []  # which factors share a place, and its mask
     for column, mask in enumerate(masks.unbind(dim=1)):
-        here = torch.arange(masks.shape[1], device=masks.device) == column
+        here = torch.arange(masks.shape[1]) == column
         for number, (factors, known) in enumerate(places):
             if torch.equal(known, mask):
                 places[number] = (factors | here, known)
@@ -134,25 +137,25 @@ def regions(masks: Tensor) -> list[Region]:
 
 
 def told_where_written(
-    generator: VelocityOf, masks: Tensor, ties: Ties | None = None
+    generator: VelocityOf, parts: Sequence[Region], ties: Ties | None = None
 ) -> VelocityOf:
-    """A generator that is told each factor only where ``masks`` ``[B, K, H, W]`` say.
+    """A generator that is told each factor only in the :func:`regions` where it is written.
 
     Elsewhere it is told nothing of it or, of a factor that is tied to one that is told, the value
     that goes with that one in the data. It takes one evaluation for each region, and copies of the
     batch as guidance makes them.
     """
-    parts = regions(masks)
 
     def velocity(
         x_t: Tensor, t: Tensor, factors: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
         if factors is None:
             return generator(x_t, t)
-        copies = len(x_t) // len(masks)
+        copies = len(x_t) // len(parts[0].weight)
         v = torch.zeros_like(x_t)
         for told, weight in parts:
             said, known = (factors, told) if ties is None else ties.completed(factors, told)
+            known = known.to(x_t.device, non_blocking=True)
             known = known.expand(len(x_t), -1) if mask is None else mask & known
             v = v + weight.repeat(copies, 1, 1, 1) * generator(x_t, t, said, known)
         return v
@@ -160,15 +163,15 @@ def told_where_written(
     return velocity
 
 
-def unchanged(masks: Tensor, before: Tensor, after: Tensor) -> Tensor:
+def unchanged(parts: Sequence[Region], before: Tensor, after: Tensor) -> Tensor:
     """``[B, 1, H, W]`` in [0, 1]: how far a place is one where nothing that is written there moves.
 
-    ``masks`` are ``[B, K, H, W]``; factors go from ``before`` to ``after``, ``[B, K]``.
+    ``parts`` are the :func:`regions`; factors go from ``before`` to ``after``, ``[B, K]``.
     """
     moves = before != after
-    kept = torch.zeros_like(masks[:, :1])
-    for told, weight in regions(masks):
-        stays = ~(moves & told).any(dim=1)
+    kept = torch.zeros_like(parts[0].weight)
+    for told, weight in parts:
+        stays = ~(moves & told.to(moves.device, non_blocking=True)).any(dim=1)
         kept = kept + stays.to(weight)[:, None, None, None] * weight
     return kept
 

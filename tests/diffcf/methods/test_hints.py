@@ -13,6 +13,8 @@ from stirring import stir
 from data_modules.scenes import PointlightScene, SunlightScene
 from diffcf.api import load
 from diffcf.causal import NSCM, CausalGraph, Factor, LocalPosterior, Tie, Ties
+from diffcf.commands.speed.dispatch import Dispatched
+from diffcf.diffusion import Feedback
 from diffcf.io import DataError, GraphError, SettingsError
 from diffcf.methods import (
     CounterfactualEngine,
@@ -113,7 +115,7 @@ def test_the_generator_is_told_what_is_written_at_a_place_and_nothing_else() -> 
         code = torch.where(mask, factors, torch.tensor([10.0, 100.0, 1000.0]))
         return x_t + code.sum(dim=1)[:, None, None, None]
 
-    told = told_where_written(generator, masks)
+    told = told_where_written(generator, regions(masks))
     x, t = torch.zeros(4, 1, 4, 4), torch.zeros(4)  # a batch and its copy
     factors = torch.tensor([[1.0, 2.0, 3.0]] * 4)
     v = told(x, t, factors)
@@ -123,7 +125,9 @@ def test_the_generator_is_told_what_is_written_at_a_place_and_nothing_else() -> 
     assert (told(x, t) == 5).all()
     # A light that the data tie to the floor is what goes with this floor, and the other way round.
     ties = Ties(GRAPH, [Tie("floor", "light", ((0.0, 8.0), (1.0, 7.0), (2.0, 6.0)))])
-    tied = told_where_written(generator, masks, ties)(x, t, torch.tensor([[1.0, 6.0, 3.0]] * 4))
+    tied = told_where_written(generator, regions(masks), ties)(
+        x, t, torch.tensor([[1.0, 6.0, 3.0]] * 4)
+    )
     assert (tied[:, :, :2] == 1 + 7 + 3).all() and (tied[:, :, 2:] == 2 + 6 + 3).all()
 
 
@@ -185,6 +189,23 @@ def test_a_factor_of_the_object_does_not_move_a_background_that_sees_itself_alon
     for name, inside in (("light", body), ("floor", ~body)):
         moved = (world.predict({name: 1.0}).image - image).abs() > 1e-4
         assert moved[inside].any() and not moved[~inside].any()
+
+
+@pytest.mark.parametrize("feedback", [None, Feedback()], ids=["plain", "feedback"])
+def test_regions_are_found_once_and_not_for_each_step_or_answer(feedback) -> None:
+    module, (image, factors) = made(), pictures()
+    module.ties = Ties(GRAPH, [Tie("floor", "light", ((0.0, 0.0), (1.0, 1.0)))])
+    method = module.method(Sampling(steps=2, anchored=True, feedback=feedback))
+    with Dispatched() as abducting:
+        world = method.abduct(image, factors)
+    assert any("hints.py" in place for place in abducting.waits)
+    part = world.select(torch.tensor([2]))
+    with Dispatched() as answering:
+        answers = [world.predict({"floor": value}).image for value in (0.1, 0.9)]
+        part.predict({"floor": 0.1})
+    assert not [place for place in answering.waits if "hints.py" in place]
+    anew = method.abduct(image, factors).predict({"floor": 0.9})
+    assert torch.equal(answers[1], anew.image), "the answer before left the regions as they were"
 
 
 def test_weights_carry_their_hints(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffcf.causal import CausalGraph, Factor
+from diffcf.causal import CausalGraph, Factor, Tie, Ties
 from diffcf.commands.speed.dispatch import Dispatched, answer_on_meta, step_on_meta
 from diffcf.diffusion import (
     ClassifierFree,
@@ -21,6 +21,7 @@ from diffcf.diffusion import (
     VarianceBalancedGuidance,
 )
 from diffcf.methods import DiffusionCounterfactuals, Sampling
+from diffcf.methods.hints import Region, regions, told_where_written, unchanged
 from diffcf.networks import LocalPosteriorProjector, NetworkSpec, RegionMixer, UNet, network_spec
 
 KINDS = [
@@ -70,6 +71,23 @@ def test_nor_do_classifier_free_guidance_and_second_order() -> None:
     sampling = Sampling(steps=2, order=2, free=ClassifierFree(1.5, kept=1.0))
     seen = answer_on_meta(_model(), sampling, torch.zeros(3, 3, 32, 32), {"lit": 1.0})
     assert not seen.waits
+
+
+def test_nor_does_a_generator_that_is_told_where_factors_are_written() -> None:
+    graph = CausalGraph([Factor("floor"), Factor("light")])
+    ties = Ties(graph, [Tie("floor", "light", ((0.0, 0.0), (1.0, 1.0)))])
+    halves = torch.zeros(2, 2, 4, 4)
+    halves[:, 0, :2], halves[:, 1, 2:] = 1.0, 1.0
+    parts = [Region(part.told, part.weight.to("meta")) for part in regions(halves)]
+    x_t, t, factors = (torch.zeros(*s, device="meta") for s in [(2, 1, 4, 4), (2,), (2, 2)])
+
+    def generator(x_t, t, factors=None, mask=None):
+        return x_t + torch.where(mask, factors, 0.0).sum(dim=1)[:, None, None, None]
+
+    with Dispatched("meta") as seen:
+        told_where_written(generator, parts, ties)(x_t, t, factors)
+        unchanged(parts, factors, factors)
+    assert seen.total and not seen.waits
 
 
 def test_waiting_is_noticed() -> None:
