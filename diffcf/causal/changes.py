@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
 
 import torch
@@ -77,8 +77,15 @@ class Change(ABC):
                 )
 
     def numbers(self) -> Iterator[object]:
-        """Those that must be finite."""
-        return iter(())
+        """Those that must be finite: all that it has besides units, unless it says which."""
+        return (getattr(self, each.name) for each in fields(self) if each.name != "units")
+
+    def inside(self, factor: Factor, number: float) -> float | None:
+        """A number in :attr:`units`, in [0, 1] units; None beyond the factor's range."""
+        scaled = float(factor.to_scaled(float(number))) if self.units == "native" else float(number)
+        if not -factor.slack <= scaled <= 1 + factor.slack:
+            return None
+        return min(max(scaled, 0.0), 1.0)
 
     def within(self, units: Units) -> Self:
         """This change in a ``do`` of these units."""
@@ -101,9 +108,6 @@ class Relative(Change):
     """A change of the factual value, clipped to the range; of integers, to whole numbers."""
 
     by: float
-
-    def numbers(self) -> Iterator[object]:
-        yield self.by
 
     def check(self, factor: Factor) -> None:
         if not factor.continuous:
@@ -222,14 +226,13 @@ class When(Change):
             )
         if isinstance(self.than, str):
             return factor.scaled(self.than)
-        native = self.units == "native" and not factor.categories
-        than = float(factor.to_scaled(float(self.than))) if native else float(self.than)
-        if factor.categories or not -factor.slack <= than <= 1 + factor.slack:
+        than = None if factor.categories else self.inside(factor, self.than)
+        if than is None:
             known = factor.domain if self.units == "native" or factor.categories else "0 … 1"
             raise InterventionError(
                 f"{told} compares with {self.than:.4g}, which is none of its values: {known}."
             )
-        return min(max(than, 0.0), 1.0)
+        return than
 
 
 def written(name: str, value: object) -> str:

@@ -33,12 +33,12 @@ class Distribution(Change):
 
     def scaled(self, factor: Factor, value: float) -> float:
         """A value in [0, 1] units; InterventionError beyond the range."""
-        scaled = float(factor.to_scaled(float(value))) if self.units == "native" else float(value)
-        if not -factor.slack <= scaled <= 1 + factor.slack:
+        scaled = self.inside(factor, value)
+        if scaled is None:
             ends = factor.domain if self.units == "native" else "0 … 1"
             why = f"has a support that leaves the factor's range, {ends}: stay inside it"
             raise self.refused(factor, why)
-        return min(max(scaled, 0.0), 1.0)
+        return scaled
 
     def numeric(self, factor: Factor) -> None:
         """InterventionError for a factor that is no number."""
@@ -53,9 +53,6 @@ class Uniform(Distribution):
 
     low: float
     high: float
-
-    def numbers(self) -> Iterator[object]:
-        yield from (self.low, self.high)
 
     def text(self, name: str) -> str:
         return f"{name} ~ uniform:{self.low:.3g}:{self.high:.3g}"
@@ -85,9 +82,6 @@ class Normal(Distribution):
 
     mean: float
     std: float
-
-    def numbers(self) -> Iterator[object]:
-        yield from (self.mean, self.std)
 
     def text(self, name: str) -> str:
         return f"{name} ~ normal:{self.mean:.3g}:{self.std:.3g}"
@@ -151,9 +145,6 @@ class Bernoulli(Distribution):
     """1 with a ``probability``, else 0: of a binary factor."""
 
     probability: float
-
-    def numbers(self) -> Iterator[object]:
-        yield self.probability
 
     def text(self, name: str) -> str:
         return f"{name} ~ bernoulli:{self.probability:.3g}"
