@@ -17,7 +17,7 @@ from torch import Tensor
 from diffcf.causal import Intervention, image_keys, normal_noise, row_keys, uniform_noise
 from diffcf.diffusion import Denoiser, Inversion, agreement, sample
 from diffcf.methods.hints import Region, regions, unchanged
-from diffcf.methods.interface import Counterfactual, World
+from diffcf.methods.interface import Counterfactual, World, rows_of
 
 if TYPE_CHECKING:
     from diffcf.methods.engine import CounterfactualEngine
@@ -47,9 +47,7 @@ class Drawing:
 
     def select(self, rows: Tensor) -> Drawing:
         """That of the images ``rows`` (long ``[N]``)."""
-        return Drawing.of(
-            *(None if part is None else part[rows] for part in (self.style, self.written))
-        )
+        return Drawing.of(rows_of(self.style, rows), rows_of(self.written, rows))
 
 
 @dataclass(frozen=True)
@@ -172,13 +170,8 @@ class Abducted(World):
         ``world.select(torch.zeros(16, dtype=torch.long)).predict({"light": values})``
         """
         return replace(
-            self,
-            image=self.image[rows],
-            factors=self.factors[rows],
-            exogenous=self.exogenous[rows],
-            clipped=None if self.clipped is None else self.clipped[rows],
-            keys=None if self.keys is None else self.keys[rows],
-            observed=None if self.observed is None else self.observed[rows],
+            self._selected(rows),
+            observed=rows_of(self.observed, rows),
             path=self.path.select(rows),
             drawn=self.drawn.select(rows),
             factual_bias={time: bias[rows] for time, bias in self.factual_bias.items()},

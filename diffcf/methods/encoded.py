@@ -107,16 +107,8 @@ class EncodedWorld(World):
         )
 
     def select(self, rows: Tensor) -> EncodedWorld:
-        return replace(
-            self,
-            image=self.image[rows],
-            factors=self.factors[rows],
-            exogenous=None if self.exogenous is None else self.exogenous[rows],
-            clipped=None if self.clipped is None else self.clipped[rows],
-            keys=None if self.keys is None else self.keys[rows],
-            inner=self.inner.select(rows),
-            decoded=self.decoded[rows],
-        )
+        inner, decoded = self.inner.select(rows), self.decoded[rows]
+        return replace(self._selected(rows), inner=inner, decoded=decoded)
 
 
 def agreement(a: Tensor, b: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -153,6 +153,22 @@ class World(ABC):
             NotImplementedError: where a method does not offer it.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot repeat images: abduct anew.")
+
+    def _selected(self, rows: Tensor) -> Self:
+        """:meth:`select` of what every world has; a subclass adds what it has besides."""
+        return replace(
+            self,
+            image=self.image[rows],
+            factors=self.factors[rows],
+            exogenous=rows_of(self.exogenous, rows),
+            clipped=rows_of(self.clipped, rows),
+            keys=rows_of(self.keys, rows),
+        )
+
+
+def rows_of(part: Tensor | None, rows: Tensor) -> Tensor | None:
+    """Those rows of what a batch has, or None where it has none."""
+    return None if part is None else part[rows]
 
 
 class Method(Protocol):
