@@ -30,12 +30,12 @@ from .pictures import figures_of as figures_of
 from .pictures import log_picture as log_picture
 from .pictures import save_image as save_image
 from .pictures import show as show
-from .results import TASK as TASK
 from .results import MethodResults as MethodResults
 from .results import Record as Record
 from .results import find_results as find_results
 from .results import read_json as read_json
 from .results import read_record as read_record
+from .shapes import TASK as TASK
 from .sharing import push_to_hub as push_to_hub
 from .single import print_table as print_table
 from .single import results_table as results_table

@@ -21,15 +21,14 @@ from diffcf.reporting.measures import (
     step,
 )
 from diffcf.reporting.results import (
-    ABLATION,
     MethodResults,
     Record,
     answers_text,
-    budget_of,
     read_json,
     sampling_text,
     shared_caveats,
 )
+from diffcf.reporting.shapes import ABLATION, budget_of
 from diffcf.reporting.tables import Cell, ComparisonTable, Row
 
 _LEAST = 1e-12
