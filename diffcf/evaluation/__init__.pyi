@@ -62,11 +62,11 @@ from .perceptual import CACHE as CACHE
 from .perceptual import Perceptual as Perceptual
 from .perceptual import bias_note as bias_note
 from .perceptual import real_statistics as real_statistics
-from .protocol import Answered as Answered
+from .plan import Answered as Answered
+from .plan import FactualBatch as FactualBatch
+from .plan import InterventionPlan as InterventionPlan
 from .protocol import EvaluationData as EvaluationData
 from .protocol import EvaluationProtocol as EvaluationProtocol
-from .protocol import FactualBatch as FactualBatch
-from .protocol import InterventionPlan as InterventionPlan
 from .references import ChangeEverything as ChangeEverything
 from .references import DoNothing as DoNothing
 from .references import ExactMethod as ExactMethod

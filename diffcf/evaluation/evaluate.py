@@ -24,12 +24,8 @@ from diffcf.evaluation.metrics.graph_distance import (
     structural_hamming_distance,
 )
 from diffcf.evaluation.perceptual import Perceptual, bias_note
-from diffcf.evaluation.protocol import (
-    Answered,
-    EvaluationProtocol,
-    FactualBatch,
-    InterventionPlan,
-)
+from diffcf.evaluation.plan import Answered, FactualBatch, InterventionPlan
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.evaluation.readings import ReadingError
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Mirrored, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores

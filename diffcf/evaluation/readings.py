@@ -14,7 +14,7 @@ from diffcf.evaluation.metrics.axioms import Effectiveness
 from diffcf.evaluation.metrics.identity import Identity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.metrics.kept import Kept
-from diffcf.evaluation.protocol import FactualBatch
+from diffcf.evaluation.plan import FactualBatch
 from diffcf.methods import Counterfactual
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from diffcf.evaluation.metrics.axioms import Composition, Reversibility
 from diffcf.evaluation.metrics.fidelity import Change, Fidelity, Minimality, SequenceFidelity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.perceptual import Perceptual
-from diffcf.evaluation.protocol import FactualBatch, InterventionPlan
+from diffcf.evaluation.plan import FactualBatch, InterventionPlan
 from diffcf.evaluation.readings import ReaderScores
 from diffcf.evaluation.references import Truth
 from diffcf.methods import Counterfactual, Method, World, predict_sequence

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from diffcf.causal import CausalGraph, Scene
 from diffcf.evaluation.metrics.acm import absolute_counterfactual_mismatch
 from diffcf.evaluation.metrics.image_metric import ImageMetric
-from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol, InterventionPlan
+from diffcf.evaluation.plan import InterventionPlan
+from diffcf.evaluation.protocol import EvaluationData, EvaluationProtocol
 from diffcf.evaluation.references import Truth
 from diffcf.io import CheckpointError, read_tensors, write_tensors
 from diffcf.methods import building

@@ -15,7 +15,8 @@ from diffcf.causal.nscm import NSCM
 from diffcf.diffusion.guidance.gradient_rules import GaussNewtonGuidance, VarianceBalancedGuidance
 from diffcf.diffusion.process import add_noise
 from diffcf.evaluation.metrics.acm import ACM, absolute_counterfactual_mismatch
-from diffcf.evaluation.protocol import EvaluationProtocol, InterventionPlan
+from diffcf.evaluation.plan import InterventionPlan
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.io.errors import GraphError, InterventionError
 from diffcf.networks.projector import LocalPosteriorProjector
 from diffcf.networks.unet import FactorFeatures

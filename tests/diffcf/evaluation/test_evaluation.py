@@ -16,7 +16,8 @@ from diffcf.causal.graph import CausalGraph
 from diffcf.causal.interface import Scene
 from diffcf.causal.intervention import Intervention
 from diffcf.evaluation.evaluate import CounterfactualEvaluation
-from diffcf.evaluation.protocol import EvaluationProtocol, InterventionPlan
+from diffcf.evaluation.plan import InterventionPlan
+from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.evaluation.references import DoNothing, ExactMethod
 from diffcf.io.errors import GraphError, SettingsError
 from diffcf.methods.interface import Counterfactual

@@ -8,7 +8,7 @@ import torch
 from diffcf.causal import CausalGraph, Factor, Intervention
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.evaluation.metrics.identity import Identity
-from diffcf.evaluation.protocol import FactualBatch
+from diffcf.evaluation.plan import FactualBatch
 from diffcf.evaluation.readings import ReaderScores
 from diffcf.io.errors import CheckpointError
 from diffcf.methods import Counterfactual
