@@ -133,7 +133,8 @@ def _measure(model: Model, parsed: Namespace) -> None:
         write_json(record, folder / "augment.json")
         write_text(table, folder / "augment.md")
     print(table)
-    print(f"Share of the gap closed, by seed: {', '.join(f'{c:.2f}' for c in record['closed'])}.")
+    closed = ("no gap" if share is None else f"{share:.2f}" for share in record["closed"])
+    print(f"Share of the gap closed, by seed: {', '.join(closed)}.")
     print(f"augment.json and augment.md are in {parsed.out}")
 
 

@@ -138,9 +138,11 @@ def _by_model(model: Model, data: FactorData, asked: _Asked, parsed: Namespace) 
         yield world.predict(on_device).image.cpu()
 
 
-def _closed(found: dict[str, dict[str, float]]) -> float:
-    """The share of the exact counterfactuals' gain that the model's have; NaN without a gain."""
+def _closed(found: dict[str, dict[str, float]]) -> float | None:
+    """The share of the exact counterfactuals' gain that the model's have; None without a gain."""
     without, best = found[FACTUAL][SET], found[EXACT][SET]
+    if best <= without:
+        return None
     return (found[f"{FACTUAL} + {MODEL}"][SET] - without) / (best - without)
 
 
