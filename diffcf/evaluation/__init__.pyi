@@ -37,6 +37,8 @@ from .evaluator.reader import Card as Card
 from .evaluator.reader import EvaluatorReader as EvaluatorReader
 from .evaluator.reader import ReadingError as ReadingError
 from .evaluator.reader import measure_readings as measure_readings
+from .marginals import marginal_distances as marginal_distances
+from .marginals import total_variation as total_variation
 from .metrics.acm import ACM as ACM
 from .metrics.acm import CounterfactualRates as CounterfactualRates
 from .metrics.acm import absolute_counterfactual_mismatch as absolute_counterfactual_mismatch
