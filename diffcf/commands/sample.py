@@ -4,7 +4,8 @@ Writes a folder in the layout of ``diffcf export``, which
 :class:`data_modules.FactorTableDataModule` reads: ``images/*.png``, ``factors.csv`` (a row per
 image, native units, the factors that the image was drawn to show) and ``graph.yaml``; ``sheet.png``
 shows the first, and ``sample.json`` says what was asked. The same seed under two interventions
-shows the same worlds under both.
+shows the same worlds under both. With ``--measure`` no image is drawn:
+:mod:`diffcf.commands.sample_marginals`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from diffcf.api import Model, load
 from diffcf.causal import Do, Units, parse_do, scaled_do
 from diffcf.commands.arguments import Seed, Side, Steps, add_batch_size, add_device, add_weights
 from diffcf.commands.dataset_folder import write_graph
-from diffcf.io import check_new, check_writable, whole_folder, write_json
+from diffcf.commands.sample_marginals import measure
+from diffcf.io import SettingsError, check_new, check_writable, whole_folder, write_json
 from diffcf.methods import STEPS, weights_digest
 from diffcf.reporting import save_figure, save_image, show
 
@@ -34,10 +36,15 @@ SHOWN = 64
 def sample(args: Sequence[str]) -> None:
     """Command ``diffcf sample``; OutputError when the folder exists: nothing is overwritten."""
     parsed = _parser().parse_args(list(args))
-    model = load(parsed.weights, parsed.device)
-    do = scaled_do(parse_do(parsed.do or [], model.graph), model.graph, parsed.units)
     check_new(parsed.out)
     check_writable(parsed.out)
+    model = load(parsed.weights, parsed.device)
+    if parsed.measure is not None:
+        if parsed.do:
+            raise SettingsError("--measure sets every factor in turn: leave --do out.")
+        measure(model, parsed)
+        return
+    do = scaled_do(parse_do(parsed.do or [], model.graph), model.graph, parsed.units)
     with whole_folder(parsed.out) as unfinished:
         _write(model, do, parsed, unfinished)
     print(f"{parsed.count} images, factors.csv and graph.yaml are in {parsed.out}")
@@ -49,6 +56,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--count", type=PositiveInt, default=SHOWN, help="How many images.")
     forms = "name=value, or name~uniform:low:high, ~normal, ~choice, ~bernoulli; may be repeated."
     parser.add_argument("--do", action="append", type=str, help=forms)
+    measured = "YAML of a scene's data: draw no image, compare the factors drawn with its truth."
+    parser.add_argument("--measure", type=Path, help=measured)
     parser.add_argument("--units", type=Units, default="native", help="Of the values of --do.")
     parser.add_argument("--seed", type=Seed, default=0, help="Of all noise.")
     parser.add_argument("--steps", type=Steps, default=STEPS, help="Steps of sampling.")

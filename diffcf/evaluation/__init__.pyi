@@ -13,6 +13,11 @@ from .audit.planted import planted_errors as planted_errors
 from .audit.scores import AuditScores as AuditScores
 from .audit.scores import ContrastScores as ContrastScores
 from .audit.scores import audit_scores as audit_scores
+from .augmentation import EXACT as EXACT
+from .augmentation import FACTUAL as FACTUAL
+from .augmentation import Labelled as Labelled
+from .augmentation import class_threshold as class_threshold
+from .augmentation import measure_augmentation as measure_augmentation
 from .cost import IMAGES as IMAGES
 from .cost import Cost as Cost
 from .cost import EvaluationCounter as EvaluationCounter
@@ -32,6 +37,8 @@ from .evaluator.reader import Card as Card
 from .evaluator.reader import EvaluatorReader as EvaluatorReader
 from .evaluator.reader import ReadingError as ReadingError
 from .evaluator.reader import measure_readings as measure_readings
+from .marginals import marginal_distances as marginal_distances
+from .marginals import total_variation as total_variation
 from .metrics.acm import ACM as ACM
 from .metrics.acm import CounterfactualRates as CounterfactualRates
 from .metrics.acm import absolute_counterfactual_mismatch as absolute_counterfactual_mismatch

@@ -4,11 +4,14 @@
 training split, ``--times N`` adds N counterfactuals of every training image in each of which one
 factor was set at random. The folder is one of ``diffcf export``, whose table has two more columns:
 ``source``, the image that a counterfactual is of, and ``intervened``, what was set in it.
+``--measure FACTOR`` makes no copy: it says what such counterfactuals are worth to a classifier
+(:mod:`diffcf.commands.augment.measure`).
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,19 @@ from diffcf.api import Model, load
 from diffcf.causal import CausalGraph, Factor, Intervention, intervened_of
 from diffcf.commands.arguments import Seed, add_batch_size, add_device, add_weights
 from diffcf.commands.audit.images import model_data
+from diffcf.commands.augment.measure import measured, measured_table
 from diffcf.commands.augment.plan import Additions, at_random, balanced, balanced_columns
 from diffcf.commands.dataset_folder import DatasetFolder, dataset_folder, set_cell
-from diffcf.io import SettingsError, check_new, public, versions, whole_folder, write_json
+from diffcf.io import (
+    SettingsError,
+    check_new,
+    device_name,
+    public,
+    versions,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from diffcf.methods import weights_digest
 from diffcf.training import FactorData
 
@@ -40,10 +53,12 @@ def augment(args: Sequence[str]) -> None:
         OutputError: when the folder exists: nothing is overwritten.
     """
     parsed = _parser().parse_args(list(args))
-    if (parsed.balance is None) == (parsed.times is None):
-        raise SettingsError("Say how to extend the data: --balance FACTOR,FACTOR or --times N.")
+    _check_arguments(parsed)
     check_new(parsed.out, "OUT")
     model = load(parsed.weights, parsed.device)
+    if parsed.measure is not None:
+        _measure(model, parsed)
+        return
     label = None if parsed.folders is None else _label(model.graph, parsed.folders)
     data, additions = _planned(model, parsed)
     with whole_folder(parsed.out) as folder:
@@ -74,10 +89,51 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--times", type=PositiveInt, help="Counterfactuals of each image.")
     folders = "Sort images into class folders by this factor: images/<split>/<class>/."
     parser.add_argument("--folders", type=str, help=folders)
+    measure = "Measure instead, on a scene, what counterfactuals help a classifier of this factor."
+    parser.add_argument("--measure", type=str, help=measure)
+    parser.add_argument("--count", type=PositiveInt, help="--measure: images of a split; or all.")
+    steps = "--measure: batches of 64 that a classifier is trained on."
+    parser.add_argument("--steps", type=PositiveInt, default=1500, help=steps)
+    parser.add_argument("--seeds", type=PositiveInt, default=3, help="--measure: classifiers.")
     parser.add_argument("--seed", type=Seed, default=0, help="Of all that is drawn.")
     add_batch_size(parser)
     add_device(parser)
     return parser
+
+
+def _check_arguments(parsed: Namespace) -> None:
+    if sum(parsed[name] is not None for name in ("balance", "times", "measure")) != 1:
+        raise SettingsError(
+            "Say how to extend the data, by --balance FACTOR,FACTOR or --times N, or --measure "
+            "FACTOR: one of the three."
+        )
+    if parsed.measure is not None and parsed.folders is not None:
+        raise SettingsError("--measure makes no copy of the data: leave --folders out.")
+
+
+def _measure(model: Model, parsed: Namespace) -> None:
+    started = time.perf_counter()
+    data = model_data(model, parsed.config)
+    record = measured(model, data, parsed)
+    asked = ("weights", "seed", "seeds", "count")
+    record["provenance"] = public(
+        {
+            **{name: parsed[name] for name in asked},
+            "config": str(parsed.config),
+            "weights' content": weights_digest(model.module),
+            "device": device_name(model.device),
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": versions(),
+        }
+    )
+    table = measured_table(record)
+    with whole_folder(parsed.out) as folder:
+        write_json(record, folder / "augment.json")
+        write_text(table, folder / "augment.md")
+    print(table)
+    closed = ("no gap" if share is None else f"{share:.2f}" for share in record["closed"])
+    print(f"Share of the gap closed, by seed: {', '.join(closed)}.")
+    print(f"augment.json and augment.md are in {parsed.out}")
 
 
 def _label(graph: CausalGraph, name: str) -> int:

@@ -176,3 +176,40 @@ def test_random_plans_set_every_factor_equally_often() -> None:
     assert (added.do.mask.sum(dim=1) == 1).all()
     assert added.source.bincount().tolist() == [4] * 10
     assert torch.equal(CATEGORICAL.snap(added.do.values), added.do.values)
+
+
+def test_measure_compares_counterfactuals_with_exact_ones(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    data = {"image_size": 64, "train_size": 8, "val_size": 1, "test_size": 8, "batch_size": 4}
+    config = tmp_path / "data.yaml"
+    config.write_text(
+        yaml.safe_dump({"class_path": "data_modules.PendulumDataModule", "init_args": data})
+    )
+    out = tmp_path / "out"
+    command = ["augment", "pendulum", str(config), str(out), "--measure", "shadow_length"]
+    assert main([*command, "--steps", "2", "--seeds", "2", "--count", "6"]) == 0
+    record = json.loads((out / "augment.json").read_text())
+    # What cannot be shown, a shadow beyond the edge, is not asked.
+    assert 1 <= record["images"] <= 6 and 1 <= record["test_images"] <= 6
+    assert len(record["closed"]) == len(record["accuracy"]) == 2
+    for found in record["accuracy"]:
+        assert set(found) == {"factual", "factual + by the model", "factual + exact"}
+        assert all(0 <= share <= 1 for tests in found.values() for share in tests.values())
+    assert "factual + exact" in (out / "augment.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--measure", "hat"], "exact counterfactuals"),
+        (["--measure", "hat", "--times", "1"], "one of the three"),
+        (["--measure", "hat", "--folders", "hat"], "--folders"),
+        ([], "one of the three"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(folder: Path, capsys, more, named) -> None:
+    assert main(["augment", "some.safetensors", "data.yaml", "out", *more]) == 2
+    assert named in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -124,3 +124,16 @@ def test_the_command_writes_a_dataset_and_nothing_twice(tmp_path: Path, capsys) 
     assert main([*ask[:-1], str(tmp_path / "other"), "--do", "shape=red"]) == 2
     assert "Unknown factor 'shape'" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_the_command_measures_factors_against_a_scene(tmp_path: Path, capsys) -> None:
+    config, out = tmp_path / "data.yaml", tmp_path / "out"
+    data = "{image_size: 64, train_size: 40, val_size: 1, test_size: 1, batch_size: 4}"
+    config.write_text(f"class_path: data_modules.PendulumDataModule\ninit_args: {data}\n")
+    ask = ["sample", "pendulum", "--measure", str(config), "--count", "100", "--out", str(out)]
+    assert main([*ask, "--do", "light=1.2"]) == 2 and "--do" in capsys.readouterr().err
+    assert main(ask) == 0
+    record = json.loads((out / "marginals.json").read_text())
+    assert "shadow_length" in record["distances"]["do()"]
+    assert "| do() |" in (out / "marginals.md").read_text()
+    assert main(ask) == 2 and "exists" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""``diffcf sample WEIGHTS --measure CONFIG``: the factors that are drawn, beside the true ones.
+
+For the scene of the data that CONFIG describes, without an image: every marginal under every
+intervention (:mod:`diffcf.evaluation.marginals`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jsonargparse import Namespace
+
+from diffcf.api import Model
+from diffcf.commands.audit.images import model_data
+from diffcf.evaluation import marginal_distances
+from diffcf.io import (
+    SettingsError,
+    device_name,
+    public,
+    versions,
+    whole_folder,
+    write_json,
+    write_text,
+)
+from diffcf.methods import weights_digest
+from diffcf.reporting import markdown
+
+
+def measure(model: Model, parsed: Namespace) -> None:
+    """Write ``marginals.json`` and ``marginals.md`` to the folder ``--out``, and print the table.
+
+    Raises:
+        SettingsError: for data without a scene, or a model without a causal model of its own.
+    """
+    started = time.perf_counter()
+    data = model_data(model, parsed.measure)
+    if data.scene is None:
+        raise SettingsError(f"No scene knows the true distribution of {parsed.measure}.")
+    nscm = getattr(model.module, "nscm", None)
+    if nscm is None:
+        raise SettingsError(f"{type(model.module).__name__} has no causal model to draw from.")
+    factors = data.factors_of("train")
+    factors = factors[~factors.isnan().any(dim=1)]
+    found = marginal_distances(nscm.cpu(), data.scene, factors, parsed.count, parsed.seed)
+    asked = {name: parsed[name] for name in ("weights", "count", "seed")}
+    record = {
+        "distances": found,
+        "provenance": public(
+            {
+                **asked,
+                "config": str(parsed.measure),
+                "images": len(factors),
+                "weights' content": weights_digest(model.module),
+                "device": device_name(model.device),
+                "seconds": round(time.perf_counter() - started, 1),
+                "versions": versions(),
+            }
+        ),
+    }
+    table = marginals_table(found, model.graph.names)
+    with whole_folder(parsed.out) as folder:
+        write_json(record, folder / "marginals.json")
+        write_text(table, folder / "marginals.md")
+    print(table)
+    print(f"marginals.json and marginals.md are in {parsed.out}")
+
+
+def marginals_table(found: dict[str, dict[str, float]], names: tuple[str, ...]) -> str:
+    """A row for each intervention, a column for each factor, as markdown."""
+    rows: list[list[Any]] = [
+        [title, *(f"{row[name]:.3f}" if name in row else "" for name in names)]
+        for title, row in found.items()
+    ]
+    return markdown(["total variation", *names], rows)
