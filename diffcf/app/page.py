@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffcf.api import Model
+from diffcf.app.asking import parse_field
 from diffcf.app.elements import png
 from diffcf.app.gallery import MAX_BYTES, Subject, uploaded
 from diffcf.app.inference import InferenceThread, LatestOnlyQueue, Query, Result, open_worlds
@@ -87,6 +88,18 @@ class Controller:
         if picture is not None:
             ui.download.content(png(picture), "counterfactual_whole.png", "image/png")
 
+    async def ask(self, text: str) -> None:
+        """Set in this step what the field says, and nothing else."""
+        if self.session is None:
+            return
+        try:
+            self.session.replace(parse_field(text, self.session.graph))
+        except ValueError as error:
+            self.view.ask.show_error(str(error))
+            return
+        self.view.ask.show_error(None)
+        await self._ask(self.session)
+
     async def take(self) -> None:
         """Make the counterfactual that is shown the session's next step."""
         if (result := self.result) is not None:
@@ -143,6 +156,11 @@ class Controller:
         self.view.notify(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
+def tab(explorer: Explorer) -> None:
+    """The page of one tab."""
+    Controller(explorer)
+
+
 def serve(explorer: Explorer, host: str, port: int, only_here: bool, show: bool) -> None:
     """Serve the page until Ctrl-C; ``show`` opens a browser.
 
@@ -156,10 +174,7 @@ def serve(explorer: Explorer, host: str, port: int, only_here: bool, show: bool)
     started = f"The explorer of {explorer.name}: http://{host}:{port} (Ctrl-C ends it)"
     app.on_startup(lambda: print(started, flush=True))
 
-    @ui.page("/", title=f"What if? {explorer.name}")
-    def index() -> None:
-        Controller(explorer)
-
+    ui.page("/", title=f"What if? {explorer.name}")(partial(tab, explorer))
     ui.run(
         host=host,
         port=port,

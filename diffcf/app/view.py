@@ -10,10 +10,21 @@ from nicegui import ui
 from torch import Tensor
 
 from diffcf.app import graph_svg
-from diffcf.app.elements import Actions, Difference, FactorRow, Picture, StepStrip, thumbnails
+from diffcf.app.ask_panel import AskPanel
+from diffcf.app.asking import do_text, field_text, merged
+from diffcf.app.elements import (
+    Actions,
+    Heatmap,
+    Picture,
+    StepStrip,
+    difference,
+    heading,
+    thumbnails,
+)
+from diffcf.app.factor_row import FactorRow
 from diffcf.app.gallery import MAX_BYTES, Subject
 from diffcf.app.inference import Result, Worlds
-from diffcf.app.session import Session, do_text
+from diffcf.app.session import Session
 from diffcf.causal import CausalGraph
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -56,7 +67,7 @@ class View:
     def _image_panel(self, subjects: list[Subject], actions: Actions) -> None:
         with ui.element("div").classes("panel images"):
             with ui.element("div").classes("heading"):
-                ui.label("Image").classes("title")
+                heading("Image")
                 self.upload = ui.upload(on_upload=actions.upload, on_rejected=actions.refuse)
                 self.upload.props(f"max-file-size={MAX_BYTES} auto-upload").classes("uploader")
                 self.upload.on("failed", actions.refuse, [])
@@ -77,6 +88,7 @@ class View:
                 for title in ("target", "read back", *(["exact"] if exact else [])):
                     ui.label(title).classes("number")
             self.rows = {f.name: FactorRow(f, exact, actions) for f in self.graph.factors}
+        self.ask = AskPanel(self.graph, actions)
         with ui.element("div").classes("actions"):
             self.take_button = _button("Take this step", "redo", actions.take, "unelevated")
             undo, restart = (partial(actions.change, c) for c in (Session.undo, Session.restart))
@@ -97,12 +109,12 @@ class View:
             self.exact = Picture("Exact counterfactual", "exact") if exact else None
             with ui.element("figure").classes("graph"):
                 with ui.element("figcaption").classes("heading"):
-                    ui.label("Causal graph").classes("title")
+                    heading("Causal graph")
                 self.dag = ui.html("", sanitize=False).classes("dag-box")
                 legend = "".join(f'<span><i class="{k}"></i>{text}</span>' for k, text in LEGEND)
                 ui.html(legend, sanitize=False).classes("key")
-            self.change = Difference("Difference to the factual", "change", CHANGE)
-            self.error = Difference("Difference to the exact", "error", ERROR) if exact else None
+            self.change = Heatmap("Difference to the factual", "change", CHANGE)
+            self.error = Heatmap("Difference to the exact", "error", ERROR) if exact else None
         with ui.element("div").classes("panel sequence"):
             self.steps = StepStrip(self.graph)
 
@@ -117,29 +129,30 @@ class View:
 
     def show_state(self, session: Session) -> None:
         """What is set and what the causal model predicts, without an image."""
-        roles, values = session.roles, {}
+        roles, values, notes, doubts = session.roles, {}, session.notes, session.undetermined
         columns = zip(session.factors.tolist(), session.factual.tolist(), strict=True)
         for row, (target, factual) in zip(self.rows.values(), columns, strict=True):
             name = row.factor.name
-            row.show(roles[name], target, factual)
+            row.show(roles[name], target, factual, notes.get(name, ""), doubts.get(name, ""))
             values[name] = row.factor.text(target)
-        self.dag.set_content(graph_svg.draw(self.graph, roles, values))
+        self.dag.set_content(graph_svg.draw(self.graph, roles, values, doubts))
+        self.ask.show(field_text(session.do))
         self.steps.show(session.start.subject.image, session.steps, session.do)
         self.undo_button.set_enabled(session.can_undo)
         self.restart_button.set_enabled(bool(session.steps or session.do))
 
     def show_result(self, factual: Tensor, result: Result) -> None:
         image, read, exact = result.image.cpu(), result.read, result.exact
-        text = do_text(result.do, self.graph) if result.do else "Nothing is set: the factual."
-        if names := result.undetermined(self.graph.names):
-            listed = ", ".join(name.replace("_", " ") for name in names)
-            text += f" Not determined by the training data: {listed}."
+        text = "Nothing is set: the factual."
+        if result.question:
+            text = do_text(merged(result.question), self.graph)
+            text += "" if result.is_set else ": not so in this image, nothing is set."
         self.counterfactual.show(image, text)
-        self.change.show(factual, image)
+        self.change.show(difference(image, factual), factual)
         if self.exact is not None and self.error is not None and exact is not None:
             outside = "" if result.in_frame else " Part of it lies outside the frame."
             self.exact.show(exact.image[0], f"Rendered by the scene's true model.{outside}")
-            self.error.show(exact.image[0], image)
+            self.error.show(difference(image, exact.image[0]), exact.image[0])
         for column, row in enumerate(self.rows.values()):
             row.show_readings(
                 None if read is None else float(read[column]),
