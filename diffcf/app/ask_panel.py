@@ -1,4 +1,4 @@
-"""The panel that takes interventions as text, and says in place what is wrong with them."""
+"""What a visitor asks other than by a factor's row: interventions as text, and the seed."""
 
 from __future__ import annotations
 
@@ -39,3 +39,33 @@ class AskPanel:
     def show_error(self, sentence: str | None) -> None:
         """What is wrong with what is written; None for nothing."""
         self.field.error = sentence
+
+
+class SeedField:
+    """The seed of all noise, and the link to the answer that is shown."""
+
+    def __init__(self, actions: Actions, bar: ui.element) -> None:
+        self.actions = actions
+        with bar:
+            self.seed = ui.number("Seed", precision=0)
+            self.seed.props("dense outlined hide-bottom-space").classes("count")
+            self.seed.on("keydown.enter", self._reseed, []).on("blur", self._reseed, [])
+            self.link = ui.link("Link to this answer", "/").classes("link")
+            self.no_link = ui.label("An upload has no link").classes("link")
+
+    async def _reseed(self) -> None:
+        await self.actions.reseed(self.seed.value)
+
+    def show_seed(self, seed: int) -> None:
+        self.seed.set_value(seed)
+
+    def show_error(self, sentence: str | None) -> None:
+        """Why the seed is none; None for no reason."""
+        self.seed.error = sentence
+
+    def show_link(self, address: str | None) -> None:
+        """The address of the answer that is shown; None where there can be none."""
+        self.link.set_visibility(address is not None)
+        self.no_link.set_visibility(address is None)
+        self.link.props["href"] = address or "/"
+        ui.navigate.history.replace(address or "/")

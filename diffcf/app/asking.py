@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from diffcf.causal import CausalGraph, Change, Do, Factor, parse_do, scaled_do
-from diffcf.io import InterventionError
+from diffcf.io import InterventionError, SettingsError
 
 Settings = Mapping[str, str]
 """Factor name → setting."""
@@ -71,6 +71,14 @@ def is_change(text: str, graph: CausalGraph) -> bool:
     """Whether a setting is no plain value: what it sets may differ from image to image."""
     (value,) = parse_do([text], graph).values()
     return isinstance(value, Change)
+
+
+def whole_number(what: str, number: float | None, low: int, high: int) -> int:
+    """A number from a field or a link; SettingsError, naming ``what``, for what is none there."""
+    if number is None or number % 1 or not low <= number <= high:
+        said = "left blank" if number is None else f"{number:g}"
+        raise SettingsError(f"The {what} is a whole number from {low} to {high}, not {said}.")
+    return int(number)
 
 
 def _shown(factor: Factor, value: object) -> str:

@@ -27,9 +27,13 @@ BACKGROUND = 0.16
 
 
 class Actions(Protocol):
-    """What a visitor can do; see :class:`diffcf.app.page.Controller`."""
+    """What a visitor can do; see :class:`diffcf.app.controller.Controller`."""
 
     async def pick(self, place: int) -> None: ...
+    async def carry(self, place: int) -> None: ...
+    async def reseed(self, number: float | None) -> None: ...
+    async def draw(self, number: float | None) -> None: ...
+    async def ask_several(self, number: float | None) -> None: ...
     async def upload(self, event: events.UploadEventArguments) -> None: ...
     def refuse(self) -> None: ...
     def download(self) -> None: ...
@@ -49,7 +53,7 @@ class Picturing(ui.element):
     def show(self, picture: Image.Image, alt: str | None = None) -> None:
         """Another picture and, unless it stays as it is, what to say instead of it."""
         self.props["alt"] = self.props["alt"] if alt is None else alt
-        self.props["src"] = f"data:image/png;base64,{b64encode(png(picture)).decode()}"
+        self.props["src"] = source(picture)
         self.update()
 
 
@@ -168,6 +172,11 @@ def thumbnails(subjects: list[Subject], actions: Actions) -> list[ui.element]:
 def heading(text: str) -> ui.label:
     """A title of a part of the page."""
     return ui.label(text).classes("title").props('role="heading" aria-level="2"')
+
+
+def source(picture: Image.Image) -> str:
+    """A picture as the address of itself."""
+    return f"data:image/png;base64,{b64encode(png(picture)).decode()}"
 
 
 def png(picture: Image.Image) -> bytes:

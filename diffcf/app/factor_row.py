@@ -128,13 +128,13 @@ class FactorRow:
         factor's change; blank for none.
         """
         factor, (icon, action) = self.factor, PINS[role]
-        label, hint = factor.name.replace("_", " "), f"{STATE[role]}: {action}"
+        name, hint = factor.name.replace("_", " "), f"{STATE[role]}: {action}"
         self.root.classes(remove="set held moved still", add=role)
         self.root.classes(remove="undetermined", add="undetermined" if doubt else "")
         for label, text in ((self.note, note), (self.doubt, doubt)):
             label.set_text(text)
             label.set_visibility(bool(text))
-        self.pin.props(f'icon="{icon}" title="{hint}" aria-label="{label}: {hint}"')
+        self.pin.props(f'icon="{icon}" title="{hint}" aria-label="{name}: {hint}"')
         self.pin.props(f"aria-pressed={str(role == 'set').lower()}").set_enabled(role != "held")
         self.factual.set_text(f"factual {factor.text(factual)}")
         if factor.continuous:

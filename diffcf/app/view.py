@@ -10,8 +10,9 @@ from nicegui import ui
 from torch import Tensor
 
 from diffcf.app import graph_svg
-from diffcf.app.ask_panel import AskPanel
+from diffcf.app.ask_panel import AskPanel, SeedField
 from diffcf.app.asking import do_text, field_text, merged
+from diffcf.app.draws_panel import DrawsPanel
 from diffcf.app.elements import (
     Actions,
     Heatmap,
@@ -24,8 +25,10 @@ from diffcf.app.elements import (
 from diffcf.app.factor_row import FactorRow
 from diffcf.app.gallery import MAX_BYTES, Subject
 from diffcf.app.inference import Result, Worlds
+from diffcf.app.link import Link
 from diffcf.app.session import Session
-from diffcf.causal import CausalGraph
+from diffcf.app.sheet_panel import SheetPanel
+from diffcf.causal import CausalGraph, Factor
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 CHANGE, ERROR = 1.0, 0.2
@@ -46,12 +49,14 @@ class View:
         ui.add_head_html(f"<style>{STYLE}</style>")
         ui.colors(primary="#c8470c")
         self._header(about)
-        with ui.element("div").classes("explorer"):
+        with ui.element("main").classes("explorer"):
             with ui.element("section").classes("side") as self.side:
+                self.side.props('aria-label="Image and factors"')
                 self._image_panel(subjects, actions)
                 self._factor_panel(actions)
             with ui.element("section").classes("stage") as self.stage:
-                self._result_panels(actions)
+                self.stage.props('aria-label="Answer"')
+                self._result_panels(len(subjects), actions)
         if not subjects:
             self.side.classes("empty")
             self.stage.classes("empty")
@@ -60,7 +65,8 @@ class View:
         with ui.element("header"):
             ui.html("What if?", tag="h1", sanitize=False)
             ui.label(about).classes("model")
-            self.status = ui.label().classes("status").props('role="status" aria-live="polite"')
+            self.status = ui.label().classes("status")
+            self.said = ui.label().classes("unseen").props('role="status" aria-live="polite"')
             dark = _icon("contrast", "light or dark")
             dark.on("click", js_handler="() => Quasar.Dark.toggle()")
 
@@ -95,7 +101,7 @@ class View:
             self.undo_button = _button("Undo", "undo", undo, "flat")
             self.restart_button = _button("Start over", "restart_alt", restart, "flat")
 
-    def _result_panels(self, actions: Actions) -> None:
+    def _result_panels(self, offered: int, actions: Actions) -> None:
         exact = self.has_exact
         with ui.element("div").classes("grid" + (" with-exact" if exact else "")):
             self.factual = Picture("Factual", "factual")
@@ -117,6 +123,10 @@ class View:
             self.error = Heatmap("Difference to the exact", "error", ERROR) if exact else None
         with ui.element("div").classes("panel sequence"):
             self.steps = StepStrip(self.graph)
+        bar = ui.element("div").classes("panel more")
+        self.draws = DrawsPanel(self.graph, actions, bar)
+        self.sheet = SheetPanel(offered, self.graph, actions, bar)
+        self.more = SeedField(actions, bar)
 
     def show_subject(self, worlds: Worlds, place: int | None) -> None:
         """Another image; ``place`` where it is one of those to pick from."""
@@ -159,9 +169,22 @@ class View:
                 None if exact is None else float(exact.factors[0, column]),
             )
 
+    def say(self, session: Session, result: Result) -> None:
+        """Have a reader of the screen say the answer."""
+        factors, roles = result.answer.factors[0].tolist(), session.roles
+        columns = zip(self.graph.factors, factors, strict=True)
+        moved = [f"{_words(f)} {f.text(z)}" for f, z in columns if roles[f.name] != "still"]
+        self.said.set_text(f"{self.counterfactual.caption.text} {', '.join(moved)}".strip())
+
+    def show_link(self, link: Link | None) -> None:
+        """Where the answer that is shown can be opened again."""
+        with self.client:
+            self.more.show_link(None if link is None else link.address)
+
     def show_busy(self, busy: bool, can_take: bool) -> None:
         """Whether a query is running, and whether its result can become a step."""
         self.stage.classes(remove="busy", add="busy" if busy else "")
+        self.stage.props["aria-busy"] = str(busy).lower()
         for row in self.rows.values():
             row.root.classes(remove="stale", add="stale" if busy else "")
         self.status.set_text("generating …" if busy else self.summary)
@@ -173,6 +196,10 @@ class View:
             ui.notify(
                 sentence, classes="sentence", icon="error_outline", timeout=8000, close_button=True
             )
+
+
+def _words(factor: Factor) -> str:
+    return factor.name.replace("_", " ")
 
 
 def _icon(icon: str, title: str) -> ui.button:

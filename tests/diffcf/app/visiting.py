@@ -11,9 +11,10 @@ from typing import Any
 from nicegui import ElementFilter, ui
 from nicegui.testing import User, user_simulation
 
-from diffcf.app.page import Explorer, tab
+from diffcf.app.explorer import Explorer
+from diffcf.app.page import tab
 
-PATIENCE = 30  # seconds
+PATIENCE = 15  # seconds
 
 
 class Visitor:
@@ -46,9 +47,31 @@ class Visitor:
         (found,) = (each for each in controls if label in [each.props.get(n) for n in names])
         return found
 
-    def button(self, text: str) -> Any:
-        (found,) = (each for each in self.all(ui.button) if text in (each.text, _label(each)))
+    def button(self, name: str) -> Any:
+        """The button of that name, as its text, its label or its title."""
+        buttons = (each for each in self.all() if each.tag in ("q-btn", "button"))
+        (found,) = (each for each in buttons if name in _names(each))
         return found
+
+    @property
+    def link(self) -> str:
+        """Where the link to the answer leads."""
+        (link,) = self.all(ui.link)
+        return str(link.props["href"])
+
+    def table(self) -> str:
+        """What tables hold, as HTML."""
+        return " ".join(each.content for each in self.all(ui.html) if "<table" in each.content)
+
+    @staticmethod
+    def is_nameless(element: ui.element) -> bool:
+        """Whether it is a control or a picture, and a reader of the screen has no word for it."""
+        if element.tag == "img":
+            return not element.props.get("alt")
+        if element.tag == "button":
+            return not any(each.props.get("alt") for each in element.descendants())
+        controls = ("q-btn", "q-slider", "q-toggle", "q-select", "q-input", "nicegui-input")
+        return element.tag in controls and not any(_names(element))
 
     def image(self, start: str) -> Any:
         """The image whose text begins so."""
@@ -69,7 +92,7 @@ class Visitor:
         raise AssertionError("not seen in time")
 
     async def press(self, text: str) -> None:
-        await self.until(lambda: self.button(text).enabled)
+        await self.until(lambda: getattr(self.button(text), "enabled", True))
         self._handle(self.button(text), "click")
 
     async def write(self, label: str, value: Any, event: str = "keydown.enter") -> None:
@@ -90,19 +113,27 @@ class Visitor:
         interaction.trigger(event)
 
 
-def _label(button: ui.button) -> str:
-    return str(button.props.get("aria-label"))
+def _names(element: ui.element) -> list[str]:
+    names = [element.props.get(name) for name in ("label", "aria-label", "title")]
+    return [str(name) for name in names if name]
 
 
 def visit(explorer: Explorer, visiting: Callable[[Visitor], Awaitable[None]]) -> None:
     """Run a visit of the explorer."""
 
+    failed: list[Exception] = []  # raised once the simulation has ended, which else may hang
+
     async def run() -> None:
         async with user_simulation(lambda: tab(explorer)) as user:
-            await visiting(Visitor(user))
+            try:
+                await visiting(Visitor(user))
+            except Exception as error:
+                failed.append(error)
 
     gc.freeze()  # or the simulation, which collects garbage, goes through all that is imported
     try:
         asyncio.run(run())
     finally:
         gc.unfreeze()
+    for error in failed:
+        raise error
