@@ -27,6 +27,23 @@ STATE = {
 }
 """Of a factor, by its role."""
 SLIDER_STEPS = 1000
+SCRIPT = """<script>
+const named = root => {
+  const track = root.querySelector(".q-slider__track-container");
+  for (const {name, value} of track ? [...root.attributes] : []) {
+    if (name !== "role" && !name.startsWith("aria-")) continue;
+    track.setAttribute(name, value);
+    root.removeAttribute(name);
+  }
+};
+new MutationObserver(changes => changes.forEach(({type, target}) => {
+  if (type === "childList") target.querySelectorAll?.(".q-slider").forEach(named);
+  else if (target.matches(".q-slider")) named(target);
+})).observe(document, {subtree: true, childList: true, attributes: true,
+  attributeFilter: ["role", "aria-label", "aria-valuenow", "aria-valuetext"]});
+</script>"""
+"""Quasar focuses the track inside a slider, and names the slider around it, which would leave what
+is focused without a name and a value: the script moves them there."""
 
 
 class _Slider(ui.slider):

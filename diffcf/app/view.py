@@ -22,7 +22,7 @@ from diffcf.app.elements import (
     heading,
     thumbnails,
 )
-from diffcf.app.factor_row import FactorRow
+from diffcf.app.factor_row import SCRIPT, FactorRow
 from diffcf.app.gallery import MAX_BYTES, Subject
 from diffcf.app.inference import Result, Worlds
 from diffcf.app.link import Link
@@ -46,7 +46,7 @@ class View:
         self.has_exact = any(subject.exact_world() is not None for subject in subjects)
         self.summary = ""  # of the last result
         self.client = ui.context.client
-        ui.add_head_html(f"<style>{STYLE}</style>")
+        ui.add_head_html(f"<style>{STYLE}</style>{SCRIPT}")
         ui.colors(primary="#c8470c")
         self._header(about)
         with ui.element("main").classes("explorer"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from browsing import Page, browser, explorer, missing_browser
 from PIL import Image
+from selenium.webdriver.common.keys import Keys
 
 LACKING = missing_browser()
 REQUIRED = os.environ.get("DIFFCF_REQUIRE_BROWSER") == "1"
@@ -98,6 +99,42 @@ def test_each_tab_has_its_own_state(page: Page, url: str) -> None:
     page.driver.close()
     page.driver.switch_to.window(here)
     assert page.all(".node.set")
+
+
+def test_the_keyboard_alone_sets_factors_and_asks(page: Page) -> None:
+    slider = page.focused_after(Keys.TAB, until=("slider", "light"))
+    before, said = page.target("light"), slider.get_attribute("aria-valuetext")
+    assert said.startswith(before) and "as in the factual" in said
+    slider.send_keys(Keys.ARROW_LEFT * 40)
+    page.until(lambda: page.idle and page.target("light") != before)
+    page.until(lambda: "set by you" in slider.get_attribute("aria-valuetext"))
+    outline = "return getComputedStyle(arguments[0].querySelector('.q-slider__thumb')).outlineStyle"
+    assert page.driver.execute_script(outline, page.one(".q-slider:focus-within")) == "solid"
+    field = page.one("input[aria-label='Interventions']")
+    assert field.get_attribute("value").startswith("light=")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("moon=1", Keys.ENTER)
+    page.until(lambda: "moon" in page.one(".ask [role=alert]").text)
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("angle+=0.2", Keys.ENTER)
+    page.until(
+        lambda: (
+            page.idle
+            and "angle += 0.2" in page.one("[aria-live=polite]").get_attribute("textContent")
+        )
+    )
+
+
+def test_the_address_and_the_link_open_the_same_answer(page: Page) -> None:
+    page.all(".thumb")[4].click()
+    page.slide("light", 0.3)
+    page.until(lambda: page.idle and page.all(".node.set"))
+    page.until(lambda: "do=light" in page.driver.current_url)
+    shown, link = page.pixels("counterfactual"), page.one("a.link").get_attribute("href")
+    assert link == page.driver.current_url
+    page.open(link)
+    page.until(lambda: page.pixels("counterfactual") == shown)
+    assert page.all('.node.set[data-factor="light"]') and not page.sentences()
 
 
 def test_at_1280_by_800_nothing_scrolls(page: Page) -> None:
