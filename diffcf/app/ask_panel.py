@@ -51,7 +51,7 @@ class SeedField:
             self.seed.props("dense outlined hide-bottom-space").classes("count")
             self.seed.on("keydown.enter", self._reseed, []).on("blur", self._reseed, [])
             self.link = ui.link("Link to this answer", "/").classes("link")
-            self.no_link = ui.label("An upload has no link").classes("link")
+            self.no_link = ui.label("An uploaded or cropped image has no link").classes("link")
 
     async def _reseed(self) -> None:
         await self.actions.reseed(self.seed.value)

@@ -154,6 +154,12 @@ class Controller:
         content = await event.file.read()
         await self._open(partial(uploaded, content, self.explorer.transform), None)
 
+    async def crop(self, across: float, down: float) -> None:
+        """Ask the same of another square of the same file."""
+        if (session := self.session) is not None:
+            placed = partial(session.start.subject.placed, across, down)
+            await self._open(placed, None, session.question, len(session.steps))
+
     def refuse(self) -> None:
         """Explain that the browser or the server did not accept a file."""
         self.view.upload.reset()
@@ -219,11 +225,12 @@ class Controller:
             session = await self.explorer.thread.run(
                 lambda: replayed(open_worlds(model, subject(), seed), question, taken)
             )
+            room = await self.explorer.thread.run(lambda: session.start.subject.room)
         except Exception as error:  # whatever a visitor sends, the tab must remain usable
             self._fail(error)
             return False
         self.session, self.result, self.place = session, None, place
-        self.view.show_subject(session.start, place)
+        self.view.show_subject(session.start, place, room)
         await self._ask(session)
         return True
 

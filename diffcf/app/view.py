@@ -12,6 +12,7 @@ from torch import Tensor
 from diffcf.app import graph_svg
 from diffcf.app.ask_panel import AskPanel, SeedField
 from diffcf.app.asking import do_text, field_text, merged
+from diffcf.app.crop_panel import CropPanel
 from diffcf.app.draws_panel import DrawsPanel
 from diffcf.app.elements import (
     Actions,
@@ -84,6 +85,7 @@ class View:
                 self.thumbs = thumbnails(subjects, actions)
                 if not subjects:
                     ui.label("The data of these weights is not here.").classes("missing")
+            self.crop = CropPanel(actions)
 
     def _factor_panel(self, actions: Actions) -> None:
         exact = self.has_exact
@@ -128,8 +130,12 @@ class View:
         self.sheet = SheetPanel(offered, self.graph, actions, bar)
         self.more = SeedField(actions, bar)
 
-    def show_subject(self, worlds: Worlds, place: int | None) -> None:
-        """Another image; ``place`` where it is one of those to pick from."""
+    def show_subject(self, worlds: Worlds, place: int | None, room: tuple[int, int]) -> None:
+        """Another image; ``place`` where it is one of those to pick from.
+
+        ``room`` is that of its square in its file (:attr:`diffcf.app.gallery.Subject.room`).
+        """
+        self.crop.show(worlds.subject, room)
         for number, button in enumerate(self.thumbs):
             button.props(f"aria-pressed={str(number == place).lower()}")
         self.factual.show(worlds.subject.image, worlds.subject.title)

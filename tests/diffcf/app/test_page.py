@@ -84,6 +84,17 @@ def test_uploads_are_shown_or_refused_and_the_page_stays_usable(page: Page, tmp_
     assert page.one(whole).is_displayed()
     assert page.all(".stage.no-exact"), "nobody knows the exact counterfactual of an upload"
     red = page.pixels("factual")
+    assert page.one("a.link").is_displayed() is False, "nobody else has the file"
+    half = Image.new("RGB", (90, 70), (200, 30, 30))
+    half.paste((30, 30, 200), (80, 0, 90, 70))
+    half.save(good)
+    page.upload(good)
+    page.until(lambda: page.idle and page.pixels("factual") == red)
+    place = page.one(".crop [role=slider][aria-label='crop across']")
+    assert not page.one(".crop [aria-label='crop down']").is_displayed()
+    place.send_keys(Keys.PAGE_UP * 5)
+    page.until(lambda: page.idle and page.pixels("factual") != red)
+    red = page.pixels("factual")
     page.slide("light", 0.6)
     page.until(lambda: page.idle and page.pixels("counterfactual") != red)
     assert page.hosts() == {"127.0.0.1"}
