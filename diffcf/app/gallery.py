@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from diffcf.api import Model
 from diffcf.causal import Scene, TrueModel
 from diffcf.evaluation import ExactMethod, Truth
 from diffcf.io import (
+    Box,
     DataError,
     GraphError,
     ImageTransform,
+    UnusableImage,
     decode,
     decode_bytes,
     from_bytes,
@@ -29,6 +31,25 @@ from diffcf.training import FactorData, load_data, make_data
 
 MAX_BYTES = 10_000_000  # of an upload
 MAX_PIXELS = 25_000_000  # of an upload, decompressed
+
+
+@dataclass(frozen=True)
+class PlacedCrop(ImageTransform):
+    """A transform whose square lies elsewhere than in the middle of the picture.
+
+    Attributes:
+        across: where, from 0, the left end, to 1, the right.
+        down: where, from 0, the top, to 1, the bottom.
+    """
+
+    across: float = 0.5
+    down: float = 0.5
+
+    def placement(self, width: int, height: int) -> tuple[Box, Box]:
+        kept, shown = super().placement(width, height)
+        wide, high = kept[2] - kept[0], kept[3] - kept[1]
+        left, top = int(self.across * (width - wide)), int(self.down * (height - high))
+        return (left, top, left + wide, top + high), shown
 
 
 @dataclass(frozen=True)
@@ -61,10 +82,39 @@ class Subject:
         if self.source is None:
             return None
         content, transform = self.source
-        (picture,) = uncrop(
-            BytesIO(content) if isinstance(content, bytes) else content, transform, [image]
-        )
+        (picture,) = uncrop(_readable(content), transform, [image])
         return picture
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Pixels of the file by which its square can move across and down; DataError as above."""
+        if self.source is None:
+            return 0, 0
+        content, transform = self.source
+        try:
+            picture = transform.picture(_readable(content))
+        except UnusableImage as error:
+            raise DataError(f"This file {error.problem}: {error.remedy}.") from None
+        (left, top, right, bottom), _ = transform.placement(*picture.size)
+        return picture.width - (right - left), picture.height - (bottom - top)
+
+    def placed(self, across: float, down: float) -> Subject:
+        """Another square of the same file, as :class:`PlacedCrop` has it; itself without a file.
+
+        Raises:
+            DataError: when the file can no longer be read.
+        """
+        if self.source is None:
+            return self
+        content, transform = self.source
+        known = {each.name: getattr(transform, each.name) for each in fields(ImageTransform)}
+        moved = PlacedCrop(**known, across=across, down=down)
+        pixels = (
+            decode_bytes(content, moved, MAX_PIXELS)
+            if isinstance(content, bytes)
+            else decode(content, moved, "--images")
+        )
+        return replace(self, image=from_bytes(pixels), source=(content, moved))
 
     def exact_world(self) -> World | None:
         """The scene's own world; None where exact counterfactuals cannot be rendered."""
@@ -74,6 +124,10 @@ class Subject:
         if not Truth(self.scene, noise).certain:
             return None
         return ExactMethod(self.scene, noise).abduct(self.image[None], self.factors[None])
+
+
+def _readable(content: Path | bytes) -> Path | BytesIO:
+    return BytesIO(content) if isinstance(content, bytes) else content
 
 
 def from_data(module: FactorData) -> list[Subject]:

@@ -6,7 +6,7 @@ have a double outline and an arrow, and cut edges are dashed and crossed out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from operator import mul
 
@@ -34,19 +34,27 @@ ARROWHEAD = (
 )
 
 
-def draw(graph: CausalGraph, roles: Mapping[str, Role], values: Mapping[str, str]) -> str:
+def draw(
+    graph: CausalGraph,
+    roles: Mapping[str, Role],
+    values: Mapping[str, str],
+    doubts: Collection[str] = (),
+) -> str:
     """An ``<svg>``; its colours come from the page's style sheet.
 
     Args:
         graph: to draw.
         roles: of every factor; edges into a factor that is set are cut.
         values: of every factor, as text.
+        doubts: the factors whose change the training data do not determine.
     """
     # Causes above their effects, or left of them where that leaves larger letters.
     drawing = layered(graph.names, graph.edges)
     layouts = [_in_pixels(drawing, down) for down in (True, False)]
     layout = max(layouts, key=lambda layout: min(BOX[0] / layout.width, BOX[1] / layout.height))
-    text = "; ".join(f"{_label(n)} {STATE[roles[n]]} at {escape(values[n])}" for n in graph.names)
+    states = {name: STATE[role] for name, role in roles.items()}
+    states |= {name: f"{states[name]}, not determined by the training data," for name in doubts}
+    text = "; ".join(f"{_label(n)} {states[n]} at {escape(values[n])}" for n in graph.names)
     parts = [
         f'<svg class="dag" viewBox="0 0 {layout.width:g} {layout.height:g}" role="img" '
         f'style="max-width:{1.25 * layout.width:g}px" aria-label="Causal graph: {text}">',
@@ -56,7 +64,9 @@ def draw(graph: CausalGraph, roles: Mapping[str, Role], values: Mapping[str, str
         live = roles[effect] == "moved" and roles[cause] != "still"
         kind = "cut" if roles[effect] in ("set", "held") else "live" if live else "still"
         parts.append(_edge(cause, effect, layout.paths[cause, effect], kind))
-    parts += [_node(name, layout.nodes[name], roles[name], values[name]) for name in graph.names]
+    for name in graph.names:
+        value = f"{values[name]} ?" if name in doubts else values[name]
+        parts.append(_node(name, layout.nodes[name], roles[name], value, states[name]))
     return "".join([*parts, "</svg>"])
 
 
@@ -105,7 +115,7 @@ def _edge(cause: str, effect: str, path: Sequence[Point], kind: str) -> str:
     return drawn + "</g>"
 
 
-def _node(name: str, centre: Point, role: Role, value: str) -> str:
+def _node(name: str, centre: Point, role: Role, value: str, state: str) -> str:
     (x, y), (left, top) = centre, (centre[0] - WIDTH / 2, centre[1] - HEIGHT / 2)
     label, inner, tag, mark = _label(name), "", "", ""
     if role == "moved":
@@ -121,7 +131,7 @@ def _node(name: str, centre: Point, role: Role, value: str) -> str:
         )
     fit = f' textLength="{WIDTH - 14}" lengthAdjust="spacingAndGlyphs"' if len(name) > LONG else ""
     return (
-        f'<g class="node {role}" data-factor="{escape(name)}"><title>{label}: {STATE[role]}</title>'
+        f'<g class="node {role}" data-factor="{escape(name)}"><title>{label}: {state}</title>'
         f'<rect x="{left:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="9"/>{inner}'
         f'<text class="name" x="{x:g}" y="{y - 3:g}"{fit}>{label}</text>'
         f'<text class="value" x="{x:g}" y="{y + 12:g}">{mark}{escape(value)}</text>{tag}</g>'

@@ -9,28 +9,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import compress
 from typing import TypeVar
 
 from torch import Tensor
 
 from diffcf.api import Model
+from diffcf.app.asking import Settings
 from diffcf.app.gallery import Subject
 from diffcf.causal import Intervention
 from diffcf.methods import Counterfactual, World
 
 T = TypeVar("T")
+Question = tuple[Settings, ...]
+"""What each step of a sequence sets."""
 
 
 @dataclass(frozen=True)
 class Result:
     """The answer to a query."""
 
-    do: Mapping[str, float]  # everything that was set, in [0, 1] units by factor name
+    question: Question  # what each step set
     answer: Counterfactual  # the model's, a batch of one
     exact: Counterfactual | None  # the scene's, where it is known
     read: Tensor | None  # [K] in [0, 1] units, read back from the model's image, if by anything
@@ -41,10 +43,10 @@ class Result:
         """The model's image ``[C, S, S]`` in [-1, 1]."""
         return self.answer.image[0]
 
-    def undetermined(self, names: Sequence[str]) -> list[str]:
-        """Of the factors' ``names``, those whose change the model's training data do not teach."""
-        flags = self.answer.undetermined
-        return [] if flags is None else list(compress(names, flags[0].tolist()))
+    @property
+    def is_set(self) -> bool:
+        """Whether anything was set: no condition may have been met."""
+        return bool(self.answer.intervention.mask.any())
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Worlds:
     def factual(self) -> Result:
         """The answer without any intervention: the factual image itself."""
         image, factors = self.subject.image[None].to(self.inferred.image), self.inferred.factors
-        return self._result({}, Counterfactual(image, factors, Intervention.none(factors)))
+        return self._result((), Counterfactual(image, factors, Intervention.none(factors)))
 
-    def predict(self, do: Mapping[str, float]) -> Result:
-        """The counterfactual under ``do``, in [0, 1] units by factor name. Slow."""
-        return self._result(do, self.inferred.predict(do))
+    def predict(self, question: Question, do: Intervention) -> Result:
+        """The counterfactual under ``do``, which is what ``question`` sets in this image. Slow."""
+        return self._result(question, self.inferred.predict(do))
 
     def reabduct(self, result: Result) -> Worlds:
         """The same worlds, with their causal noise, but inferred from the images of ``result``."""
@@ -80,15 +82,21 @@ class Worlds:
             true = true.reabduct(result.exact)
         return replace(self, inferred=self.inferred.reabduct(result.answer), true=true)
 
-    def _result(self, do: Mapping[str, float], answer: Counterfactual) -> Result:
-        exact = None if self.true is None else self.true.predict(do)
+    def _result(self, question: Question, answer: Counterfactual) -> Result:
+        exact = None if self.true is None else self.true.predict(_on_host(answer.intervention))
         scene, read, in_frame = self.subject.scene, None, True
         if scene is not None:
             read = scene.read(answer.image.cpu())[0]
             in_frame = exact is None or bool(scene.visible(exact.factors.cpu())[0])
         elif self.model.module.reads:
             read = self.model.read(answer.image)[0].cpu()
-        return Result(do, answer, exact, read, in_frame)
+        return Result(question, answer, exact, read, in_frame)
+
+
+def _on_host(do: Intervention) -> Intervention:
+    """Where scenes draw."""
+    clipped = None if do.clipped is None else do.clipped.cpu()
+    return Intervention(do.values.cpu(), do.mask.cpu(), clipped)
 
 
 def open_worlds(model: Model, subject: Subject, seed: int = 0) -> Worlds:
@@ -112,7 +120,8 @@ class Query:
 
     start: Worlds  # of the factual image
     last: Step | None  # whose image the intervention is made on; None for the factual image
-    do: Mapping[str, float] | None  # everything set, in [0, 1] units; None if nothing since `last`
+    question: Question  # what each step set, that of this query included
+    do: Intervention | None  # everything that it sets in this image; None if nothing since `last`
     version: int  # the session's number of changes when it was asked
 
     @property
@@ -122,7 +131,7 @@ class Query:
     def run(self) -> Result:
         """The answer. Slow, unless nothing was ever set."""
         if self.do is not None:
-            return self.worlds.predict(self.do)
+            return self.worlds.predict(self.question, self.do)
         return self.start.factual if self.last is None else self.last.result
 
 
@@ -130,7 +139,7 @@ class Query:
 class Step:
     """A finished step of a sequence."""
 
-    do: Mapping[str, float]  # what was set in it, in [0, 1] units by factor name
+    do: Settings  # what was set in it
     result: Result  # its counterfactual, the answer to `query`
     query: Query
 

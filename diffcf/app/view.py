@@ -10,11 +10,26 @@ from nicegui import ui
 from torch import Tensor
 
 from diffcf.app import graph_svg
-from diffcf.app.elements import Actions, Difference, FactorRow, Picture, StepStrip, thumbnails
+from diffcf.app.ask_panel import AskPanel, SeedField
+from diffcf.app.asking import do_text, field_text, merged
+from diffcf.app.crop_panel import CropPanel
+from diffcf.app.draws_panel import DrawsPanel
+from diffcf.app.elements import (
+    Actions,
+    Heatmap,
+    Picture,
+    StepStrip,
+    difference,
+    heading,
+    thumbnails,
+)
+from diffcf.app.factor_row import SCRIPT, FactorRow
 from diffcf.app.gallery import MAX_BYTES, Subject
 from diffcf.app.inference import Result, Worlds
-from diffcf.app.session import Session, do_text
-from diffcf.causal import CausalGraph
+from diffcf.app.link import Link
+from diffcf.app.session import Session
+from diffcf.app.sheet_panel import SheetPanel
+from diffcf.causal import CausalGraph, Factor
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 CHANGE, ERROR = 1.0, 0.2
@@ -32,15 +47,17 @@ class View:
         self.has_exact = any(subject.exact_world() is not None for subject in subjects)
         self.summary = ""  # of the last result
         self.client = ui.context.client
-        ui.add_head_html(f"<style>{STYLE}</style>")
+        ui.add_head_html(f"<style>{STYLE}</style>{SCRIPT}")
         ui.colors(primary="#c8470c")
         self._header(about)
-        with ui.element("div").classes("explorer"):
+        with ui.element("main").classes("explorer"):
             with ui.element("section").classes("side") as self.side:
+                self.side.props('aria-label="Image and factors"')
                 self._image_panel(subjects, actions)
                 self._factor_panel(actions)
             with ui.element("section").classes("stage") as self.stage:
-                self._result_panels(actions)
+                self.stage.props('aria-label="Answer"')
+                self._result_panels(len(subjects), actions)
         if not subjects:
             self.side.classes("empty")
             self.stage.classes("empty")
@@ -49,14 +66,15 @@ class View:
         with ui.element("header"):
             ui.html("What if?", tag="h1", sanitize=False)
             ui.label(about).classes("model")
-            self.status = ui.label().classes("status").props('role="status" aria-live="polite"')
+            self.status = ui.label().classes("status")
+            self.said = ui.label().classes("unseen").props('role="status" aria-live="polite"')
             dark = _icon("contrast", "light or dark")
             dark.on("click", js_handler="() => Quasar.Dark.toggle()")
 
     def _image_panel(self, subjects: list[Subject], actions: Actions) -> None:
         with ui.element("div").classes("panel images"):
             with ui.element("div").classes("heading"):
-                ui.label("Image").classes("title")
+                heading("Image")
                 self.upload = ui.upload(on_upload=actions.upload, on_rejected=actions.refuse)
                 self.upload.props(f"max-file-size={MAX_BYTES} auto-upload").classes("uploader")
                 self.upload.on("failed", actions.refuse, [])
@@ -67,6 +85,7 @@ class View:
                 self.thumbs = thumbnails(subjects, actions)
                 if not subjects:
                     ui.label("The data of these weights is not here.").classes("missing")
+            self.crop = CropPanel(actions)
 
     def _factor_panel(self, actions: Actions) -> None:
         exact = self.has_exact
@@ -77,13 +96,14 @@ class View:
                 for title in ("target", "read back", *(["exact"] if exact else [])):
                     ui.label(title).classes("number")
             self.rows = {f.name: FactorRow(f, exact, actions) for f in self.graph.factors}
+        self.ask = AskPanel(self.graph, actions)
         with ui.element("div").classes("actions"):
             self.take_button = _button("Take this step", "redo", actions.take, "unelevated")
             undo, restart = (partial(actions.change, c) for c in (Session.undo, Session.restart))
             self.undo_button = _button("Undo", "undo", undo, "flat")
             self.restart_button = _button("Start over", "restart_alt", restart, "flat")
 
-    def _result_panels(self, actions: Actions) -> None:
+    def _result_panels(self, offered: int, actions: Actions) -> None:
         exact = self.has_exact
         with ui.element("div").classes("grid" + (" with-exact" if exact else "")):
             self.factual = Picture("Factual", "factual")
@@ -97,17 +117,25 @@ class View:
             self.exact = Picture("Exact counterfactual", "exact") if exact else None
             with ui.element("figure").classes("graph"):
                 with ui.element("figcaption").classes("heading"):
-                    ui.label("Causal graph").classes("title")
+                    heading("Causal graph")
                 self.dag = ui.html("", sanitize=False).classes("dag-box")
                 legend = "".join(f'<span><i class="{k}"></i>{text}</span>' for k, text in LEGEND)
                 ui.html(legend, sanitize=False).classes("key")
-            self.change = Difference("Difference to the factual", "change", CHANGE)
-            self.error = Difference("Difference to the exact", "error", ERROR) if exact else None
+            self.change = Heatmap("Difference to the factual", "change", CHANGE)
+            self.error = Heatmap("Difference to the exact", "error", ERROR) if exact else None
         with ui.element("div").classes("panel sequence"):
             self.steps = StepStrip(self.graph)
+        bar = ui.element("div").classes("panel more")
+        self.draws = DrawsPanel(self.graph, actions, bar)
+        self.sheet = SheetPanel(offered, self.graph, actions, bar)
+        self.more = SeedField(actions, bar)
 
-    def show_subject(self, worlds: Worlds, place: int | None) -> None:
-        """Another image; ``place`` where it is one of those to pick from."""
+    def show_subject(self, worlds: Worlds, place: int | None, room: tuple[int, int]) -> None:
+        """Another image; ``place`` where it is one of those to pick from.
+
+        ``room`` is that of its square in its file (:attr:`diffcf.app.gallery.Subject.room`).
+        """
+        self.crop.show(worlds.subject, room)
         for number, button in enumerate(self.thumbs):
             button.props(f"aria-pressed={str(number == place).lower()}")
         self.factual.show(worlds.subject.image, worlds.subject.title)
@@ -117,38 +145,52 @@ class View:
 
     def show_state(self, session: Session) -> None:
         """What is set and what the causal model predicts, without an image."""
-        roles, values = session.roles, {}
+        roles, values, notes, doubts = session.roles, {}, session.notes, session.undetermined
         columns = zip(session.factors.tolist(), session.factual.tolist(), strict=True)
         for row, (target, factual) in zip(self.rows.values(), columns, strict=True):
             name = row.factor.name
-            row.show(roles[name], target, factual)
+            row.show(roles[name], target, factual, notes.get(name, ""), doubts.get(name, ""))
             values[name] = row.factor.text(target)
-        self.dag.set_content(graph_svg.draw(self.graph, roles, values))
+        self.dag.set_content(graph_svg.draw(self.graph, roles, values, doubts))
+        self.ask.show(field_text(session.do))
         self.steps.show(session.start.subject.image, session.steps, session.do)
         self.undo_button.set_enabled(session.can_undo)
         self.restart_button.set_enabled(bool(session.steps or session.do))
 
     def show_result(self, factual: Tensor, result: Result) -> None:
         image, read, exact = result.image.cpu(), result.read, result.exact
-        text = do_text(result.do, self.graph) if result.do else "Nothing is set: the factual."
-        if names := result.undetermined(self.graph.names):
-            listed = ", ".join(name.replace("_", " ") for name in names)
-            text += f" Not determined by the training data: {listed}."
+        text = "Nothing is set: the factual."
+        if result.question:
+            text = do_text(merged(result.question), self.graph)
+            text += "" if result.is_set else ": not so in this image, nothing is set."
         self.counterfactual.show(image, text)
-        self.change.show(factual, image)
+        self.change.show(difference(image, factual), factual)
         if self.exact is not None and self.error is not None and exact is not None:
             outside = "" if result.in_frame else " Part of it lies outside the frame."
             self.exact.show(exact.image[0], f"Rendered by the scene's true model.{outside}")
-            self.error.show(exact.image[0], image)
+            self.error.show(difference(image, exact.image[0]), exact.image[0])
         for column, row in enumerate(self.rows.values()):
             row.show_readings(
                 None if read is None else float(read[column]),
                 None if exact is None else float(exact.factors[0, column]),
             )
 
+    def say(self, session: Session, result: Result) -> None:
+        """Have a reader of the screen say the answer."""
+        factors, roles = result.answer.factors[0].tolist(), session.roles
+        columns = zip(self.graph.factors, factors, strict=True)
+        moved = [f"{_words(f)} {f.text(z)}" for f, z in columns if roles[f.name] != "still"]
+        self.said.set_text(f"{self.counterfactual.caption.text} {', '.join(moved)}".strip())
+
+    def show_link(self, link: Link | None) -> None:
+        """Where the answer that is shown can be opened again."""
+        with self.client:
+            self.more.show_link(None if link is None else link.address)
+
     def show_busy(self, busy: bool, can_take: bool) -> None:
         """Whether a query is running, and whether its result can become a step."""
         self.stage.classes(remove="busy", add="busy" if busy else "")
+        self.stage.props["aria-busy"] = str(busy).lower()
         for row in self.rows.values():
             row.root.classes(remove="stale", add="stale" if busy else "")
         self.status.set_text("generating …" if busy else self.summary)
@@ -160,6 +202,10 @@ class View:
             ui.notify(
                 sentence, classes="sentence", icon="error_outline", timeout=8000, close_button=True
             )
+
+
+def _words(factor: Factor) -> str:
+    return factor.name.replace("_", " ")
 
 
 def _icon(icon: str, title: str) -> ui.button:

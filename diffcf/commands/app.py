@@ -12,6 +12,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from diffcf.api import Model, load
+from diffcf.app.explorer import Explorer
 from diffcf.app.gallery import Subject, from_data, from_folder, held_out
 from diffcf.commands.arguments import Side, add_device, add_weights
 from diffcf.io import DataError, SettingsError
@@ -36,7 +37,7 @@ def app(args: Sequence[str]) -> None:
     if not only_here:
         reason = "without password or encryption: anyone there can use the explorer."
         print(f"diffcf: {parsed.host} is reachable from other machines, {reason}", file=sys.stderr)
-    from diffcf.app.page import Explorer, serve  # needs the extra
+    from diffcf.app.page import serve  # needs the extra
 
     explorer = Explorer(Path(parsed.weights).stem, model, subjects, transform, seed=parsed.seed)
     serve(explorer, parsed.host, parsed.port, only_here, parsed.show)

@@ -64,6 +64,7 @@ from .tables import select_columns as select_columns
 from .tensor_file import SPEC_KEY as SPEC_KEY
 from .tensor_file import read_tensors as read_tensors
 from .tensor_file import write_tensors as write_tensors
+from .transform import Box as Box
 from .transform import ImageTransform as ImageTransform
 from .transform import decode as decode
 from .transform import decode_bytes as decode_bytes

@@ -140,6 +140,15 @@ class Page:
         self.until(lambda: self.driver.find_element(By.XPATH, buttons).is_enabled())
         self.driver.find_element(By.XPATH, buttons).click()
 
+    def focused_after(self, key: str, until: tuple[str, str]) -> Any:
+        """What has the focus once ``key`` was pressed often enough: of that role and that name."""
+        for _ in range(100):
+            ActionChains(self.driver).send_keys(key).perform()
+            found = self.driver.switch_to.active_element
+            if until == (found.get_attribute("role"), found.get_attribute("aria-label")):
+                return found
+        raise AssertionError(f"nothing of {until} gets the focus")
+
     def upload(self, path: Path) -> None:
         self.one("input[type=file]").send_keys(str(path))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffcf.app.elements import difference, png
+from diffcf.app.elements import coloured, difference, png
 from diffcf.app.page import BodyLimit
 from diffcf.commands import app as command
 from diffcf.commands.main import main
@@ -88,7 +88,8 @@ def test_a_difference_is_coloured_over_its_scale() -> None:
     one = torch.full((3, 2, 2), 1.0)
     other = one.clone()
     other[0, 0, 0] = 0.8  # a tenth of the range, in one channel
-    small, large = (_pixels(png(difference(one, other, scale))) for scale in (1.0, 0.1))
+    size = difference(one, other)
+    small, large = (_pixels(png(coloured(size, one, scale))) for scale in (1.0, 0.1))
     assert small[0, 1] == large[0, 1] == (255, 255, 255)
     assert large[0, 0] == (38, 10, 60) != small[0, 0]
     assert _pixels(png(to_picture(other)))[0, 0] == (230, 255, 255)

@@ -71,6 +71,23 @@ def test_an_answer_goes_back_into_the_whole_picture_of_its_file(tmp_path: Path) 
         offered.whole(offered.image)
 
 
+def test_another_square_of_a_file_can_be_taken_and_goes_back_to_its_place(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (64, 32), "white")
+    picture.paste((0, 0, 0), (48, 0, 64, 32))
+    picture.save(tmp_path / "wide.png")
+    (offered,) = from_folder(tmp_path, FORM, 1)
+    for subject in (offered, uploaded((tmp_path / "wide.png").read_bytes(), FORM)):
+        assert subject.room == (32, 0)
+        assert torch.equal(subject.placed(0.5, 0.5).image, subject.image)
+        assert torch.equal(subject.placed(0.0, 0.5).image, torch.ones(3, 16, 16))
+        right = subject.placed(1.0, 0.0)
+        assert right.room == (32, 0) and right.image[:, :, -4:].eq(-1).all()
+        whole = right.whole(torch.ones(3, 16, 16))
+        assert whole is not None and whole.getpixel((60, 16)) == (255, 255, 255)
+    drawn = Subject(offered.image, "drawn")
+    assert drawn.room == (0, 0) and drawn.placed(0.1, 0.1) is drawn
+
+
 def test_shipped_weights_offer_images_that_were_held_out() -> None:
     model = diffcf.load("pendulum")
     module = held_out(model, "pendulum", 5)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from browsing import Page, browser, explorer, missing_browser
 from PIL import Image
+from selenium.webdriver.common.keys import Keys
 
 LACKING = missing_browser()
 REQUIRED = os.environ.get("DIFFCF_REQUIRE_BROWSER") == "1"
@@ -83,6 +84,17 @@ def test_uploads_are_shown_or_refused_and_the_page_stays_usable(page: Page, tmp_
     assert page.one(whole).is_displayed()
     assert page.all(".stage.no-exact"), "nobody knows the exact counterfactual of an upload"
     red = page.pixels("factual")
+    assert page.one("a.link").is_displayed() is False, "nobody else has the file"
+    half = Image.new("RGB", (90, 70), (200, 30, 30))
+    half.paste((30, 30, 200), (80, 0, 90, 70))
+    half.save(good)
+    page.upload(good)
+    page.until(lambda: page.idle and page.pixels("factual") == red)
+    place = page.one(".crop [role=slider][aria-label='crop across']")
+    assert not page.one(".crop [aria-label='crop down']").is_displayed()
+    place.send_keys(Keys.PAGE_UP * 5)
+    page.until(lambda: page.idle and page.pixels("factual") != red)
+    red = page.pixels("factual")
     page.slide("light", 0.6)
     page.until(lambda: page.idle and page.pixels("counterfactual") != red)
     assert page.hosts() == {"127.0.0.1"}
@@ -98,6 +110,42 @@ def test_each_tab_has_its_own_state(page: Page, url: str) -> None:
     page.driver.close()
     page.driver.switch_to.window(here)
     assert page.all(".node.set")
+
+
+def test_the_keyboard_alone_sets_factors_and_asks(page: Page) -> None:
+    slider = page.focused_after(Keys.TAB, until=("slider", "light"))
+    before, said = page.target("light"), slider.get_attribute("aria-valuetext")
+    assert said.startswith(before) and "as in the factual" in said
+    slider.send_keys(Keys.ARROW_LEFT * 40)
+    page.until(lambda: page.idle and page.target("light") != before)
+    page.until(lambda: "set by you" in slider.get_attribute("aria-valuetext"))
+    outline = "return getComputedStyle(arguments[0].querySelector('.q-slider__thumb')).outlineStyle"
+    assert page.driver.execute_script(outline, page.one(".q-slider:focus-within")) == "solid"
+    field = page.one("input[aria-label='Interventions']")
+    assert field.get_attribute("value").startswith("light=")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("moon=1", Keys.ENTER)
+    page.until(lambda: "moon" in page.one(".ask [role=alert]").text)
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys("angle+=0.2", Keys.ENTER)
+    page.until(
+        lambda: (
+            page.idle
+            and "angle += 0.2" in page.one("[aria-live=polite]").get_attribute("textContent")
+        )
+    )
+
+
+def test_the_address_and_the_link_open_the_same_answer(page: Page) -> None:
+    page.all(".thumb")[4].click()
+    page.slide("light", 0.3)
+    page.until(lambda: page.idle and page.all(".node.set"))
+    page.until(lambda: "do=light" in page.driver.current_url)
+    shown, link = page.pixels("counterfactual"), page.one("a.link").get_attribute("href")
+    assert link == page.driver.current_url
+    page.open(link)
+    page.until(lambda: page.pixels("counterfactual") == shown)
+    assert page.all('.node.set[data-factor="light"]') and not page.sentences()
 
 
 def test_at_1280_by_800_nothing_scrolls(page: Page) -> None:

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from diffcf.api import Model
+from diffcf.app.asking import parse_field, parse_settings
 from diffcf.app.gallery import Subject
 from diffcf.app.graph_svg import draw
 from diffcf.app.inference import open_worlds
-from diffcf.app.session import Session
+from diffcf.app.session import Session, replayed
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
+from diffcf.causal.ties import Tie, Ties
 from diffcf.evaluation.references import ExactMethod
 from diffcf.io.errors import GraphError, InterventionError
 from diffcf.methods.interface import predict_sequence
@@ -58,8 +61,10 @@ def test_a_pinned_effect_stays_and_its_edges_are_cut(session: Session) -> None:
 
 def test_a_pin_sets_what_is_there_and_comes_off_again(session: Session) -> None:
     _set(session, light=0.3)
+    length = session.factors[LENGTH]
     session.toggle("shadow_length")
-    assert session.do["shadow_length"] == pytest.approx(float(session.factors[LENGTH]), abs=1e-6)
+    assert session.roles["shadow_length"] == "set"
+    assert session.factors[LENGTH] == pytest.approx(float(length), abs=1e-6)
     session.toggle("shadow_length")
     assert set(session.do) == {"light"}
     session.toggle("light")
@@ -123,7 +128,8 @@ def test_undo_goes_back_by_what_a_visitor_did(session: Session) -> None:
     assert len(session.steps) == 1 and set(session.do) == {"angle"}
     session.undo()
     session.undo()
-    assert not session.steps and session.do == {"light": pytest.approx(0.3)}
+    assert not session.steps and set(session.do) == {"light"}
+    assert session.factors[LIGHT] == pytest.approx(0.3)
     session.undo()
     assert not session.do and not session.can_undo
     session.undo()
@@ -174,3 +180,43 @@ def test_a_model_that_reads_nothing_needs_known_factors(
         open_worlds(small, Subject(subject.image, "upload"))
     session = Session(open_worlds(small, Subject(subject.image, "own", subject.factors)))
     assert session.query().run().read is None
+
+
+def test_written_changes_answer_as_in_the_library(
+    session: Session, small: Model, subject: Subject
+) -> None:
+    steps = [{"light": "+=0.1"}, {"light": "*=1.1", "shadow_length": "~uniform:4:9"}]
+    expected = small.abduct(subject.image[None], subject.factors[None]).sequence(steps, "native")
+    for do, ours in zip(steps, expected, strict=True):
+        written = [f"{name}{value}" for name, value in do.items()]
+        session.replace(parse_settings(written, session.graph))
+        result = session.query().run()
+        torch.testing.assert_close(result.image, ours.image[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            session.graph.to_native(session.factors[None])[0], ours.target[0], atol=1e-4, rtol=0
+        )
+        session.take(result)
+    again = replayed(session.start, session.question, taken=2)
+    assert again.question == session.question and torch.equal(again.factors, session.factors)
+
+
+def test_a_condition_that_is_not_met_sets_nothing(session: Session) -> None:
+    session.replace(parse_field("light=1.2 if angle>0.6; angle=0.1", session.graph))
+    assert session.roles["light"] == "still" and session.roles["angle"] == "set"
+    assert "not so in this image" in session.notes["light"] and "angle" not in session.notes
+    session.toggle("light")
+    assert session.roles["light"] == "set"
+    assert session.factors[LIGHT] == pytest.approx(float(session.factual[LIGHT]), abs=1e-6)
+
+
+def test_factors_that_the_data_do_not_determine_are_named_with_the_reason(
+    small: Model, subject: Subject, graph: CausalGraph
+) -> None:
+    same = tuple((k / 10, k / 10) for k in range(11))
+    small.module.ties = Ties(graph, [Tie("angle", "light", same)])
+    session = Session(open_worlds(small, subject))
+    assert not session.undetermined
+    _set(session, light=0.9)
+    assert "light" in session.undetermined and "angle" in session.undetermined["light"]
+    drawn = draw(session.graph, session.roles, dict.fromkeys(graph.names, "1"), {"light"})
+    assert "light set, not determined by the training data" in drawn
