@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor
 
-from diffcf.causal import Do, Units, scaled_do
+from diffcf.causal import NSCM, Do, Intervention, Units, backtrack, scaled_do
+from diffcf.io import SettingsError
 from diffcf.methods import FRESH, Draws, World, check_draws, drawn_worlds, predict_sequence
 
 if TYPE_CHECKING:
@@ -42,6 +43,20 @@ class Answer:
     clipped: Tensor
     undetermined: Tensor
     intervened: Tensor
+
+
+@dataclass(frozen=True)
+class BacktrackedAnswer(Answer):
+    """What images would have looked like, had other causes led to a value.
+
+    Attributes:
+        distance: of the noise from that of the factual, ``[B]``, in standard deviations: how
+            far-fetched these causes are.
+        reached: ``[B]`` bool, whether there are such causes; else the nearest that were found.
+    """
+
+    distance: Tensor
+    reached: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,8 +136,11 @@ class AbductedImages:
 
     def sequence(self, dos: Sequence[Do], units: Units = "scaled") -> list[Answer]:
         """Interventions one after another, each upon the image that the last one left."""
+        return self._answers([scaled_do(do, self.model.graph, units) for do in dos], units)
+
+    def _answers(self, steps: Sequence[Do | Intervention], units: Units) -> list[Answer]:
+        """About interventions in [0, 1] units, one after another."""
         model, world = self.model, self.world
-        steps = [scaled_do(do, model.graph, units) for do in dos]
         factors = model.in_units(world.factors, units)
         return [
             Answer(
@@ -136,6 +154,32 @@ class AbductedImages:
             )
             for answer in predict_sequence(world, steps)
         ]
+
+    def backtrack(self, do: Do, units: Units = "scaled") -> BacktrackedAnswer:
+        """Had other causes led to the values of ``do``, what would the images look like?
+
+        No mechanism is cut: the exogenous noise moves as little as it can
+        (:mod:`diffcf.causal.backtracking`). ``intervened`` says which factors moved.
+
+        Args:
+            do, units: see :meth:`Model.counterfactual`; of continuous or integer factors.
+
+        Raises:
+            InterventionError: for a discrete factor.
+            SettingsError: of a method without a causal model whose noise is known.
+        """
+        model, world = self.model, self.world
+        nscm = getattr(model.module, "nscm", None)
+        if not isinstance(nscm, NSCM) or world.exogenous is None:
+            raise SettingsError(
+                f"{type(model.module).__name__} has no causal noise to backtrack to."
+            )
+        asked = world.intervention(scaled_do(do, model.graph, units))
+        found = backtrack(nscm, world.factors, world.exogenous, asked)
+        (answer,) = self._answers([found.do], units)
+        told = {field.name: getattr(answer, field.name) for field in fields(answer)}
+        told["exogenous"] = found.exogenous
+        return BacktrackedAnswer(**told, distance=found.distance, reached=found.reached)
 
     def select(self, rows: Sequence[int]) -> AbductedImages:
         """Some of the images, each as often as it is named: many what-ifs of one at once.

@@ -1,5 +1,7 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .backtracking import Backtracked as Backtracked
+from .backtracking import backtrack as backtrack
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
 from .balance import weighted_labels as weighted_labels

@@ -31,7 +31,7 @@ STARTS = 6  # the first at u; where an effect stands still, no slope leads away 
 SPREAD = 1.0  # of the others, in standard deviations
 RATE = 0.05  # of Adam, in standard deviations of the noise; it falls to a tenth
 PENALTY = 10.0, 1e5  # first and last weight of the squared distance from the values wanted
-MOVED = 1e-4  # of a factor's range, below which it is taken for unmoved
+MOVED = 2e-3  # of a factor's range, below which it is taken for unmoved
 REACHED = 5e-3  # of a factor's range, off the value that was asked
 
 
@@ -69,27 +69,42 @@ def backtrack(
         InterventionError: where a discrete factor is to come out: its noise is a draw.
     """
     _check(nscm.graph, do)
-    free = ~nscm.graph.discrete[nscm.graph.code_owner].to(exogenous.device)
-    anchor = exogenous.detach()
+    free = _free(nscm, do.mask)
+    anchor, batch = exogenous.detach(), len(factors)
     # The same for every image, so that none's answer depends on its batch.
     spread = SPREAD * torch.randn(STARTS, anchor.shape[1], generator=Generator().manual_seed(0))
     spread[0] = 0.0
     tried = (anchor[None] + torch.where(free, spread.to(anchor)[:, None], 0.0)).flatten(0, 1)
     asked = Intervention(do.values.repeat(STARTS, 1), do.mask.repeat(STARTS, 1))
-    noise = _nearest(nscm, tried, anchor.repeat(STARTS, 1), asked, free, steps)
+    noise = _nearest(nscm, tried, anchor.repeat(STARTS, 1), asked, free.repeat(STARTS, 1), steps)
     with torch.no_grad():
-        found = nscm.decode(noise).to(factors).unflatten(0, (STARTS, -1))
+        found = nscm.decode(noise).to(factors).view(STARTS, batch, -1)
+    noise = noise.view(STARTS, batch, -1)
     off = torch.where(do.mask, (found - do.values).abs(), 0.0).amax(dim=2)
-    distance = (noise.unflatten(0, (STARTS, -1)) - anchor).norm(dim=2)
+    distance = (noise - anchor).norm(dim=2)
     # The nearest of those that arrive, or else the one that comes closest to the values.
     cost = torch.where(off > REACHED, 1e3 * (1 + off), distance)
-    best = cost.argmin(dim=0), torch.arange(len(factors), device=factors.device)
-    found, reached = found[best], off[best] <= REACHED
-    moved = do.mask | ((found - factors).abs() > MOVED)
+    best = cost.argmin(dim=0), torch.arange(batch, device=factors.device)
+    reached = off[best] <= REACHED
+    made = _moved(nscm.graph, factors, found[best], do, reached)
+    return Backtracked(made, noise[best], distance[best], reached)
+
+
+def _free(nscm: NSCM, mask: Tensor) -> Tensor:
+    """The noise that may move, ``[B, E]``: of numbers in ``mask``, and of their causes."""
+    causes = mask
+    for _ in nscm.graph.names:
+        causes = causes | (causes.float() @ nscm.adjacency.to(mask.device).float() > 0)
+    return (causes & ~nscm.graph.discrete.to(mask.device))[:, nscm.graph.code_owner]
+
+
+def _moved(
+    graph: CausalGraph, factors: Tensor, found: Tensor, do: Intervention, reached: Tensor
+) -> Intervention:
+    """What differs between factors and those that were found, set; to what was asked exactly."""
+    mask = do.mask | ((found - factors).abs() > MOVED)
     values = torch.where(do.mask & reached[:, None], do.values, found).clamp(0, 1)
-    values = nscm.graph.snap(values)
-    made = Intervention(torch.where(moved, values, 0.0), moved, do.clipped)
-    return Backtracked(made, noise.unflatten(0, (STARTS, -1))[best], distance[best], reached)
+    return Intervention(torch.where(mask, graph.snap(values), 0.0), mask, do.clipped)
 
 
 def _check(graph: CausalGraph, do: Intervention) -> None:
@@ -104,7 +119,7 @@ def _check(graph: CausalGraph, do: Intervention) -> None:
 def _nearest(
     nscm: NSCM, tried: Tensor, anchor: Tensor, do: Intervention, free: Tensor, steps: int
 ) -> Tensor:
-    """Noise ``[B, E]`` near ``anchor`` under which the values of ``do`` come out, from ``tried``."""
+    """From ``tried`` ``[B, E]``, noise near ``anchor`` that leads to the values of ``do``."""
     first, last = PENALTY
     with torch.enable_grad():
         noise = tried.clone().requires_grad_()
@@ -113,9 +128,12 @@ def _nearest(
             progress = step / steps
             penalty = first * (last / first) ** progress
             optimizer.param_groups[0]["lr"] = RATE * (1 - 0.9 * progress)
-            off = torch.where(do.mask, do.values - nscm.decode(noise), 0.0)
+            found = nscm.decode(noise)
+            off = torch.where(do.mask, do.values - found, 0.0)
+            beyond = found - found.clamp(0, 1)  # causes that no image could show
+            missed = off.square().sum() + beyond.square().sum()
             # A sum, so that no image's search knows of another's.
-            loss = (noise - anchor).square().sum() + penalty * off.square().sum()
+            loss = (noise - anchor).square().sum() + penalty * missed
             (slope,) = torch.autograd.grad(loss, noise)
             noise.grad = torch.where(free, slope, 0.0)
             optimizer.step()

@@ -14,7 +14,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
-from diffcf.api import AbductedImages, Answer, Model
+from diffcf.api import AbductedImages, Answer, BacktrackedAnswer, Model
 from diffcf.causal import (
     CausalGraph,
     Change,
@@ -41,6 +41,7 @@ class Question:
         seed: of the noise of discrete factors, and of draws.
         draws: how many counterfactuals of each image; in a sequence of its last step.
         fresh: share of fresh noise where the content of an image changes.
+        backtrack: whether causes are sought that would have led to the values.
     """
 
     dos: Sequence[Do]
@@ -50,11 +51,14 @@ class Question:
     seed: int
     draws: int = 1
     fresh: float = FRESH
+    backtrack: bool = False
 
     @property
     def varies(self) -> bool:
         """Whether what is set differs from image to image."""
-        return any(isinstance(value, Change) for do in self.dos for value in do.values())
+        return self.backtrack or any(
+            isinstance(value, Change) for do in self.dos for value in do.values()
+        )
 
     @classmethod
     def of(
@@ -66,15 +70,21 @@ class Question:
         seed: int,
         draws: int = 1,
         fresh: float = FRESH,
+        backtrack: bool = False,
     ) -> Question:
         """From texts: of each step its ``name=value``, or of a sweep ``name=first:last:count``.
 
         Raises:
             GraphError: for an unknown factor or category.
             InterventionError: for a value that is out of range, or no number.
-            SettingsError: for draws out of range, or of a sweep.
+            SettingsError: for draws out of range, or of a sweep, and more than one answer by
+                backtracking.
         """
         check_draws(draws, fresh)
+        if backtrack and (sweep or draws > 1 or len(steps) > 1):
+            raise SettingsError(
+                "--backtrack has one answer: leave --sweep, --then and --draws out."
+            )
         if sweep and draws > 1:
             raise SettingsError("A sweep has one answer for each value: ask for draws with --do.")
         if sweep:
@@ -83,7 +93,8 @@ class Question:
         else:
             dos = [parse_do(texts, model.graph) for texts in steps]
         scaled = [scaled_do(do, model.graph, units) for do in dos]
-        return cls(scaled, list(map(_title, dos)), bool(sweep), units, seed, draws, fresh)
+        titles = [f"backtracked from {_set(do)}" if backtrack else f"do({_set(do)})" for do in dos]
+        return cls(scaled, titles, bool(sweep), units, seed, draws, fresh, backtrack)
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,9 @@ def _draws(
 
 
 def _answers(world: AbductedImages, question: Question) -> Iterator[Answer]:
-    if question.sweep:
+    if question.backtrack:
+        yield world.backtrack(question.dos[0])
+    elif question.sweep:
         for do in question.dos:
             yield world.predict(do)
     else:
@@ -198,6 +211,8 @@ def _rows(
     }
     if question.varies:
         columns["intervened"] = named(last.intervened)
+    if isinstance(last, BacktrackedAnswer):
+        columns |= {"distance": last.distance.tolist(), "reached": last.reached.tolist()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -215,5 +230,5 @@ def _named(graph: CausalGraph, chosen: Tensor) -> list[list[str]]:
     return [list(compress(graph.names, row)) for row in chosen.tolist()]
 
 
-def _title(do: Do) -> str:
-    return f"do({', '.join(written(name, value) for name, value in do.items())})"
+def _set(do: Do) -> str:
+    return ", ".join(written(name, value) for name, value in do.items())

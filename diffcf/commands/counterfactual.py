@@ -80,15 +80,14 @@ def counterfactual(args: Sequence[str]) -> None:
     model = _model(parsed)
     if bool(parsed.do) == bool(parsed.sweep):
         raise InterventionError("Ask something: --do name=value, or --sweep name=first:last:count.")
-    steps = [parsed.do, *([text] for text in parsed.then or ())]
     drawn = {"draws": parsed.draws, "fresh": parsed.fresh}
-    question = Question.of(model, steps, parsed.sweep, parsed.units, parsed.seed, **drawn)
+    question = _question(model, parsed)
     files = image_files(parsed.images, () if parsed.sweep else (SHEET,))
     _check_out(parsed)
     check_table(len(files))
     images = Images.of(model, files, parsed)
     asked = {name: parsed[name] for name in ("weights", "units", "do", "then", "sweep", "seed")}
-    asked |= drawn if parsed.draws > 1 else {}
+    asked |= (drawn if parsed.draws > 1 else {}) | ({"backtrack": True} if parsed.backtrack else {})
     asked["table"] = None if parsed.factors is None else str(parsed.factors)
     asked |= {"transform": images.transform.to_dict(), "factors": list(model.graph.names)}
     settings = {"sampling": sampling_to_spec(model.sampling), "uncrop": parsed.uncrop}
@@ -237,6 +236,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--do", action="append", type=str, help=f"{forms} May be repeated.")
     parser.add_argument("--then", action="append", type=str, help="The same, done next.")
     parser.add_argument("--sweep", type=str, help="name=first:last:count, instead of --do.")
+    causes = "Cut no mechanism: move the causes so that the values of --do follow."
+    parser.add_argument("--backtrack", type=bool, default=False, help=causes)
     parser.add_argument("--units", type=Units, default="native", help="Of values, in and out.")
     table = "Table of observed factors: a row per image; what it leaves out is read."
     parser.add_argument("--factors", type=Path, help=table)
@@ -275,6 +276,19 @@ def _model(parsed: Namespace) -> Model:
         changes["guidance"] = RULES[rule]()
     changes = {name: value for name, value in changes.items() if value is not None}
     return Model(model.module, replace(model.sampling, **changes))
+
+
+def _question(model: Model, parsed: Namespace) -> Question:
+    return Question.of(
+        model,
+        [parsed.do, *([text] for text in parsed.then or ())],
+        parsed.sweep,
+        parsed.units,
+        parsed.seed,
+        parsed.draws,
+        parsed.fresh,
+        parsed.backtrack,
+    )
 
 
 def _observed(model: Model, named: dict[str, Path], parsed: Namespace) -> Tensor:

@@ -123,6 +123,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
         self.ties: Ties | None = None  # of the factors in these images; None: not known
+        self.breaks_functions = False  # whether training showed effects set against their causes
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -258,7 +259,8 @@ class CounterfactualModule(LightningModule, ABC):
     def untaught(self) -> Ties | None:
         """What the training data leave undetermined of this method's answers; None: not known."""
         # Hints may be given to a model that was trained without them.
-        return None if self.ties is None else self.ties.without(self.hinted)
+        ties = None if self.ties is None else self.ties.without(self.hinted)
+        return ties if ties is None or not self.breaks_functions else ties.without_functions()
 
     # --- checkpoints ---
 
@@ -295,6 +297,7 @@ class CounterfactualModule(LightningModule, ABC):
             "data": self.data_spec,
             "transform": None if self.transform is None else self.transform.to_dict(),
             "ties": None if self.ties is None else self.ties.to_spec(),
+            "breaks_functions": self.breaks_functions,
             "training": self.training_record.as_dict(),
         }
 
@@ -319,6 +322,7 @@ class CounterfactualModule(LightningModule, ABC):
             )
         self.training_record = TrainingRecord(spec["training"])
         self.transform, self.ties = transform_of(spec), ties_of(spec, graph)
+        self.breaks_functions |= bool(spec.get("breaks_functions"))
         if self.channels_last:
             # The optimizer's averages have to lie as the weights do.
             checkpoint.update(in_format(checkpoint, torch.channels_last))

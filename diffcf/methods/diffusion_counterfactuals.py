@@ -23,7 +23,6 @@ from diffcf.causal import (
     LocalPosterior,
     Marks,
     StructuralModel,
-    Ties,
     check_strength,
     filled,
     mechanism_terms,
@@ -139,6 +138,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
             self.first_stage = LatentSpace(stage)
             self.spec["first_stage"] = without_files(self.spec["first_stage"], stage)
         self.mixing = mixing
+        self.breaks_functions = mixing is not None  # which composites do
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
@@ -286,12 +286,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
     def rate_of(self, name: str) -> tuple[float, float]:
         rate = self.projector_learning_rate if name == "projector" else self.learning_rate
         return rate, self.head_start if name == "generator" else 0.0
-
-    @property
-    def untaught(self) -> Ties | None:
-        ties = super().untaught
-        # Composites show the effects of functions against their causes.
-        return ties if ties is None or self.mixing is None else ties.without_functions()
 
     def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)

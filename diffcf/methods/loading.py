@@ -56,6 +56,7 @@ def method_of(
             model.image_shape = _image_shape(spec["image"])
         model.data_spec, model.transform = spec.get("data"), transform_of(spec)
         model.ties = ties_of(spec, model.graph)
+        model.breaks_functions = bool(spec.get("breaks_functions"))
         # Not its own, which knows no path; ``building`` names it.
         nn.Module.load_state_dict(model, weights)
     return model.to(map_location).eval()

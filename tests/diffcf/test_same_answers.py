@@ -15,6 +15,7 @@ from torch import Tensor
 import diffcf
 from diffcf.app.gallery import Subject
 from diffcf.app.inference import open_worlds
+from diffcf.app.session import Session
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.keys import row_keys
@@ -152,7 +153,9 @@ def test_command_api_and_explorer_answer_alike(weights: str, folder: Path, tmp_p
     for name in ("00", "02"):
         image = from_bytes(decode(folder / f"{name}.png", ImageTransform(16)))
         answer = model.counterfactual(image[None], {"shape": "cone"}, seed=5)
-        page = open_worlds(model, Subject(image, name), seed=5).predict({"shape": 1.0}).answer
+        session = Session(open_worlds(model, Subject(image, name), seed=5))
+        session.set("shape", "cone")
+        page = session.start.predict(session.question, session.intervention).answer
         row = record["images"][name]
         assert answer.exogenous is not None
         assert row["exogenous"] == pytest.approx(answer.exogenous[0].tolist(), abs=1e-5)

@@ -18,6 +18,7 @@ from data_modules.scenes import SunlightScene
 from diffcf.api import Model
 from diffcf.app.gallery import Subject
 from diffcf.app.inference import open_worlds
+from diffcf.app.session import Session
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
 from diffcf.causal.nscm import NSCM
@@ -218,6 +219,20 @@ def test_composites_teach_what_functions_leave_open() -> None:
     assert mixing.untaught.all == model.untaught.all == TIES.all
 
 
+@pytest.mark.parametrize("mixing", [None, RegionMixer])
+def test_weights_know_whether_composites_taught_them(mixing, tmp_path: Path) -> None:
+    """Whoever loads them has no configuration: the mixing is not part of the networks."""
+    model = made(mixing=mixing)
+    model.ties = Ties(SCENE.graph, TIES.all, [AREA_OF])
+    write_weights(model, Sampling(steps=2), tmp_path / "a.safetensors")
+    again = load_method(tmp_path / "a.safetensors")
+    assert again.untaught is not None
+    assert again.untaught.functions == (() if mixing else (AREA_OF,))
+    write_weights(again, Sampling(steps=2), tmp_path / "copy.safetensors")
+    copy = load_method(tmp_path / "copy.safetensors")
+    assert copy.untaught is not None and copy.untaught.functions == again.untaught.functions
+
+
 def test_latents_keep_the_factual_too(batch) -> None:
     image, factors = batch
     stage = partial(ConvAutoencoder, latent_channels=4, channels=[8, 16])
@@ -239,9 +254,11 @@ def test_python_and_the_explorer_say_so(networks, batch) -> None:
     answer = model.counterfactual(image, {"floor_colour": other(factors[:, FLOOR])}, factors)
     assert answer.undetermined.nonzero().tolist() == [[row, FLOOR] for row in range(3)]
     worlds = open_worlds(model, Subject(image[0], "one", factors[0], SCENE))
-    result = worlds.predict({"floor_colour": float(other(factors[0, FLOOR]))})
-    assert result.undetermined(SCENE.graph.names) == ["floor_colour"]
-    assert worlds.factual.undetermined(SCENE.graph.names) == []
+    session = Session(worlds)
+    assert not session.undetermined
+    floor = SCENE.graph.factors[FLOOR]
+    session.set("floor_colour", floor.text(float(other(factors[0, FLOOR]))))
+    assert list(session.undetermined) == ["floor_colour"]
     networks.ties = None
     silent = Model(networks, Sampling(steps=2))
     untold = silent.counterfactual(image, {"floor_colour": other(factors[:, FLOOR])}, factors)
