@@ -27,8 +27,7 @@ from diffcf.causal.nscm import NSCM
 from diffcf.io import InterventionError
 
 STEPS = 150
-STARTS = 6  # the first at u; where an effect stands still, no slope leads away from there
-SPREAD = 1.0  # of the others, in standard deviations
+STARTS = 6  # at u, two near u and three anywhere: where an effect stands still, no slope leads away
 RATE = 0.05  # of Adam, in standard deviations of the noise; it falls to a tenth
 PENALTY = 10.0, 1e5  # first and last weight of the squared distance from the values wanted
 MOVED = 2e-3  # of a factor's range, below which it is taken for unmoved
@@ -72,9 +71,11 @@ def backtrack(
     free = _free(nscm, do.mask)
     anchor, batch = exogenous.detach(), len(factors)
     # The same for every image, so that none's answer depends on its batch.
-    spread = SPREAD * torch.randn(STARTS, anchor.shape[1], generator=Generator().manual_seed(0))
-    spread[0] = 0.0
-    tried = (anchor[None] + torch.where(free, spread.to(anchor)[:, None], 0.0)).flatten(0, 1)
+    drawn = torch.randn(STARTS, anchor.shape[1], generator=Generator().manual_seed(0)).to(anchor)
+    near = torch.arange(STARTS, device=anchor.device) < STARTS // 2
+    drawn[0] = 0.0
+    elsewhere = torch.where(near[:, None, None], anchor + drawn[:, None], drawn[:, None])
+    tried = torch.where(free, elsewhere, anchor).flatten(0, 1)
     asked = Intervention(do.values.repeat(STARTS, 1), do.mask.repeat(STARTS, 1))
     noise = _nearest(nscm, tried, anchor.repeat(STARTS, 1), asked, free.repeat(STARTS, 1), steps)
     with torch.no_grad():

@@ -75,8 +75,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         all_dropout: probability that it is conditioned on none.
         leakage: of other images into its noise (:func:`diffcf.diffusion.process.leaky_noise`).
         projector_share: part of each batch that the projector is trained on.
-        late_projector_share: the same after the head start, when where factors are read is known;
-            None for ``projector_share``.
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
             until the projector has learned where each factor is read.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
@@ -110,7 +108,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         all_dropout: float = 0.1,
         leakage: float = 0.5,
         projector_share: float = 0.5,
-        late_projector_share: float | None = None,
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
         balance: float = 0.0,
@@ -142,8 +139,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
-        late = projector_share if late_projector_share is None else late_projector_share
-        self.late_projector_share = late
         self.head_start = check_share("head_start", head_start)
         self.balance = check_strength(balance)
         self.level_balance: LevelBalance | None = None
@@ -204,14 +199,12 @@ class DiffusionCounterfactuals(CounterfactualModule):
         # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
         causal = mechanism_terms(self.nscm, told, marks)
         partial = marks is not None
-        share = self.projector_share if idle else self.late_projector_share
-        count = max(2, round(share * len(image)))
+        count = max(2, round(self.projector_share * len(image)))
         if idle:  # the generator's part of the batch is not looked at
             image, factors = image[:count], factors[:count]
         found = None
         if self.mixing is not None:
-            rows = count if idle else max(count, self.mixing.tried(len(image)))
-            found = self.mixing.candidates(image, self.projector, self._written(image), rows)
+            found = self.mixing.candidates(image, self.projector, self._written(image))
         terms = {"projector": self._projector_loss(image, factors, count, found, partial)} | causal
         mixed = image.new_zeros(())
         if idle:

@@ -83,10 +83,8 @@ class RegionMixer(nn.Module):
     """Makes composites from a batch.
 
     Args:
-        fraction: share of the projector's batch that is mixed.
-        generator_fraction: share of the generator's batch of which composites are tried; None for
-            ``fraction``. What is not mixed is observed: composites teach effects set against their
-            causes, observed images all else.
+        fraction: share of the projector's batch that is mixed, and of the generator's that is
+            tried.
         cuts: random rectangles that are candidates, beside all straight cuts.
         seam_cost: weight of the share of texture that lies on the seam.
         seam_limit: the share above which a cut is not good enough for the generator.
@@ -104,28 +102,16 @@ class RegionMixer(nn.Module):
         seam_limit: float = 0.04,
         remainder: float = 0.1,
         tolerance: float = 0.02,
-        generator_fraction: float | None = None,
     ) -> None:
         super().__init__()
         self.fraction, self.cuts = fraction, cuts
-        self.generator_fraction = fraction if generator_fraction is None else generator_fraction
         self.seam_cost, self.seam_limit = seam_cost, seam_limit
         self.remainder, self.tolerance = remainder, tolerance
 
-    def tried(self, count: int) -> int:
-        """How many of the generator's ``count`` images are to be mixed, ``generator_fraction``."""
-        # As many in every batch: a size that varies would have the host wait for the device, and
-        # fragment the memory of a CPU.
-        return round(self.generator_fraction * count)
-
     def candidates(
-        self,
-        image: Tensor,
-        projector: LocalProjector,
-        where: Tensor | None = None,
-        rows: int | None = None,
+        self, image: Tensor, projector: LocalProjector, where: Tensor | None = None
     ) -> Candidates:
-        """Cuts of the first ``rows`` of images ``[B, C, H, W]`` (None: all), for both networks.
+        """Cuts of images ``[B, C, H, W]``, by which both networks' batches can be mixed.
 
         ``where`` ``[B, K, H, W]`` in [0, 1] is where factors are written, as far as it is known.
 
@@ -134,14 +120,12 @@ class RegionMixer(nn.Module):
                 :class:`diffcf.networks.GlobalPosteriorProjector`.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        # What all images share (walls, a frame) is no texture, and no seam.
-        moving = (image.std(dim=0) > STILL).any(dim=0)
-        image, where = image[:rows], None if where is None else where[:rows]
         some = Rectangles.random((len(image), self.cuts), size, image.device)
         straight = Rectangles.halves(len(image), size, image.device)
         cuts = Rectangles(torch.cat([some.bounds, straight.bounds], dim=2), size)
         other = shuffled(len(image), image.device)
-        texture = _texture(image) * moving
+        # What all images share (walls, a frame) is no texture, and no seam.
+        texture = _texture(image) * (image.std(dim=0) > STILL).any(dim=0)
         texture = texture + texture[other] + (image - image[other]).abs().mean(dim=1)
         total = texture.sum(dim=(1, 2)).clamp_min(1e-6)[:, None]
         attention = _read(projector, image).attention
@@ -182,7 +166,7 @@ class RegionMixer(nn.Module):
         missed = (found.share - torch.rand_like(found.share[:, :1])).abs()
         wanted = torch.where(by_texture, missed, _misfit(found.theirs - found.ours))
         region = found.cuts.regions((wanted + self.seam_cost * found.seam).argmin(dim=1))
-        tried = shuffled(count, image.device) < round(self.fraction * count)
+        tried = shuffled(count, image.device) < self._tried(count)
         region = (region & tried[:, None, None])[:, None]
         mixed = torch.where(region, image[other], own)
         inside = F.adaptive_avg_pool2d(region.float(), found.grid) > 0.5
@@ -196,18 +180,15 @@ class RegionMixer(nn.Module):
         projector: LocalProjector,
         candidates: Candidates | None = None,
     ) -> Composite:
-        """Composites that qualify; elsewhere the image itself with its own factors.
-
-        ``candidates`` are those of the first of these images, at least :meth:`tried` of them.
-        """
-        found = candidates or self.candidates(image, projector, rows=self.tried(len(image)))
+        """Composites that qualify; elsewhere the image itself with its own factors."""
+        found = candidates or self.candidates(image, projector)
         other = found.other
         from_other, decided = self._decided(found.ours, found.theirs)
         decided &= found.seam < self.seam_limit
         cost = _misfit(2.0 * from_other - 1.0) + self.seam_cost * found.seam
         best = cost.masked_fill(~decided, torch.inf).argmin(dim=1)
         region = found.cuts.regions(best)
-        rows = shuffled(len(other), image.device)[: self.tried(len(image))]
+        rows = shuffled(len(image), image.device)[: self._tried(len(image))]
         taken = from_other[rows].gather(2, best[rows, None, None].expand(-1, factors.shape[1], 1))
         candidate = torch.where(region[rows, None], image[other[rows]], image[rows])
         labels = torch.where(taken[:, :, 0], factors[other[rows]], factors[rows])
@@ -237,6 +218,12 @@ class RegionMixer(nn.Module):
         allowed = reading.variance + self.tolerance**2
         code = projector.graph.encode(labels)
         return ((reading.mean - code).square() < allowed).all(dim=1) & known
+
+    def _tried(self, count: int) -> int:
+        """How many images out of ``count`` are to be mixed: the share ``fraction`` of them."""
+        # As many in every batch: a size that varies would have the host wait for the device, and
+        # fragment the memory of a CPU.
+        return round(self.fraction * count)
 
     def _decided(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         """Which factors each cut takes from the other image, ``[B, K, N]``; is it decided?
