@@ -26,7 +26,8 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     config["data"]["init_args"] |= {
         "image_size": 32,
         "batch_size": 8,
-        "eval_batch_size": 4,
+        "eval_batch_size": 6,
+        "train_size": 24,
         "val_size": 4,
         "test_size": 6,
         **data,

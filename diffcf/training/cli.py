@@ -131,8 +131,6 @@ def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
             subclass_mode_data=True,
             seed_everything_default=0,
             save_config_callback=SavedConfig,
-            # A resumed run goes on in its folder, and tests may follow each other in one.
-            save_config_kwargs={"overwrite": True},
             args=args,
             run=run,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -71,10 +72,20 @@ def _is_wandb(part: Namespace) -> bool:
 class SavedConfig(SaveConfigCallback):
     """Saves the config as ``config.yaml``; that of a test, beside a training's, as its own file."""
 
+    @cached_property
+    def text(self) -> str:
+        """The config as YAML, written once: the parser checks all of it every time."""
+        return self.parser.dump(self.config, skip_none=False)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            self.config_filename = f"config_{stage}.yaml"
-        super().setup(trainer, pl_module, stage)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir synchronises
+        if not trainer.is_global_zero:
+            return
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        folder.mkdir(parents=True, exist_ok=True)
+        # A resumed run goes on in its folder, and tests may follow each other in one.
+        path = folder / ("config.yaml" if fitting else f"config_{stage}.yaml")
+        path.write_text(self.text, encoding="utf-8")
 
 
 def results_folder(trainer: Trainer, stage: str) -> Path:

@@ -39,7 +39,7 @@ class Interrupt(Callback):
 def trained(tmp_path_factory) -> tuple[str, Path]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
-    config = tiny(folder)
+    config = tiny(folder, eval_batch_size=4)  # the test's images come in two batches
     cli(["fit", "--config", config])
     return config, folder
 

@@ -51,8 +51,6 @@ def small_data(name: str, folders: dict[str, Path]) -> dict[str, Any]:
     """What a small run needs other than the defaults of small_runs.tiny."""
     if name == "flow":
         return {"image_size": 64}
-    if name.startswith("shadow"):
-        return {"train_size": 24}
     if name.startswith("celeba"):
         # The cartoon faces' ruler needs 64 pixels.
         return {"root": str(folders["faces"]), "image_size": 64, "num_workers": 0}
@@ -227,7 +225,7 @@ def test_each_experiment_fits_tests_and_answers(
 ) -> None:
     monkeypatch.chdir(ROOT)  # graphs are named relative to it
     torch.set_num_threads(1)
-    config = tiny(tmp_path, name, **small_data(name, folders) | {"eval_batch_size": 6})
+    config = tiny(tmp_path, name, **small_data(name, folders))
     if name not in WHOLE:
         measure_least(config)
     with undrawn():

@@ -23,7 +23,7 @@ STEPS = 24
 
 def config_of(folder: Path) -> str:
     """A checkpoint after every step, and no validation between."""
-    path = Path(tiny(folder))
+    path = Path(tiny(folder, train_size=40))
     config = yaml.safe_load(path.read_text())
     config["trainer"] |= {"max_steps": STEPS, "limit_val_batches": 0, "limit_train_batches": 5}
     for callback in config["trainer"]["callbacks"]:
