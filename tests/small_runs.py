@@ -82,8 +82,12 @@ def measure_least(path: str) -> None:
 def undrawn() -> Iterator[None]:
     """Validations and tests leave no pictures; the numbers are those they would be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffcf.reporting.figures_of", lambda *_: {})
+        draw_nothing(patch)
         yield
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("diffcf.reporting.figures_of", lambda *_: {})
 
 
 def add_callback(path: str, class_path: str, **init_args: Any) -> None:
