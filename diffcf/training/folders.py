@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -70,12 +69,14 @@ def _is_wandb(part: Namespace) -> bool:
 
 
 class SavedConfig(SaveConfigCallback):
-    """Saves the config as ``config.yaml``; that of a test, beside a training's, as its own file."""
+    """Saves the config as ``config.yaml``; that of a test, beside a training's, as its own file.
 
-    @cached_property
-    def text(self) -> str:
-        """The config as YAML, written once: the parser checks all of it every time."""
-        return self.parser.dump(self.config, skip_none=False)
+    ``text`` is the config as YAML.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, text: str) -> None:
+        super().__init__(parser, config)
+        self.text = text
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir synchronises
