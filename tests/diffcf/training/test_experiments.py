@@ -154,16 +154,20 @@ def test_hints_go_on_top_of_their_experiment(path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_a_first_stage_is_trained_and_faces_are_drawn_in_its_latents(folders, tmp_path) -> None:
     faces = {"root": str(folders["faces"]), "num_workers": 0}
-    small = ["--model.first_stage.channels=[8,8,16]", "--trainer.limit_val_batches=1"]
+    small = [
+        "--model.first_stage.channels=[8,8,16]",
+        "--data.image_size=64",
+        "--trainer.limit_val_batches=1",
+    ]
     stage = _shrunk(FIRST_STAGE, tmp_path / "stage.yaml", **faces)
     out = f"--out={tmp_path / 'stage'}"
     assert main(["fit", "--config", stage, *small, "--trainer.max_steps=2", out]) == 0
 
-    sample = tiny(tmp_path, "celeba_smile_sample", **faces, image_size=128)
+    sample = tiny(tmp_path, "celeba_smile_sample", **faces)
     measure_least(sample)
     latents = ROOT / "experiments/latents/conv.yaml"
     weights = f"--model.first_stage.weights={tmp_path / 'stage/last.ckpt'}"
-    config = ["--config", sample, "--config", str(latents), *small[:1], weights]
+    config = ["--config", sample, "--config", str(latents), *small[:2], weights]
     assert main(["fit", *config, f"--out={tmp_path / 'run'}"]) == 0
     (tmp_path / "stage/last.ckpt").unlink()
     checkpoint = f"--ckpt_path={tmp_path / 'run/last.ckpt'}"
