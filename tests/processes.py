@@ -14,11 +14,13 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+from small_runs import draw_nothing
 from torch.multiprocessing import start_processes
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # By module: rooms and the command line open their doors when they are asked.
-_CONTEXT.set_forkserver_preload(["diffcf.training.cli", "data_modules.pendulum"])
+_CONTEXT.set_forkserver_preload(["diffcf.training.cli", "data_modules.pendulum", "small_runs"])
 
 
 def in_two(function: Callable[[int, str, str], None], folder: Path) -> None:
@@ -42,7 +44,7 @@ def in_background(
 def as_torchrun(arguments: list[str], log: Path) -> list[int | None]:
     """``diffcf <arguments>`` in two processes, in the surroundings that torchrun gives them.
 
-    The exit status of each.
+    The exit status of each. They leave no pictures.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -59,6 +61,7 @@ def _surround(rank: int, port: int) -> None:
     shared = {"LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     run = {"TORCHELASTIC_RUN_ID": "tests", "OMP_NUM_THREADS": 1}
     os.environ |= {name: str(value) for name, value in (alone | shared | run).items()}
+    draw_nothing(pytest.MonkeyPatch())
 
 
 def _run(arguments: list[str], log: Path, before: Callable[[], None] | None) -> None:

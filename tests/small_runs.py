@@ -26,7 +26,8 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     config["data"]["init_args"] |= {
         "image_size": 32,
         "batch_size": 8,
-        "eval_batch_size": 4,
+        "eval_batch_size": 6,
+        "train_size": 24,
         "val_size": 4,
         "test_size": 6,
         **data,
@@ -81,8 +82,12 @@ def measure_least(path: str) -> None:
 def undrawn() -> Iterator[None]:
     """Validations and tests leave no pictures; the numbers are those they would be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffcf.reporting.figures_of", lambda *_: {})
+        draw_nothing(patch)
         yield
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("diffcf.reporting.figures_of", lambda *_: {})
 
 
 def add_callback(path: str, class_path: str, **init_args: Any) -> None:

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from yaml import YAMLError
 
 from diffcf.causal import CausalGraph
 from diffcf.io import check_writable, present
@@ -30,7 +30,7 @@ from diffcf.training.written_graphs import with_graphs
 
 _load_yaml = get_loader("yaml")
 # Configs of earlier versions name classes and settings as they were called then.
-set_loader("yaml", lambda text: present(with_graphs(_load_yaml(text), text)), (YAMLError,))
+set_loader("yaml", lambda text: present(with_graphs(_load_yaml(text), text)), (yaml.YAMLError,))
 
 
 class DiffcfCLI(LightningCLI):
@@ -94,7 +94,13 @@ class DiffcfCLI(LightningCLI):
             super()._set_seed()
 
     def instantiate_classes(self) -> None:
+        # The config is written out once, for the run's folder and for modules that save their
+        # hyper-parameters: the parser checks all of it every time.
+        parts = self.config if self.subcommand is None else self.config[self.subcommand]
         with settings_errors(building=True):
+            text = self._parser(self.subcommand).dump(parts, skip_none=False)
+            self.config_dump = yaml.safe_load(text)
+            self.save_config_kwargs = {"text": text}
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -131,8 +137,6 @@ def cli(args: ArgsType = None, run: bool = True) -> DiffcfCLI:
             subclass_mode_data=True,
             seed_everything_default=0,
             save_config_callback=SavedConfig,
-            # A resumed run goes on in its folder, and tests may follow each other in one.
-            save_config_kwargs={"overwrite": True},
             args=args,
             run=run,
         )

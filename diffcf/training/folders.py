@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -69,12 +69,24 @@ def _is_wandb(part: Namespace) -> bool:
 
 
 class SavedConfig(SaveConfigCallback):
-    """Saves the config as ``config.yaml``; that of a test, beside a training's, as its own file."""
+    """Saves the config as ``config.yaml``; that of a test, beside a training's, as its own file.
+
+    ``text`` is the config as YAML.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, text: str) -> None:
+        super().__init__(parser, config)
+        self.text = text
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            self.config_filename = f"config_{stage}.yaml"
-        super().setup(trainer, pl_module, stage)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # log_dir synchronises
+        if not trainer.is_global_zero:
+            return
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        folder.mkdir(parents=True, exist_ok=True)
+        # A resumed run goes on in its folder, and tests may follow each other in one.
+        path = folder / ("config.yaml" if fitting else f"config_{stage}.yaml")
+        path.write_text(self.text, encoding="utf-8")
 
 
 def results_folder(trainer: Trainer, stage: str) -> Path:

@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -25,6 +24,7 @@ from diffcf.evaluation import CounterfactualBatch, CounterfactualEvaluation, Gui
 from diffcf.io import UnavailableError, device_name, path_of, to_picture, versions
 from diffcf.methods import CounterfactualModule, Sampling
 from diffcf.training.callbacks.running import LastCheckpoint
+from diffcf.training.folders import SavedConfig
 
 _REMEDY = "log in with `wandb login`, or set WANDB_MODE=offline to keep the run on this machine."
 _TABLE_IMAGES = 8  # factual images of a table; each comes once for every factor that was set
@@ -33,8 +33,8 @@ _TABLE_IMAGES = 8  # factual images of a table; each comes once for every factor
 def run_config(trainer: Trainer) -> dict[str, Any] | None:
     """The config of the command line as plain text and numbers; None for runs from Python."""
     for callback in _callbacks(trainer):
-        if isinstance(callback, SaveConfigCallback):
-            return yaml.safe_load(callback.parser.dump(callback.config, skip_none=False))
+        if isinstance(callback, SavedConfig):
+            return yaml.safe_load(callback.text)
     return None
 
 

@@ -97,9 +97,9 @@ def test_non_descendants_stay_and_values_are_set(scene: CartoonFaces) -> None:
 
 @SCENES
 def test_the_ruler_is_right_and_shrugs_off_noise(scene: CartoonFaces) -> None:
-    factors, noise = sample(scene, 300)
+    factors, noise = sample(scene, 150)
     images = scene.render(factors, 64, noise)
-    assert images.shape == (300, 3, 64, 64) and images.min() >= -1 and images.max() <= 1
+    assert images.shape == (150, 3, 64, 64) and images.min() >= -1 and images.max() <= 1
     assert ((scene.read(images) > 0.5) == (factors > 0.5)).float().mean() >= 0.999
     noisy = images + 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     assert ((scene.read(noisy) > 0.5) == (factors > 0.5)).float().mean() >= 0.995
@@ -144,14 +144,14 @@ def accuracy(images: Tensor, attributes: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_the_ruler_is_right_on_all_combinations(size: int) -> None:
-    attributes, looks = any_faces(300, seed=size)
+    attributes, looks = any_faces(300 if size == 64 else 120, seed=size)
     images = draw_faces(attributes, looks, size)
     assert accuracy(images, attributes).min() >= 0.99
     assert (read_faces(images) - attributes).abs().mean() < 0.002
 
 
 def test_the_ruler_bears_jpeg_blur_and_a_colour_cast() -> None:
-    attributes, looks = any_faces(300, seed=1)
+    attributes, looks = any_faces(120, seed=1)
     canvas = draw_canvas(attributes, looks).mul(255).round().byte().movedim(1, 3).numpy()
     files = []
     for pixels in canvas:

@@ -129,7 +129,7 @@ def test_the_renderer_agrees_with_matplotlib(
     style: str, size: int, matplotlib_picture: Callable[..., Tensor]
 ) -> None:
     scene, snap = FlowScene(style), style == "published"
-    rows = torch.linspace(3, 8090, 8 if snap else 24).long()
+    rows = torch.linspace(3, 8090, 4 if snap else 16).long()
     native = published_grid()[rows]
     theirs = torch.stack(
         [
@@ -174,14 +174,14 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 @pytest.mark.parametrize("size", SCENE.image_sizes)
 def test_the_ruler_is_exact_on_renders(size: int) -> None:
     fewer = 1 if size <= 64 else 4  # large pictures take long
-    for factors in (FACTORS[:: 41 * fewer], random_factors(200 // fewer)):
+    for factors in (FACTORS[:: 81 * fewer], random_factors(100 // fewer)):
         error = (SCENE.read(SCENE.render(factors, size)) - factors).abs()
         assert error.max() <= 0.001  # the bar is 0.003
 
 
 @pytest.mark.parametrize("style", ["published", "published_bilinear", "supersampled"])
 def test_the_ruler_is_calibrated_for_each_style(style: str) -> None:
-    scene, factors = FlowScene(style), random_factors(100, seed=7)
+    scene, factors = FlowScene(style), random_factors(50, seed=7)
     error = scene.read(scene.render(factors, 64)) - factors
     assert error.mean(0).abs().max() < 0.005
     stated = torch.tensor(list(scene.reading_error(64).values()))
@@ -189,12 +189,12 @@ def test_the_ruler_is_calibrated_for_each_style(style: str) -> None:
 
 
 def test_unknown_jet_noise_costs_the_flow_a_thousandth() -> None:
-    error = (SCENE.read(SCENE.render(FACTORS[::20], 64, NOISE[::20])) - FACTORS[::20]).abs()
+    error = (SCENE.read(SCENE.render(FACTORS[::60], 64, NOISE[::60])) - FACTORS[::60]).abs()
     assert error.mean(0).max() <= 0.001 and error[:, FLOW].max() <= 0.02
 
 
 def test_noise_and_haze_hardly_move_the_ruler() -> None:
-    factors = random_factors(200)
+    factors = random_factors(80)
     images = SCENE.render(factors, 64)
     noisy = images + 0.02 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     error = (SCENE.read(noisy) - factors).abs()

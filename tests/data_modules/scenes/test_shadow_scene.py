@@ -134,18 +134,18 @@ def errors(scene: ShadowScene, factors: Tensor, noise: float = 0.0) -> Tensor:
 
 @SCENES
 def test_the_ruler_is_right_on_the_grid(scene: ShadowScene) -> None:
-    error = errors(scene, some(scene, 200))
+    error = errors(scene, some(scene, 100))
     assert (error[:, scene.graph.categorical] == 0).all()
     assert error.mean(0).max() <= 0.006
 
 
 @SCENES
 def test_the_ruler_is_right_where_effects_disagree_with_causes(scene: ShadowScene) -> None:
-    factors, other = some(scene, 120), some(scene, 120, seed=1)
+    factors, other = some(scene, 60), some(scene, 60, seed=1)
     for name in scene.graph.leaves:
         acted = act(scene, factors, **{name: other[:, scene.graph.column(name)]})
         acted = acted[scene.visible(acted)]
-        assert len(acted) > 80
+        assert len(acted) > 40
         error = errors(scene, acted)
         assert (error[:, scene.graph.categorical] == 0).float().mean() >= 0.99
         assert error.mean(0).max() <= 0.01
@@ -153,7 +153,7 @@ def test_the_ruler_is_right_where_effects_disagree_with_causes(scene: ShadowScen
 
 @SCENES
 def test_noise_hardly_moves_the_ruler(scene: ShadowScene) -> None:
-    error = errors(scene, some(scene, 120), noise=0.03)
+    error = errors(scene, some(scene, 80), noise=0.03)
     assert (error[:, scene.graph.categorical] == 0).float().mean() >= 0.99
     assert error.mean(0).max() <= 0.015
 

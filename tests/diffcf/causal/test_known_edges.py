@@ -113,8 +113,8 @@ def test_learning_decides_what_is_free_and_no_more() -> None:
     }
     for edge, graph in wanted.items():
         nscm = NSCM(graph, hidden=(16,), learned_graph=True)
-        optimizer = torch.optim.Adam(nscm.parameters(), lr=2e-2)
-        for _ in range(250):
+        optimizer = torch.optim.Adam(nscm.parameters(), lr=3e-2)
+        for _ in range(150):
             losses = nscm.loss(z)
             optimizer.zero_grad()
             total = losses["nscm"] + 0.02 * losses["sparsity"] + 0.1 * losses["acyclicity"]

@@ -133,13 +133,13 @@ def test_training_finds_a_kink_and_the_effect_of_a_binary_cause() -> None:
     b = (0.5 - a).clamp(min=0) + 0.4 * s
     z = torch.stack([a, s, b], dim=1)
     nscm = NSCM(graph, hidden=[32, 32])
-    optimizer = torch.optim.AdamW(nscm.parameters(), lr=3e-3)
-    for step in range(400):
+    optimizer = torch.optim.AdamW(nscm.parameters(), lr=5e-3)
+    for step in range(250):
         loss = nscm.loss(z[torch.randint(2048, (256,))])["nscm"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 400)
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / 250)
     values, mask = do(graph, z, s=1.0)
     with torch.no_grad():
         cf = nscm.predict(z, abduct(nscm, z), values, mask)
@@ -270,8 +270,8 @@ def test_learned_graph_forgets_an_independent_factor() -> None:
     a = torch.rand(1024)
     z = torch.stack([a, 0.7 * a + 0.3 * torch.rand(1024), torch.rand(1024)], dim=1)
     nscm = NSCM(graph, hidden=(16,), learned_graph=True)
-    optimizer = torch.optim.Adam(nscm.parameters(), lr=2e-2)
-    for _ in range(250):
+    optimizer = torch.optim.Adam(nscm.parameters(), lr=3e-2)
+    for _ in range(150):
         losses = nscm.loss(z)
         total = losses["nscm"] + 0.02 * losses["sparsity"] + 0.1 * losses["acyclicity"]
         optimizer.zero_grad()

@@ -28,7 +28,7 @@ def nscm() -> NSCM:
     torch.manual_seed(0)
     model = NSCM(GRAPH, hidden=(32, 32))
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(600):
+    for _ in range(300):
         optimizer.zero_grad()
         model.loss(world(256))["nscm"].backward()
         optimizer.step()

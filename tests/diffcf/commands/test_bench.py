@@ -126,7 +126,6 @@ def test_the_command_writes_every_section(
     assert main(["bench", "small.yaml", *small, *overlay]) == 0
     ratio, _ = json.loads(Path("wide/bench.json").read_text())["sections"]["overlay"]
     assert ratio["what"] == "a training step with --config / without" and ratio["value"] > 0
-    assert main(["bench", "small.yaml", *small, "--only", "guidance", "--out", "plain"]) == 0
 
 
 def test_unknown_sections_and_missing_experiments_are_named(

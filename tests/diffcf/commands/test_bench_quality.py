@@ -57,13 +57,13 @@ def rows_of(out: str, section: str) -> list[dict[str, Any]]:
 
 
 def test_a_training_is_looked_at_over_its_minutes(experiment: Path) -> None:
-    arguments = ["--only=quality", "--minutes=0.04", "--images=2"]
+    arguments = ["--only=quality", "--minutes=0.02", "--images=2"]
     assert main(["bench", str(experiment), *arguments, "--out=out"]) == 0
     rows = rows_of("out", "quality")
     titles = [row["what"].removesuffix(" minutes").split(" after ") for row in rows]
     assert [what for what, _ in titles] == ["ACM of roots", "ACM of leaves"] * (len(rows) // 2)
     times = [float(after) for _, after in titles[::2]]
-    assert times == sorted(times) and len(times) >= 2 and 0 < times[0] < 0.04 <= times[-1]
+    assert times == sorted(times) and len(times) >= 2 and 0 < times[0] < 0.02 <= times[-1]
     assert all(0 <= row["value"] <= 1 and row["unit"] == "of the range" for row in rows)
     assert Path("out/quality/last.ckpt").is_file()
 

@@ -39,7 +39,7 @@ class Interrupt(Callback):
 def trained(tmp_path_factory) -> tuple[str, Path]:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
-    config = tiny(folder)
+    config = tiny(folder, eval_batch_size=4)  # the test's images come in two batches
     cli(["fit", "--config", config])
     return config, folder
 
@@ -152,7 +152,7 @@ def test_predict_writes_counterfactuals(trained, tmp_path) -> None:
 def test_ablate_compares_rules_on_one_checkpoint(trained, tmp_path, capsys) -> None:
     _, folder = trained
     config = yaml.safe_load((ROOT / "experiments/ablations/guidance.yaml").read_text())
-    config["data"]["init_args"] |= {"image_size": 32, "test_size": 4}
+    config["data"]["init_args"] |= {"image_size": 32, "train_size": 64, "test_size": 4}
     config |= {"images": 4, "out": str(tmp_path / "out")}
     compared = ("conditional, none", "conditional, gauss newton", "unconditional, constant 1")
     config["variants"] = {name: config["variants"][name] | {"steps": 1} for name in compared}
@@ -168,7 +168,7 @@ def test_ablate_takes_validation_images_where_settings_are_chosen(trained, tmp_p
     _, folder = trained
     data = {
         "class_path": "data_modules.pendulum.PendulumDataModule",
-        "init_args": {"image_size": 32, "val_size": 4, "test_size": 4},
+        "init_args": {"image_size": 32, "train_size": 64, "val_size": 4, "test_size": 4},
     }
     config = {"data": data, "variants": {"two steps": {"steps": 2}}, "images": 4}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(config))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,17 @@ def config(tmp_path_factory) -> Path:
     return path
 
 
-def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, capsys) -> None:
-    assert main(["data", str(config), "--out", str(tmp_path / "sheet.png")]) == 0
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def report(config: Path) -> tuple[str, Path]:
+    """What is printed of the small dataset, and its sheet."""
+    sheet, out = config.with_name("sheet.png"), io.StringIO()
+    with redirect_stdout(out):
+        assert main(["data", str(config), "--out", str(sheet)]) == 0
+    return out.getvalue(), sheet
+
+
+def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(report: tuple[str, Path]) -> None:
+    printed, sheet = report
     assert (
         "7,308 images; in use 200 train of 4,934 (train_size), 20 val of 548 (val_size)" in printed
     )
@@ -36,7 +46,7 @@ def test_it_prints_counts_factors_and_graph_and_draws_a_sheet(config, tmp_path, 
     assert "data_mean 0.9" in printed and "data_std 0.3" in printed and "Warning" not in printed
     assert "shadow_length" in printed and "3 … 12.57" in printed
     assert "angle → shadow_length, shadow_position" in printed
-    pixels = torch.tensor(list(Image.open(tmp_path / "sheet.png").convert("L").getdata()))
+    pixels = torch.tensor(list(Image.open(sheet).convert("L").getdata()))
     assert pixels.float().std() > 10
 
 
@@ -79,11 +89,11 @@ def test_it_warns_of_what_no_one_can_learn(missing, tmp_path, capsys) -> None:
     assert "6 images; in use 4 train, 1 val, 1 test, of 3 × 8 × 8 pixels" in printed
 
 
-def test_it_counts_missing_labels_and_interventional_images(config, tmp_path, capsys) -> None:
+def test_it_counts_missing_labels_and_interventional_images(
+    config, report, tmp_path, capsys
+) -> None:
     command = ["data", str(config), "--out", str(tmp_path / "sheet.png")]
-    assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert "Missing" not in printed and "Interventional" not in printed
+    assert "Missing" not in report[0] and "Interventional" not in report[0]
     assert main([*command, "--data.labels", "0.25", "--data.interventional", "10"]) == 0
     printed = capsys.readouterr().out
     assert (
@@ -97,9 +107,8 @@ def test_it_counts_missing_labels_and_interventional_images(config, tmp_path, ca
     assert "nan" not in printed and "7,308 images" in printed
 
 
-def test_it_says_what_the_table_does_not_determine(config, tmp_path, capsys) -> None:
-    assert main(["data", str(config), "--out", str(tmp_path / "a.png")]) == 0
-    printed = capsys.readouterr().out
+def test_it_says_what_the_table_does_not_determine(report, tmp_path, capsys) -> None:
+    printed, _ = report
     assert "Note: shadow_position follows from angle and light in every training image" in printed
     assert (
         "no training image has light in its lower third with shadow_position in its up" in printed
@@ -121,7 +130,8 @@ def test_it_says_what_the_table_does_not_determine(config, tmp_path, capsys) -> 
 @pytest.mark.parametrize("name", ["pendulum", "flow"])
 def test_experiments_serve_as_they_are(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["data", str(ROOT / f"experiments/{name}.yaml")]) == 0
+    few = ["--data.train_size=100", "--data.test_size=20"]
+    assert main(["data", str(ROOT / f"experiments/{name}.yaml"), *few]) == 0
     assert (tmp_path / f"runs/data/{name}.png").is_file()
 
 

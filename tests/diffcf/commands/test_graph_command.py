@@ -94,8 +94,8 @@ def trained() -> NSCM:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     nscm = NSCM(graph, hidden=(32, 32))
-    optimizer = torch.optim.AdamW(nscm.parameters(), 5e-3)
-    for _ in range(400):
+    optimizer = torch.optim.AdamW(nscm.parameters(), 1e-2)
+    for _ in range(200):
         z = torch.rand(256, 4)
         z[:, 2] = 0.8 * z[:, 0] + 0.1 + 0.01 * torch.randn(256)
         z[:, 3] = (z[:, 1] > 0.5).float()
@@ -125,8 +125,8 @@ def test_an_effect_that_bends_is_told_by_its_extremes() -> None:
     graph = CausalGraph([Factor("a"), Factor("c")], [("a", "c")])
     torch.manual_seed(0)
     nscm = NSCM(graph, hidden=(32, 32))
-    optimizer = torch.optim.AdamW(nscm.parameters(), 5e-3)
-    for _ in range(300):
+    optimizer = torch.optim.AdamW(nscm.parameters(), 1e-2)
+    for _ in range(150):
         a = torch.rand(256)
         optimizer.zero_grad()
         nscm.loss(torch.stack([a, (2 * a - 1).abs()], 1))["nscm"].backward()

@@ -76,16 +76,16 @@ def test_shipped_faces_do_what_their_card_says() -> None:
     assert error < 0.5 * nothing, "it is the same person"
 
 
-def test_a_fresh_process_answers_sixteen_images() -> None:
+def test_a_fresh_process_answers() -> None:
     code = (
         "import diffcf\n"
         "model = diffcf.load('pendulum')\n"
         "import torch\n"
-        "images = torch.rand(16, 3, 64, 64) * 2 - 1\n"
+        "images = torch.rand(2, 3, 64, 64) * 2 - 1\n"
         "print(*model.counterfactual(images, do={'light': 0.8}).image.shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "16 3 64 64\n"
+    assert done.stdout == "2 3 64 64\n"
 
 
 def test_a_checkpoint_and_metrics_of_another_training_are_refused(tmp_path: Path, capsys) -> None:

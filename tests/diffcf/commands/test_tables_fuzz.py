@@ -66,7 +66,7 @@ def test_a_changed_record_makes_a_table_or_names_its_file(real, folder: Path, da
         assert "changed.json" in str(error) and "\n" not in str(error)
 
 
-@settings(FUZZ, max_examples=40)
+@settings(FUZZ, max_examples=15)
 @given(data=st.data())
 def test_a_changed_record_among_others(folder: Path, data) -> None:
     """The whole command, with figures; the changed file lies where the benchmark puts it."""

@@ -25,7 +25,7 @@ def _nothing_compiled_yet() -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("marked", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_step_is_one_graph(
     model: DiffusionCounterfactuals, small_batch: dict[str, Tensor], monkeypatch, marked: bool
 ) -> None:

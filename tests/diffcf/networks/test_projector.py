@@ -49,10 +49,10 @@ def test_it_learns_where_a_factor_is_shown() -> None:
     net = LocalPosteriorProjector(CausalGraph([Factor("a")]), image_channels=1, channels=16)
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
     for _ in range(250):
-        image, factors = _stripes(32)
+        image, factors = _stripes(16)
         targets = factors[:, :, None, None].expand(-1, -1, 16, 16)
         saliency = F.avg_pool2d((image - image.mean(0)).abs(), 4)
-        loss = net.local_loss(net(image, torch.zeros(32)), targets, saliency)
+        loss = net.local_loss(net(image, torch.zeros(16)), targets, saliency)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -20,8 +20,7 @@ def trained(folder: Path, seed: int) -> dict[str, float]:
 def measured(folder: Path) -> dict[str, float]:
     """Metrics of the test that follows."""
     config, checkpoint = str(folder / "config.yaml"), str(folder / "last.ckpt")
-    whole = "--data.eval_batch_size=6"  # of the test, at once
-    assert main(["test", "--config", config, "--ckpt_path", checkpoint, whole]) == 0
+    assert main(["test", "--config", config, "--ckpt_path", checkpoint]) == 0
     return metrics(folder, "test")
 
 

@@ -38,15 +38,20 @@ def _start(tmp_path: Path, path: Path, **generator: Any) -> Path:
     return tmp_path / "run" / "last.ckpt"
 
 
-def test_it_starts_as_the_trained_model_is(tmp_path: Path, trained: Path) -> None:
-    old, new = (load_method(path).state_dict() for path in (trained, _start(tmp_path, trained)))
+@pytest.fixture(scope="module")
+def started(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _start(tmp_path_factory.mktemp("started"), trained)
+
+
+def test_it_starts_as_the_trained_model_is(trained: Path, started: Path) -> None:
+    old, new = (load_method(path).state_dict() for path in (trained, started))
     assert old.keys() == new.keys()
     for name, value in new.items():
         torch.testing.assert_close(value, old[name], msg=name)
 
 
-def test_the_record_names_the_training_it_started_from(tmp_path: Path, trained: Path) -> None:
-    record = load_method(_start(tmp_path, trained)).training_record.as_dict()
+def test_the_record_names_the_training_it_started_from(trained: Path, started: Path) -> None:
+    record = load_method(started).training_record.as_dict()
     assert record["steps"] == 1
     assert record["initial"] == load_method(trained).training_record.as_dict()
 

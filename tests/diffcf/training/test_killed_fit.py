@@ -23,7 +23,7 @@ STEPS = 24
 
 def config_of(folder: Path) -> str:
     """A checkpoint after every step, and no validation between."""
-    path = Path(tiny(folder))
+    path = Path(tiny(folder, train_size=40))
     config = yaml.safe_load(path.read_text())
     config["trainer"] |= {"max_steps": STEPS, "limit_val_batches": 0, "limit_train_batches": 5}
     for callback in config["trainer"]["callbacks"]:
@@ -103,8 +103,8 @@ def same_end(one: Path, two: Path) -> None:
             torch.testing.assert_close(states[1][part][name], value, msg=f"{part} {name}")
 
 
-def test_three_kills(tmp_path: Path) -> None:
-    steps = trained_through(tmp_path, kills=3, seed=0)
+def test_two_kills_one_of_them_in_a_write(tmp_path: Path) -> None:
+    steps = trained_through(tmp_path, kills=2, seed=0)
     assert steps == sorted(steps) and any(0 < step < STEPS for step in steps)
 
 

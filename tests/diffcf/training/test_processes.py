@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,8 +21,6 @@ from data_modules.loading import FactorImages, ShuffledOrder, training_loader
 from diffcf.commands.main import main
 from diffcf.methods import load_method
 
-HERE = Path(__file__).parent
-PATHS = (HERE, ROOT / "tests")  # this file's callback, and small_runs
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
@@ -63,15 +59,6 @@ class DieOnce(Callback):
         return lines.exists() and b"\n" in lines.read_bytes()
 
 
-def launched(*command: str) -> None:
-    """``diffcf <command>``, of which Lightning starts the second process."""
-    path = os.pathsep.join([*map(str, PATHS), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    whole = [sys.executable, "-m", "diffcf", *command]
-    done = subprocess.run(whole, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def alone(*command: str) -> None:
     torch.set_num_threads(1)
     with undrawn():
@@ -88,7 +75,8 @@ def together(folder: Path, *command: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process with batches of 8, and two with batches of 4, three steps each."""
     folder = tmp_path_factory.mktemp("processes")
-    for name, batch, run, options in (("one", 8, alone, []), ("two", 4, launched, TWO)):
+    two = partial(together, folder)
+    for name, batch, run, options in (("one", 8, alone, []), ("two", 4, two, TWO)):
         config = tiny(folder / name, batch_size=batch)
         add_callback(config, "test_processes.KeepWeights", folder=str(folder / "weights"))
         run("fit", "--config", config, "--trainer.max_steps=3", *options)

@@ -32,7 +32,7 @@ def budgeted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, DiffcfCLI]:
     """A config with a budget, and the training of so long."""
     torch.set_num_threads(1)
     path = tiny(tmp_path_factory.mktemp("budget"))
-    _by_time(path, 0.05)
+    _by_time(path, 0.025)
     return path, cli(["fit", "--config", path])
 
 
@@ -44,7 +44,7 @@ def test_a_budget_ends_training_and_sets_the_pace(budgeted: tuple[str, DiffcfCLI
     group = built.trainer.optimizers[0].param_groups[0]
     assert group["lr"] < 0.02 * group["initial_lr"]
     record = load_method(Path(path).parent / "last.ckpt").training_record.as_dict()
-    assert record["processor_seconds"] > 2.9 and record["steps"] == built.trainer.global_step
+    assert record["processor_seconds"] > 1.45 and record["steps"] == built.trainer.global_step
 
 
 def test_a_resumed_run_goes_on_with_what_is_left(budgeted: tuple[str, DiffcfCLI], tmp_path) -> None:
@@ -52,7 +52,7 @@ def test_a_resumed_run_goes_on_with_what_is_left(budgeted: tuple[str, DiffcfCLI]
     last = shutil.copy(Path(path).parent / "last.ckpt", tmp_path)
     checkpoint = torch.load(last, weights_only=True)
     state = next(v for k, v in checkpoint["callbacks"].items() if "TrainingBudget" in k)
-    assert state["spent"] >= 3.0
+    assert state["spent"] >= 1.5
     again = cli(["fit", "--config", path, "--ckpt_path", last, "--out", str(tmp_path)])
     # Nothing is left: one step at most shows that.
     assert again.trainer.global_step <= checkpoint["global_step"] + 1
@@ -89,7 +89,7 @@ def test_an_untrained_method_has_made_no_progress(model) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_bar_moves_at_every_test_batch(tmp_path: Path, capsys) -> None:
-    path = tiny(tmp_path)
+    path = tiny(tmp_path, eval_batch_size=4)
     measure_least(path)
     config = yaml.safe_load(Path(path).read_text())
     config["trainer"]["enable_progress_bar"] = True

@@ -59,10 +59,8 @@ def offline(tmp_path_factory) -> Iterator[tuple[Path, Doorbell]]:
     torch.set_num_threads(1)
     folder, doorbell = tmp_path_factory.mktemp("wandb"), Doorbell()
     # A run writes the config.yaml of its own into the folder.
-    config, kept = (
-        str(Path(tiny(folder, train_size=24)).rename(folder / "small.yaml")),
-        dict(os.environ),
-    )
+    config = str(Path(tiny(folder, eval_batch_size=4)).rename(folder / "small.yaml"))
+    kept = dict(os.environ)
     swept = folder / "swept.yaml"
     swept.write_text("wandb_version: 1\nseed_everything: {value: 3}\n")
     sweep = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1", "WANDB_SWEEP_PARAM_PATH": str(swept)}
@@ -184,7 +182,7 @@ def artifact(run: OfflineRun, named: str) -> tuple[Any, dict[str, Path]]:
 
 def alone(folder: Path, doorbell: Doorbell, **env: str) -> tuple[int | None, str]:
     """Status and words of a fit in a process of its own, which has no terminal to ask on."""
-    command = ["fit", "--config", tiny(folder, train_size=24), ONE_LINE]
+    command = ["fit", "--config", tiny(folder), ONE_LINE]
     log = folder / "log.txt"
     process = in_background(command, log, partial(_surround, doorbell.around(folder) | env))
     process.join(120)

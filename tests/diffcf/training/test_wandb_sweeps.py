@@ -37,12 +37,22 @@ def agent(monkeypatch) -> None:
 
 
 def samples(sweep: dict[str, Any]) -> list[dict[str, Any]]:
-    """So many that every value comes, and both ends of every range."""
+    """So many that both ends of every range come, and every class."""
     parameters = sweep["parameters"]
-    values = [spec.get("values") or [spec["min"], spec["max"]] for spec in parameters.values()]
+    values = [telling(spec) for spec in parameters.values()]
     cycled = zip(*map(itertools.cycle, values), strict=False)
     chosen = itertools.islice(cycled, max(map(len, values)))
     return [dict(zip(parameters, each, strict=True)) for each in chosen]
+
+
+def telling(spec: dict[str, Any]) -> list[Any]:
+    """The values of a parameter that take different paths: its ends, or one of each class."""
+    if "values" not in spec:
+        return [spec["min"], spec["max"]]
+    values = spec["values"]
+    if isinstance(values[0], str):
+        return list({json.loads(value)["class_path"]: value for value in values}.values())
+    return [values[0], values[-1]]
 
 
 def command_line(sweep: dict[str, Any], chosen: dict[str, Any]) -> list[str]:

@@ -122,9 +122,17 @@ def test_every_search_holds_the_setting_that_is_shipped(dataset: str) -> None:
             assert any(grid.settings(method, 0, c) == shipped for c in method.search), method.name
 
 
-CELLS = [
-    (dataset, name) for dataset in ALL for name in Grid.load(SHIPPED / f"{dataset}.yaml").methods
-]
+def telling_cells() -> list[tuple[str, str]]:
+    """Dataset and method of every cell but those that set what a cell before them set."""
+    cells: dict[Any, tuple[str, str]] = {}
+    for dataset in ALL:
+        described = yaml.safe_load((SHIPPED / f"{dataset}.yaml").read_text())["methods"]
+        for name, entry in described.items():
+            config, changes = (entry, {}) if isinstance(entry, str) else entry.values()
+            # "ours", of every grid, stands for what the grid's cells have in common.
+            seen = (config, *sorted(changes), dataset if name == "ours" else "")
+            cells.setdefault(seen, (dataset, name))
+    return list(cells.values())
 
 
 def test_every_method_is_in_a_grid() -> None:
@@ -136,7 +144,7 @@ def test_every_method_is_in_a_grid() -> None:
     }
 
 
-@pytest.mark.parametrize(("dataset", "name"), CELLS)
+@pytest.mark.parametrize(("dataset", "name"), telling_cells())
 def test_the_config_of_each_cell_is_valid(
     dataset: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -25,7 +25,7 @@ from diffcf.methods.checkpoint import read_checkpoint
 from diffcf.reporting.results import find_results, read_record
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-MINUTES = 0.01  # of a cell's training
+MINUTES = 0.006  # of a cell's training
 
 
 def two_cells(folder: Path) -> Path:

@@ -19,6 +19,7 @@ import pytest
 import torch
 from grids import BROKEN, TOY, change, run, write_grid
 from processes import in_background
+from small_runs import draw_nothing
 
 from diffcf.commands.benchmark import runner
 from diffcf.commands.benchmark import runner as process
@@ -35,8 +36,12 @@ def kill_at_first_checkpoint(run_folder: Path, children: list[subprocess.Popen[b
 
 
 def surrounded_by(environment: dict[str, str]) -> None:
-    """Give this process the environment; of a module, so that another process finds it."""
+    """Give this process the environment, and no pictures to draw.
+
+    Of a module, so that another process finds it.
+    """
     os.environ.update(environment)
+    draw_nothing(pytest.MonkeyPatch())
 
 
 class Forked:

@@ -30,7 +30,7 @@ def commands(monkeypatch, undrawn) -> list[list[str]]:
 def test_search_tries_every_setting_on_validation_images(tmp_path, commands, capsys) -> None:
     tried = [{}, {"sampling.steps": 90}, FASTER]
     grid = write_grid(tmp_path, toy=TOY | {"search": tried}, unsearched=TOY)
-    options = ["--search", "--search_minutes", "0.004", "--search_images", "4"]
+    options = ["--search", "--search_minutes", "0.002", "--search_images", "4"]
     command = ["benchmark", str(grid), *options, "--runs", str(tmp_path / "runs")]
     assert main(command) == 0
     stages = [arguments[0] for arguments in commands]
@@ -45,7 +45,7 @@ def test_search_tries_every_setting_on_validation_images(tmp_path, commands, cap
     for variant in record["variants"]:
         assert variant["score"] == pytest.approx((variant["acm/roots"] + variant["acm/leaves"]) / 2)
         assert variant["images"] == 4
-    assert record["split"] == "val" and record["minutes"] == 0.004
+    assert record["split"] == "val" and record["minutes"] == 0.002
     assert str(tmp_path) not in json.dumps(record)
     assert "best is" in capsys.readouterr().out
     # Again, with one more: what was tried is not tried anew.
@@ -56,7 +56,8 @@ def test_search_tries_every_setting_on_validation_images(tmp_path, commands, cap
 
 def test_settings_of_sampling_are_asked_of_the_whole_training(tmp_path, commands) -> None:
     """How hard a generator is best pressed after a minute says little of after thirty."""
-    grid = write_grid(tmp_path, toy=TOY | {"search": [{}, {"sampling.steps": 90}]})
+    toy = TOY | {"search": [{}, {"sampling.steps": 90}]}
+    grid = write_grid(tmp_path, minutes=0.004, toy=toy)
     change(grid, seeds=[0, 1])
     command = ["benchmark", str(grid), "--only", "toy/1", "--runs", str(tmp_path / "runs")]
     assert main(command) == 0
@@ -64,7 +65,7 @@ def test_settings_of_sampling_are_asked_of_the_whole_training(tmp_path, commands
     assert [arguments[0] for arguments in commands] == ["fit", "test", "validate", "validate"]
     results = tmp_path / "results/small/toy"
     found, cell = (json.loads((results / name).read_text()) for name in ("search.json", "1.json"))
-    assert found["minutes"] == 0.02 and found["benchmark"]["seed"] == 1
+    assert found["minutes"] == 0.004 and found["benchmark"]["seed"] == 1
     for variant in found["variants"]:
         assert variant["training"] == cell["provenance"]["training"]
     (results / "1.json").unlink()
