@@ -20,7 +20,14 @@ from typing import Self
 import torch
 from torch import Generator, Tensor
 
-from diffcf.causal import CausalGraph, Intervention, TrueModel, uniform_factors
+from diffcf.causal import (
+    CausalGraph,
+    Intervention,
+    TrueModel,
+    row_keys,
+    scaled_do,
+    uniform_factors,
+)
 from diffcf.evaluation.protocol import EvaluationProtocol
 
 _ATTEMPTS = 100
@@ -92,10 +99,13 @@ class InterventionPlan:
         self._generator = Generator().manual_seed(protocol.seed)
         self._least = torch.where(graph.discrete, 1e-6, self._least_changes())
         nothing = Intervention.none(factors)
-        names = graph.names if protocol.factors is None else protocol.factors
+        own = protocol.do or {}
+        names = protocol.factors or list(own) or graph.names
         columns = torch.tensor(sorted({graph.column(name) for name in names}))
         self.single = {
-            graph.names[column]: self._draw(nothing, torch.full((len(factors),), column))
+            (name := graph.names[column]): self._told(name, own[name])
+            if name in own
+            else self._draw(nothing, torch.full((len(factors),), column))
             for column in columns.tolist()
         }
         # Every image goes through the factors in its own random order, again and again.
@@ -147,6 +157,25 @@ class InterventionPlan:
         self.left_out = {name: count for name, count in missing.items() if count}
         self.single = {name: do for name, do in self.single.items() if missing[name] < images}
 
+    def _told(self, name: str, value: str | float) -> Intervention:
+        """Set a factor as the protocol says, in images in which that is a change to be seen."""
+        count = len(self.factors)
+        keys = row_keys(torch.arange(count), self.protocol.seed)
+        asked = scaled_do({name: value}, self.graph, "native")
+        do = Intervention.from_do(asked, self.graph, count, None, self.factors, keys)
+        column = torch.full((count,), self.graph.column(name))
+        shown = self._shown(Intervention.none(self.factors), do, self.factors, column)
+        return Intervention(do.values, do.mask & shown[:, None])
+
+    def _shown(self, held: Intervention, do: Intervention, now: Tensor, column: Tensor) -> Tensor:
+        """``[N]`` bool: whether it changes factor ``column`` ``[N]`` of ``now`` enough, and can be
+        shown, given what is ``held``."""
+        moved = torch.where(do.mask, (do.values - now).abs(), 0.0).amax(dim=1)
+        shown = moved >= self._least[column]
+        if self._visible is None:
+            return shown
+        return shown & self._visible(self._predicted(held.then(do)))
+
     def _draw(self, held: Intervention, column: Tensor) -> Intervention:
         """Set factor ``column`` ``[N]`` of each image, given what is already held."""
         count = len(self.factors)
@@ -154,12 +183,10 @@ class InterventionPlan:
         mask[torch.arange(count), column] = True
         values = torch.zeros_like(self.factors)
         missing = torch.ones(count, dtype=torch.bool)
-        now = torch.where(mask, self._predicted(held), 0.0)
+        now = self._predicted(held)
         for proposed in self._proposals():
             drawn = torch.where(mask, proposed, 0.0)
-            shown = (drawn - now).abs().amax(dim=1) >= self._least[column]
-            if self._visible is not None:
-                shown &= self._visible(self._predicted(held.then(Intervention(drawn, mask))))
+            shown = self._shown(held, Intervention(drawn, mask), now, column)
             values = torch.where((missing & shown)[:, None], drawn, values)
             missing &= ~shown
             if not missing.any():

@@ -36,6 +36,9 @@ class EvaluationProtocol:
     Attributes:
         factors: names of the factors that are intervened upon; None for all.
         values: ``"marginal"``: the value another image of the set has; ``"uniform"``: any value.
+        do: how factors are set instead, by name, in native units and as ``--do`` has it: a number
+            or category, ``+=0.2``, ``*=1.5``, ``~uniform:0.2:0.4``, ``+=0.2 if angle<0.3``.
+            Without ``factors``, no others are set. Sequences set values as ever.
         min_change: least distance between the value set and the factual one, for continuous
             factors, as part of the factor's range; where the range is far wider than the data, of
             twice the span of the middle 90% of the set's values. Discrete ones always differ.
@@ -64,6 +67,7 @@ class EvaluationProtocol:
 
     factors: list[str] | None = None
     values: Literal["marginal", "uniform"] = "marginal"
+    do: dict[str, str | float] | None = None
     min_change: float = 0.05
     images: int | None = None
     steps: int = 5
@@ -105,3 +109,10 @@ class EvaluationProtocol:
             )
         if self.factors is not None and not self.factors:
             raise SettingsError("factors of a protocol is empty: name some, or leave it out.")
+        if self.do is not None and not self.do:
+            raise SettingsError("do of a protocol is empty: say what to set, or leave it out.")
+        if unasked := sorted(set(self.do or ()) - set(self.factors or self.do or ())):
+            raise SettingsError(
+                f"do of a protocol sets {', '.join(unasked)}, which its factors leave out: name "
+                "them there too, or leave factors out."
+            )

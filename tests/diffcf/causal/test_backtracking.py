@@ -57,7 +57,7 @@ def test_no_nearer_noise_does_it() -> None:
     factors, exogenous = factual(nscm, 1)
     value = factors[:, LENGTH] + 0.1
     found = backtrack(nscm, factors, exogenous, wanted(value, LENGTH, factors))
-    tried = exogenous + torch.randn(200_000, 4, generator=torch.Generator().manual_seed(0))
+    tried = exogenous + torch.randn(50_000, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         does = (nscm.decode(tried)[:, LENGTH] - value).abs() < 1e-3
     nearest = (tried[does] - exogenous).norm(dim=1).min()

@@ -8,6 +8,7 @@ import torch
 from diffcf.causal import CausalGraph, Factor
 from diffcf.evaluation import CounterfactualEvaluation, DoNothing, EvaluationProtocol
 from diffcf.evaluation import InterventionPlan as Plan
+from diffcf.io import DiffcfError
 from diffcf.reporting import print_table, seeds_table
 
 COUNT = 256
@@ -129,3 +130,50 @@ def test_where_nothing_can_be_asked_the_rest_is_measured() -> None:
     assert not {"acm", "effectiveness", "reversibility"} & set(metrics)
     assert evaluation.plan.left_out["age"] == 8 and evaluation.images() == 8
     evaluation.intervals()
+
+
+def test_a_protocol_sets_what_it_says_where_that_is_a_change() -> None:
+    factors = people()
+    low = factors[:, 1] < 0.002
+    do = {"income": "+=0.2 if income<2", "hat": "crown"}
+    plan = Plan(PEOPLE, factors, EvaluationProtocol(do=do, min_change=0.001, steps=2))
+    assert set(plan.single) == {"income", "hat"}
+    income = plan.single["income"]
+    torch.testing.assert_close(income.values[low, 1], factors[low, 1] + 0.0002)
+    assert not income.mask[~low].any()
+    assert not plan.single["hat"].mask[0].any()  # who wears it already
+    assert plan.single["hat"].mask[1:, 2].all() and (plan.single["hat"].values[1:, 2] == 0.5).all()
+    assert plan.left_out["hat"] == 1 and plan.left_out["income"] == int((~low).sum())
+
+
+def test_what_a_protocol_draws_is_a_function_of_its_seed() -> None:
+    def drawn(seed: int) -> torch.Tensor:
+        asked = EvaluationProtocol(do={"income": "~uniform:500:900"}, steps=0, seed=seed)
+        return Plan(PEOPLE, people(), asked).single["income"].values[:, 1]
+
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+    assert drawn(1).min() >= 0.5 and drawn(1).max() <= 0.9 and drawn(1).unique().numel() > 200
+
+
+def test_factors_beside_those_that_are_told_are_drawn() -> None:
+    asked = EvaluationProtocol(factors=["bald", "hat"], do={"hat": "cap"}, steps=0)
+    plan = Plan(PEOPLE, people(), asked)
+    assert set(plan.single) == {"bald", "hat"}
+    assert torch.equal(plan.single["bald"].values[:, 0], 1 - people()[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"do": {}}, "empty"),
+        ({"do": {"hat": "cap"}, "factors": ["bald"]}, "hat"),
+        ({"do": {"hut": "cap"}}, "hut"),
+        ({"do": {"hat": "helmet"}}, "helmet"),
+        ({"do": {"income": 2000.0}}, "income"),
+        ({"do": {"hat": "+=1"}}, "hat"),
+        ({"do": {"income": "~uniform:-1:2"}}, "income"),
+    ],
+)
+def test_what_a_protocol_cannot_set_is_one_sentence(settings: dict, named: str) -> None:
+    with pytest.raises(DiffcfError, match=named):
+        Plan(PEOPLE, people(), EvaluationProtocol(steps=0, **settings))
