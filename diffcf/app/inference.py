@@ -83,7 +83,7 @@ class Worlds:
         return replace(self, inferred=self.inferred.reabduct(result.answer), true=true)
 
     def _result(self, question: Question, answer: Counterfactual) -> Result:
-        exact = None if self.true is None else self.true.predict(_on_host(answer.intervention))
+        exact = None if self.true is None else self.true.predict(answer.intervention.to("cpu"))
         scene, read, in_frame = self.subject.scene, None, True
         if scene is not None:
             read = scene.read(answer.image.cpu())[0]
@@ -91,12 +91,6 @@ class Worlds:
         elif self.model.module.reads:
             read = self.model.read(answer.image)[0].cpu()
         return Result(question, answer, exact, read, in_frame)
-
-
-def _on_host(do: Intervention) -> Intervention:
-    """Where scenes draw."""
-    clipped = None if do.clipped is None else do.clipped.cpu()
-    return Intervention(do.values.cpu(), do.mask.cpu(), clipped)
 
 
 def open_worlds(model: Model, subject: Subject, seed: int = 0) -> Worlds:

@@ -93,9 +93,9 @@ def backtrack(
 
 def _free(nscm: NSCM, mask: Tensor) -> Tensor:
     """The noise that may move, ``[B, E]``: of numbers in ``mask``, and of their causes."""
-    causes = mask
+    causes, adjacency = mask, nscm.adjacency.to(mask.device).float()
     for _ in nscm.graph.names:
-        causes = causes | (causes.float() @ nscm.adjacency.to(mask.device).float() > 0)
+        causes = causes | (causes.float() @ adjacency > 0)
     return (causes & ~nscm.graph.discrete.to(mask.device))[:, nscm.graph.code_owner]
 
 

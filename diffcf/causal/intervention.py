@@ -99,6 +99,16 @@ class Intervention:
         """The null intervention on factors ``[B, K]``."""
         return cls(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.bool))
 
+    def rows(self, rows: Tensor | slice) -> Intervention:
+        """That on some of the samples."""
+        clipped = None if self.clipped is None else self.clipped[rows]
+        return Intervention(self.values[rows], self.mask[rows], clipped)
+
+    def to(self, device: torch.device | str) -> Intervention:
+        """This one on a device."""
+        clipped = None if self.clipped is None else self.clipped.to(device)
+        return Intervention(self.values.to(device), self.mask.to(device), clipped)
+
     def then(self, other: Intervention) -> Intervention:
         """This one followed by ``other``: what was set stays set unless ``other`` sets it anew."""
         values = torch.where(other.mask, other.values, self.values)

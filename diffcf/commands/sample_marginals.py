@@ -12,18 +12,9 @@ from typing import Any
 from jsonargparse import Namespace
 
 from diffcf.api import Model
-from diffcf.commands.audit.images import model_data
+from diffcf.commands.measuring import model_data, provenance, write_measured
 from diffcf.evaluation import marginal_distances
-from diffcf.io import (
-    SettingsError,
-    device_name,
-    public,
-    versions,
-    whole_folder,
-    write_json,
-    write_text,
-)
-from diffcf.methods import weights_digest
+from diffcf.io import SettingsError
 from diffcf.reporting import markdown
 
 
@@ -43,27 +34,10 @@ def measure(model: Model, parsed: Namespace) -> None:
     factors = data.factors_of("train")
     factors = factors[~factors.isnan().any(dim=1)]
     found = marginal_distances(nscm.cpu(), data.scene, factors, parsed.count, parsed.seed)
-    asked = {name: parsed[name] for name in ("weights", "count", "seed")}
-    record = {
-        "distances": found,
-        "provenance": public(
-            {
-                **asked,
-                "config": str(parsed.measure),
-                "images": len(factors),
-                "weights' content": weights_digest(model.module),
-                "device": device_name(model.device),
-                "seconds": round(time.perf_counter() - started, 1),
-                "versions": versions(),
-            }
-        ),
-    }
-    table = marginals_table(found, model.graph.names)
-    with whole_folder(parsed.out) as folder:
-        write_json(record, folder / "marginals.json")
-        write_text(table, folder / "marginals.md")
-    print(table)
-    print(f"marginals.json and marginals.md are in {parsed.out}")
+    origin = provenance(model, parsed, ("weights", "count", "seed"), started)
+    origin |= {"config": str(parsed.measure), "images": len(factors)}
+    record = {"distances": found, "provenance": origin}
+    write_measured(record, marginals_table(found, model.graph.names), "marginals", parsed.out)
 
 
 def marginals_table(found: dict[str, dict[str, float]], names: tuple[str, ...]) -> str:

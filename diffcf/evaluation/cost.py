@@ -124,7 +124,7 @@ def _evaluations(
     with EvaluationCounter(networks) as counter:
         world = method.abduct(image[:few], factors[:few])
         abduction, guided = counter.take()
-        world.predict(Intervention(do.values[:few], do.mask[:few]))
+        world.predict(do.rows(slice(few)))
         prediction, more = counter.take()
     return abduction / few, prediction / few, (guided + more) / few
 

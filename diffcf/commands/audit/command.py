@@ -26,18 +26,16 @@ from diffcf.causal import Units, parse_do, scaled_do
 from diffcf.commands.arguments import Seed, add_batch_size, add_device, add_weights
 from diffcf.commands.audit.images import SAMPLED, AuditImages, audited
 from diffcf.commands.audit.planted import planted, planted_table
+from diffcf.commands.measuring import provenance, write_measured
 from diffcf.evaluation import Audit, Classifier, load_classifier
 from diffcf.io import (
     SettingsError,
     check_new,
-    device_name,
     public,
-    versions,
     whole_folder,
     write_json,
     write_text,
 )
-from diffcf.methods import weights_digest
 from diffcf.reporting import audit_page, effects_table, moved_figure, save_figure
 from diffcf.training import sampling_record
 
@@ -82,12 +80,7 @@ def _measure(parsed: Namespace) -> None:
     chosen = audited(model, (), parsed.data, parsed.count, parsed.seed)
     record = planted(model, chosen, parsed.planted, parsed)
     record["provenance"] = _provenance(model, chosen, parsed, None, started)
-    table = planted_table(record["contrasts"])
-    with whole_folder(parsed.out) as folder:
-        write_json(record, folder / "planted.json")
-        write_text(table, folder / "planted.md")
-    print(table)
-    print(f"planted.json and planted.md are in {parsed.out}")
+    write_measured(record, planted_table(record["contrasts"]), "planted", parsed.out)
 
 
 def _parser() -> ArgumentParser:
@@ -173,24 +166,16 @@ def _provenance(
 ) -> dict[str, Any]:
     """Where the numbers come from, without folders of this machine."""
     file = None if classifier is None else classifier.file
-    asked = ("do", "versus", "factor", "strata", "units", "threshold", "seed", "planted")
-    return public(
+    asked = ("weights", "data", "do", "versus", "factor", "strata", "units", "threshold", "seed")
+    content = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    return provenance(model, parsed, (*asked, "planted"), started) | public(
         {
-            "weights": parsed.weights,
-            "weights' content": weights_digest(model.module),
             "classifier": None if classifier is None else classifier.name,
-            "classifier's content": None
-            if file is None
-            else hashlib.sha256(file.read_bytes()).hexdigest(),
-            "data": None if parsed.data is None else str(parsed.data),
+            "classifier's content": content,
             "images": len(chosen.names),
-            **{name: parsed[name] for name in asked},
             "graph": model.graph.to_dict(),
             "sampling": sampling_record(model.sampling),
             "training": model.module.training_record.as_dict(),
-            "device": device_name(model.device),
-            "seconds": round(time.perf_counter() - started, 1),
-            "versions": versions(),
         }
     )
 

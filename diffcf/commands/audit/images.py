@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from diffcf.api import Model
-from diffcf.io import CheckpointError, DataError, SettingsError, image_files
-from diffcf.training import FactorData, load_data
+from diffcf.commands.measuring import SPLIT, model_data
+from diffcf.io import SettingsError, image_files
+from diffcf.training import FactorData
 
-SPLIT = "test"
 SAMPLED = 256
 
 
@@ -51,30 +51,6 @@ class AuditImages:
         images = data.images_of(SPLIT, rows).float()
         names = [f"{SPLIT}_{row}" for row in rows.tolist()]
         return cls(names, images, data.factors_of(SPLIT)[rows], rows, data)
-
-
-def model_data(model: Model, config: Path) -> FactorData:
-    """The data that a YAML describes, set up, whose images are as the model takes them.
-
-    Raises:
-        CheckpointError: for data of another graph than the model's.
-        DataError: for images of another form than the model's.
-    """
-    data = load_data(config)
-    if data.graph != model.graph:
-        raise CheckpointError(
-            f"The model belongs to another graph, {model.graph}, than {config}: name its data."
-        )
-    data.prepare_data()
-    data.setup()
-    found = tuple(data.images_of(SPLIT, torch.tensor([0])).shape[1:])
-    shape = model.module.image_shape
-    if shape is not None and found != tuple(shape):
-        raise DataError(
-            f"Images of {config} are {list(found)}, and the model draws {list(shape)}: set "
-            "image_size and channels of the data."
-        )
-    return data
 
 
 def audited(

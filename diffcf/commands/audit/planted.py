@@ -8,28 +8,22 @@ the split, which is the population that the sample stands for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from torch import Tensor
 
 from diffcf.api import Model
-from diffcf.causal import Scene
-from diffcf.commands.audit.images import SPLIT, AuditImages
+from diffcf.commands.audit.images import AuditImages
+from diffcf.commands.measuring import SPLIT, exact_scene, exact_worlds
 from diffcf.evaluation import (
     Classifier,
-    ExactMethod,
     PlantedClassifiers,
-    ReferenceWorld,
     audit_scores,
     default_contrasts,
     planted_errors,
 )
-from diffcf.io import SettingsError
 from diffcf.reporting import markdown
-from diffcf.training import FactorData
 
 AT_ONCE = 128
 SHARE = 0.5
@@ -43,12 +37,9 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
     """
     data, rows = chosen.data, chosen.rows
     assert data is not None and rows is not None and chosen.factors is not None
-    if not isinstance(data.scene, Scene) or not data.scene.identified:
-        raise SettingsError(
-            f"No scene knows exact counterfactuals of {parsed.data}: name data such as Pendulum's."
-        )
+    scene = exact_scene(data, parsed.data)
     everything = torch.arange(data.size_of(SPLIT))
-    call = PlantedClassifiers(data.scene, len(data.graph), count, parsed.seed)
+    call = PlantedClassifiers(scene, len(data.graph), count, parsed.seed)
     contrasts, notes = default_contrasts(data.graph, data.factors_of(SPLIT))
     scores = audit_scores(
         (
@@ -59,8 +50,10 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
         contrasts,
     )
     same, population = (
-        audit_scores(_exact(data, data.scene, some), Classifier("planted", call), contrasts)
-        for some in (rows, everything)
+        audit_scores(worlds, Classifier("planted", call), contrasts)
+        for worlds in (
+            exact_worlds(data, scene, SPLIT, some, AT_ONCE) for some in (rows, everything)
+        )
     )
     found = planted_errors(scores, same, population, SHARE, parsed.seed)
     return {
@@ -72,14 +65,6 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
         "population": len(everything),
         "weights": call.weight.tolist(),
     }
-
-
-def _exact(data: FactorData, scene: Scene, rows: Tensor) -> Iterator[ReferenceWorld]:
-    """The worlds of a split's ``rows`` by the scene's true model."""
-    factors, noise = data.factors_of(SPLIT), data.noise_of(SPLIT)
-    for some in rows.split(AT_ONCE):
-        method = ExactMethod(scene, None if noise is None else noise[some])
-        yield method.abduct(data.images_of(SPLIT, some).float(), factors[some])
 
 
 def planted_table(found: list[dict[str, Any]]) -> str:

@@ -25,19 +25,17 @@ from torch import Tensor
 from diffcf.api import Model, load
 from diffcf.causal import CausalGraph, Factor, Intervention, intervened_of
 from diffcf.commands.arguments import Seed, add_batch_size, add_device, add_weights
-from diffcf.commands.audit.images import model_data
 from diffcf.commands.augment.measure import measured, measured_table
 from diffcf.commands.augment.plan import Additions, at_random, balanced, balanced_columns
 from diffcf.commands.dataset_folder import DatasetFolder, dataset_folder, set_cell
+from diffcf.commands.measuring import model_data, provenance, write_measured
 from diffcf.io import (
     SettingsError,
     check_new,
-    device_name,
     public,
     versions,
     whole_folder,
     write_json,
-    write_text,
 )
 from diffcf.methods import weights_digest
 from diffcf.training import FactorData
@@ -115,25 +113,11 @@ def _measure(model: Model, parsed: Namespace) -> None:
     started = time.perf_counter()
     data = model_data(model, parsed.config)
     record = measured(model, data, parsed)
-    asked = ("weights", "seed", "seeds", "count")
-    record["provenance"] = public(
-        {
-            **{name: parsed[name] for name in asked},
-            "config": str(parsed.config),
-            "weights' content": weights_digest(model.module),
-            "device": device_name(model.device),
-            "seconds": round(time.perf_counter() - started, 1),
-            "versions": versions(),
-        }
-    )
-    table = measured_table(record)
-    with whole_folder(parsed.out) as folder:
-        write_json(record, folder / "augment.json")
-        write_text(table, folder / "augment.md")
-    print(table)
+    asked = ("weights", "seed", "seeds", "count", "config")
+    record["provenance"] = provenance(model, parsed, asked, started)
+    write_measured(record, measured_table(record), "augment", parsed.out)
     closed = ("no gap" if share is None else f"{share:.2f}" for share in record["closed"])
     print(f"Share of the gap closed, by seed: {', '.join(closed)}.")
-    print(f"augment.json and augment.md are in {parsed.out}")
 
 
 def _label(graph: CausalGraph, name: str) -> int:
@@ -191,10 +175,7 @@ class _Copy:
         starts = range(0, len(additions.source), batch_size)
         for start in track(starts, description="counterfactuals"):
             rows = additions.source[start : start + batch_size]
-            do = Intervention(
-                additions.do.values[start : start + batch_size],
-                additions.do.mask[start : start + batch_size],
-            )
+            do = additions.do.rows(slice(start, start + batch_size))
             images, is_set = self.data.images_of(TRAIN, rows).float(), do.mask
             image, target, unsure = self._answers(images, factors[rows], do, seed)
             target = torch.where(unsure, torch.nan, target)
@@ -210,10 +191,9 @@ class _Copy:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures, their factors, and which of these changes the training data do not teach."""
         model = self.model
-        on_device = Intervention(do.values.to(model.device), do.mask.to(model.device))
         # Only a factor that is not known is read.
         known = None if factors.isnan().all() else factors
-        answer = model.abduct(images, known, seed=seed).world.predict(on_device)
+        answer = model.abduct(images, known, seed=seed).world.predict(do.to(model.device))
         unsure = answer.undetermined
         if unsure is None or model.sampling.undetermined == "draw":
             unsure = torch.zeros_like(do.mask)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffcf.api import Model
 from diffcf.causal import Intervention, Scene, TrueModel
+from diffcf.commands.measuring import exact_scene, exact_worlds
 from diffcf.evaluation import (
     EXACT,
     FACTUAL,
@@ -29,11 +30,11 @@ from diffcf.evaluation import (
     class_threshold,
     measure_augmentation,
 )
-from diffcf.io import SettingsError
 from diffcf.reporting import markdown
 from diffcf.training import FactorData
 
 MODEL = "by the model"
+AT_ONCE = 256
 OBSERVED, SET = "as observed", "factor set"
 
 
@@ -53,12 +54,7 @@ def measured(model: Model, data: FactorData, parsed: Namespace) -> dict[str, Any
         GraphError: for an unknown factor.
         SettingsError: for data without exact counterfactuals, or a categorical factor.
     """
-    scene, name = data.scene, parsed.measure
-    if not isinstance(scene, Scene) or not scene.identified:
-        raise SettingsError(
-            "--measure needs exact counterfactuals, which these data have not: name data of a "
-            "scene without random mechanisms, such as Pendulum's."
-        )
+    scene, name = exact_scene(data, parsed.config), parsed.measure
     column = data.graph.column(name)
     threshold = class_threshold(data.graph, name, data.factors_of("train"))
     train = _asked(data, "train", parsed)
@@ -102,40 +98,27 @@ def _asked(data: FactorData, split: str, parsed: Namespace) -> _Asked:
     known: TrueModel | None = data.scene
     do = InterventionPlan.of(data.graph, factors, protocol, known).single[parsed.measure]
     asked = do.mask.any(dim=1)
-    return _Asked(split, rows[asked], Intervention(do.values[asked], do.mask[asked]))
-
-
-def _batches(asked: _Asked, size: int) -> Iterator[tuple[Tensor, Intervention]]:
-    for part in torch.arange(len(asked.rows)).split(size):
-        yield asked.rows[part], Intervention(asked.do.values[part], asked.do.mask[part])
+    return _Asked(split, rows[asked], do.rows(asked))
 
 
 def _exact(data: FactorData, scene: Scene, asked: _Asked) -> Tensor:
     """The exact counterfactual pictures, ``[N, C, S, S]``."""
-    side = data.images_of(asked.split, asked.rows[:1]).shape[-1]
-    factors, noise = data.factors_of(asked.split), data.noise_of(asked.split)
-    return torch.cat(
-        [
-            scene.render(
-                scene.counterfactual(factors[rows], do.values, do.mask),
-                side,
-                None if noise is None else noise[rows],
-            )
-            for rows, do in _batches(asked, 256)
-        ]
-    )
+    worlds = exact_worlds(data, scene, asked.split, asked.rows, AT_ONCE)
+    parts = torch.arange(len(asked.rows)).split(AT_ONCE)
+    pairs = zip(worlds, parts, strict=True)
+    return torch.cat([world.predict(asked.do.rows(part)).image for world, part in pairs])
 
 
 def _by_model(model: Model, data: FactorData, asked: _Asked, parsed: Namespace) -> Iterator[Tensor]:
     """The model's pictures, in batches, on the processor."""
     factors = data.factors_of(asked.split)
-    total = -(-len(asked.rows) // parsed.batch_size)
-    batches = _batches(asked, parsed.batch_size)
-    for rows, do in track(batches, total=total, description="counterfactuals"):
+    for part in track(
+        torch.arange(len(asked.rows)).split(parsed.batch_size), description="counterfactuals"
+    ):
+        rows = asked.rows[part]
         image = data.images_of(asked.split, rows).float()
         world = model.abduct(image, factors[rows], seed=parsed.seed).world
-        on_device = Intervention(do.values.to(model.device), do.mask.to(model.device))
-        yield world.predict(on_device).image.cpu()
+        yield world.predict(asked.do.rows(part).to(model.device)).image.cpu()
 
 
 def _closed(found: dict[str, dict[str, float]]) -> float | None:
