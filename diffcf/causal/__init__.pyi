@@ -2,8 +2,12 @@
 
 from .backtracking import Backtracked as Backtracked
 from .backtracking import backtrack as backtrack
+from .balance import Balance as Balance
+from .balance import BalanceOf as BalanceOf
+from .balance import CombinationBalance as CombinationBalance
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
+from .balance import label_weights as label_weights
 from .balance import weighted_labels as weighted_labels
 from .changes import Change as Change
 from .changes import Scale as Scale

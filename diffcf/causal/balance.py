@@ -1,6 +1,9 @@
-"""Weights that let rare levels of discrete factors count as much as frequent ones."""
+"""Weights that let rare levels of discrete factors, or combinations, count as much as others."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,6 +11,10 @@ from torch import Tensor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.marks import filled
 from diffcf.io import SettingsError
+
+Balance = Callable[[Tensor], Tensor]
+"""Weights ``[B, K, ...]`` of factors ``[B, K, ...]`` in [0, 1]."""
+BalanceOf = Literal["levels", "combinations"]
 
 
 class LevelBalance:
@@ -52,13 +59,75 @@ class LevelBalance:
     def __call__(self, factors: Tensor) -> Tensor:
         """Weights ``[B, K, ...]`` of factors ``[B, K, ...]`` in [0, 1]."""
         shape = (-1,) + (1,) * (factors.dim() - 2)
-        place = (factors * self._last.view(shape)).round().long()
+        place = (factors.nan_to_num() * self._last.view(shape)).round().long()
         column = torch.arange(len(self._last), device=factors.device).view(shape)
         return self._table[column, place]
 
 
+class CombinationBalance:
+    """The weight of each combination of values of all discrete factors.
+
+    Levels that weigh alike may still go together: of faces that do not smile few have an open
+    mouth, and a network takes the one for the other. A combination that has the share p of all
+    images weighs :math:`p^{-s}`, scaled so that the mean over all images is 1. A combination that
+    no image has weighs as much as the rarest.
+
+    Args:
+        graph, factors: as of :class:`LevelBalance`; a missing label counts as a level of its own.
+        strength: s in [0, 1]. At 1 a combination of a few images weighs as much as one of
+            thousands, and is learned by heart.
+
+    Raises:
+        SettingsError: for a strength outside its range.
+
+    >>> from diffcf.causal import Factor
+    >>> graph = CausalGraph([Factor("smile", "binary"), Factor("open", "binary")])
+    >>> factors = torch.tensor([[0.0, 0.0]] * 4 + [[1.0, 1.0]] * 4 + [[0.0, 1.0]])
+    >>> balance = CombinationBalance(graph, factors, 0.5)
+    >>> [round(float(w), 2) for w in balance(factors)[[0, 4, 8], 0]]
+    [0.9, 0.9, 1.8]
+    """
+
+    def __init__(self, graph: CausalGraph, factors: Tensor, strength: float = 0.5) -> None:
+        strength = check_strength(strength)
+        counts = [1 if factor.continuous else max(2, factor.width) for factor in graph.factors]
+        self._last = (torch.tensor(counts) - 1).to(factors.device)
+        self._known, count = torch.unique(self._keys(factors), dim=0, return_counts=True)
+        share = count / len(factors)
+        weight = share**-strength
+        self._weight = (weight / (share * weight).sum()).float()
+
+    def __call__(self, factors: Tensor) -> Tensor:
+        """Weights ``[B, K, ...]`` of factors ``[B, K, ...]`` in [0, 1], the same for all K."""
+        rows = factors.movedim(1, -1)
+        keys = self._keys(rows.flatten(0, -2))
+        same = (keys[:, None] == self._known[None]).all(dim=-1)
+        found = self._weight[same.int().argmax(dim=1)]
+        weight = torch.where(same.any(dim=1), found, self._weight.max())
+        return weight.view(rows.shape[:-1]).unsqueeze(1).expand_as(factors)
+
+    def _keys(self, factors: Tensor) -> Tensor:
+        """``[N, K]`` whole numbers, the place of each value; -1 for a missing label."""
+        place = (factors.nan_to_num(-1.0) * self._last).round().long()
+        return torch.where(factors.isnan() & (self._last > 0), -1, place)
+
+
+def label_weights(
+    graph: CausalGraph, factors: Tensor, strength: float, of: BalanceOf = "levels"
+) -> Balance:
+    """The balance of ``levels`` or ``combinations``; SettingsError for anything else.
+
+    The other arguments are those of the classes.
+    """
+    if of not in ("levels", "combinations"):
+        raise SettingsError(f"balance_of is levels or combinations, not {of!r:.100}.")
+    if of == "combinations":
+        return CombinationBalance(graph, factors, strength)
+    return LevelBalance(graph, factors, strength)
+
+
 def weighted_labels(
-    labels: Tensor, balance: LevelBalance | None, partial: bool
+    labels: Tensor, balance: Balance | None, partial: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Labels ``[B, K, ...]`` in [0, 1], and their weights, or None where all weigh 1.
 
@@ -68,10 +137,11 @@ def weighted_labels(
     >>> labels.tolist(), weight.tolist()
     ([[0.25, 0.0]], [[1.0, 0.0]])
     """
+    weight = None if balance is None else balance(labels)
     if not partial:
-        return labels, None if balance is None else balance(labels)
+        return labels, weight
     labels, known = filled(labels)
-    return labels, known.to(labels) if balance is None else known * balance(labels)
+    return labels, known.to(labels) if weight is None else known * weight
 
 
 def check_strength(balance: float) -> float:

@@ -1,6 +1,7 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
 from .guidance.classifier_free import ClassifierFree as ClassifierFree
+from .guidance.classifier_free import missing_change as missing_change
 from .guidance.feedback import Feedback as Feedback
 from .guidance.gradient_rules import ConstantGuidance as ConstantGuidance
 from .guidance.gradient_rules import GaussNewtonGuidance as GaussNewtonGuidance

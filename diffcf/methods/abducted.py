@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from diffcf.causal import Intervention, image_keys, normal_noise, row_keys, uniform_noise
-from diffcf.diffusion import Denoiser, Inversion, agreement, sample
+from diffcf.diffusion import (
+    Denoiser,
+    Inversion,
+    Prediction,
+    agreement,
+    missing_change,
+    sample,
+)
 from diffcf.methods.hints import Region, regions, unchanged
 from diffcf.methods.interface import Counterfactual, World, rows_of
 
@@ -143,21 +150,33 @@ class Abducted(World):
         return torch.where(undetermined, kept, target), do.mask & ~undetermined
 
     def _denoiser(self, is_set: Tensor, target: Tensor) -> Denoiser:
-        """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it."""
-        engine, graph, feedback = self.engine, self.graph, self.engine.sampling.feedback
+        """The denoiser conditioned on ``target`` ``[B, K]``, or on what feedback makes of it.
 
-        def denoiser_for(told: Tensor) -> Denoiser:
-            return engine.denoiser(told, self.drawn, is_set, self.factors)
+        Where the weight of free guidance adapts it sees to the change, and feedback to the rest.
+        """
+        engine, graph, sampling = self.engine, self.graph, self.engine.sampling
+        if engine.projector is None or not (sampling.adaptive or sampling.feedback):
+            return engine.denoiser(target, self.drawn, is_set, self.factors)
+        projector, feedback = engine.projector, sampling.feedback
+        binary, fixed = (f.to(target.device) for f in (graph.binary, graph.categorical))
+        owner = graph.code_owner.to(target.device, non_blocking=True)
+        wanted, own = graph.encode(target), graph.encode(self.factors)
 
-        if feedback is None or engine.projector is None:
-            return denoiser_for(target)
-        projector, fixed = engine.projector, graph.categorical.to(target.device)
+        def denoise(x_t: Tensor, time: float) -> Prediction:
+            told, missing = target, None
+            if sampling.reads_at(time):
+                read = projector(x_t, x_t.new_full((len(x_t),), time)).mean
+                read = read - self.factual_bias[time]
+                if sampling.adaptive:
+                    missing = missing_change(wanted, read, own, owner)
+                if feedback is not None and feedback.covers(time):
+                    seen = torch.where(fixed, target, graph.decode(read, hard=False))
+                    told = feedback.told(target, seen, binary)
+                    if sampling.adaptive:
+                        told = torch.where(target == self.factors, told, target)
+            return engine.denoiser(told, self.drawn, is_set, self.factors, missing)(x_t, time)
 
-        def read(x_t: Tensor, time: float) -> Tensor:
-            mean = projector(x_t, x_t.new_full((len(x_t),), time)).mean - self.factual_bias[time]
-            return torch.where(fixed, target, graph.decode(mean, hard=False))
-
-        return feedback.wrap(denoiser_for, read, target, graph.binary.to(target.device))
+        return denoise
 
     def reabduct(self, answer: Counterfactual) -> Abducted:
         shown, _ = self._taught(answer.intervention, answer.factors)

@@ -19,12 +19,14 @@ from torch.nn import functional as F
 
 from diffcf.causal import (
     NSCM,
-    LevelBalance,
+    Balance,
+    BalanceOf,
     LocalPosterior,
     Marks,
     StructuralModel,
     check_strength,
     filled,
+    label_weights,
     mechanism_terms,
     row_keys,
     weighted_labels,
@@ -81,6 +83,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         balance: how far rare levels of discrete factors count as much as frequent ones to generator
             and projector (``strength`` of :class:`diffcf.causal.LevelBalance`); the NSCM, which
             has to know how rare they are, learns from the data as they come.
+        balance_of: "levels", each factor by itself, or "combinations" of them all
+            (:class:`diffcf.causal.CombinationBalance`), where levels go together in the data.
         pseudo_labels: the standard deviation, in [0, 1] units, up to which a reading stands in for
             a missing label (:mod:`diffcf.methods.pseudo_labels`); 0 is for never.
         hints: where in the picture factors are written, by name (:mod:`diffcf.methods.hints`);
@@ -111,6 +115,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         head_start: float = 0.0,
         projector_learning_rate: float = 2.5e-3,
         balance: float = 0.0,
+        balance_of: BalanceOf = "levels",
         pseudo_labels: float = 0.0,
         hints: dict[str, Place] | None = None,
         compile: Compile = False,
@@ -141,7 +146,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
         self.balance = check_strength(balance)
-        self.level_balance: LevelBalance | None = None
+        self.balance_of = balance_of
+        self.label_balance: Balance | None = None
         self.pseudo_labels = check_amount("pseudo_labels", pseudo_labels)
         self.projector_learning_rate = check_amount(
             "projector_learning_rate", projector_learning_rate
@@ -230,14 +236,12 @@ class DiffusionCounterfactuals(CounterfactualModule):
         """If factors are ``partial``, NaN is a missing one, on which it is not conditioned."""
         condition_mask = random_condition_mask(factors, self.factor_dropout, self.all_dropout)
         t, noise = stratified_times(image), leaky_noise(image, self.leakage)
-        known = None
+        weight = None if self.label_balance is None else self.label_balance(factors)
         if partial:
             factors, known = filled(factors)
             condition_mask = condition_mask & known
-        weight = None
-        if self.level_balance is not None:
-            weight = self.level_balance(factors)
-            weight = (weight if known is None else torch.where(known, weight, 1.0)).mean(dim=1)
+            weight = None if weight is None else torch.where(known, weight, 1.0)
+        weight = None if weight is None else weight.mean(dim=1)
         condition = factors, condition_mask
         return velocity_loss(self.generator, image, noise, t, *condition, weight=weight)
 
@@ -255,7 +259,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         # Half of the images clean: that is where the factual is read.
         t = stratified_times(image) * (torch.rand(len(image), device=image.device) < 0.5)
         posterior = self.projector(add_noise(image, torch.randn_like(image), t), t)
-        targets, weight = weighted_labels(targets, self.level_balance, partial)
+        targets, weight = weighted_labels(targets, self.label_balance, partial)
         return self.projector.local_loss(posterior, targets, saliency, weight)
 
     def read(self, image: Tensor) -> Tensor:
@@ -296,7 +300,8 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.compilation.start(device)
         if stage == "fit" and self.balance:
             factors: Tensor = self.trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
-            self.level_balance = LevelBalance(self.graph, factors.to(device), self.balance)
+            known = self.graph, factors.to(device), self.balance, self.balance_of
+            self.label_balance = label_weights(*known)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

@@ -73,10 +73,10 @@ class CounterfactualEngine:
         self.generator, self.projector, self.nscm = generator, projector, nscm
         self.sampling, self.bound, self.hints, self.ties = sampling, bound, hints, ties
         self.guidance = sampling.guidance or NoGuidance()
-        if sampling.feedback is not None and projector is None:
+        if projector is None and (sampling.feedback is not None or sampling.adaptive):
             raise SettingsError(
-                "Feedback corrects by what a projector reads, and this method has none: leave "
-                "feedback of its sampling out."
+                "Feedback and adaptive free guidance go by what a projector reads, and this method "
+                "has none: leave feedback of its sampling out, and set adaptive of free to false."
             )
 
     @torch.no_grad()
@@ -160,7 +160,7 @@ class CounterfactualEngine:
         factual_bias: dict[float, Tensor] = {}
 
         def observed(x_t: Tensor, time: float) -> Prediction:
-            if sampling.anchored and self.projector is not None and self._reads_at(time):
+            if sampling.anchored and self.projector is not None and sampling.reads_at(time):
                 reading = self.projector(x_t, x_t.new_full((len(x_t),), time))
                 factual_bias[time] = reading.mean - code
             return denoiser(x_t, time)
@@ -168,21 +168,18 @@ class CounterfactualEngine:
         times = time_grid(sampling.steps, sampling.t_max, sampling.spacing)
         return invert(observed, image, times, sampling.order, sampling.anchored), factual_bias
 
-    def _reads_at(self, time: float) -> bool:
-        feedback = self.sampling.feedback
-        return self.guidance.covers(time) or (feedback is not None and feedback.covers(time))
-
     def denoiser(
         self,
         factors: Tensor,
         drawn: Drawing = Drawing(),  # noqa: B008 (immutable)
         mask: Tensor | None = None,
         factual: Tensor | None = None,
+        missing: Tensor | None = None,
     ) -> Denoiser:
         """The denoiser conditioned on ``factors`` ``[B, K]``, of images ``drawn`` in some way.
 
         Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors
-        and the ``factual`` ones ``[B, K]``.
+        and the ``factual`` ones ``[B, K]``; its weight adapts to what is ``missing`` ``[B]``.
         """
         free, generator = self.sampling.free, with_style(self.generator, drawn.style)
         if drawn.regions and self.sampling.conditional:
@@ -191,6 +188,6 @@ class CounterfactualEngine:
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
-            return free.wrap(generator, factors, reached, factual)
+            return free.wrap(generator, factors, reached, factual, missing)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))

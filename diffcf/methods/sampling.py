@@ -69,8 +69,23 @@ class Sampling:
                 "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
                 "guidance another one: set from_factual of free to true, or anchored to false."
             )
+        if self.adaptive and not (self.anchored and self.conditional):
+            raise SettingsError(
+                "Adaptive free guidance goes by readings of the factual's path: set anchored and "
+                "conditional to true, or adaptive of free to false."
+            )
         if self.feedback is not None and not (self.anchored and self.conditional):
             raise SettingsError(
                 "Feedback corrects what the generator is told, by readings of the factual's path: "
                 "set anchored and conditional to true, or leave feedback out."
             )
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the weight of classifier-free guidance goes by what the projector reads."""
+        return self.free is not None and self.free.adaptive
+
+    def reads_at(self, time: float) -> bool:
+        """Whether what the projector reads in x_t at this time changes how it is drawn."""
+        rules = (self.guidance, self.feedback, self.free if self.adaptive else None)
+        return time > 0.0 and any(rule is not None and rule.covers(time) for rule in rules)

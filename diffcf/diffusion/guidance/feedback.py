@@ -15,14 +15,12 @@ takes no gradient. (Ours: proportional feedback of an output.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffcf.diffusion.guidance.rule import check_times
-from diffcf.diffusion.process import Denoiser, Prediction
 from diffcf.io import SettingsError
 
 
@@ -57,29 +55,6 @@ class Feedback:
     def covers(self, time: float) -> bool:
         """Whether it corrects at this time."""
         return self.t_min <= time <= self.t_max and time > 0.0
-
-    def wrap(
-        self,
-        denoiser_for: Callable[[Tensor], Denoiser],
-        read: Callable[[Tensor, float], Tensor],
-        target: Tensor,
-        binary: Tensor,
-    ) -> Denoiser:
-        """The denoiser that is told corrected factors.
-
-        Args:
-            denoiser_for: the denoiser for factors ``[B, K]`` that are told.
-            read: factors ``[B, K]`` of x_t at a time, in [0, 1] units.
-            target: ``[B, K]`` in [0, 1] units, the factors to be shown.
-            binary: ``[K]`` bool, the factors that may be told beyond their range.
-        """
-
-        def denoise(x_t: Tensor, time: float) -> Prediction:
-            covered = self.covers(time)
-            told = self.told(target, read(x_t, time), binary) if covered else target
-            return denoiser_for(told)(x_t, time)
-
-        return denoise
 
     def told(self, target: Tensor, read: Tensor, binary: Tensor) -> Tensor:
         """Corrected factors ``[B, K]`` of those to be shown and those read, ``[B, K]`` each.

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Factor, LevelBalance, check_strength
+from diffcf.causal import (
+    CausalGraph,
+    CombinationBalance,
+    Factor,
+    LevelBalance,
+    check_strength,
+    label_weights,
+    weighted_labels,
+)
 from diffcf.io import SettingsError
 
 GRAPH = CausalGraph(
@@ -70,7 +78,55 @@ def test_every_place_weighs_as_its_own_label(factors: Tensor) -> None:
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, float("nan"), float("inf")])
 def test_a_strength_outside_its_range_is_one_sentence(strength: float, factors: Tensor) -> None:
-    for refused in (check_strength, lambda s: LevelBalance(GRAPH, factors, s)):
+    made = [lambda s, of=of: of(GRAPH, factors, s) for of in (LevelBalance, CombinationBalance)]
+    for refused in (check_strength, *made):
         with pytest.raises(SettingsError, match=rf"^balance must lie in \[0, 1\], not {strength}"):
             refused(strength)
+    with pytest.raises(SettingsError, match="levels or combinations, not 'rows'"):
+        label_weights(GRAPH, factors, 1.0, "rows")
     assert [check_strength(s) for s in (0.0, 0.3, 1.0)] == [0.0, 0.3, 1.0]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_combinations_weigh_by_their_share_and_one_on_average(
+    factors: Tensor, strength: float
+) -> None:
+    weight = CombinationBalance(GRAPH, factors, strength)(factors)
+    torch.testing.assert_close(weight.mean(dim=0), torch.ones(3))
+    assert torch.equal(weight, weight[:, :1].expand(-1, 3))
+    _, which, count = factors[:, 1:].unique(dim=0, return_inverse=True, return_counts=True)
+    expected = (count[which] / len(factors)) ** -strength
+    torch.testing.assert_close(weight[:, 0] / weight[0, 0], expected / expected[0])
+
+
+def test_at_full_strength_balanced_factors_are_independent(factors: Tensor) -> None:
+    weight = CombinationBalance(GRAPH, factors, 1.0)(factors)[:, 0]
+    _, which = factors[:, 1:].unique(dim=0, return_inverse=True)
+    sums = torch.zeros(int(which.max()) + 1).index_add(0, which, weight)
+    torch.testing.assert_close(sums, torch.full_like(sums, 200 / len(sums)))
+
+
+def test_a_combination_of_no_image_weighs_as_the_rarest(factors: Tensor) -> None:
+    balance = CombinationBalance(GRAPH, factors, 1.0)
+    unseen = torch.tensor([[0.5, 1.0, 1.0], [0.1, 0.0, 1.0]])
+    assert torch.equal(balance(unseen), balance(factors).max().expand(2, 3))
+
+
+def test_combinations_of_places_weigh_as_those_of_rows(factors: Tensor) -> None:
+    balance = CombinationBalance(GRAPH, factors)
+    places = factors[:12].reshape(2, 2, 3, 3).movedim(-1, 1)  # [B, K, h, w]
+    expected = balance(factors[:12]).reshape(2, 2, 3, 3).movedim(-1, 1)
+    assert torch.equal(balance(places), expected)
+
+
+@pytest.mark.parametrize("of", [LevelBalance, CombinationBalance])
+def test_a_missing_label_weighs_nothing_and_the_others_of_its_row_as_they_did(
+    factors: Tensor, of: type
+) -> None:
+    given = factors.clone()
+    given[:20, 1] = torch.nan
+    balance = of(GRAPH, given)
+    labels, weight = weighted_labels(given, balance, partial=True)
+    assert not labels.isnan().any() and (weight[:20, 1] == 0).all()
+    assert torch.equal(weight[:20, [0, 2]], balance(given)[:20, [0, 2]])
+    assert torch.equal(weight[20:], balance(given)[20:])

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from stirring import stir
 from torch import Tensor, nn
 
-from diffcf.diffusion.guidance.classifier_free import ClassifierFree, focused
+from diffcf.causal import NSCM, CausalGraph, Factor
+from diffcf.diffusion import Denoiser, Feedback
+from diffcf.diffusion.guidance.classifier_free import ClassifierFree, focused, missing_change
 from diffcf.diffusion.process import prediction_from_velocity
 from diffcf.io import SettingsError
-from diffcf.methods.engine import Sampling
+from diffcf.methods import CounterfactualEngine, Sampling
 from diffcf.methods.peers.conditional import ConditionalDiffusion
 
 
@@ -74,6 +78,82 @@ def test_from_the_factual_the_null_intervention_stays_exact(graph, small_batch: 
     assert not torch.allclose(guided, unguided, atol=1e-3)
 
 
+@pytest.mark.parametrize(("missing", "expected"), [(1.0, 19), (0.5, 10), (0.0, 7)])
+def test_an_adaptive_weight_falls_with_what_is_missing(missing: float, expected: float) -> None:
+    rule = ClassifierFree(3.0, from_factual=True, adaptive=True)
+    factual = torch.tensor([[1.0, 0.0, 0.0]]).expand(2, 3)
+    lacks = torch.tensor([missing, 1.0])
+    prediction = rule.wrap(Sums(), ONES, REACHED, factual, lacks)(X, 0.3)
+    v = torch.stack([torch.full_like(X[0], expected), torch.full_like(X[1], 19)])
+    whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
+    torch.testing.assert_close(prediction.denoised, whole.denoised)
+
+
+def test_what_is_missing_is_of_the_factor_that_lacks_most() -> None:
+    graph = CausalGraph(
+        [
+            Factor("light"),
+            Factor("smile", "binary"),
+            Factor("hair", "categorical", categories=("black", "brown", "red")),
+        ]
+    )
+    factual = torch.tensor([[0.2, 0.0, 0.0]]).expand(5, 3)
+    asked = torch.tensor(
+        [[0.2, 0.0, 0.0], [0.7, 0.0, 0.0], [0.7, 1.0, 0.0], [0.7, 1.0, 1.0], [0.7, 1.0, 1.0]]
+    )
+    read = graph.encode(torch.tensor([[0.6, 0.7, 0.0]]).expand(5, 3)).clone()
+    read[4] = graph.encode(torch.tensor([[0.9, 1.0, 1.0]]))[0]  # beyond what was asked
+    codes = graph.encode(asked), read, graph.encode(factual)
+    missing = missing_change(*codes, graph.code_owner)
+    torch.testing.assert_close(missing, torch.tensor([0.0, 0.2, 0.3, 1.0, 0.0]))
+
+
+def test_an_adaptive_weight_goes_by_the_projector_and_keeps_the_null_exact(
+    model, small_batch: dict
+) -> None:
+    stir(model.eval())
+    image, factors = small_batch["image"], small_batch["factors"]
+    most = ClassifierFree(6.0, from_factual=True)
+    images = {}
+    for name, free in {
+        "adaptive": replace(most, adaptive=True),
+        "most": most,
+        "plain": replace(most, weight=1.0),
+    }.items():
+        world = model.method(Sampling(steps=3, anchored=True, free=free)).abduct(image, factors)
+        torch.testing.assert_close(world.predict({}).image, image, atol=1e-4, rtol=0)
+        images[name] = world.predict({"light": 0.9}).image
+    change = {name: (found - images["plain"]).abs().mean() for name, found in images.items()}
+    assert 0 < change["adaptive"] < change["most"]
+
+
+def test_beside_an_adaptive_weight_feedback_corrects_what_stays_only(
+    model, small_batch: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Tensor] = []
+    engine = model.eval().method(
+        Sampling(
+            steps=2,
+            anchored=True,
+            free=ClassifierFree(6.0, from_factual=True, adaptive=True),
+            feedback=Feedback(3.0),
+        )
+    )
+    world = engine.abduct(small_batch["image"], small_batch["factors"])
+    denoiser = engine.denoiser
+
+    def watched(factors: Tensor, *others: object) -> Denoiser:
+        told.append(factors)
+        return denoiser(factors, *others)
+
+    monkeypatch.setattr(engine, "denoiser", watched)
+    answer = world.predict({"light": 0.9})
+    changed = answer.factors != small_batch["factors"]
+    for factors in told:
+        assert torch.equal(factors[changed], answer.factors[changed])
+    assert any((factors[~changed] != answer.factors[~changed]).any() for factors in told)
+
+
 def test_a_focused_push_stays_where_it_is_strong_and_casts_no_light() -> None:
     push = torch.full((2, 3, 16, 16), 0.3)
     push[..., 4:8, 4:8] += 1.0
@@ -94,6 +174,18 @@ def test_impossible_guidance_gets_a_sentence() -> None:
         ClassifierFree(2.0, kept=1.0, from_factual=True)
     with pytest.raises(SettingsError, match="t_min <= t_max"):
         ClassifierFree(2.0, t_min=0.5, t_max=0.2)
+    with pytest.raises(SettingsError, match="or adaptive to false"):
+        ClassifierFree(2.0, adaptive=True)
+    adaptive = ClassifierFree(2.0, from_factual=True, adaptive=True)
+    with pytest.raises(SettingsError, match="adaptive of free to false"):
+        Sampling(free=adaptive)
+    with pytest.raises(SettingsError, match="this method has none"):
+        CounterfactualEngine(
+            Sums(),
+            None,
+            NSCM(CausalGraph([Factor("light")])),
+            Sampling(anchored=True, free=adaptive),
+        )
     with pytest.raises(SettingsError, match="from_factual of free to true"):
         Sampling(anchored=True, free=ClassifierFree(2.0))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffcf.causal import NSCM, CausalGraph, Factor, Intervention
 from diffcf.causal.posterior import FactorPosterior
-from diffcf.diffusion import Denoiser, Feedback, Posterior, Prediction
+from diffcf.diffusion import Feedback, Posterior
 from diffcf.io import SettingsError
 from diffcf.methods import CounterfactualEngine, DiffusionCounterfactuals, Sampling
 
@@ -39,19 +39,11 @@ def brightness(x_t: Tensor, t: Tensor) -> Posterior:
 
 
 def told_at(rule: Feedback, time: float, read: float) -> Tensor:
-    """What a denoiser is told at a time, with 1 to be shown and ``read`` of the image."""
-    seen: list[Tensor] = []
-
-    def denoiser_for(factors: Tensor) -> Denoiser:
-        seen.append(factors)
-        return lambda x_t, _: Prediction(x_t, x_t)
-
+    """What a generator is told at a time, with 1 to be shown and ``read`` of the image."""
     target = torch.ones(2, 1)
-    denoise = rule.wrap(
-        denoiser_for, lambda x, _: torch.full((2, 1), read), target, torch.tensor([True])
-    )
-    denoise(torch.zeros(2, 3, 4, 4), time)
-    return seen[0]
+    if not rule.covers(time):
+        return target
+    return rule.told(target, torch.full((2, 1), read), torch.tensor([True]))
 
 
 @pytest.mark.parametrize(

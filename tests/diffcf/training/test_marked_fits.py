@@ -11,6 +11,7 @@ from built_methods import METHODS, built
 from lightning.pytorch import LightningModule, Trainer
 
 from data_modules import PendulumDataModule
+from diffcf.causal import BalanceOf
 from diffcf.evaluation.evaluator.module import FactorEvaluator
 from diffcf.io import SettingsError
 from diffcf.methods import DiffusionCounterfactuals
@@ -48,10 +49,11 @@ def test_a_method_fits_both(name: str, resident: bool) -> None:
         assert any(key.startswith(f"{network}.") for key in moved), network
 
 
-def test_rare_levels_are_balanced_over_the_labels_that_are_there() -> None:
+@pytest.mark.parametrize("of", ["levels", "combinations"])
+def test_what_is_rare_is_balanced_over_the_labels_that_are_there(of: BalanceOf) -> None:
     module = data()
     model, _ = built(METHODS[0].with_stem("ours"), module.graph)
-    model.balance = 1.0
+    model.balance, model.balance_of = 1.0, of
     assert all(value.isfinite() for value in fit(model, module, 2).values())
 
 
