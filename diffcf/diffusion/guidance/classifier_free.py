@@ -23,7 +23,9 @@ share 1 − f of the places where it is strongest; elsewhere it falls off as the
 One weight does not suit all: what takes 15 for narrow eyes ruins a smile, which comes at 3.
 *Adaptive*, the weight of each image is :math:`1 + (w - 1)\,m_t^2` with :math:`m_t` the part of the
 change that the projector does not see yet in x_t (:func:`missing_change`): w where nothing is done,
-1 where all is. (Our addition.)
+1 where all is. At the first steps the projector sees little of any change; there a *limit* on the
+root mean square of what is added keeps the weight down where the push is large by itself. (Our
+additions; that λt balances the size of two terms is the paper's idea, arXiv 2407.20553.)
 
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
@@ -67,10 +69,13 @@ class ClassifierFree:
         focus: share of places, in (0, 1), where guidance from the factual fades; None for nowhere.
         adaptive: whether ``weight`` is the largest one, of images in which the projector sees
             nothing yet of what was asked; only from the factual.
+        limit: the largest root mean square, over the picture, of what the guidance from the factual
+            adds to v, whose own is about 1; None for no limit.
 
     Raises:
-        SettingsError: for ``kept`` together with ``from_factual``, ``focus`` or ``adaptive``
-            without it, a ``focus`` outside (0, 1), and times out of order or outside [0, 1].
+        SettingsError: for ``kept`` together with ``from_factual``, ``focus``, ``adaptive`` or
+            ``limit`` without it, a ``focus`` outside (0, 1), a ``limit`` that is not above 0, and
+            times out of order or outside [0, 1].
     """
 
     weight: float = 1.5
@@ -80,6 +85,7 @@ class ClassifierFree:
     t_max: float = 1.0
     focus: float | None = None
     adaptive: bool = False
+    limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.from_factual and self.kept is not None:
@@ -95,6 +101,11 @@ class ClassifierFree:
             raise SettingsError(
                 "Adaptive weights are of free guidance from the factual: set from_factual of free "
                 "to true, or adaptive to false."
+            )
+        if self.limit is not None and not (self.from_factual and self.limit > 0.0):
+            raise SettingsError(
+                f"limit of free is a number above 0, with from_factual, not {self.limit}: set "
+                "from_factual to true, or leave limit out."
             )
         check_times("Free guidance", self.t_min, self.t_max)
 
@@ -140,9 +151,17 @@ class ClassifierFree:
             own, other = generator(x_t.repeat(2, 1, 1, 1), t.repeat(2), condition).chunk(2)
             push = other - own
             push = push if self.focus is None else focused(push, self.focus)
-            return other + more * push
+            return other + self._limited(more, push) * push
 
         return guided
+
+    def _limited(self, more: float | Tensor, push: Tensor) -> float | Tensor:
+        """The factor ``[B, 1, 1, 1]`` of the push that is added, at most what ``limit`` allows."""
+        if self.limit is None:
+            return more
+        size = push.float().square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        most = (self.limit / size.clamp_min(1e-12)).to(push)
+        return torch.minimum(most, torch.as_tensor(more, dtype=push.dtype, device=push.device))
 
     def _in_groups(self, generator: VelocityOf, factors: Tensor, reached: Tensor) -> VelocityAt:
         weights, groups = [self.weight], [torch.ones_like(reached)]

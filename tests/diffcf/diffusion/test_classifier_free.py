@@ -89,6 +89,16 @@ def test_an_adaptive_weight_falls_with_what_is_missing(missing: float, expected:
     torch.testing.assert_close(prediction.denoised, whole.denoised)
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(100.0, 19), (12.0, 19), (3.0, 10), (0.5, 7.5)])
+def test_what_is_added_is_at_most_the_limit(limit: float, expected: float) -> None:
+    rule = ClassifierFree(3.0, from_factual=True, limit=limit)
+    factual = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])  # nothing changes in the second
+    prediction = rule.wrap(Sums(), ONES, REACHED, factual)(X, 0.3)
+    v = torch.stack([torch.full_like(X[0], expected), torch.full_like(X[1], 7)])
+    whole = prediction_from_velocity(v, X, torch.full((2,), 0.3))
+    torch.testing.assert_close(prediction.denoised, whole.denoised)
+
+
 def test_what_is_missing_is_of_the_factor_that_lacks_most() -> None:
     graph = CausalGraph(
         [
@@ -176,6 +186,9 @@ def test_impossible_guidance_gets_a_sentence() -> None:
         ClassifierFree(2.0, t_min=0.5, t_max=0.2)
     with pytest.raises(SettingsError, match="or adaptive to false"):
         ClassifierFree(2.0, adaptive=True)
+    for wrong in ({"limit": 0.0, "from_factual": True}, {"limit": 0.2}):
+        with pytest.raises(SettingsError, match="limit of free is a number above 0"):
+            ClassifierFree(2.0, **wrong)
     adaptive = ClassifierFree(2.0, from_factual=True, adaptive=True)
     with pytest.raises(SettingsError, match="adaptive of free to false"):
         Sampling(free=adaptive)
