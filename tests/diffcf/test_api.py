@@ -37,6 +37,11 @@ SAMPLINGS = [
     Sampling(free=ClassifierFree(2.0, kept=1.5), mechanisms=False),
     Sampling(anchored=True, feedback=Feedback(0.5, beyond=0.2)),
     Sampling(anchored=True, free=ClassifierFree(3.0, from_factual=True, focus=0.8)),
+    Sampling(
+        anchored=True,
+        free=ClassifierFree(25.0, from_factual=True, adaptive=True, limit=0.08),
+        feedback=Feedback(0.5),
+    ),
 ]
 
 
