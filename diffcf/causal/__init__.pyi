@@ -8,6 +8,7 @@ from .balance import CombinationBalance as CombinationBalance
 from .balance import LevelBalance as LevelBalance
 from .balance import check_strength as check_strength
 from .balance import label_weights as label_weights
+from .balance import training_factors as training_factors
 from .balance import weighted_labels as weighted_labels
 from .changes import Change as Change
 from .changes import Scale as Scale

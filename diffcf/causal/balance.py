@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -124,6 +124,21 @@ def label_weights(
     if of == "combinations":
         return CombinationBalance(graph, factors, strength)
     return LevelBalance(graph, factors, strength)
+
+
+def training_factors(data: Any) -> Tensor:
+    """Factors ``[N, K]`` of all training images of a data module, by which a balance weighs.
+
+    Raises:
+        SettingsError: where there is no data module, or it does not know them.
+    """
+    if not hasattr(data, "factors_of"):
+        raise SettingsError(
+            "balance weighs by the factors of all training images: give the Trainer a data "
+            "module with factors_of, or set balance 0."
+        )
+    factors: Tensor = data.factors_of("train")
+    return factors
 
 
 def weighted_labels(

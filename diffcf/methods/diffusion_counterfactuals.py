@@ -29,6 +29,7 @@ from diffcf.causal import (
     label_weights,
     mechanism_terms,
     row_keys,
+    training_factors,
     weighted_labels,
 )
 from diffcf.diffusion import (
@@ -299,7 +300,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         device = self.trainer.strategy.root_device
         self.compilation.start(device)
         if stage == "fit" and self.balance:
-            factors: Tensor = self.trainer.datamodule.factors_of("train")  # type: ignore[attr-defined]
+            factors = training_factors(getattr(self.trainer, "datamodule", None))
             known = self.graph, factors.to(device), self.balance, self.balance_of
             self.label_balance = label_weights(*known)
 

@@ -17,7 +17,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffcf.causal import CausalGraph, LevelBalance, check_strength, weighted_labels
+from diffcf.causal import (
+    CausalGraph,
+    LevelBalance,
+    check_strength,
+    training_factors,
+    weighted_labels,
+)
 from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
 from diffcf.io import DivergenceError, SettingsError
 from diffcf.methods import TrainingRecord, check_share, warm_cosine
@@ -130,14 +136,9 @@ class FactorEvaluator(LightningModule):
 
     def setup(self, stage: str) -> None:
         if self.balance:
-            data = getattr(self.trainer, "datamodule", None)
-            if data is None or not hasattr(data, "factors_of"):
-                raise SettingsError(
-                    "balance weighs by the factors of all training images: give the Trainer a data "
-                    "module with factors_of, or set balance 0."
-                )
-            factors = data.factors_of("train").to(self.trainer.strategy.root_device)
-            self.level_balance = LevelBalance(self.graph, factors, self.balance)
+            factors = training_factors(getattr(self.trainer, "datamodule", None))
+            device = self.trainer.strategy.root_device
+            self.level_balance = LevelBalance(self.graph, factors.to(device), self.balance)
 
     def on_validation_epoch_start(self) -> None:
         self.validation_error.reset()

@@ -72,3 +72,13 @@ def test_a_deviation_outside_its_range_is_one_sentence(sure: float) -> None:
     graph = data().graph
     with pytest.raises(SettingsError, match="pseudo_labels must be a finite number from 0"):
         DiffusionCounterfactuals(graph, pseudo_labels=sure)
+
+
+def test_balance_needs_the_factors_of_all_training_images() -> None:
+    module = data()
+    module.setup("fit")
+    model, _ = built(METHODS[0].with_stem("ours"), module.graph)
+    model.balance = 1.0
+    trainer = Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(SettingsError, match="module with factors_of, or set balance 0"):
+        trainer.fit(model, module.train_dataloader())
