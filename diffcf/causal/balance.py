@@ -42,7 +42,7 @@ class LevelBalance:
 
     def __init__(self, graph: CausalGraph, factors: Tensor, strength: float = 1.0) -> None:
         strength = check_strength(strength)
-        levels = [1 if factor.continuous else max(2, factor.width) for factor in graph.factors]
+        levels = _level_counts(graph)
         table = torch.ones(len(graph), max(levels))
         for column, count in enumerate(levels):
             if count == 1:
@@ -90,8 +90,7 @@ class CombinationBalance:
 
     def __init__(self, graph: CausalGraph, factors: Tensor, strength: float = 0.5) -> None:
         strength = check_strength(strength)
-        counts = [1 if factor.continuous else max(2, factor.width) for factor in graph.factors]
-        self._last = (torch.tensor(counts) - 1).to(factors.device)
+        self._last = (torch.tensor(_level_counts(graph)) - 1).to(factors.device)
         self._known, count = torch.unique(self._keys(factors), dim=0, return_counts=True)
         share = count / len(factors)
         weight = share**-strength
@@ -108,8 +107,13 @@ class CombinationBalance:
 
     def _keys(self, factors: Tensor) -> Tensor:
         """``[N, K]`` whole numbers, the place of each value; -1 for a missing label."""
-        place = (factors.nan_to_num(-1.0) * self._last).round().long()
+        place = (factors.nan_to_num() * self._last).round().long()
         return torch.where(factors.isnan() & (self._last > 0), -1, place)
+
+
+def _level_counts(graph: CausalGraph) -> list[int]:
+    """How many levels weigh apart, by factor; 1 for a continuous one."""
+    return [1 if factor.continuous else max(2, factor.width) for factor in graph.factors]
 
 
 def label_weights(

@@ -76,10 +76,14 @@ def test_a_generator_that_does_too_little_is_asked_for_more() -> None:
             "fed back": SAMPLING,
             "plain": replace(SAMPLING, feedback=None),
             "gain 0": replace(SAMPLING, feedback=Feedback(0.0)),
+            "at no time": replace(SAMPLING, feedback=Feedback(1.0, t_max=0.0)),
+            "late": replace(SAMPLING, feedback=Feedback(1.0, t_max=0.5)),
         }.items()
     }
     assert answers["fed back"] > answers["plain"] + 0.05
     torch.testing.assert_close(answers["gain 0"], answers["plain"])
+    assert torch.equal(answers["at no time"], answers["plain"])
+    assert answers["plain"] < answers["late"] < answers["fed back"]
 
 
 def test_under_no_intervention_nothing_is_corrected(model, small_batch: dict) -> None:
