@@ -23,6 +23,10 @@ SMALL = {
     ("channels", int): 8,
     ("encoder", list): [8, 16],
 }
+STAGE = {
+    "class_path": "diffcf.networks.first_stage.ConvAutoencoder",
+    "init_args": {"latent_channels": 4, "channels": [8, 16]},
+}
 MIXED = CausalGraph(
     [
         Factor("sun", low=0.0, high=2.0),
@@ -42,9 +46,27 @@ def _shrunk(value: Any) -> Any:
     return {key: _shrunk(v) for key, v in value.items()} | small
 
 
-def built(path: Path, graph: CausalGraph) -> tuple[CounterfactualModule, Sampling]:
+def _in_latents(networks: dict[str, Any]) -> dict[str, Any]:
+    """The networks for latents of 4 channels, and a first stage of stride 4 that makes them."""
+    shape = {"image_channels": 4, "patch": 1}
+    changed: dict[str, Any] = {"first_stage": STAGE}
+    for name in ("generator", "projector", "encoder", "decoder", "hvae", "predictor"):
+        if name in networks:
+            known = networks[name].get("init_args", {})
+            own: dict[str, Any] = dict(shape)
+            if name == "predictor":
+                own = {"encoder": {**known.get("encoder", {}), **shape}}
+            changed[name] = {**networks[name], "init_args": {**known, **own}}
+    return networks | changed
+
+
+def built(
+    path: Path, graph: CausalGraph, latents: bool = False
+) -> tuple[CounterfactualModule, Sampling]:
     stated = yaml.safe_load(path.read_text())
     model = _shrunk(stated["model"])
+    if latents:
+        model["init_args"] = _in_latents(model["init_args"])
     model["init_args"]["graph"] = graph.to_dict()
     sampling = stated.get("sampling", {}) | {"steps": 2}
     parser = ArgumentParser(exit_on_error=False)

@@ -41,12 +41,12 @@ from diffcf.diffusion import (
     velocity_loss,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.checkpoint import weights_digest
+from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.compilation import Compilation, Compile
-from diffcf.methods.encoded import EncodedMethod
+from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.hints import Hints, Place
+from diffcf.methods.interface import Method
 from diffcf.methods.pseudo_labels import with_pseudo_labels
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share
@@ -57,22 +57,18 @@ from diffcf.networks import (
     NetworkFactory,
     RegionMixer,
     UNet,
-    build_network,
 )
-from diffcf.networks.first_stage import LatentSpace, without_files
 
 
-class DiffusionCounterfactuals(CounterfactualModule):
+class DiffusionCounterfactuals(EncodedModule):
     """Generator, projector and NSCM over one causal graph.
 
     Args:
-        graph, kwargs: see :class:`CounterfactualModule`.
+        graph, kwargs: see :class:`EncodedModule`, among them ``first_stage``.
         generator: network class for v, a :class:`diffcf.diffusion.Generator`.
         projector: network class that reads the factors from noisy images, a
             :class:`diffcf.networks.LocalProjector`.
         nscm: network class of the structural causal model.
-        first_stage: network class of an autoencoder in whose latents everything works, a
-            :class:`diffcf.networks.first_stage.FirstStage`; None works on pixels.
         mixing: region mixing; None trains on observational images alone.
         factor_dropout: probability that the generator is not conditioned on a factor.
         all_dropout: probability that it is conditioned on none.
@@ -95,11 +91,9 @@ class DiffusionCounterfactuals(CounterfactualModule):
     """
 
     reads = True
-    frozen = frozenset({"first_stage"})
     generator: Generator
     projector: LocalProjector
     nscm: StructuralModel
-    first_stage: LatentSpace | None
 
     def __init__(
         self,
@@ -107,7 +101,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         generator: NetworkFactory = UNet,
         projector: NetworkFactory = LocalPosteriorProjector,
         nscm: NetworkFactory = NSCM,
-        first_stage: NetworkFactory | None = None,
         mixing: RegionMixer | None = None,
         factor_dropout: float = 0.05,
         all_dropout: float = 0.1,
@@ -123,23 +116,16 @@ class DiffusionCounterfactuals(CounterfactualModule):
         **kwargs: Any,
     ) -> None:
         networks = {"generator": generator, "projector": projector, "nscm": nscm}
-        if first_stage is not None:
-            networks["first_stage"] = first_stage
         super().__init__(graph, networks, **kwargs)
         self.hints = Hints(self.graph, hints) if hints else None
         if self.hints is not None:
             self.settings["hints"] = self.hints.to_dict()
             self.hinted = frozenset(self.hints.to_dict())
-            if self.hints.found and first_stage is not None and mixing is not None:
+            if self.hints.found and self.first_stage is not None and mixing is not None:
                 raise SettingsError(
                     "Region mixing in latents cannot find what is background or object: give "
                     "hints as rectangles or masks, or set mixing to null."
                 )
-        self.first_stage = None
-        if first_stage is not None:
-            stage = build_network(self.spec["first_stage"], self.graph)
-            self.first_stage = LatentSpace(stage)
-            self.spec["first_stage"] = without_files(self.spec["first_stage"], stage)
         self.mixing = mixing
         self.breaks_functions = mixing is not None  # which composites do
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
@@ -153,20 +139,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
         self.projector_learning_rate = check_amount(
             "projector_learning_rate", projector_learning_rate
         )
-
-    def seen(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The images, or their latents where there is a first stage."""
-        if self.first_stage is None:
-            return batch["image"]
-        if "latent" in batch:
-            return self.first_stage.standardised(batch["latent"])
-        return self.first_stage.encode(batch["image"])
-
-    def shape_of(self, batch: Mapping[str, Tensor]) -> tuple[int, ...]:
-        if self.first_stage is None or "image" in batch:
-            return super().shape_of(batch)
-        stride, (height, width) = self.first_stage.stride, batch["latent"].shape[-2:]
-        return self.first_stage.image_channels, stride * height, stride * width
 
     def losses(
         self, image: Tensor, factors: Tensor, marks: Marks | None = None
@@ -267,7 +239,7 @@ class DiffusionCounterfactuals(CounterfactualModule):
         return self._read(image).mean
 
     def _read(self, image: Tensor) -> LocalPosterior:
-        seen = self.seen({"image": image})
+        seen = self.encoded(image)
         posterior = self.projector(seen, seen.new_zeros(len(seen)))
         if self.hints is None:
             return posterior
@@ -285,16 +257,14 @@ class DiffusionCounterfactuals(CounterfactualModule):
         rate = self.projector_learning_rate if name == "projector" else self.learning_rate
         return rate, self.head_start if name == "generator" else 0.0
 
-    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine | EncodedMethod:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
         networks = generator, projector, self.nscm
         ties = self.untaught
         if self.hints is not None:
             self.hints.ties = self.ties
-        if self.first_stage is None:
-            return CounterfactualEngine(*networks, sampling, hints=self.hints, ties=ties)
-        engine = CounterfactualEngine(*networks, sampling, None, self.hints, ties)
-        return EncodedMethod(engine, self.first_stage)
+        engine = CounterfactualEngine(*networks, sampling, self.bound, self.hints, ties)
+        return self.in_images(engine)
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
@@ -303,26 +273,6 @@ class DiffusionCounterfactuals(CounterfactualModule):
             factors = training_factors(getattr(self.trainer, "datamodule", None))
             known = self.graph, factors.to(device), self.balance, self.balance_of
             self.label_balance = label_weights(*known)
-
-    def on_fit_start(self) -> None:
-        super().on_fit_start()
-        if self.first_stage is not None:  # by now a checkpoint has given it its weights
-            self._cache_latents(self.first_stage)
-
-    def _cache_latents(self, space: LatentSpace) -> None:
-        """Have the data module give latents in training, and measure their mean and spread."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "use_latents"):
-            return  # images are encoded in every step
-        strategy = self.trainer.strategy
-        digest = weights_digest(space.stage)
-        if not self.trainer.is_global_zero:
-            strategy.barrier("latents")  # until the first process has built the cache
-        latents = data.use_latents(space.raw, digest)
-        if not bool(space.measured):
-            space.measure(latents)
-        if self.trainer.is_global_zero:
-            strategy.barrier("latents")
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         self.compilation.begin_step()

@@ -61,7 +61,7 @@ def draw_images(
         SettingsError: for a method that has no generator of noise, and fewer than one step.
     """
     space = method.space if isinstance(method, EncodedMethod) else None
-    engine = method.engine if isinstance(method, EncodedMethod) else method
+    engine = method.inner if isinstance(method, EncodedMethod) else method
     if not isinstance(engine, CounterfactualEngine):
         raise SettingsError(
             f"{type(method).__name__} draws no new images: take weights of a diffusion method "

@@ -19,10 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
-from diffcf.methods.abducted import Abducted
 from diffcf.methods.engine import CounterfactualEngine
-from diffcf.methods.interface import Counterfactual, World, check_image
-from diffcf.methods.sampling import Sampling
+from diffcf.methods.interface import Counterfactual, Method, World, check_image
 from diffcf.networks.first_stage import LatentSpace
 
 AGREEMENT = 0.1
@@ -31,40 +29,35 @@ SMOOTHING = 5  # side in pixels of the square over which the difference is avera
 
 
 class EncodedMethod:
-    """Answers by an engine that works in the latents of a first stage."""
+    """Answers by a method that works in the latents of a first stage."""
 
-    def __init__(self, engine: CounterfactualEngine, space: LatentSpace) -> None:
-        self.engine, self.space = engine, space
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.engine.sampling
+    def __init__(self, inner: Method, space: LatentSpace) -> None:
+        self.inner, self.space = inner, space
 
     @torch.no_grad()
     def abduct(
         self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
     ) -> EncodedWorld:
-        """As :meth:`CounterfactualEngine.abduct`, of images ``[B, C, H, W]`` in [-1, 1]."""
+        """As :meth:`diffcf.methods.interface.Method.abduct`; ValueError for broken images."""
         check_image(image)
         # Of the image, so that answers do not depend on the first stage's rounding.
         keys = image_keys(image) if keys is None else keys
         latent = self.space.encode(image)
-        inner = self.engine.abduct(latent, factors, keys, self._written(image, latent))
+        inner = self._abducted(image, latent, factors, keys)
         known = inner.graph, image, inner.factors, inner.exogenous
         parts = inner, self.space, self.space.decode(latent)
         return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties, keys=keys)
 
-    def read(self, image: Tensor, observed: Tensor | None = None) -> Tensor:
-        """As :meth:`CounterfactualEngine.read`, of images."""
-        latent = self.space.encode(image)
-        return self.engine.read(latent, observed, self._written(image, latent))
-
-    def _written(self, image: Tensor, latent: Tensor) -> Tensor | None:
-        """Where hints say that factors are written in the latents of images."""
-        if self.engine.hints is None:
-            return None
+    def _abducted(
+        self, image: Tensor, latent: Tensor, factors: Tensor | None, keys: Tensor
+    ) -> World:
+        """The world of the latents; hints say of images where in them factors are written."""
+        engine = self.inner
+        if not isinstance(engine, CounterfactualEngine) or engine.hints is None:
+            return engine.abduct(latent, factors, keys)
         size = (int(latent.shape[-2]), int(latent.shape[-1]))
-        return F.adaptive_avg_pool2d(self.engine.hints.masks(image), size)
+        written = F.adaptive_avg_pool2d(engine.hints.masks(image), size)
+        return engine.abduct(latent, factors, keys, written)
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class EncodedWorld(World):
         decoded: the factual as the first stage decodes it, ``[B, C, H, W]``.
     """
 
-    inner: Abducted
+    inner: World
     space: LatentSpace
     decoded: Tensor
 

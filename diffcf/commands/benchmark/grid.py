@@ -3,7 +3,8 @@
 A grid names the parts; its paths are relative to it::
 
     dataset: pendulum
-    common: common/pendulum.yaml   # data and trainer, with callbacks: a LightningCLI config
+    common: common/pendulum.yaml   # data and trainer, with callbacks: a LightningCLI config;
+                                   # or {config: path, set: {...}}, as a method below
     seeds: [0, 1]
     results: ../results            # gets <dataset>/<method>/<seed>.json
     methods:
@@ -59,12 +60,7 @@ class GridMethod:
     @classmethod
     def load(cls, name: str, entry: object, folder: Path) -> Self:
         """The method of a grid's entry, a path or ``{config: path, set: {dotted key: value}}``."""
-        entry = {"config": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, dict) or not {"config"} <= set(entry) <= {"config", "set"}:
-            raise SettingsError(f"Method {name} is a path, or has config and set, not {entry}.")
-        path, changes = folder / str(entry["config"]), entry.get("set") or {}
-        if not isinstance(changes, dict):
-            raise SettingsError(f"set of method {name} is a mapping of dotted keys, not {changes}.")
+        path, changes = _entry(entry, f"Method {name}", folder)
         parts = read_yaml(path, f"Method {name}")
         if unknown := ", ".join(sorted(map(str, set(parts) - set(_METHOD)))):
             raise SettingsError(f"{path} has {unknown}: a method has {', '.join(_METHOD)} only.")
@@ -136,7 +132,7 @@ class Grid:
                 raise SettingsError(f"'{name}' in {path} cannot be a folder: take [A-Za-z0-9_.-].")
         return cls(
             parts["dataset"],
-            _common(path.parent / str(parts["common"])),
+            _common(*_entry(parts["common"], "common", path.parent)),
             list(dict.fromkeys(seeds)),
             {name: GridMethod.load(name, entry, path.parent) for name, entry in methods.items()},
             Path(os.path.normpath(path.parent / str(parts["results"]))),
@@ -166,9 +162,20 @@ class Grid:
             raise SettingsError(f"The settings of {method.name} {reason}.") from None
 
 
-def _common(path: Path) -> Settings:
-    """The part that all methods share, with its protocol read in."""
-    common = read_yaml(path, "The common part")
+def _entry(entry: object, what: str, folder: Path) -> tuple[Path, Settings]:
+    """File and settings of an entry, a path or ``{config: path, set: {dotted key: value}}``."""
+    entry = {"config": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or not {"config"} <= set(entry) <= {"config", "set"}:
+        raise SettingsError(f"{what} is a path, or has config and set, not {entry}.")
+    changes = entry.get("set") or {}
+    if not isinstance(changes, dict):
+        raise SettingsError(f"set of {what} is a mapping of dotted keys, not {changes}.")
+    return folder / str(entry["config"]), changes
+
+
+def _common(path: Path, changes: Settings) -> Settings:
+    """The part that all methods share, after ``changes``, with its protocol read in."""
+    common = changed(read_yaml(path, "The common part"), changes)
     trainer = common.get("trainer")
     callbacks = trainer.get("callbacks") if isinstance(trainer, dict) else None
     if "data" not in common or "model" in common or not isinstance(callbacks, list):
@@ -199,7 +206,11 @@ def read_yaml(path: Path, what: str) -> Settings:
 
 def callback_arguments(settings: Settings, name: str) -> Settings:
     """``init_args`` of the callback whose class is called ``name``, to read or to change."""
-    for callback in settings["trainer"]["callbacks"]:
+    return _arguments(settings["trainer"]["callbacks"], name)
+
+
+def _arguments(callbacks: list[Any], name: str) -> Settings:
+    for callback in callbacks:
         path = str(callback.get("class_path")) if isinstance(callback, dict) else ""
         if path.rpartition(".")[2] == name:
             if callback.get("init_args") is None:
@@ -211,15 +222,21 @@ def callback_arguments(settings: Settings, name: str) -> Settings:
 
 
 def changed(settings: Settings, changes: Settings) -> Settings:
-    """A copy of ``settings`` in which every dotted key of ``changes`` has its value."""
+    """A copy of ``settings`` in which every dotted key of ``changes`` has its value.
+
+    In the list of callbacks, the name of a class stands for its arguments.
+    """
     copy = deepcopy(settings)
     for key, value in changes.items():
         *parents, last = str(key).split(".")
         place: Any = copy
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise SettingsError(f"'{key}' cannot be set: {parent} is {place}, not a mapping.")
+            listed = isinstance(place, list)
+            place = _arguments(place, parent) if listed else place.setdefault(parent, {})
+            if not isinstance(place, dict | list):
+                break
+        if not isinstance(place, dict):
+            raise SettingsError(f"'{key}' cannot be set: {parent} is {place}, not a mapping.")
         place[last] = deepcopy(value)
     return copy
 

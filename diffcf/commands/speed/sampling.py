@@ -47,6 +47,7 @@ def guidance(
         turns[name] = partial(world.predict, do)
     start = model.method(replace(sampling, guidance=None)).abduct(image, factors)
     start = start.inner if isinstance(start, EncodedWorld) else start
+    assert isinstance(start, Abducted)  # it is a method of diffusion
     turns["through"] = partial(sample_through_generator, model, start, do)
     taken = seconds(turns, repeats, image.device)
     titles = {name: f"guidance {name} / none" for name in rules}

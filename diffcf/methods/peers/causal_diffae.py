@@ -48,6 +48,7 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.base import GraphOrSpec
+from diffcf.methods.interface import Method
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentEncoder, LatentUNet
 from diffcf.methods.sampling import Sampling
@@ -109,11 +110,11 @@ class CausalDiffAE(LatentModule):
     def _denoiser(self, latents: Tensor) -> Denoiser:
         return denoiser_of(lambda x_t, t: self.generator(x_t, t, latents))
 
-    def method(self, sampling: Sampling = Sampling()) -> LatentMethod:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         """Answers with these networks; ValueError for settings other than steps and depth."""
         if sampling != Sampling(steps=sampling.steps, t_max=sampling.t_max):
             raise SettingsError(
                 "CausalDiffAE knows only 'steps' and 't_max' of sampling: leave out the others, "
                 "guidance among them."
             )
-        return LatentMethod(self, self.mechanisms, sampling)
+        return self.in_images(LatentMethod(self, self.mechanisms, sampling))

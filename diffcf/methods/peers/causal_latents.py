@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Intervention, Marks
 from diffcf.io import SettingsError
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.base import GraphOrSpec
+from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.latent_networks import Gaussian
 from diffcf.methods.sampling import Sampling
@@ -130,11 +131,11 @@ class LatentMechanisms(nn.Module):
         return moved & ~fixed
 
 
-class LatentModule(CounterfactualModule):
+class LatentModule(EncodedModule):
     """Networks over latents ``[B, E, D]`` that mean factors.
 
     Args:
-        graph, kwargs: see :class:`CounterfactualModule`.
+        graph, kwargs: see :class:`EncodedModule`.
         networks: network classes by name, each of which takes ``dimensions``.
         dimensions: D, latent dimensions for each column of the factors' code.
         prior_scale: s, standard deviation of the label-aligned prior.
@@ -180,7 +181,7 @@ class LatentModule(CounterfactualModule):
         """Images ``[B, C, H, W]`` of latents and a stochastic code."""
 
     def read(self, image: Tensor) -> Tensor:
-        return self.prior.code(self.encode(image))
+        return self.prior.code(self.encode(self.encoded(image)))
 
     def divergences(
         self, exogenous: Gaussian, latents: Gaussian, factors: Tensor, marks: Marks | None = None
@@ -257,7 +258,7 @@ class LatentWorld(World):
     def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         _, latents = self._act(do)
         image = self.method.module.draw(latents, self.stochastic_code, self.method.sampling)
-        return Counterfactual(image.clamp(-1, 1), target, do)
+        return Counterfactual(self.method.module.within_bound(image), target, do)
 
     def reabduct(self, answer: Counterfactual) -> LatentWorld:
         latents, code = self.method.infer(answer.image)

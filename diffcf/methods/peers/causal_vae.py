@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Marks, filled
 from diffcf.methods.base import GraphOrSpec
+from diffcf.methods.interface import Method
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
 from diffcf.methods.sampling import Sampling
@@ -152,6 +153,6 @@ class CausalVAE(LatentModule):
         drawn: Tensor = self.decoder(latents, stochastic_code.shape[-2:])
         return drawn
 
-    def method(self, sampling: Sampling = Sampling()) -> LatentMethod:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         """Answers with these networks; ``sampling`` has no effect, as nothing is diffused."""
-        return LatentMethod(self, self.causal, sampling)
+        return self.in_images(LatentMethod(self, self.causal, sampling))

@@ -24,19 +24,21 @@ from torch import Tensor
 
 from diffcf.causal import NSCM, Marks, StructuralModel, filled, mechanism_terms
 from diffcf.diffusion import Generator, random_condition_mask, stratified_times, velocity_loss
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.base import GraphOrSpec
+from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.interface import Method
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, UNet
 
 
-class ConditionalDiffusion(CounterfactualModule):
+class ConditionalDiffusion(EncodedModule):
     """Conditional generator and NSCM; how it is guided is up to :attr:`Sampling.free`.
 
     It reads no factors off images: they have to be observed.
 
     Args:
-        graph, kwargs: see :class:`CounterfactualModule`.
+        graph, kwargs: see :class:`EncodedModule`.
         generator: network class for v, a :class:`diffcf.diffusion.Generator`.
         nscm: network class of the structural causal model.
         factor_dropout, all_dropout: see :class:`diffcf.methods.DiffusionCounterfactuals`.
@@ -68,5 +70,6 @@ class ConditionalDiffusion(CounterfactualModule):
         generator = velocity_loss(self.generator, image, noise, t, factors, condition_mask)
         return {"generator": generator} | mechanism_terms(self.nscm, factors, marks)
 
-    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
-        return CounterfactualEngine(self.generator, None, self.nscm, sampling)
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
+        networks = self.generator, None, self.nscm
+        return self.in_images(CounterfactualEngine(*networks, sampling, self.bound))

@@ -34,9 +34,11 @@ from diffcf.causal import (
     mechanism_terms,
 )
 from diffcf.diffusion import Generator, add_noise, stratified_times, velocity_loss
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.checkpoint import Spec
+from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
+from diffcf.methods.interface import Method
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import ImageEncoder, NetworkFactory, UNet
 
@@ -86,11 +88,11 @@ class FactorPredictor(nn.Module):
         return nll.mean()
 
 
-class DiffSCM(CounterfactualModule):
+class DiffSCM(EncodedModule):
     """Unconditional generator, predictor of noisy images and NSCM.
 
     Args:
-        graph, kwargs: see :class:`CounterfactualModule`.
+        graph, kwargs: see :class:`EncodedModule`.
         generator: network class for v, used unconditionally.
         predictor: network class that reads noisy images, as :class:`FactorPredictor`.
         nscm: network class of the structural causal model.
@@ -129,9 +131,10 @@ class DiffSCM(CounterfactualModule):
         }
 
     def read(self, image: Tensor) -> Tensor:
-        reading: FactorPosterior = self.predictor(image)
+        reading: FactorPosterior = self.predictor(self.encoded(image))
         return reading.mean
 
-    def method(self, sampling: Sampling = Sampling()) -> CounterfactualEngine:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         unconditional = replace(sampling, conditional=False, free=None, feedback=None)
-        return CounterfactualEngine(self.generator, self.predictor, self.nscm, unconditional)
+        networks = self.generator, self.predictor, self.nscm
+        return self.in_images(CounterfactualEngine(*networks, unconditional, self.bound))

@@ -26,7 +26,7 @@ of a Lagrange multiplier on the ELBO.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +43,9 @@ from diffcf.causal import (
     mechanism_terms,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
-from diffcf.methods.interface import Counterfactual, World, check_image
+from diffcf.methods.base import GraphOrSpec
+from diffcf.methods.encoded_module import EncodedModule
+from diffcf.methods.interface import Counterfactual, Method, World, check_image
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE, Explained
 from diffcf.methods.peers.latent_networks import Gaussian
@@ -52,11 +53,11 @@ from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
 
-class HierarchicalVAE(CounterfactualModule):
+class HierarchicalVAE(EncodedModule):
     r"""Conditional HVAE, predictor of factors and NSCM.
 
     Args:
-        graph, kwargs: see :class:`CounterfactualModule`.
+        graph, kwargs: see :class:`EncodedModule`.
         hvae: network class of the image mechanism, as :class:`ConditionalHVAE`.
         predictor: network class that reads clean images, as :class:`FactorPredictor`.
         nscm: network class of the structural causal model.
@@ -159,7 +160,8 @@ class HierarchicalVAE(CounterfactualModule):
             keys = torch.randint(2**62, (len(image),), device=image.device)
             predicted = self.nscm.predict(factors, self.nscm.abduct(factors, keys), values, mask)
             target, _ = self.graph.clip(predicted)
-        moved = transport(image, explained.drawn, self.hvae.draw(explained.latents, target))
+        drawn = self.hvae.draw(explained.latents, target)
+        moved = self.within_bound(transport(image, explained.drawn, drawn))
         # The gradient reaches the image only, not the predictor.
         fixed = {name: p.detach() for name, p in self.predictor.named_parameters()}
         reading = functional_call(self.predictor, fixed, (moved,))
@@ -168,18 +170,22 @@ class HierarchicalVAE(CounterfactualModule):
         return self.predictor.loss(reading, target, self.trust, counted)
 
     def read(self, image: Tensor) -> Tensor:
-        reading: FactorPosterior = self.predictor(image)
+        reading: FactorPosterior = self.predictor(self.encoded(image))
         return reading.mean
 
-    def method(self, sampling: Sampling = Sampling()) -> Self:  # noqa: B008
+    def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         """This module, which abducts; ``sampling`` has no effect, as nothing is diffused."""
-        return self
+        return self.in_images(self)
 
     @torch.no_grad()
     def abduct(
         self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
     ) -> HVAEWorld:
-        """See :meth:`diffcf.methods.interface.Method.abduct`; ValueError for broken images."""
+        """As :meth:`diffcf.methods.interface.Method.abduct`, of what the networks see.
+
+        Raises:
+            ValueError: for broken images.
+        """
         check_image(image)
         if factors is None:
             reading: FactorPosterior = self.predictor(image)
@@ -215,7 +221,8 @@ class HVAEWorld(World):
 
     def answer(self, do: Intervention, target: Tensor) -> Counterfactual:
         drawn = self.module.hvae.draw(self.explained.latents, target)
-        return Counterfactual(transport(self.image, self.explained.drawn, drawn), target, do)
+        image = transport(self.image, self.explained.drawn, drawn)
+        return Counterfactual(self.module.within_bound(image), target, do)
 
     def reabduct(self, answer: Counterfactual) -> HVAEWorld:
         explained = self.module.explain(answer.image, answer.factors)
@@ -223,7 +230,7 @@ class HVAEWorld(World):
 
 
 def transport(image: Tensor, factual: Gaussian, counterfactual: Gaussian) -> Tensor:
-    r"""The counterfactual image ``[B, C, H, W]`` with the factual's pixel noise, within [-1, 1].
+    r"""The counterfactual image ``[B, C, H, W]`` with the factual's pixel noise.
 
     :math:`\mu' + \min(\sigma', \sigma)\,\epsilon` with :math:`\epsilon = (x - \mu)/\sigma`, written
     as a change of x, so that the same distribution gives the same image bit for bit. The noise
@@ -233,4 +240,4 @@ def transport(image: Tensor, factual: Gaussian, counterfactual: Gaussian) -> Ten
     noise = factual.standardised(image)
     shift = counterfactual.mean - factual.mean
     scale = torch.minimum(counterfactual.scale, factual.scale)
-    return (image + shift + (scale - factual.scale) * noise).clamp(-1, 1)
+    return image + shift + (scale - factual.scale) * noise

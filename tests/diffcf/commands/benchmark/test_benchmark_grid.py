@@ -15,7 +15,7 @@ from diffcf.io.errors import SettingsError
 
 SHIPPED = ROOT / "experiments/benchmarks"
 GRIDS = ("pendulum", "flow", "morphomnist")
-ALL = (*GRIDS, "celeba_smile")
+ALL = (*GRIDS, "celeba_smile", "celeba_smile_128", "celeba_beard")
 
 
 def test_a_cell_is_the_union_of_its_parts(tmp_path: Path) -> None:
@@ -32,6 +32,19 @@ def test_a_cell_is_the_union_of_its_parts(tmp_path: Path) -> None:
     assert (one.settings["seed_everything"], two.settings["seed_everything"]) == (3, 4)
     assert one.folder == Path("runs/small/toy/3")
     assert one.results == tmp_path / "results/small/toy/3.json"
+
+
+def test_settings_of_the_common_part_hold_for_every_method(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path)
+    changes = {
+        "data.init_args.batch_size": 3,
+        "trainer.callbacks.CounterfactualCallback.val_images": 5,
+    }
+    change(grid, common={"config": "common.yaml", "set": changes})
+    (cell,) = Grid.load(grid).cells(Path("runs"))
+    assert cell.settings["data"]["init_args"]["batch_size"] == 3
+    asked = callback_arguments(cell.settings, "CounterfactualCallback")
+    assert asked["val_images"] == 5 and asked["protocol"]["cycles"] == 2
 
 
 def _replace(folder: Path, name: str, old: str, new: str) -> None:
@@ -51,6 +64,17 @@ BREAKS: dict[str, Any] = {
         f / "grid.yaml", methods={"toy": {"config": "toy.yaml", "set": {"model.class_path.a": 1}}}
     ),
     "a path, or has config and set": lambda f: change(f / "grid.yaml", methods={"toy": {"a": 1}}),
+    "common is a path, or has config": lambda f: change(f / "grid.yaml", common=["common.yaml"]),
+    "set of common is a mapping": lambda f: change(
+        f / "grid.yaml", common={"config": "common.yaml", "set": 3}
+    ),
+    "no callback Other": lambda f: change(
+        f / "grid.yaml",
+        common={"config": "common.yaml", "set": {"trainer.callbacks.Other.a": 1}},
+    ),
+    "callbacks is .*, not a mapping": lambda f: change(
+        f / "grid.yaml", common={"config": "common.yaml", "set": {"trainer.callbacks.a": 1}}
+    ),
     "seeds of .* is a list": lambda f: change(f / "grid.yaml", seeds=["a"]),
     "methods of .* is a mapping": lambda f: change(f / "grid.yaml", methods=[]),
     "cannot be a folder": lambda f: change(f / "grid.yaml", dataset="../up"),

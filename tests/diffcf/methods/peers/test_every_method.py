@@ -41,6 +41,36 @@ def test_factors_follow_the_graph(path: Path, batch: tuple[Tensor, Tensor]) -> N
 
 
 @each_method
+def test_it_works_in_the_latents_of_a_first_stage(
+    path: Path, batch: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    model, sampling = built(path, MIXED, latents=True)
+    image, factors = batch
+    seen = model.seen({"image": image})
+    assert seen.shape == (6, 4, 8, 8)
+    model.check_form(seen)
+    terms = model.losses(seen, factors)
+    assert all(value.isfinite() for value in terms.values())
+    model.total(terms).backward()
+    learned = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert learned and not any(name.startswith("first_stage") for name in learned)
+    model.image_shape = (3, 32, 32)
+    world = model.method(sampling).abduct(image, factors)
+    null, answer = world.predict({}), world.predict({"sun": 0.9})
+    assert torch.equal(world.image, image) and answer.image.shape == image.shape
+    assert max(part.image.abs().max() for part in (null, answer)) <= 1
+    assert not torch.equal(answer.image, null.image)
+    if model.reads:
+        assert model.read(image).shape == (6, sum(MIXED.widths))
+
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "latent.ckpt")
+    again = load_method(tmp_path / "latent.ckpt").method(sampling).abduct(image, factors)
+    assert torch.equal(again.predict({"sun": 0.9}).image, answer.image)
+
+
+@each_method
 def test_answers_do_not_depend_on_the_rest_of_the_batch(
     path: Path, batch: tuple[Tensor, Tensor]
 ) -> None:
