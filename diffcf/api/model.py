@@ -174,7 +174,12 @@ class Model:
         asked = scaled_do(do or {}, self.graph, units)
         intervention = Intervention.from_do(asked, self.graph, count, self.device, keys=keys)
         drawn = draw_images(
-            self.method, (form.channels, form.size, form.size), keys, intervention, steps
+            self.method,
+            (form.channels, form.size, form.size),
+            keys,
+            intervention,
+            steps,
+            self.module.roots,
         )
         return replace(drawn, factors=self.in_units(drawn.factors, units))
 

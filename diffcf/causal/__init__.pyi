@@ -57,6 +57,8 @@ from .posterior import FactorPosterior as FactorPosterior
 from .posterior import LocalPosterior as LocalPosterior
 from .posterior import attention_within as attention_within
 from .posterior import mixture as mixture
+from .quantiles import RootQuantiles as RootQuantiles
+from .quantiles import quantiles_of_data as quantiles_of_data
 from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
 from .refinement import completed as completed

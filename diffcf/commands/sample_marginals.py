@@ -33,7 +33,8 @@ def measure(model: Model, parsed: Namespace) -> None:
         raise SettingsError(f"{type(model.module).__name__} has no causal model to draw from.")
     factors = data.factors_of("train")
     factors = factors[~factors.isnan().any(dim=1)]
-    found = marginal_distances(nscm.cpu(), data.scene, factors, parsed.count, parsed.seed)
+    known = nscm.cpu(), data.scene, factors, parsed.count, parsed.seed, model.module.roots
+    found = marginal_distances(*known)
     origin = provenance(model, parsed, ("weights", "count", "seed"), started)
     origin |= {"config": str(parsed.measure), "images": len(factors)}
     record = {"distances": found, "provenance": origin}

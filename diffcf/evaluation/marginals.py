@@ -12,7 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffcf.causal import CausalGraph, Intervention, StructuralModel, TrueModel, row_keys
+from diffcf.causal import (
+    CausalGraph,
+    Intervention,
+    RootQuantiles,
+    StructuralModel,
+    TrueModel,
+    row_keys,
+)
 from diffcf.methods import draw_factors
 
 BINS, FEW = 10, 20
@@ -23,7 +30,12 @@ QUANTILES = (0.25, 0.75)
 
 
 def marginal_distances(
-    nscm: StructuralModel, scene: TrueModel, factors: Tensor, count: int, seed: int = 0
+    nscm: StructuralModel,
+    scene: TrueModel,
+    factors: Tensor,
+    count: int,
+    seed: int = 0,
+    roots: RootQuantiles | None = None,
 ) -> dict[str, dict[str, float]]:
     """Total variation of each factor's marginal, by intervention (``do()``, ``do(light = 1.2)``).
 
@@ -36,12 +48,13 @@ def marginal_distances(
         factors: ``[N, K]`` in [0, 1] of all images of a split, without missing ones.
         count: how many rows the causal model draws.
         seed: of what it draws.
+        roots: see :func:`diffcf.methods.draw_factors`.
     """
     graph = scene.graph
     keys = row_keys(torch.arange(count), seed)
     found = {}
     for name, do in {"do()": None, **_interventions(graph, factors)}.items():
-        drawn = _drawn(nscm, keys, do)
+        drawn = _drawn(nscm, keys, do, roots)
         truth, known = factors, torch.ones(len(graph), dtype=torch.bool)
         if do is not None:
             values, mask = do.values.expand_as(factors), do.mask.expand_as(factors)
@@ -105,11 +118,13 @@ def _interventions(graph: CausalGraph, factors: Tensor) -> dict[str, Interventio
 
 
 @torch.no_grad()
-def _drawn(nscm: StructuralModel, keys: Tensor, do: Intervention | None) -> Tensor:
+def _drawn(
+    nscm: StructuralModel, keys: Tensor, do: Intervention | None, roots: RootQuantiles | None
+) -> Tensor:
     """``[M, K]`` on the processor."""
     parts = []
     for part in keys.split(BATCH):
         size = (len(part), len(nscm.graph))
         some = None if do is None else Intervention(do.values.expand(size), do.mask.expand(size))
-        parts.append(draw_factors(nscm, part, some)[0])
+        parts.append(draw_factors(nscm, part, some, roots)[0])
     return torch.cat(parts)

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, Marks, Ties, ties_of_data
+from diffcf.causal import CausalGraph, Marks, RootQuantiles, Ties, quantiles_of_data, ties_of_data
 from diffcf.io import (
     SPEC_KEY,
     CheckpointError,
@@ -29,6 +29,7 @@ from diffcf.io import (
 from diffcf.methods.checkpoint import (
     Spec,
     TrainingRecord,
+    roots_of,
     spec_of,
     ties_of,
     transform_of,
@@ -123,6 +124,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.data_spec: Spec | None = None  # class_path, init_args of their data module
         self.transform: ImageTransform | None = None  # how files became these images
         self.ties: Ties | None = None  # of the factors in these images; None: not known
+        self.roots: RootQuantiles | None = None  # of causes in these images; None: not known
         self.breaks_functions = False  # whether training showed effects set against their causes
         self.channels_last = channels_last
         if channels_last:
@@ -267,8 +269,11 @@ class CounterfactualModule(LightningModule, ABC):
     def on_fit_start(self) -> None:
         self.training_record.start()
         self.transform = transform_of_data(self.trainer, self.transform)
-        found = ties_of_data(self.graph, getattr(self.trainer, "datamodule", None))
-        self.ties = self.ties if found is None else found
+        data = getattr(self.trainer, "datamodule", None)
+        if (ties := ties_of_data(self.graph, data)) is not None:
+            self.ties = ties
+        if (roots := quantiles_of_data(self.graph, data)) is not None:
+            self.roots = roots
 
     def on_train_end(self) -> None:
         self.watch.check()
@@ -297,6 +302,7 @@ class CounterfactualModule(LightningModule, ABC):
             "data": self.data_spec,
             "transform": None if self.transform is None else self.transform.to_dict(),
             "ties": None if self.ties is None else self.ties.to_spec(),
+            "roots": None if self.roots is None else self.roots.to_spec(),
             "breaks_functions": self.breaks_functions,
             "training": self.training_record.as_dict(),
         }
@@ -321,7 +327,8 @@ class CounterfactualModule(LightningModule, ABC):
                 "take the config the checkpoint was trained with."
             )
         self.training_record = TrainingRecord(spec["training"])
-        self.transform, self.ties = transform_of(spec), ties_of(spec, graph)
+        self.transform = transform_of(spec)
+        self.ties, self.roots = ties_of(spec, graph), roots_of(spec, graph)
         self.breaks_functions |= bool(spec.get("breaks_functions"))
         if self.channels_last:
             # The optimizer's averages have to lie as the weights do.

@@ -23,7 +23,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
-from diffcf.causal import CausalGraph, Ties
+from diffcf.causal import CausalGraph, RootQuantiles, Ties
 from diffcf.diffusion import ClassifierFree, Feedback, Guidance
 from diffcf.io import (
     SPEC_KEY,
@@ -126,6 +126,12 @@ def ties_of(spec: Spec, graph: CausalGraph) -> Ties | None:
     """The ties of factors in a described training's data, None if unknown; GraphError if wrong."""
     described = spec.get("ties")
     return None if described is None else Ties.from_spec(graph, described)
+
+
+def roots_of(spec: Spec, graph: CausalGraph) -> RootQuantiles | None:
+    """The quantiles of roots in a described training's data; else as :func:`ties_of`."""
+    described = spec.get("roots")
+    return None if described is None else RootQuantiles.from_spec(graph, described)
 
 
 def transform_of_data(trainer: Trainer, recorded: ImageTransform | None) -> ImageTransform | None:

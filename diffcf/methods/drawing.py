@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcf.causal import Intervention, StructuralModel, normal_noise
+from diffcf.causal import Intervention, RootQuantiles, StructuralModel, normal_noise
 from diffcf.diffusion import Inversion, sample, time_grid
 from diffcf.io import SettingsError
 from diffcf.methods.encoded import EncodedMethod
@@ -47,6 +47,7 @@ def draw_images(
     keys: Tensor,
     do: Intervention | None = None,
     steps: int = STEPS,
+    roots: RootQuantiles | None = None,
 ) -> DrawnImages:
     """Draw an image for each of the ``keys`` ``[B]`` (:func:`diffcf.causal.row_keys`).
 
@@ -56,6 +57,7 @@ def draw_images(
         keys: what all noise is a function of.
         do: what is set; None for P(x).
         steps: of sampling, by the solver of order 2.
+        roots: see :func:`draw_factors`.
 
     Raises:
         SettingsError: for a method that has no generator of noise, and fewer than one step.
@@ -67,7 +69,7 @@ def draw_images(
             f"{type(method).__name__} draws no new images: take weights of a diffusion method "
             "with a causal model."
         )
-    factors, exogenous = draw_factors(engine.nscm, keys, do)
+    factors, exogenous = draw_factors(engine.nscm, keys, do, roots)
     if space is not None:
         shape = (space.latent_channels, *(side // space.stride for side in shape[1:]))
     x_T = normal_noise(keys, math.prod(shape)).view(-1, *shape).float()
@@ -79,11 +81,24 @@ def draw_images(
 
 @torch.no_grad()
 def draw_factors(
-    nscm: StructuralModel, keys: Tensor, do: Intervention | None = None
+    nscm: StructuralModel,
+    keys: Tensor,
+    do: Intervention | None = None,
+    roots: RootQuantiles | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Factors ``[B, K]``, within their range, and exogenous noise ``[B, E]``, without images."""
+    """Factors ``[B, K]``, within their range, and exogenous noise ``[B, E]``, without images.
+
+    Roots of which the quantiles are known are drawn from these, others as the causal model has
+    them; so are all where the graph was learned, which may have others for roots.
+    """
     graph = nscm.graph
     nothing = Intervention.none(torch.zeros(len(keys), len(graph), device=keys.device))
     do = nothing if do is None else do
     factors, exogenous = nscm.draw(keys, do.values, do.mask)
+    if roots is not None and getattr(nscm, "gates", None) is None:
+        uniform = torch.special.ndtr(graph.first_columns(exogenous))
+        values, mask = roots.impose(uniform, do.values, do.mask)
+        factors, _ = nscm.draw(keys, values, mask)
+        drawn = graph.per_column(mask & ~do.mask)
+        exogenous = torch.where(drawn, nscm.abduct(factors, keys).to(exogenous), exogenous)
     return graph.clip(factors)[0], exogenous

@@ -15,6 +15,7 @@ from diffcf.methods.checkpoint import (
     TrainingRecord,
     building,
     read_trained,
+    roots_of,
     sampling_to_spec,
     spec_of,
     ties_of,
@@ -55,7 +56,7 @@ def method_of(
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
         model.data_spec, model.transform = spec.get("data"), transform_of(spec)
-        model.ties = ties_of(spec, model.graph)
+        model.ties, model.roots = ties_of(spec, model.graph), roots_of(spec, model.graph)
         model.breaks_functions = bool(spec.get("breaks_functions"))
         # Not its own, which knows no path; ``building`` names it.
         nn.Module.load_state_dict(model, weights)

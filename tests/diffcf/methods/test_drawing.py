@@ -12,8 +12,8 @@ import torch
 from small_models import small_model
 
 from data_modules import FactorTableDataModule
-from diffcf.api import Model
-from diffcf.causal import CausalGraph, Factor, row_keys
+from diffcf.api import Model, load
+from diffcf.causal import CausalGraph, Factor, RootQuantiles, row_keys
 from diffcf.commands.main import main
 from diffcf.io import SettingsError
 from diffcf.methods import (
@@ -79,6 +79,17 @@ def test_factors_follow_the_causal_model_with_noise_of_its_prior() -> None:
     torch.testing.assert_close(drawn, chance, atol=0.03, rtol=0)
     lit = logits[2, :, 0].sigmoid()
     assert (factors[:, 2].mean() - lit.mean()).abs() < 0.03
+
+
+@pytest.mark.filterwarnings("ignore:These weights do not record")
+def test_roots_are_those_of_the_training_data_in_weights_too(tmp_path: Path) -> None:
+    model = made()
+    model.module.roots = RootQuantiles(MIXED, {"size": torch.tensor([0.25, 0.75])})
+    drawn = model.sample(40, steps=1)
+    assert set(drawn.factors[:, 0].tolist()) == {0.25, 0.75}
+    write_weights(model.module, model.sampling, tmp_path / "small.safetensors", torch.float32)
+    again = load(tmp_path / "small.safetensors").sample(40, steps=1)
+    assert torch.equal(again.factors, drawn.factors)
 
 
 def test_noise_of_images_is_normal_and_not_that_of_factors() -> None:
