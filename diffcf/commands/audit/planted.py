@@ -26,8 +26,8 @@ from diffcf.evaluation import (
 from diffcf.reporting import markdown
 
 AT_ONCE = 128
-SHARE = 0.5
-"""Of the images, that a classifier's interval is from (see :func:`planted_errors`)."""
+EACH = 64
+"""Images that a classifier's interval is from, at most (see :func:`planted_errors`)."""
 
 
 def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) -> dict[str, Any]:
@@ -55,13 +55,13 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
             exact_worlds(data, scene, SPLIT, some, AT_ONCE) for some in (rows, everything)
         )
     )
-    found = planted_errors(scores, same, population, SHARE, parsed.seed)
+    found = planted_errors(scores, same, population, EACH, parsed.seed)
     return {
         "contrasts": found,
         "notes": notes,
         "classifiers": count,
         "images": len(rows),
-        "images of an interval": round(SHARE * len(rows)),
+        "images of an interval": min(EACH, len(rows)),
         "population": len(everything),
         "weights": call.weight.tolist(),
     }

@@ -46,7 +46,7 @@ def planted_errors(
     audited: AuditScores,
     exact: AuditScores,
     population: AuditScores,
-    share: float = 0.5,
+    each: int = 64,
     seed: int = 0,
 ) -> list[dict[str, object]]:
     """How far audited average effects are off, and how often their intervals hold the exact ones.
@@ -55,13 +55,13 @@ def planted_errors(
     counterfactuals get wrong. ``sampling_error`` compares with the exact effect in the population.
     ``coverage`` is the share of classifiers whose 95% interval holds the latter. Intervals of one
     sample would be right or wrong together: for it each classifier is audited on images of its own,
-    a random ``share`` of them.
+    ``each`` of them at random. Give several times as many, or these samples overlap.
 
     Args:
         audited: scores of N images and their counterfactuals by a method.
         exact: of the same images and exact counterfactuals.
         population: of all images that those N were drawn from, and exact counterfactuals.
-        share: of the N images, that a classifier's interval is from.
+        each: how many of the N images a classifier's interval is from.
         seed: of these images, and of the bootstrap.
 
     Returns:
@@ -73,13 +73,13 @@ def planted_errors(
     ):
         row: dict[str, object] = {"contrast": found.contrast.title}
         for kind in ("total", "direct"):
-            own, same, all_of = (_effects(getattr(each, kind)) for each in (found, right, whole))
+            own, same, all_of = (_effects(getattr(part, kind)) for part in (found, right, whole))
             average, truth, expected = own.mean(dim=0), same.mean(dim=0), all_of.mean(dim=0)
             row[kind] = {
                 "exact": expected.abs().mean().item(),
                 "error": _relative(average, truth),
                 "sampling_error": _relative(average, expected),
-                "coverage": _coverage(own, expected, share, seed),
+                "coverage": _coverage(own, expected, each, seed),
             }
         rows.append(row)
     return rows
@@ -95,12 +95,11 @@ def _relative(found: Tensor, exact: Tensor) -> float:
     return ((found - exact).abs().sum() / exact.abs().sum()).item()
 
 
-def _coverage(effects: Tensor, exact: Tensor, share: float, seed: int) -> float:
+def _coverage(effects: Tensor, exact: Tensor, each: int, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed)
-    count = max(2, round(share * len(effects)))
     held = []
     for effect, right in zip(effects.unbind(dim=1), exact.tolist(), strict=True):
-        some = effect[torch.randperm(len(effect), generator=generator)[:count]]
+        some = effect[torch.randperm(len(effect), generator=generator)[:each]]
         (interval,) = means(some[:, None], seed=seed)[0]
         held.append(interval.low <= right <= interval.high)
     return sum(held) / len(held)

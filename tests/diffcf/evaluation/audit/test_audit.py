@@ -163,7 +163,7 @@ def test_exact_counterfactuals_have_no_error_and_doing_nothing_has_all(
     call = PlantedClassifiers(scene, 4, count=12)
     contrasts = default_contrasts(scene.graph, factors)[0]
     exact = scored(scene, factors, call, contrasts)
-    for row in planted_errors(exact, exact, exact, share=1.0):
+    for row in planted_errors(exact, exact, exact):
         for kind in ("total", "direct"):
             assert row[kind]["error"] == row[kind]["sampling_error"] == 0
             assert row[kind]["coverage"] == 1 and row[kind]["exact"] > 0
