@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import pandas as pd
@@ -94,7 +94,8 @@ def ablation_table(dataset: str, path: Path) -> ComparisonTable:
     origin = record["provenance"]
     held_out = "validation" if origin.get("split") == "val" else "held-out"
     note = (
-        f"{origin['images']} {held_out} images, one training, {origin['device']}; best in bold. "
+        f"{origin['images']} {held_out} images, one training, {origin['device']}; in bold the "
+        "best, and those that do not differ from it at 95%. "
         "Time is that of drawing, over that of drawing without guidance."
     )
     caption, numbers = f"{dataset}: {ABLATIONS[path.stem]}", long_table(variants)
@@ -122,9 +123,9 @@ def compared(
     first = numbers[numbers["method"].isin(names[:1]) & (numbers["seed"] == 0)]
     found, known = statistics(numbers, shown, "method"), statistics(first, shown, "reference")
     best = {
-        c: _best(c, means)
+        c: _best(c, measured)
         for c in shown
-        if (means := [found[n, c.heading].text() for n in names if (n, c.heading) in found])
+        if (measured := [found[n, c.heading] for n in names if (n, c.heading) in found])
     }
     rows = []
     for method in methods:
@@ -138,21 +139,21 @@ def compared(
     return ComparisonTable(name, caption, headings, tuple(rows), tuple(notes))
 
 
-def _best(column: Column, means: Sequence[str]) -> str | None:
-    """The best mean as it is shown, so that what differs behind the last digit is a tie."""
-    if column.better is None or len(means) < 2:  # one alone is not best of anything
+def _best(column: Column, measured: Sequence[Statistic]) -> Statistic | None:
+    if column.better is None or len(measured) < 2:  # one alone is not best of anything
         return None
-    return (min if column.better == "lower" else max)(means, key=float)
+    return (min if column.better == "lower" else max)(measured, key=lambda s: fmean(s.values))
 
 
-def _cell(found: Statistic | None, seeds: int = 1, best: str | None = None) -> Cell:
+def _cell(found: Statistic | None, seeds: int = 1, best: Statistic | None = None) -> Cell:
     """Mean, standard deviation over seeds, and how many seeds where they are not the row's."""
     if found is None:
         return Cell()
     measured = len(found.values)
     spread = f" ± {found.text(stdev(found.values))}" if measured > 1 else ""
     count = f" (n = {measured})" if measured < seeds else ""
-    return Cell(f"{found.text()}{spread}{count}", found.text() == best)
+    leads = best is not None and not found.differs(best)
+    return Cell(f"{found.text()}{spread}{count}", leads)
 
 
 # --- quality against cost ---
@@ -205,7 +206,8 @@ def _notes(methods: Sequence[MethodResults]) -> list[str]:
 def _shown(methods: Sequence[MethodResults]) -> str:
     several = any(len(method.records) > 1 for method in methods)
     seeds = "mean ± standard deviation over n seeds" if several else "one seed"
-    return f"{seeds}; best of the trained methods in bold" if len(methods) > 1 else seeds
+    bold = "in bold the best of the trained methods, and those that do not differ from it at 95%"
+    return f"{seeds}; {bold}" if len(methods) > 1 else seeds
 
 
 def _origin(records: Sequence[Record]) -> str:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
+from math import hypot
+from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -18,6 +19,8 @@ import pandas as pd
 from diffcf.causal import Dag
 from diffcf.reporting.results import MethodResults, Record
 
+NORMAL_95 = 1.96
+"""Standard errors from the mean to the end of a 95% interval."""
 REFERENCES = ("exact", "do_nothing", "mirrored", "change_everything")
 """Reference methods, which are measured beside the method that is tested."""
 _OF_WHOLE = {"cost", "dci", "graph", "draws"}  # what stands behind them is no factor that was set
@@ -232,6 +235,28 @@ class Statistic(NamedTuple):
         """A value, the mean by default, in the column's format."""
         return format(fmean(self.values) if value is None else value, self.spec)
 
+    @property
+    def error(self) -> float:
+        """Standard error of the mean, of the images and, where there are several, of the seeds.
+
+        NaN where the interval over images is not known. All seeds are tested on the same images, so
+        that the images' part is that of one.
+        """
+        count = len(self.values)
+        seeds = stdev(self.values) / count**0.5 if count > 1 else 0.0
+        return hypot((self.high - self.low) / (2 * NORMAL_95), seeds)
+
+    def differs(self, other: Statistic) -> bool:
+        """Whether both means as they are shown differ, and by more than their errors allow for.
+
+        At 95%, as if the two had been tested on different images: that the images were the same
+        makes a difference surer than is counted here. Without errors any difference counts.
+        """
+        if self.text() == other.text():
+            return False
+        apart = abs(fmean(self.values) - fmean(other.values))
+        return not apart <= NORMAL_95 * hypot(self.error, other.error)
+
 
 Cells: TypeAlias = dict[tuple[str, str], Statistic]
 """By row and heading."""
@@ -247,7 +272,7 @@ def statistics(table: pd.DataFrame, shown: Sequence[Column], by: str) -> Cells:
     cells = zip(*(rows[name] for name in (by, "value", "low", "high", *fields)), strict=True)
     for name, value, low, high, *place in cells:
         if column := wanted.get(tuple(place)):
-            new = Statistic(column.spec, [], low, high)
+            new = Statistic(column.spec, [], low * column.scale, high * column.scale)
             found.setdefault((name, column.heading), new).values.append(value * column.scale)
     return found
 

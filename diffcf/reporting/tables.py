@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """``best`` says that no method shows a better mean."""
+    """``best`` says that no method is better by more than chance allows for."""
 
     text: str = ""
     best: bool = False

@@ -54,6 +54,32 @@ def test_ties_are_all_bold_as_they_are_shown(tmp_path) -> None:
     ]
 
 
+def test_what_intervals_do_not_tell_from_the_best_is_bold_as_well(tmp_path) -> None:
+    for method, acm, half in (("ours", 0.010, 0.003), ("near", 0.013, 0.003), ("far", 0.02, 0.003)):
+        known = record("toy", method, 0, acm)
+        known["intervals"] = {"acm/roots": [acm - half, acm + half]}
+        write(tmp_path, known)
+    write(tmp_path, record("toy", "unsure", 0, 0.0101))
+    shown = column(made(tmp_path)["main"], "ACM roots")
+    assert [shown[name] for name in ("ours", "near", "far", "unsure")] == [
+        "**0.0100**",
+        "**0.0130**",
+        "0.0200",
+        "0.0101",  # no interval says that chance made it
+    ]
+
+
+def test_seeds_that_scatter_tell_less(tmp_path) -> None:
+    for method, values in (("ours", (0.01, 0.03)), ("peer", (0.024, 0.026)), ("far", (0.08, 0.1))):
+        for seed, acm in enumerate(values):
+            known = record("toy", method, seed, acm)
+            known["intervals"] = {"acm/roots": [acm - 0.001, acm + 0.001]}
+            write(tmp_path, known)
+    shown = column(made(tmp_path)["main"], "ACM roots")
+    bold = {name for name, text in shown.items() if text.startswith("**")}
+    assert bold == {"ours", "peer"}
+
+
 def test_one_method_alone_is_best_of_nothing(tmp_path) -> None:
     write(tmp_path, record("toy", "ours", 0, 0.01))
     tables = made(tmp_path)
