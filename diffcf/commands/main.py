@@ -145,6 +145,11 @@ GROUPS = {
             "write or check weights to give away",
             "weights runs/mine/last.ckpt METRICS.json --out mine.safetensors",
         ),
+        "onnx": Command(
+            "onnx:onnx",
+            "write the projector and a sampling step for onnxruntime",
+            "onnx pendulum --out pendulum_onnx",
+        ),
         "completion": Command(
             "completion:completion",
             "complete commands and options in your shell",

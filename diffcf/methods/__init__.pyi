@@ -110,6 +110,11 @@ from .loading import (
 from .loading import (
     write_weights as write_weights,
 )
+from .onnx_export import check_onnx as check_onnx
+from .onnx_export import write_onnx as write_onnx
+from .onnx_parts import Part as Part
+from .onnx_parts import Port as Port
+from .onnx_parts import parts_of as parts_of
 from .peers.causal_diffae import (
     CausalDiffAE as CausalDiffAE,
 )
