@@ -80,7 +80,7 @@ def parts_of(model: CounterfactualModule, image: Shape) -> tuple[list[Part], dic
     """
     method, name = model.method(), type(model).__name__
     space = method.space if isinstance(method, EncodedMethod) else None
-    engine = method.engine if isinstance(method, EncodedMethod) else method
+    engine = method.inner if isinstance(method, EncodedMethod) else method
     if not isinstance(engine, CounterfactualEngine):
         raise SettingsError(
             f"{name} has no diffusion generator that is conditioned on factors, so nothing of it "
