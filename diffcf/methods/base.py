@@ -10,34 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from inspect import signature
-from pathlib import Path
-from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from diffcf.causal import CausalGraph, Marks, RootQuantiles, Ties, quantiles_of_data, ties_of_data
-from diffcf.io import (
-    SPEC_KEY,
-    CheckpointError,
-    ImageTransform,
-    SettingsError,
-    path_of,
-)
-from diffcf.methods.checkpoint import (
-    Spec,
-    TrainingRecord,
-    roots_of,
-    spec_of,
-    ties_of,
-    transform_of,
-    transform_of_data,
-)
+from diffcf.causal import Marks
+from diffcf.io import SettingsError
+from diffcf.methods.checkpoint import Spec
 from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.interface import NO_READER, Method
-from diffcf.methods.memory_format import in_format
+from diffcf.methods.recorded import GraphOrSpec, RecordedModule
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
 from diffcf.networks import (
@@ -46,14 +29,10 @@ from diffcf.networks import (
     build_network,
     check_channels,
     check_sides,
-    network_spec,
 )
 
-GraphOrSpec = CausalGraph | Spec
-"""A causal graph, or its description (:meth:`CausalGraph.to_dict`)."""
 
-
-class CounterfactualModule(LightningModule, ABC):
+class CounterfactualModule(RecordedModule, ABC):
     """Networks over one causal graph that together answer interventions.
 
     A subclass names its networks, each of which becomes an attribute of its name, trains them by
@@ -88,7 +67,6 @@ class CounterfactualModule(LightningModule, ABC):
     reads = False  # whether the method reads factors off images
     late_terms: frozenset[str] = frozenset()  # loss terms that only a later step has
     frozen: frozenset[str] = frozenset()  # networks that are not trained: a subclass builds them
-    hinted: frozenset[str] = frozenset()  # factors of which it is told where they are written
 
     def __init__(
         self,
@@ -103,13 +81,10 @@ class CounterfactualModule(LightningModule, ABC):
         rate_scale: float = 1.0,
         channels_last: bool = False,
     ) -> None:
-        super().__init__()
-        self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
-        self.spec: dict[str, NetworkSpec] = {n: network_spec(f) for n, f in networks.items()}
+        super().__init__(graph, networks, settings, channels_last)
         for name, spec in self.spec.items():
             if name not in self.frozen:
                 setattr(self, name, build_network(spec, self.graph))
-        self.settings = dict(settings or {})
         self.learning_rate = check_amount("learning_rate", learning_rate)
         self.rate_scale = check_amount("rate_scale", rate_scale)
         self.weight_decay = check_amount("weight_decay", weight_decay)
@@ -118,15 +93,7 @@ class CounterfactualModule(LightningModule, ABC):
         self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
         self.time_spent: float | None = None
         self.watch = DivergenceWatch()
-        self.training_record = TrainingRecord()
-        self.image_shape: tuple[int, ...] | None = None  # [C, H, W] of the images it was trained on
         self._form: torch.Size | None = None  # of what the networks have seen
-        self.data_spec: Spec | None = None  # class_path, init_args of their data module
-        self.transform: ImageTransform | None = None  # how files became these images
-        self.ties: Ties | None = None  # of the factors in these images; None: not known
-        self.roots: RootQuantiles | None = None  # of causes in these images; None: not known
-        self.breaks_functions = False  # whether training showed effects set against their causes
-        self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -257,94 +224,12 @@ class CounterfactualModule(LightningModule, ABC):
         for _, network in self.networks():
             nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
-    @property
-    def untaught(self) -> Ties | None:
-        """What the training data leave undetermined of this method's answers; None: not known."""
-        # Hints may be given to a model that was trained without them.
-        ties = None if self.ties is None else self.ties.without(self.hinted)
-        return ties if ties is None or not self.breaks_functions else ties.without_functions()
-
-    # --- checkpoints ---
-
-    def on_fit_start(self) -> None:
-        self.training_record.start()
-        self.transform = transform_of_data(self.trainer, self.transform)
-        data = getattr(self.trainer, "datamodule", None)
-        if (ties := ties_of_data(self.graph, data)) is not None:
-            self.ties = ties
-        if (roots := quantiles_of_data(self.graph, data)) is not None:
-            self.roots = roots
-
     def on_train_end(self) -> None:
         self.watch.check()
 
     def on_validation_start(self) -> None:
         self.watch.check()
 
-    def on_test_start(self) -> None:
-        transform_of_data(self.trainer, self.transform)
-
     def on_save_checkpoint(self, checkpoint: Spec) -> None:
         self.watch.check()  # before broken weights take the place of the last good ones
-        self.training_record.update(self.global_step, self.device)
-        checkpoint[SPEC_KEY] = self.spec_record()
-        if self.channels_last:
-            checkpoint.update(in_format(checkpoint, torch.contiguous_format))
-
-    def spec_record(self) -> Spec:
-        """A description in plain text and numbers, from which :func:`method_of` restores this."""
-        return {
-            "method": path_of(type(self)),
-            "graph": self.graph.to_dict(),
-            "networks": self.spec,
-            "settings": self.settings,
-            "image": None if self.image_shape is None else list(self.image_shape),
-            "data": self.data_spec,
-            "transform": None if self.transform is None else self.transform.to_dict(),
-            "ties": None if self.ties is None else self.ties.to_spec(),
-            "roots": None if self.roots is None else self.roots.to_spec(),
-            "breaks_functions": self.breaks_functions,
-            "training": self.training_record.as_dict(),
-        }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """CheckpointError, with the first difference, for the weights of other networks."""
-        try:
-            return super().load_state_dict(state_dict, *args, **kwargs)
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise CheckpointError(
-                f"The checkpoint belongs to other networks ({lines[min(1, len(lines) - 1)]:.200}): "
-                "take the config the checkpoint was trained with."
-            ) from error
-
-    def on_load_checkpoint(self, checkpoint: Spec) -> None:
-        spec = spec_of(checkpoint)
-        graph = CausalGraph.from_dict(spec["graph"])
-        if graph != self.graph:
-            raise CheckpointError(
-                f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
-                "take the config the checkpoint was trained with."
-            )
-        self.training_record = TrainingRecord(spec["training"])
-        self.transform = transform_of(spec)
-        self.ties, self.roots = ties_of(spec, graph), roots_of(spec, graph)
-        self.breaks_functions |= bool(spec.get("breaks_functions"))
-        if self.channels_last:
-            # The optimizer's averages have to lie as the weights do.
-            checkpoint.update(in_format(checkpoint, torch.channels_last))
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, map_location: str | torch.device = "cpu"
-    ) -> Self:
-        """As :func:`load_method`; CheckpointError also for the checkpoint of another method."""
-        from diffcf.methods.loading import load_method  # which builds what this class describes
-
-        model = load_method(checkpoint_path, map_location)
-        if not isinstance(model, cls):
-            raise CheckpointError(
-                f"Checkpoint {checkpoint_path} holds a {type(model).__name__}, not a "
-                f"{cls.__name__}: load it with diffcf.methods.load_method."
-            )
-        return model
+        super().on_save_checkpoint(checkpoint)

@@ -41,13 +41,13 @@ from diffcf.diffusion import (
     velocity_loss,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.compilation import Compilation, Compile
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.hints import Hints, Place
 from diffcf.methods.interface import Method
 from diffcf.methods.pseudo_labels import with_pseudo_labels
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share
 from diffcf.networks import (

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.base import CounterfactualModule
 from diffcf.methods.checkpoint import Spec, weights_digest
 from diffcf.methods.encoded import EncodedMethod
 from diffcf.methods.interface import Method
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.networks import NetworkFactory, NetworkSpec, build_network
 from diffcf.networks.first_stage import LatentSpace, without_files
 

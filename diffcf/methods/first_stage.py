@@ -9,8 +9,9 @@ from torch import Tensor
 
 from diffcf.causal import Marks
 from diffcf.io import SettingsError
-from diffcf.methods.base import CounterfactualModule, GraphOrSpec
+from diffcf.methods.base import CounterfactualModule
 from diffcf.methods.interface import Method
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount
 from diffcf.networks import NetworkFactory

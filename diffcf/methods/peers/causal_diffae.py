@@ -47,10 +47,10 @@ from diffcf.diffusion import (
     velocity_loss,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.interface import Method
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentEncoder, LatentUNet
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 

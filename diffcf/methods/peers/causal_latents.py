@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Intervention, Marks
 from diffcf.io import SettingsError
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.interface import Counterfactual, World, check_image
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, network_spec
 

@@ -38,10 +38,10 @@ import torch
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph, GroupedMLP, Marks, filled
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.interface import Method
 from diffcf.methods.peers.causal_latents import LatentMechanisms, LatentMethod, LatentModule
 from diffcf.methods.peers.latent_networks import Gaussian, LatentDecoder, LatentEncoder
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 

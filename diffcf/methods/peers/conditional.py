@@ -24,10 +24,10 @@ from torch import Tensor
 
 from diffcf.causal import NSCM, Marks, StructuralModel, filled, mechanism_terms
 from diffcf.diffusion import Generator, random_condition_mask, stratified_times, velocity_loss
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Method
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory, UNet
 

@@ -34,11 +34,11 @@ from diffcf.causal import (
     mechanism_terms,
 )
 from diffcf.diffusion import Generator, add_noise, stratified_times, velocity_loss
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.checkpoint import Spec
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Method
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import ImageEncoder, NetworkFactory, UNet
 

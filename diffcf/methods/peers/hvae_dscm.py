@@ -43,12 +43,12 @@ from diffcf.causal import (
     mechanism_terms,
 )
 from diffcf.io import SettingsError
-from diffcf.methods.base import GraphOrSpec
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.interface import Counterfactual, Method, World, check_image
 from diffcf.methods.peers.diff_scm import FactorPredictor
 from diffcf.methods.peers.hvae import ConditionalHVAE, Explained
 from diffcf.methods.peers.latent_networks import Gaussian
+from diffcf.methods.recorded import GraphOrSpec
 from diffcf.methods.sampling import Sampling
 from diffcf.networks import NetworkFactory
 
