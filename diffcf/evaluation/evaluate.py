@@ -30,7 +30,7 @@ from diffcf.evaluation.readings import ReadingError
 from diffcf.evaluation.references import ChangeEverything, DoNothing, ExactMethod, Mirrored, Truth
 from diffcf.evaluation.scores import CounterfactualBatch, Scores
 from diffcf.io import SettingsError
-from diffcf.methods import CounterfactualEngine, CounterfactualModule, Method
+from diffcf.methods import CounterfactualEngine, CounterfactualModule, EncodedMethod, Method
 
 
 class GuidanceStrength(NamedTuple):
@@ -227,8 +227,10 @@ class ModelReadout:
         code = self.graph.decode(self.model.read(image), hard=False)
         for metric in self.metrics.values():
             metric.update(code, factors, index)
-        read = self.method.read(image) if isinstance(self.method, CounterfactualEngine) else code
-        self.error.update(read.clamp(0, 1), factors, index)
+        read = None
+        if isinstance(self.method, CounterfactualEngine | EncodedMethod):
+            read = self.method.read(image)
+        self.error.update((code if read is None else read).clamp(0, 1), factors, index)
 
     def compute(self) -> dict[str, float]:
         """Results by name; every process has to call it."""

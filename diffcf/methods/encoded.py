@@ -48,16 +48,19 @@ class EncodedMethod:
         parts = inner, self.space, self.space.decode(latent)
         return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties, keys=keys)
 
+    def read(self, image: Tensor) -> Tensor | None:
+        """Factors ``[B, K]`` as :meth:`CounterfactualEngine.read`, of images; None without one."""
+        if not isinstance(self.inner, CounterfactualEngine):
+            return None
+        latent = self.space.encode(image)
+        return self.inner.read(latent, written=_written(self.inner, image, latent))
+
     def _abducted(
         self, image: Tensor, latent: Tensor, factors: Tensor | None, keys: Tensor
     ) -> World:
-        """The world of the latents; hints say of images where in them factors are written."""
-        engine = self.inner
-        if not isinstance(engine, CounterfactualEngine) or engine.hints is None:
-            return engine.abduct(latent, factors, keys)
-        size = (int(latent.shape[-2]), int(latent.shape[-1]))
-        written = F.adaptive_avg_pool2d(engine.hints.masks(image), size)
-        return engine.abduct(latent, factors, keys, written)
+        if not isinstance(self.inner, CounterfactualEngine):
+            return self.inner.abduct(latent, factors, keys)
+        return self.inner.abduct(latent, factors, keys, _written(self.inner, image, latent))
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,14 @@ class EncodedWorld(World):
     def select(self, rows: Tensor) -> EncodedWorld:
         inner, decoded = self.inner.select(rows), self.decoded[rows]
         return replace(self._selected(rows), inner=inner, decoded=decoded)
+
+
+def _written(engine: CounterfactualEngine, image: Tensor, latent: Tensor) -> Tensor | None:
+    """Where hints say that factors are written in the latents of images; None without hints."""
+    if engine.hints is None:
+        return None
+    size = (int(latent.shape[-2]), int(latent.shape[-1]))
+    return F.adaptive_avg_pool2d(engine.hints.masks(image), size)
 
 
 def agreement(a: Tensor, b: Tensor) -> Tensor:

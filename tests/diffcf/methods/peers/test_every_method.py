@@ -12,7 +12,7 @@ from built_methods import METHODS, MIXED, built, mixed_batch
 from torch import Tensor
 
 from diffcf.causal.intervention import Intervention
-from diffcf.methods import load_method
+from diffcf.methods import EncodedMethod, load_method
 from diffcf.methods.interface import predict_sequence
 
 
@@ -61,6 +61,10 @@ def test_it_works_in_the_latents_of_a_first_stage(
     assert max(part.image.abs().max() for part in (null, answer)) <= 1
     assert not torch.equal(answer.image, null.image)
     if model.reads:
+        method = model.method(sampling)
+        assert isinstance(method, EncodedMethod)
+        if (read := method.read(image)) is not None:
+            assert torch.equal(method.abduct(image).factors, MIXED.clip(read)[0])
         assert model.read(image).shape == (6, sum(MIXED.widths))
 
     checkpoint = {"state_dict": model.state_dict()}
