@@ -146,6 +146,20 @@ def intervened_tensor(table: Table, column: str, graph: CausalGraph) -> Tensor |
     return mask if mask.any() else None
 
 
+def known_labels(table: Table, column: str) -> list[str]:
+    """The cells of a column as texts without blanks around, those of missing labels left out."""
+    texts = map(_text, table.columns[column])
+    return [text for text in texts if not _is_missing(text)]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _is_missing(text: str) -> bool:
+    return text.lower() in MISSING
+
+
 def _column(
     table: Table,
     name: str,
@@ -156,8 +170,8 @@ def _column(
     """A column's parsed cells; DataError where one is empty (a category may look like it)."""
     values = []
     for place, value in enumerate(table.columns[name]):
-        text = "" if value is None else str(value).strip()
-        if text.lower() in MISSING and text not in categories:
+        text = _text(value)
+        if _is_missing(text) and text not in categories:
             if partial:
                 values.append(nan)
                 continue
@@ -172,7 +186,7 @@ def _column(
 
 def _word(value: object) -> str:
     """A cell in lower case, whole numbers as an integer: ``1``, ``1.0`` and ``+1`` are the same."""
-    text = "" if value is None else str(value).strip().lower()
+    text = _text(value).lower()
     try:
         number = parse_number(text)
     except DataError:

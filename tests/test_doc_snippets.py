@@ -19,6 +19,8 @@ from diffcf.networks.unet import UNet
 
 ANYWHERE = {"export", "grep", "source", "wandb"}
 """Commands that are not ours and need nothing of ours."""
+STANDS_FOR = {"mine.yaml": "experiments/own_data.yaml"}
+"""A file that the pages have `diffcf new` write, and the one in a clone that has the same text."""
 
 
 class Parsed(Exception):
@@ -106,7 +108,8 @@ def _commands(text: str) -> Iterator[list[str]]:
 def _understood(words: list[str], capsys) -> None:
     program, *rest = words
     if program == "diffcf":
-        _parses([word.rstrip("…") for word in rest if word != "…"], capsys)
+        words = [word.rstrip("…") for word in rest if word != "…"]
+        _parses([STANDS_FOR.get(word, word) for word in words], capsys)
     elif program in ("torchrun", "python"):
         module, *arguments = rest[rest.index("-m") + 1 :]
         if module == "pytest":

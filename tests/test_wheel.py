@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from small_runs import ROOT
 
 ASK_TWICE = """
@@ -20,6 +21,12 @@ from diffcf.commands.main import main
 print(main(["graph", "pendulum"]))
 os.environ["DIFFCF_WEIGHTS"] = sys.argv[1]
 sys.exit(main(["graph", "pendulum"]))
+"""
+START = """
+import sys
+from diffcf.commands.main import main
+words = ["new", "mine.yaml", "--images", "images", "--table", "factors.csv"]
+sys.exit(main(words) or main(["data", "mine.yaml", "--data.batch_size=2"]))
 """
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('out'))"
 
@@ -54,7 +61,7 @@ def test_a_wheel_has_all_code_and_types_and_no_weights(wheel: Path) -> None:
     code = {
         str(path.relative_to(ROOT))
         for package in ("diffcf", "data_modules")
-        for ending in ("py", "pyi", "css")
+        for ending in ("py", "pyi", "css", "yaml")
         for path in (ROOT / package).rglob(f"*.{ending}")
     }
     assert code <= names and "diffcf/py.typed" in names
@@ -78,6 +85,27 @@ def test_a_wheel_says_where_to_get_weights_and_takes_them_from_a_folder(installe
     assert "pendulum.safetensors" in done.stderr and "DIFFCF_WEIGHTS" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "shadow_length" in found
+
+
+def test_a_wheel_starts_an_experiment_on_images_of_your_own(installed: Path, tmp_path) -> None:
+    """``diffcf new`` and ``diffcf data``, from a folder without a clone."""
+    (tmp_path / "images").mkdir()
+    for row in range(9):
+        Image.new("RGB", (64, 64), (row, 9, 9)).save(tmp_path / f"images/{row}.png")
+    rows = [f"{row}.png,{row * row}.5,{row % 2}" for row in range(9)]
+    (tmp_path / "factors.csv").write_text("\n".join(["image,size,smile", *rows]))
+    done = subprocess.run(
+        [sys.executable, "-c", START],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "9 images; in use 7 train, 1 val, 1 test" in done.stdout
+    written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    assert written["trainer"]["default_root_dir"] == "runs/mine"
 
 
 def test_what_names_the_version_agrees() -> None:

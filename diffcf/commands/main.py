@@ -72,6 +72,11 @@ GROUPS = {
         ),
     },
     "Data": {
+        "new": Command(
+            "new_experiment.command:new",
+            "start an experiment on your own images",
+            "new mine.yaml --images data/mine/images --table data/mine/factors.csv",
+        ),
         "data": Command(
             "data:data",
             "describe a dataset, before training on it",

@@ -58,6 +58,7 @@ from .streaming import read_ahead as read_ahead
 from .tables import Table as Table
 from .tables import cut_table as cut_table
 from .tables import image_names as image_names
+from .tables import read_header as read_header
 from .tables import read_table as read_table
 from .tables import read_text as read_text
 from .tables import select_columns as select_columns

@@ -9,10 +9,12 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import abspath, realpath, relpath
 from pathlib import Path
 from posixpath import isabs, normpath
+from typing import Any
 
 from diffcf.io.errors import DataError, OutputError
 from diffcf.io.files import whole_file
@@ -65,28 +67,40 @@ def read_table(file: str | Path, columns: Sequence[str], optional: Collection[st
             for rows of unequal length.
     """
     file = Path(file)
-    suffix = file.suffix.lower()
-    if suffix not in PARQUET + TEXT:
+    with _reading(file):
+        if file.suffix.lower() in PARQUET:
+            table = _read_parquet(file, columns, optional)
+        else:
+            header, records = _read_csv(file)
+            columns = _wanted(file, header, columns, optional)
+            uneven = f"cells where the header has {len(header)}: give every row the same cells"
+            table = select_columns(file, header, columns, records, uneven)
+    if not len(table):
+        raise DataError(f"Table {file} has no rows: give one per image.")
+    return table
+
+
+def read_header(file: str | Path) -> list[str]:
+    """The headings of a table, in its order, without blanks around; errors as :func:`read_table`.
+
+    Some may be empty, or there twice.
+    """
+    file = Path(file)
+    with _reading(file):
+        return _parquet_header(file) if file.suffix.lower() in PARQUET else _read_csv(file)[0]
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """DataError for a file of another kind, a missing one, and one that cannot be read."""
+    if file.suffix.lower() not in PARQUET + TEXT:
         raise DataError(f"Table {file} is neither CSV nor Parquet: save it as .csv or .parquet.")
     if not file.is_file():
         raise DataError(f"Table {file} does not exist: check the path.")
     try:
-        if suffix in PARQUET:
-            table = _read_parquet(file, columns, optional)
-        else:
-            records = _records(file)
-            header = [name.strip() for name in next(records, (1, []))[1]]
-            while header and not header[-1]:
-                header.pop()
-            records = ((row, _without_blanks(cells, len(header))) for row, cells in records)
-            columns = _wanted(file, header, columns, optional)
-            uneven = f"cells where the header has {len(header)}: give every row the same cells"
-            table = select_columns(file, header, columns, records, uneven)
+        yield
     except OSError as error:
         raise DataError(f"Table {file} cannot be read ({error}): check the file.") from None
-    if not len(table):
-        raise DataError(f"Table {file} has no rows: give one per image.")
-    return table
 
 
 def cut_table(table: Table, places: Sequence[int], out: Path) -> None:
@@ -175,6 +189,15 @@ def _inside(text: str, folder: Path) -> str:
     return name
 
 
+def _read_csv(file: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The headings, and the rows below, each with the line on which it begins."""
+    records = _records(file)
+    header = [name.strip() for name in next(records, (1, []))[1]]
+    while header and not header[-1]:
+        header.pop()
+    return header, ((row, _without_blanks(cells, len(header))) for row, cells in records)
+
+
 def _without_blanks(cells: list[str], columns: int) -> list[str]:
     """The cells of a row, without those beyond the last column that have no text."""
     while len(cells) > columns and not cells[-1].strip():
@@ -223,7 +246,9 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"Table {file} row {row} is not CSV ({error}): check its quotes.") from None
 
 
-def _read_parquet(file: Path, columns: Sequence[str], optional: Collection[str]) -> Table:
+@contextmanager
+def _reading_parquet(file: Path) -> Iterator[Any]:
+    """The module that reads Parquet; DataError where there is none, and for a damaged file."""
     try:
         import pyarrow  # optional
         from pyarrow import parquet
@@ -233,17 +258,26 @@ def _read_parquet(file: Path, columns: Sequence[str], optional: Collection[str])
             "or save the table as CSV."
         ) from None
     try:
-        names = parquet.read_schema(file).names
-        header = [name.strip() for name in names]
-        columns = _wanted(file, header, columns, optional)
-        select_columns(
-            file, header, columns, [], ""
-        )  # or an error for a column that is twice there
-        # Not the dataset reader: it would take folder names such as `split=train` for columns.
-        table = parquet.ParquetFile(file).read(columns=[names[header.index(c)] for c in columns])
+        yield parquet
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"Table {file} is damaged ({reason}): write it again.") from None
+
+
+def _parquet_header(file: Path) -> list[str]:
+    with _reading_parquet(file) as parquet:
+        return [name.strip() for name in parquet.read_schema(file).names]
+
+
+def _read_parquet(file: Path, columns: Sequence[str], optional: Collection[str]) -> Table:
+    header = _parquet_header(file)
+    columns = _wanted(file, header, columns, optional)
+    # Or an error for a column that is twice there.
+    select_columns(file, header, columns, [], "")
+    with _reading_parquet(file) as parquet:
+        names = parquet.read_schema(file).names
+        # Not the dataset reader: it would take folder names such as `split=train` for columns.
+        table = parquet.ParquetFile(file).read(columns=[names[header.index(c)] for c in columns])
     values = {name: table.column(names[header.index(name)]).to_pylist() for name in columns}
     return Table(file, values, list(range(1, table.num_rows + 1)))
 

@@ -75,6 +75,7 @@ class DiffcfCLI(LightningCLI):
         choose_folders(config)
         settle_flags(config, self.subcommand)
         if self.subcommand is None:
+            settle_pixels(config)
             return
         if config.ckpt_path is None and self.subcommand != "fit":
             print(f"{self.subcommand} without --ckpt_path: the networks are untrained.", flush=True)

@@ -11,7 +11,7 @@ import torch
 from data_modules.columns import factor_tensor
 from diffcf.causal.factor import Factor
 from diffcf.io.errors import DataError
-from diffcf.io.tables import Table, image_names, read_table
+from diffcf.io.tables import Table, image_names, read_header, read_table
 
 ANGLE = Factor("angle", "continuous", -1.0, 3.0)
 SMILE = Factor("smile", "binary")
@@ -60,6 +60,17 @@ def column(values: list, name: str = "angle") -> Table:
 def test_all_common_kinds_of_csv_read_alike(tmp_path: Path, text: str) -> None:
     table = read_table(written(tmp_path, text), ["image", "angle"])
     assert table.columns == {"image": ["a.png", "b.png"], "angle": ["1.5", "2"]}
+
+
+def test_the_header_has_every_heading_in_order(tmp_path: Path) -> None:
+    text = written(tmp_path, ',image; x,"a, b", note,note,\n1,2,3,4,5,\n')
+    assert read_header(text) == ["", "image; x", "a, b", "note", "note"]
+    table = pyarrow.table({" image": ["a.png"], "angle": [1.0]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    assert read_header(tmp_path / "t.parquet") == ["image", "angle"]
+    for file, problem in ((tmp_path / "no.csv", "exist"), (tmp_path / "t.xls", "neither")):
+        with pytest.raises(DataError, match=problem):
+            read_header(file)
 
 
 def test_row_numbers_are_those_of_an_editor(tmp_path: Path) -> None:
