@@ -36,7 +36,7 @@ class Certain(TruePosterior):
 
 def test_draws_of_the_true_posterior_cover_the_truth() -> None:
     found = draw_coverage(TruePosterior(), SCENE, FACTORS)  # type: ignore[arg-type]
-    assert found["draws/coverage"] > 0.9
+    assert abs(found["draws/coverage"] - 0.9) < 0.02
     assert found["draws/gap"] < 0.05 and found["draws/energy"] < 0.01
     again = draw_coverage(TruePosterior(), SCENE, FACTORS)  # type: ignore[arg-type]
     assert again == found
