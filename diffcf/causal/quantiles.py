@@ -8,7 +8,6 @@ data instead, with no assumption about their distribution.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from math import isfinite
 
 import torch
@@ -68,8 +67,6 @@ class RootQuantiles:
                 raise GraphError(f"Quantiles of '{name}' are 1 to {MOST} numbers.")
             if not all(type(v) in (int, float) and isfinite(v) for v in values):
                 raise GraphError(f"Quantiles of '{name}' are numbers.")
-            if any(b < a for a, b in pairwise(values)):
-                raise GraphError(f"Quantiles of '{name}' are numbers in rising order.")
         return cls(graph, {str(n): torch.tensor(v, dtype=torch.float64) for n, v in spec.items()})
 
 

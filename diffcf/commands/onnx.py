@@ -12,7 +12,6 @@ Guidance and the causal model stay in Python: the factors to draw come from ther
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from diffcf.diffusion import time_grid
 from diffcf.io import (
     UnavailableError,
     check_new,
+    file_digest,
     path_of,
     public,
     version_of,
@@ -97,7 +97,7 @@ def _write(parts: Sequence[Part], missing: dict[str, str], folder: Path) -> Writ
             "what": part.what,
             "inputs": [_port(port) for port in part.inputs],
             "outputs": [_port(port) for port in part.outputs],
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "sha256": file_digest(path),
             "difference from torch": {str(batch): off for batch, off in differences.items()},
         }
     if failed is not None and not written.files:
@@ -131,11 +131,9 @@ def _record(model: Model, written: Written) -> dict[str, object]:
 
 def _factors(graph: CausalGraph) -> Iterator[dict[str, object]]:
     """In the order of ``condition``, with the columns of the code that are theirs."""
-    first = 0
-    for factor in graph.factors:
-        columns = list(range(first, first + factor.width))
+    for k, factor in enumerate(graph.factors):
+        columns = (graph.code_owner == k).nonzero()[:, 0].tolist()
         yield {"name": factor.name, **factor.to_spec(), "code": columns}
-        first += factor.width
 
 
 def _left(model: Model) -> Iterator[str]:

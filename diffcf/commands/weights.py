@@ -8,7 +8,6 @@ three belong together.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from diffcf.io import (
     CheckpointError,
     SettingsError,
     check_new,
+    file_digest,
     public,
     write_json,
     write_text,
@@ -112,4 +112,4 @@ def digest(path: Path) -> str:
     """SHA-256 of a weights file, by which its metrics know it; CheckpointError without a file."""
     if not path.is_file():
         raise CheckpointError(f"Weights {path} do not exist: check the path.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_digest(path)

@@ -8,6 +8,7 @@ from .audit.contrasts import default_contrasts as default_contrasts
 from .audit.effects import Audit as Audit
 from .audit.effects import Strata as Strata
 from .audit.effects import summarise as summarise
+from .audit.planted import INTERVAL_IMAGES as INTERVAL_IMAGES
 from .audit.planted import PlantedClassifiers as PlantedClassifiers
 from .audit.planted import planted_errors as planted_errors
 from .audit.scores import AuditScores as AuditScores

@@ -24,8 +24,10 @@ from .errors import OutputError as OutputError
 from .errors import ResultsError as ResultsError
 from .errors import SettingsError as SettingsError
 from .errors import UnavailableError as UnavailableError
+from .errors import first_difference as first_difference
 from .files import check_new as check_new
 from .files import check_writable as check_writable
+from .files import file_digest as file_digest
 from .files import public as public
 from .files import whole_file as whole_file
 from .files import whole_folder as whole_folder

@@ -43,5 +43,11 @@ class UnavailableError(DiffcfError, RuntimeError):
     """This machine lacks what was asked for: a package, a network's weights, a service."""
 
 
+def first_difference(error: RuntimeError) -> str:
+    """The first line in which torch says which weights do not fit, of 200 characters at most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(1, len(lines) - 1)][:200]
+
+
 class DivergenceError(DiffcfError, FloatingPointError):
     """A loss is no longer finite; the message names the term and the step."""

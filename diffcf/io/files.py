@@ -7,6 +7,7 @@ next writer replaces or, where several processes may write at once, removes afte
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -113,6 +114,11 @@ def check_writable(path: Path) -> None:
         # Permissions, a read-only or full disk, a file in place of a folder: by trying.
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", buffering=0) as probe:
             probe.write(bytes(4096))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(record: Mapping[str, object], path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffcf.causal import Intervention, RootQuantiles, StructuralModel, normal_noise
 from diffcf.diffusion import Inversion, sample, time_grid
 from diffcf.io import SettingsError
-from diffcf.methods.encoded import EncodedMethod
+from diffcf.methods.encoded import unwrapped
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Method
 
@@ -62,16 +62,15 @@ def draw_images(
     Raises:
         SettingsError: for a method that has no generator of noise, and fewer than one step.
     """
-    space = method.space if isinstance(method, EncodedMethod) else None
-    engine = method.inner if isinstance(method, EncodedMethod) else method
+    engine, space = unwrapped(method)
     if not isinstance(engine, CounterfactualEngine):
         raise SettingsError(
-            f"{type(method).__name__} draws no new images: take weights of a diffusion method "
+            f"{type(engine).__name__} draws no new images: take weights of a diffusion method "
             "with a causal model."
         )
     factors, exogenous = draw_factors(engine.nscm, keys, do, roots)
     if space is not None:
-        shape = (space.latent_channels, *(side // space.stride for side in shape[1:]))
+        shape = space.shape_of(shape)
     x_T = normal_noise(keys, math.prod(shape)).view(-1, *shape).float()
     start = Inversion(x_T, time_grid(steps))
     image = sample(engine.denoiser(factors), start, order=2)

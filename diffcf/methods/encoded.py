@@ -63,6 +63,11 @@ class EncodedMethod:
         return self.inner.abduct(latent, factors, keys, _written(self.inner, image, latent))
 
 
+def unwrapped(method: Method) -> tuple[Method, LatentSpace | None]:
+    """What works on latents, and the first stage that makes them; a method of images as it is."""
+    return (method.inner, method.space) if isinstance(method, EncodedMethod) else (method, None)
+
+
 @dataclass(frozen=True)
 class EncodedWorld(World):
     """What was inferred of images in latents.

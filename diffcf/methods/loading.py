@@ -12,14 +12,10 @@ from diffcf.io import CheckpointError, class_at, public, write_tensors
 from diffcf.methods.base import CounterfactualModule
 from diffcf.methods.checkpoint import (
     SAMPLING,
-    TrainingRecord,
     building,
     read_trained,
-    roots_of,
     sampling_to_spec,
     spec_of,
-    ties_of,
-    transform_of,
 )
 from diffcf.methods.sampling import Sampling
 
@@ -52,12 +48,10 @@ def method_of(
         ) from None
     with building(path, "a method", weights):
         model = method(spec["graph"], **spec["networks"], **spec.get("settings", {}))
-        model.training_record = TrainingRecord(spec.get("training"))
+        model.recall(spec)
         if spec.get("image") is not None:
             model.image_shape = _image_shape(spec["image"])
-        model.data_spec, model.transform = spec.get("data"), transform_of(spec)
-        model.ties, model.roots = ties_of(spec, model.graph), roots_of(spec, model.graph)
-        model.breaks_functions = bool(spec.get("breaks_functions"))
+        model.data_spec = spec.get("data")
         # Not its own, which knows no path; ``building`` names it.
         nn.Module.load_state_dict(model, weights)
     return model.to(map_location).eval()

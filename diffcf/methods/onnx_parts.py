@@ -24,7 +24,7 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.base import CounterfactualModule
-from diffcf.methods.encoded import EncodedMethod
+from diffcf.methods.encoded import unwrapped
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.networks.first_stage import LatentSpace
 
@@ -78,9 +78,7 @@ def parts_of(model: CounterfactualModule, image: Shape) -> tuple[list[Part], dic
         SettingsError: for a method without a diffusion generator of its own factors, and for
             images that are not the networks'.
     """
-    method, name = model.method(), type(model).__name__
-    space = method.space if isinstance(method, EncodedMethod) else None
-    engine = method.inner if isinstance(method, EncodedMethod) else method
+    (engine, space), name = unwrapped(model.method()), type(model).__name__
     if not isinstance(engine, CounterfactualEngine):
         raise SettingsError(
             f"{name} has no diffusion generator that is conditioned on factors, so nothing of it "
@@ -111,7 +109,7 @@ def _conditional(engine: CounterfactualEngine) -> bool:
 
 def _latent_shape(space: LatentSpace, image: Shape) -> Shape:
     space.check(torch.zeros(1, *image))
-    return space.latent_channels, image[1] // space.stride, image[2] // space.stride
+    return space.shape_of(image)
 
 
 # --- the networks ---

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from diffcf.causal import CausalGraph, RootQuantiles, Ties, quantiles_of_data, ties_of_data
-from diffcf.io import SPEC_KEY, CheckpointError, ImageTransform, path_of
+from diffcf.io import SPEC_KEY, CheckpointError, ImageTransform, first_difference, path_of
 from diffcf.methods.checkpoint import (
     Spec,
     TrainingRecord,
@@ -110,14 +110,20 @@ class RecordedModule(LightningModule):
             "training": self.training_record.as_dict(),
         }
 
+    def recall(self, spec: Spec) -> None:
+        """Take up what a checkpoint records of its training; GraphError, ValueError if wrong."""
+        self.training_record = TrainingRecord(spec.get("training"))
+        self.transform = transform_of(spec)
+        self.ties, self.roots = ties_of(spec, self.graph), roots_of(spec, self.graph)
+        self.breaks_functions |= bool(spec.get("breaks_functions"))
+
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """CheckpointError, with the first difference, for the weights of other networks."""
         try:
             return super().load_state_dict(state_dict, *args, **kwargs)
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise CheckpointError(
-                f"The checkpoint belongs to other networks ({lines[min(1, len(lines) - 1)]:.200}): "
+                f"The checkpoint belongs to other networks ({first_difference(error)}): "
                 "take the config the checkpoint was trained with."
             ) from error
 
@@ -129,10 +135,7 @@ class RecordedModule(LightningModule):
                 f"The checkpoint belongs to another graph, {graph}; this model has {self.graph}: "
                 "take the config the checkpoint was trained with."
             )
-        self.training_record = TrainingRecord(spec["training"])
-        self.transform = transform_of(spec)
-        self.ties, self.roots = ties_of(spec, graph), roots_of(spec, graph)
-        self.breaks_functions |= bool(spec.get("breaks_functions"))
+        self.recall(spec)
         if self.channels_last:
             # The optimizer's averages have to lie as the weights do.
             checkpoint.update(in_format(checkpoint, torch.channels_last))

@@ -11,7 +11,6 @@ pictures of the images that moved most. **Naming a Python callable or a TorchScr
 from __future__ import annotations
 
 import csv
-import hashlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from diffcf.evaluation import Audit, Classifier, load_classifier
 from diffcf.io import (
     SettingsError,
     check_new,
+    file_digest,
     public,
     whole_folder,
     write_json,
@@ -167,7 +167,7 @@ def _provenance(
     """Where the numbers come from, without folders of this machine."""
     file = None if classifier is None else classifier.file
     asked = ("weights", "data", "do", "versus", "factor", "strata", "units", "threshold", "seed")
-    content = None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    content = None if file is None else file_digest(file)
     return provenance(model, parsed, (*asked, "planted"), started) | public(
         {
             "classifier": None if classifier is None else classifier.name,

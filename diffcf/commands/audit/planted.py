@@ -17,6 +17,7 @@ from diffcf.api import Model
 from diffcf.commands.audit.images import AuditImages
 from diffcf.commands.measuring import SPLIT, exact_scene, exact_worlds
 from diffcf.evaluation import (
+    INTERVAL_IMAGES,
     Classifier,
     PlantedClassifiers,
     audit_scores,
@@ -26,8 +27,6 @@ from diffcf.evaluation import (
 from diffcf.reporting import markdown
 
 AT_ONCE = 128
-EACH = 64
-"""Images that a classifier's interval is from, at most (see :func:`planted_errors`)."""
 
 
 def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) -> dict[str, Any]:
@@ -55,13 +54,13 @@ def planted(model: Model, chosen: AuditImages, count: int, parsed: Namespace) ->
             exact_worlds(data, scene, SPLIT, some, AT_ONCE) for some in (rows, everything)
         )
     )
-    found = planted_errors(scores, same, population, EACH, parsed.seed)
+    found = planted_errors(scores, same, population, seed=parsed.seed)
     return {
         "contrasts": found,
         "notes": notes,
         "classifiers": count,
         "images": len(rows),
-        "images of an interval": min(EACH, len(rows)),
+        "images of an interval": min(INTERVAL_IMAGES, len(rows)),
         "population": len(everything),
         "weights": call.weight.tolist(),
     }

@@ -26,12 +26,19 @@ from diffcf.commands.score.task import (
     Question,
     digest_of,
     factual_name,
-    file_digest,
     questions,
     set_up,
 )
 from diffcf.evaluation import EvaluationProtocol, InterventionPlan
-from diffcf.io import DataError, SettingsError, version_of, versions, whole_folder, write_json
+from diffcf.io import (
+    DataError,
+    SettingsError,
+    file_digest,
+    version_of,
+    versions,
+    whole_folder,
+    write_json,
+)
 from diffcf.reporting import save_image
 from diffcf.training import FactorData, read_data
 

@@ -37,6 +37,7 @@ from diffcf.io import (
     ImageTransform,
     ResultsError,
     decode,
+    file_digest,
     from_bytes,
     parse_number,
     to_bytes,
@@ -131,10 +132,6 @@ def digest_of(record: Mapping[str, object]) -> str:
     """SHA-256 of what ``task.json`` holds beside the digest itself."""
     rest = {key: value for key, value in record.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Task:

@@ -19,6 +19,10 @@ STEEPNESS = 4.0
 """Standard deviation of the weights: over a factor's whole range a logit moves by some 4."""
 
 
+INTERVAL_IMAGES = 64
+"""Images that a classifier's interval is from, at most."""
+
+
 class PlantedClassifiers:
     """``count`` random classifiers sigmoid(w · (z − ½)) of the factors z ``[B, K]`` that are read.
 
@@ -46,7 +50,7 @@ def planted_errors(
     audited: AuditScores,
     exact: AuditScores,
     population: AuditScores,
-    each: int = 64,
+    each: int = INTERVAL_IMAGES,
     seed: int = 0,
 ) -> list[dict[str, object]]:
     """How far audited average effects are off, and how often their intervals hold the exact ones.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffcf.io import CheckpointError, SettingsError, check_archive
+from diffcf.io import CheckpointError, SettingsError, check_archive, first_difference
 from diffcf.networks.blocks import check_channels, check_sides
 from diffcf.networks.factory import NetworkSpec
 
@@ -68,6 +68,10 @@ class LatentSpace(nn.Module):
     def train(self, mode: bool = True) -> LatentSpace:
         """Stays as it is: frozen."""
         return super().train(False)
+
+    def shape_of(self, image: tuple[int, ...]) -> tuple[int, int, int]:
+        """``(L, h, w)`` of the latents of images ``(C, H, W)``."""
+        return self.latent_channels, image[1] // self.stride, image[2] // self.stride
 
     def check(self, image: Tensor) -> None:
         """SettingsError unless images ``[B, C, H, W]`` are of its channels and stride."""
@@ -149,8 +153,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: str | Path,
     try:
         network.load_state_dict({name: value.float() for name, value in state.items()})
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(
-            f"{what} {path} does not fit the network ({lines[min(1, len(lines) - 1)]:.200}): give "
-            "the network the settings of the file."
+            f"{what} {path} does not fit the network ({first_difference(error)}): give the network "
+            "the settings of the file."
         ) from None
