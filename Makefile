@@ -12,7 +12,8 @@ export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run benchmark bench tables docs test test-slow lint clean
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+.PHONY: help setup run benchmark bench tables docs docs-version test test-slow lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +42,10 @@ tables: setup ## Write every table and figure that compares methods, and fill th
 docs: $(BIN)/.docs ## Build the docs as a site, build/site, that needs no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python docs/site/offline.py build/site
+
+docs-version: $(BIN)/.docs ## Add the docs of this version to the local branch gh-pages; nothing is pushed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --update-aliases $(VERSION) latest
+	$(BIN)/mike set-default latest
 
 $(BIN)/.docs: $(BIN)/.ready
 	$(BIN)/pip install --disable-pip-version-check -e '.[docs]'

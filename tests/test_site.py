@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import re
+from html import escape
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -31,6 +34,33 @@ def test_formulas_become_mathml() -> None:
 def test_a_formula_that_is_not_understood_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"does not know \\nonsense"):
         part("maths").on_page_content(r'<span class="arithmatex">\(\nonsense x\)</span>')
+
+
+def test_every_formula_of_the_docs_is_understood(api) -> None:
+    """On its pages, and in the docstrings that its pages of the API show."""
+    on_page_content, as_markdown = part("maths").on_page_content, part("roles").as_markdown
+    root = SITE.parents[1]
+    texts = [file.read_text(encoding="utf-8") for file in root.glob("docs/**/*.md")]
+    shown = [text for file in root.glob("diffcf/**/*.py") for text in docstrings_of(file)]
+    texts += [as_markdown(text, api) for text in shown if "math:" in text]
+    found = [latex for text in texts for latex in formulas_of(text)]
+    assert len(found) > 200
+    for latex in found:
+        html = f'<span class="arithmatex">\\({escape(latex)}\\)</span>'
+        assert "<math" in on_page_content(html), latex
+
+
+def formulas_of(text: str) -> list[str]:
+    """LaTeX between single or double dollars, outside of code."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    found = re.findall(r"(?s)\$\$(.+?)\$\$|(?<![\w$])\$([^$\n]+?)\$(?![\w$])", prose)
+    return [block or inline for block, inline in found]
+
+
+def docstrings_of(file: Path) -> list[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    return [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
 @pytest.fixture(scope="module")

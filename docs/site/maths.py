@@ -21,6 +21,7 @@ _KNOWN = {
     r"\rVert": r"\right\|",
     r"\log p": r"\log\, p",
     r"\arg\max": r"\operatorname{arg\,max}",
+    r"\arg\min": r"\operatorname{arg\,min}",
 }
 
 
