@@ -97,9 +97,9 @@ class CounterfactualEvaluation:
             self.plan.keep(answered)
         readers = enumerate(self.readers.items())
         prefixed = {f"{name}/" if place else "": reader for place, (name, reader) in readers}
-        self._floor, plain = perceptual.floor, replace(perceptual, quality=None)
-        # Real images: what they score is the floor.
-        unpictured = ["mirrored/", *(["do_nothing/"] if perceptual.floor is not None else [])]
+        self._perceptual, plain = perceptual, replace(perceptual, quality=None)
+        # Images as they are: each counts once, not once for every question about it.
+        unpictured = ("do_nothing/", "mirrored/")
         self.scores = {
             name: Scores(
                 self.plan,
@@ -142,13 +142,27 @@ class CounterfactualEvaluation:
             if name:
                 values.pop("seconds_per_counterfactual", None)
             result |= {name + key: value for key, value in values.items()}
-        if self._floor is not None and "fid" in result:
-            result |= self._floor()
-        if "fid" in result:  # of what was measured: a test may have fewer images than asked for
+        if "fid" in result:
+            result |= self._of_real_images()
+            # Of what was measured: a test may have fewer images than asked for.
             note = bias_note(int(result["fid_images"]), int(result["fid_real_images"]))
             if note is not None:
                 rank_zero_info(note)
         return result
+
+    def _of_real_images(self) -> dict[str, float]:
+        """FID, sFID and KID of the images that are asked about, and of others, as they are."""
+        result: dict[str, float] = {}
+        pictured = torch.stack(list(self.scores[""].pictured.values())).any(dim=0)
+        rows = pictured.nonzero().flatten()
+        if (
+            self._perceptual.unchanged is not None
+            and "do_nothing/" in self.scores
+            and len(rows) > 1
+        ):
+            of_rows = self._perceptual.unchanged(rows)
+            result |= {f"do_nothing/{name}": value for name, value in of_rows.items()}
+        return result | (self._perceptual.floor() if self._perceptual.floor is not None else {})
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95% bootstrap intervals by name; every process has to call it."""

@@ -60,7 +60,9 @@ class Perceptual:
     """How to make the metrics of one method; None for those that cannot or should not be had."""
 
     quality: Callable[[], GenerationQuality] | None = None
-    floor: Callable[[], dict[str, float]] | None = None  # of real images against the real ones
+    # Of test images as they are, by their rows, and of training images, against the real ones.
+    unchanged: Callable[[Tensor], dict[str, float]] | None = None
+    floor: Callable[[], dict[str, float]] | None = None
     lpips: Callable[[], Metric] | None = None
     cld: Callable[[], CLD] | None = None
     encode: Callable[[Tensor], Latents] | None = None  # images to the latents that CLD compares
@@ -78,10 +80,10 @@ class Perceptual:
         Raises:
             SettingsError: for a set of fewer than two images, real or drawn, where FID is asked.
         """
-        quality, floor, lpips, cld, encode = None, None, None, None, None
+        quality, unchanged, floor, lpips, cld, encode = (None,) * 6
         if protocol.fid_images:
             try:
-                quality, floor = _quality(protocol, data, device)
+                quality, unchanged, floor = _quality(protocol, data, device)
             except UnavailableError as error:
                 rank_zero_info(f"FID, sFID and KID are left out: {error}")
         if protocol.lpips:
@@ -91,13 +93,18 @@ class Perceptual:
                 lpips = load_lpips
         if evaluator is not None and evaluator.encodes:
             cld, encode = _cld(protocol, data, evaluator), evaluator.latents
-        return cls(quality, floor, lpips, cld, encode)
+        return cls(quality, unchanged, floor, lpips, cld, encode)
 
 
 def _quality(
     protocol: EvaluationProtocol, data: EvaluationData, device: torch.device
-) -> tuple[Callable[[], GenerationQuality], Callable[[], dict[str, float]] | None]:
-    """How to make the metric, and the floor where the real images are held-out ones."""
+) -> tuple[
+    Callable[[], GenerationQuality],
+    Callable[[Tensor], dict[str, float]],
+    Callable[[], dict[str, float]] | None,
+]:
+    """How to make the metric, what images as they are score, and, where the real images are
+    held-out ones, the floor."""
     held_out = protocol.fid_real == "held_out"
     of_train = _train_rows(protocol, data, protocol.fid_images)
     rows, split = (_held_out_rows(protocol, data), "test") if held_out else (of_train, "train")
@@ -109,11 +116,16 @@ def _quality(
     network = load_inception().to(device)
     real = real_statistics(lambda: _images(data, split, rows), network)
 
+    def unchanged(rows: Tensor) -> dict[str, float]:
+        others = real_statistics(lambda: _images(data, "test", rows), network)
+        return distances(real, others) | {"fid_images": len(rows)}
+
     def floor() -> dict[str, float]:
         others = real_statistics(lambda: _images(data, "train", of_train), network)
         return {f"{name}_floor": value for name, value in distances(real, others).items()}
 
-    return lambda: GenerationQuality(network, real).to(device), floor if held_out else None
+    quality = lambda: GenerationQuality(network, real).to(device)  # noqa: E731
+    return quality, unchanged, floor if held_out else None
 
 
 def _cld(

@@ -143,6 +143,25 @@ class InterventionPlan:
         }
         self.null = self.null & answered[""]
 
+    def pictured(self) -> dict[str, Tensor]:
+        """By factor name, ``[N]`` bool: the images whose counterfactuals enter FID.
+
+        ``fid_images`` pairs of image and factor in all, spread over as many images as there are:
+        counterfactuals of one image are alike, and a set of few subjects is far from any other,
+        whatever was done to them.
+        """
+        if not self.single or not self.protocol.fid_images:
+            return {}
+        asked = torch.stack([do.mask.any(dim=1) for do in self.single.values()])
+        kinds, count = asked.shape
+        asked[:, min(self.protocol.images or count, count) :] = False
+        # Every image with one factor, another from image to image, and then with the next one.
+        image = torch.arange(count)
+        turn = (torch.arange(kinds)[:, None] - image) % kinds
+        place = torch.where(asked, turn * count + image, kinds * count)
+        last = place.flatten().sort().values[: self.protocol.fid_images].max()
+        return dict(zip(self.single, asked & (place <= last), strict=True))
+
     def asked(self, count: int) -> bool:
         """Whether any factor is set in any of the first ``count`` measured images."""
         count = min(count, self.protocol.images or count)

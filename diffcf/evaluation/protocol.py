@@ -51,12 +51,13 @@ class EvaluationProtocol:
         references: measure the reference methods beside (:mod:`diffcf.evaluation.references`).
         readers: who may read counterfactual images; the tables show the first at hand. ``"ruler"``
             is the true model's analytic read-out, ``"evaluator"`` the independent network.
-        fid_images: counterfactual and real images for FID, sFID and KID; 0 for none.
+        fid_images: counterfactual and real images for FID, sFID and KID, the former spread over as
+            many factuals as there are (:meth:`InterventionPlan.pictured`); 0 for none.
         fid_real: which images are the real ones: ``"train"``, drawn from the training split, or
             ``"held_out"``: those of the test split that are not measured, so that ``images`` has to
             leave some. Then the distances of as many training images from them stand beside, as
-            ``fid_floor`` and so on. These are all of different subjects, where the counterfactuals
-            are several of each, which adds to their distance.
+            ``fid_floor`` and so on. These are all of different subjects, of which counterfactuals
+            have fewer: compare with ``do_nothing/fid``, of the factuals themselves.
         lpips: measure LPIPS to the exact counterfactual, where its network is on the machine.
         resamples: of the bootstrap.
         seed: of all interventions.

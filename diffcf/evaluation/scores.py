@@ -100,7 +100,8 @@ class Scores:
         self.reversibility = Reversibility(graph) if undone else None
         random = truth.scene is not None and not truth.identified
         self.rates = CounterfactualRates(graph) if random and readers and asked else None
-        pictured = perceptual.quality is not None and plan.asked(self.pictured())
+        self.pictured = plan.pictured()
+        pictured = any(chosen.any() for chosen in self.pictured.values())
         self.quality = perceptual.quality() if pictured and perceptual.quality else None
         self.lpips = perceptual.lpips() if perceptual.lpips and drawn else None
         self.cld = perceptual.cld() if perceptual.cld and asked else None
@@ -179,15 +180,9 @@ class Scores:
         if self.cld is not None and self.encode is not None:
             latents = self.encode(image), self.encode(asked.image)
             self.cld.update(*latents, few, asked.factors, column, asked.index)
-        # FID is of the counterfactuals of the first images of the set.
-        first = asked.first(self.pictured())
-        if self.quality is not None and first.any():
-            index = asked.index[first.cpu()] * len(self.plan.graph) + column
-            self.quality.update(image[first], index)
-
-    def pictured(self) -> int:
-        """How many images' counterfactuals enter FID."""
-        return -(-self.protocol.fid_images // max(len(self.plan.single), 1))
+        if self.quality is not None and (drawn := self.pictured[name][asked.index]).any():
+            index = asked.index[drawn] * len(self.plan.graph) + column
+            self.quality.update(image[drawn.to(image.device)], index)
 
     def _undo(
         self, method: MethodFor, batch: FactualBatch, name: str, answer: Counterfactual

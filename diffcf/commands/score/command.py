@@ -176,12 +176,9 @@ def _evaluation(
         mirrored=getattr(data, "mirror", False),
         answered=answers.answered,
     )
-    first, asked = evaluation.scores[""].pictured(), evaluation.plan.single.values()
-    if fid_images and sum(int(do.mask[:first].sum()) for do in asked) < 2:
-        raise SettingsError(
-            f"--fid is of the answers about the first {first} images, of which there are fewer "
-            "than two: leave it out, or give more of them."
-        )
+    pictured = evaluation.scores[""].pictured.values()
+    if fid_images and sum(int(chosen.sum()) for chosen in pictured) < 2:
+        raise SettingsError("--fid needs two answers or more: leave it out, or give more of them.")
     return evaluation
 
 

@@ -20,6 +20,7 @@ from diffcf.evaluation.metrics.frechet import (
     frechet_distance,
 )
 from diffcf.evaluation.perceptual import Perceptual
+from diffcf.evaluation.plan import InterventionPlan
 from diffcf.evaluation.protocol import EvaluationProtocol
 from diffcf.evaluation.references import ExactMethod
 from diffcf.io.errors import SettingsError, UnavailableError
@@ -67,14 +68,28 @@ def _evaluate(
     return evaluation.compute()
 
 
-def test_fid_is_of_the_counterfactuals_of_the_first_images(data: PendulumDataModule) -> None:
+def test_fid_is_of_counterfactuals_of_as_many_images_as_there_are(data: PendulumDataModule) -> None:
     images = data.images_of("train", torch.arange(32))
     pool, spatial = Colours().features(images)
     real = RealStatistics(GaussianStatistics.of(pool), GaussianStatistics.of(spatial), pool)
     result = _evaluate(data, Perceptual(quality=lambda: GenerationQuality(Colours(), real)))
-    assert result["fid_images"] == 20, "five images, four factors each"
+    assert result["fid_images"] == 20
     assert result["fid"] == pytest.approx(result["exact/fid"], abs=1e-6)
     assert result["change_everything/fid"] > 2 * result["fid"]
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 13, 32, 1000])
+def test_counterfactuals_for_fid_are_spread_over_images_and_factors(
+    data: PendulumDataModule, count: int
+) -> None:
+    asked = replace(QUICK, fid_images=count, images=6)
+    plan = InterventionPlan.of(data.graph, data.factors_of("test"), asked, data.scene)
+    chosen = torch.stack(list(plan.pictured().values()))
+    possible = torch.stack([do.mask.any(dim=1) for do in plan.single.values()])
+    assert not (chosen & ~possible).any() and not chosen[:, 6:].any()
+    assert chosen.sum() == min(count, int(possible[:, :6].sum()))
+    for sizes in (chosen.sum(dim=0)[:6], chosen.sum(dim=1)):
+        assert sizes.max() - sizes.min() <= 2, "none is shown much more often than another"
 
 
 def test_the_note_on_few_images_counts_those_that_were_measured(
@@ -106,7 +121,10 @@ def test_held_out_images_bring_their_floor(data: PendulumDataModule, monkeypatch
     floor = frechet_distance(GaussianStatistics.of(pool), GaussianStatistics.of(others))
     assert result["fid_floor"] == pytest.approx(floor, rel=1e-6)
     assert {"sfid_floor", "kid_floor", "exact/fid"} <= result.keys()
-    assert "do_nothing/fid" not in result
+    asked_about = Projection().features(data.images_of("test", torch.arange(size - 3)))[0]
+    nothing = frechet_distance(GaussianStatistics.of(pool), GaussianStatistics.of(asked_about))
+    assert result["do_nothing/fid"] == pytest.approx(nothing, rel=1e-6), "each photograph once"
+    assert result["do_nothing/fid_images"] == size - 3
     everything = replace(asked, images=None)
     with pytest.raises(SettingsError, match="none is left to compare with"):
         Perceptual.of(everything, data, torch.device("cpu"))
