@@ -1,14 +1,18 @@
 """A headless browser at a running explorer: for the test of the page, and for its picture.
 
-``python tests/diffcf/app/browsing.py docs/explorer.png`` draws that picture anew.
+``python tests/diffcf/app/browsing.py docs/explorer.png`` draws that picture anew;
+``… browsing.py --time answers.json WEIGHTS --images FOLDER`` writes how long the page takes for an
+answer, from the click to the picture.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +28,8 @@ from selenium.webdriver import ActionChains, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from diffcf.io import versions
 
 ROOT = Path(__file__).parents[3]
 FLAGS = (
@@ -178,5 +184,28 @@ def picture(path: Path) -> None:
         path.write_bytes(page.driver.get_screenshot_as_png())
 
 
+def answer_times(path: Path, *args: str) -> None:
+    """Seconds from a click on each factor until its counterfactual is seen, five times each."""
+    seconds: dict[str, list[float]] = {}
+    with explorer(*args) as url, browser(url) as page:
+        factual = page.pixels("counterfactual")
+        names = [str(row.get_attribute("data-factor")) for row in page.all(".factor")]
+        for name in names * 5:
+            switches = page.all(f'.factor[data-factor="{name}"] .q-toggle')
+            started = time.perf_counter()
+            switches[0].click() if switches else page.slide(name, 0.3)
+            page.until(lambda: page.idle and page.pixels("counterfactual") != factual)
+            seconds.setdefault(name, []).append(round(time.perf_counter() - started, 2))
+            page.press("Start over")
+            page.until(lambda: page.idle and page.pixels("counterfactual") == factual)
+    every = sorted(second for found in seconds.values() for second in found)
+    record = {"median": statistics.median(every), "most": every[-1], "seconds": seconds}
+    origin = {"threads": 1, "busy": [round(load, 1) for load in os.getloadavg()], **versions()}
+    path.write_text(json.dumps(record | {"provenance": origin}, indent=2))
+
+
 if __name__ == "__main__":
-    picture(Path(sys.argv[1]))
+    if sys.argv[1] == "--time":
+        answer_times(Path(sys.argv[2]), *sys.argv[3:])
+    else:
+        picture(Path(sys.argv[1]))
