@@ -32,6 +32,21 @@ from diffcf.evaluation.scores import CounterfactualBatch, Scores
 from diffcf.io import SettingsError
 from diffcf.methods import CounterfactualEngine, CounterfactualModule, EncodedMethod, Method
 
+BY_IMAGE = (
+    "acm/roots",
+    "acm/leaves",
+    "kept",
+    "identity",
+    "psnr/roots",
+    "psnr/leaves",
+    "ssim",
+    "psnr/reconstruction",
+    "composition/1",
+    "reversibility",
+    "minimality",
+)
+"""Scores that are kept image by image: those by which tables compare methods."""
+
 
 class GuidanceStrength(NamedTuple):
     """λ_t over the images of a batch, at one time of their paths."""
@@ -171,6 +186,23 @@ class CounterfactualEvaluation:
             for name, scores in self.scores.items()
             for key, span in scores.intervals().items()
         }
+
+    def by_image(self) -> str:
+        """The method's own scores of each image, as CSV; every process has to call it.
+
+        The columns are those of :data:`BY_IMAGE` that were measured, a row for each image; its
+        cell is empty where the image was not asked all that the score is of.
+        """
+        found = self.scores[""].by_image()
+        names = [name for name in BY_IMAGE if name in found]
+        cells: dict[int, dict[str, str]] = {}
+        for name in names:
+            for image, score in zip(*(part.tolist() for part in found[name]), strict=True):
+                cells.setdefault(image, {})[name] = f"{score:.5g}"
+        rows = [
+            [str(image), *(cells[image].get(name, "") for name in names)] for image in sorted(cells)
+        ]
+        return "".join(",".join(row) + "\n" for row in [["image", *names], *rows])
 
     def record(self, metrics: dict[str, float]) -> dict[str, object]:
         """What ``metrics.json`` keeps of a test, with the ``metrics`` of :meth:`compute`.

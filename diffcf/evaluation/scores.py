@@ -256,6 +256,10 @@ class Scores:
         """95% bootstrap intervals over images, of every mean."""
         return self._results(lambda metric: metric.intervals(resamples=self.protocol.resamples))
 
+    def by_image(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of every mean, images' rows and own scores (:meth:`ImageMetric.by_image`)."""
+        return self._results(lambda metric: metric.by_image())
+
     def _results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
         """What ``of`` gives for each metric that is a mean over images, by name."""
         result: dict[str, T] = {}

@@ -13,9 +13,11 @@ import pandas as pd
 from diffcf.reporting.measures import (
     REFERENCES,
     Column,
+    Place,
     Statistic,
     columns,
     long_table,
+    parsed,
     select,
     statistics,
     step,
@@ -122,6 +124,10 @@ def compared(
     names = [method.name for method in methods]
     first = numbers[numbers["method"].isin(names[:1]) & (numbers["seed"] == 0)]
     found, known = statistics(numbers, shown, "method"), statistics(first, shown, "reference")
+    for method in methods:
+        for heading, scores in _scores_by_image(method, shown).items():
+            if (place := (method.name, heading)) in found:
+                found[place] = found[place]._replace(by_image=scores)
     best = {
         c: _best(c, measured)
         for c in shown
@@ -137,6 +143,21 @@ def compared(
         rows.append(Row(reference.replace("_", " "), (*cells, Cell()), reference=True))
     headings = ("method", *(c.heading + _ARROWS[c.better] for c in best), "n")
     return ComparisonTable(name, caption, headings, tuple(rows), tuple(notes))
+
+
+def _scores_by_image(
+    method: MethodResults, shown: Sequence[Column]
+) -> dict[str, tuple[pd.Series[float], ...]]:
+    """By heading, each seed's scores of every image, where all seeds have them."""
+    known = [record.get("by_image") or {} for record in method.records]
+    named = {name: parsed(name) for name in known[0]}
+    return {
+        column.heading: tuple(scores[name] for scores in known)
+        for column in shown
+        for name, place in named.items()
+        if place == Place("", "", column.measure, column.intervention, "", column.step)
+        and all(name in scores for scores in known)
+    }
 
 
 def _best(column: Column, measured: Sequence[Statistic]) -> Statistic | None:

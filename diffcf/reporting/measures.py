@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import pandas as pd
 
 from diffcf.causal import Dag
+from diffcf.reporting.pairing import differ
 from diffcf.reporting.results import MethodResults, Record
 
 NORMAL_95 = 1.96
@@ -224,12 +225,14 @@ class Statistic(NamedTuple):
     """What a cell of a table shows: the values of the seeds that measured it, and their format.
 
     ``low`` and ``high`` are the first seed's interval over images; NaN where it is not known.
+    ``by_image`` are the seeds' scores of each image, empty where those of a seed are not known.
     """
 
     spec: str
     values: list[float]
     low: float
     high: float
+    by_image: tuple[pd.Series[float], ...] = ()
 
     def text(self, value: float | None = None) -> str:
         """A value, the mean by default, in the column's format."""
@@ -249,11 +252,16 @@ class Statistic(NamedTuple):
     def differs(self, other: Statistic) -> bool:
         """Whether both means as they are shown differ, and by more than their errors allow for.
 
-        At 95%, as if the two had been tested on different images: that the images were the same
-        makes a difference surer than is counted here. Without errors any difference counts.
+        At 95%, by the scores of each image where both have them (:func:`differ`). Else as if the
+        two had been tested on different images: that the images were the same makes a difference
+        surer than is counted then. Without errors any difference counts.
         """
         if self.text() == other.text():
             return False
+        if self.by_image and other.by_image:
+            paired = differ(self.by_image, other.by_image)
+            if paired is not None:
+                return paired
         apart = abs(fmean(self.values) - fmean(other.values))
         return not apart <= NORMAL_95 * hypot(self.error, other.error)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from diffcf.io import ResultsError, present
+from diffcf.reporting.pairing import read_scores
 from diffcf.reporting.shapes import RECORD, Shape, first_problem
 
 Record: TypeAlias = Mapping[str, Any]
@@ -41,8 +42,9 @@ class MethodResults:
 def find_results(folder: Path) -> dict[str, list[MethodResults]]:
     """Methods by dataset, of ``<folder>/<dataset>/<method>/<seed>.json``; ours come first.
 
-    ResultsError when there are none, for a file that is not ours or lies in another's place, and
-    when methods were tested on different images or interventions.
+    A record's ``by_image`` are the scores of ``<seed>.csv``, None where there are none.
+    ResultsError when there are no results, for a file that is not ours or lies in another's place,
+    and when methods were tested on different images or interventions.
     """
     paths = [path for path in folder.glob("*/*/*.json") if re.fullmatch(r"[0-9]+", path.stem)]
     if not paths:
@@ -67,6 +69,7 @@ def _rank(path: Path) -> tuple[str, bool, str, int]:
 def _placed(path: Path) -> Record:
     """The record of a file that lies where the benchmark puts it."""
     record = read_record(path)
+    record["by_image"] = read_scores(path.with_suffix(".csv"))
     if record.get("benchmark") is None:
         raise ResultsError(
             f"{path} was not written by `diffcf benchmark`: move it out of the folder of methods."

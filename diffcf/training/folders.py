@@ -16,7 +16,7 @@ from diffcf.io import class_at
 
 PROJECT = "diffcf"
 """W&B's project of a run, unless the logger or WANDB_PROJECT says otherwise."""
-RESULTS = "metrics.json"
+RESULTS, SCORES = "metrics.json", "images.csv"
 
 _HERE = "."  # WandbLogger's default folder, and the Trainer's
 _LOGS = "logs"  # what the experiments call the folder of their CSV files

@@ -2,7 +2,8 @@
 
 A cell can be stopped at any moment, by ``kill -9`` too, and resumed:
 
-- ``<results>.json`` is written last, whole or not at all; a cell that has one is done.
+- ``<results>.json`` is written last, whole or not at all; a cell that has one is done. Beside it,
+  ``<results>.csv`` has the scores of each image.
 - ``<run>/trained`` marks a finished training: only the test is left.
 - ``<run>/last.ckpt`` is what an unfinished one resumes from, with what is left of its budget.
 - ``<run>/.lock`` is held by the runner and the process it started. The system releases it when both
@@ -103,6 +104,8 @@ def run_cell(cell: GridCell, threads: int, title: str) -> None:
             record = json.loads(metrics.read_text(encoding="utf-8"))
             title_shown = {} if cell.method.title is None else {"title": cell.method.title}
             record["benchmark"] = {**cell.origin(), "settings": cell.settings, **title_shown}
+            by_image = metrics.with_name("images.csv").read_text(encoding="utf-8")
+            write_text(by_image, cell.results.with_suffix(".csv"))
             # The folder on this machine means nothing elsewhere.
             write_json(replaced(record, str(cell.folder), "{run}"), cell.results)
             print(f"{title}: {cell.results}", flush=True)

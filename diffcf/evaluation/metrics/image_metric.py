@@ -164,6 +164,21 @@ class ImageMetric(RowMetric):
             result[name] = (low, high)
         return result
 
+    def by_image(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By the names of :meth:`compute`: rows of images in the set, ``[n]``, and each image's own
+        score, ``[n]``, whose mean it is; without images that were not asked all of it.
+
+        Every process has to call it.
+        """
+        values, group, index = self.gathered()
+        images, place = index.unique(return_inverse=True)
+        parts: list[dict[str, Tensor]] = []
+        for few in torch.arange(len(images)).split(max(1, WEIGHTS_AT_ONCE // len(values))):
+            parts.append(self._weighted(values, group, (place == few[:, None]).to(values)))
+        scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        known = {name: score.isfinite() for name, score in scores.items()}
+        return {name: (images[known[name]], score[known[name]]) for name, score in scores.items()}
+
     def _weighted(self, values: Tensor, group: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Results ``[R]`` by name under weights ``[R, n]`` of the rows."""
         seen = sorted(group.unique().tolist())

@@ -33,12 +33,13 @@ from diffcf.io import (
     SettingsError,
     check_writable,
     write_json,
+    write_text,
 )
 from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, sampling_to_spec
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
 from diffcf.training.datasets import Batch, FactorData
-from diffcf.training.folders import RESULTS, results_folder
+from diffcf.training.folders import RESULTS, SCORES, results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
 RULER_LIMIT = 0.02  # mean error of the ruler, in units of a factor's range, that is warned of
@@ -63,9 +64,10 @@ class CounterfactualCallback(Callback):
     """λt-guided counterfactuals at validation and test, measured, logged and drawn.
 
     Scalars go to the loggers as ``val/acm/light``, ``test/psnr/roots`` and so on; pictures,
-    ``metrics.json`` and, at test, ``report.md`` into ``<log dir>/counterfactuals/<stage>``
-    (``docs/metrics.md`` says what is in them); to W&B also tables (``docs/wandb.md``). Settings of
-    sampling live here and not in the model, so that a checkpoint can be tested under any of them.
+    ``metrics.json``, scores by image (``images.csv``) and, at test, ``report.md`` into
+    ``<log dir>/counterfactuals/<stage>`` (``docs/metrics.md`` says what is in them); to W&B also
+    tables (``docs/wandb.md``). Settings of sampling live here and not in the model, so that a
+    checkpoint can be tested under any of them.
 
     Args:
         sampling: guidance rule, steps and depth.
@@ -205,15 +207,16 @@ class CounterfactualCallback(Callback):
         logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
         # The same on every rank already, but for times; Lightning warns of each that is not synced.
         model.log_dict(logged, sync_dist=True)
-        self._write_metrics(done, record)
+        self._write_metrics(done, record, evaluation.by_image())
         figures = reporting.figures_of(evaluation, done.answered, self.samples)
         self._write_pictures(trainer, done, record, figures)
 
     @rank_zero_only
-    def _write_metrics(self, done: _Pass, record: dict[str, object]) -> None:
+    def _write_metrics(self, done: _Pass, record: dict[str, object], by_image: str) -> None:
         """Before anything is drawn: no picture that fails may cost the numbers."""
         seconds = time.perf_counter() - done.started
         record["provenance"] = done.origin | {"evaluation_seconds": round(seconds, 1)}
+        write_text(by_image, done.folder / SCORES)
         write_json(record, done.folder / RESULTS)
 
     @rank_zero_only

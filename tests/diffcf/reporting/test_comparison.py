@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_results import grid, record, write
 
@@ -78,6 +79,31 @@ def test_seeds_that_scatter_tell_less(tmp_path) -> None:
     shown = column(made(tmp_path)["main"], "ACM roots")
     bold = {name for name, text in shown.items() if text.startswith("**")}
     assert bold == {"ours", "peer"}
+
+
+def test_on_the_same_images_small_differences_count(tmp_path) -> None:
+    """Images are far more different than methods, but one method is better on nearly all."""
+    hard = np.random.default_rng(0).uniform(0, 0.1, 200)
+    better, noise = hard + 0.001, np.random.default_rng(1).normal(0, 0.002, 200)
+    for method, scores in (("ours", hard), ("worse", better + noise), ("equal", hard + noise)):
+        known = record("toy", method, 0, scores.mean())
+        known["intervals"] = {"acm/roots": [scores.mean() - 0.005, scores.mean() + 0.005]}
+        rows = "".join(f"{image},{score:.6f}\n" for image, score in enumerate(scores))
+        write(tmp_path, known).with_suffix(".csv").write_text(f"image,acm/roots\n{rows}")
+    shown = column(made(tmp_path)["main"], "ACM roots")
+    bold = {name for name, text in shown.items() if text.startswith("**")}
+    assert bold == {"ours", "equal"}
+    for file in tmp_path.glob("toy/*/0.csv"):
+        file.unlink()
+    shown = column(made(tmp_path)["main"], "ACM roots")
+    assert shown["worse"].startswith("**"), "by intervals alone it cannot be told"
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image,acm\n1,x\n", "image,acm\n1,2\n1,3\n"])
+def test_scores_by_image_of_another_shape_are_one_sentence(tmp_path, text: str) -> None:
+    write(tmp_path, record("toy", "ours", 0, 0.01)).with_suffix(".csv").write_text(text)
+    with pytest.raises(ResultsError, match=r"0.csv has no scores by image"):
+        made(tmp_path)
 
 
 def test_one_method_alone_is_best_of_nothing(tmp_path) -> None:

@@ -29,6 +29,7 @@ def stages(monkeypatch) -> list[str]:
             metrics = log.parent / "test/counterfactuals/test/metrics.json"
             metrics.parent.mkdir(parents=True, exist_ok=True)
             metrics.write_text('{"metrics": {}}')
+            metrics.with_name("images.csv").write_text("image\n")
 
     monkeypatch.setattr(runner, "run_process", pretend)
     return done

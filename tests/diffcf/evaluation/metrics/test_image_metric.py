@@ -53,6 +53,21 @@ def test_rows_without_an_index_are_images_of_their_own() -> None:
     assert len(metric.rows()[2].unique()) == 4
 
 
+def test_scores_by_image_have_the_mean_that_is_computed() -> None:
+    metric, images = Means(), torch.arange(3, 23)
+    first, second = _normal(20), _normal(20, seed=1)
+    metric.update(first.flip(0), 0, images.flip(0))
+    metric.update(second, 1, images)
+    metric.update(torch.tensor([7.0]), 0, torch.tensor([99]))  # not asked the other question
+    found, means = metric.by_image(), metric.compute()
+    assert found.keys() == means.keys()
+    assert found["group_0"][0].tolist() == [*images.tolist(), 99]
+    assert torch.equal(found["group_0"][1][:-1], first.double())
+    assert found["group_0"][1].mean() == pytest.approx(float(means["group_0"]))
+    assert torch.equal(found["sum"][0], images), "only those that were asked both"
+    assert torch.allclose(found["sum"][1], (first + second).double())
+
+
 def test_order_and_batches_do_not_matter() -> None:
     values, shuffled = _normal(40), torch.randperm(40)
     whole, parts = Means(), Means()
