@@ -38,6 +38,7 @@ from diffcf.io import (
     versions,
     whole_folder,
     write_json,
+    write_text,
 )
 from diffcf.training import check_transform
 
@@ -133,6 +134,7 @@ def _score(parsed: Namespace) -> None:
     figures = reporting.figures_of(evaluation, first, SHOWN)
     with whole_folder(parsed.out) as folder:
         write_json(record, folder / "metrics.json")
+        write_text(evaluation.by_image(), folder / "images.csv")
         for title, figure in figures.items():
             reporting.save_figure(figure, folder / f"{title}.png")
         reporting.write_page(record, list(figures), folder / "report.md")

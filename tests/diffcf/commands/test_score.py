@@ -110,6 +110,8 @@ def test_exact_answers_score_what_the_ruler_errs(task: Path, capsys) -> None:
     assert metrics["psnr"] == 100 and metrics["acm"] < 0.01 < metrics["do_nothing/acm"]
     assert metrics["composition/1"] == 0 and record["intervals"]["acm"][0] <= metrics["acm"]
     assert "seconds_per_counterfactual" not in metrics, "nobody knows how long it took"
+    by_image = (answers.with_name("exact_scores") / "images.csv").read_text().splitlines()
+    assert len(by_image) == IMAGES + 1 and "acm/roots" in by_image[0]
     capsys.readouterr()
     assert main(["table", str(answers.with_name("exact_scores") / "metrics.json")]) == 0
     table = capsys.readouterr().out
