@@ -31,6 +31,7 @@ from diffcf.training import Batch, FactorData, sampling_record
 
 GIVEN = "factors given"
 RESULTS = "ablation.json"
+_SHOWN = ("acm/roots", "acm/leaves", "kept", "psnr")  # while it runs
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
 
@@ -126,10 +127,13 @@ def measure(
         given = next(iter(methods.values()))
         methods = {name: _WithoutFactors(method) for name, method in methods.items()}
         methods[GIVEN] = given
-    rows = {
-        name: _metrics(method, CounterfactualEvaluation(model.graph, *asked), loader)
-        for name, method in track(methods.items(), description="ablation")
-    }
+    rows: dict[str, dict[str, float]] = {}
+    for name, method in track(methods.items(), description="ablation"):
+        found = _metrics(method, CounterfactualEvaluation(model.graph, *asked), loader)
+        rows[name] = found
+        # A line for each, so that a log of hours shows how far it is and what it found.
+        shown = (f"{key} {found[key]:.4f}" for key in _SHOWN if key in found)
+        print(f"{name}: {', '.join(shown)}", flush=True)
     image = next(iter(loader))["image"][: protocol.images][:_TIMED_IMAGES]
     for name, variant in variants.items():
         plain = replace(variant, guidance=None, free=None, feedback=None)
