@@ -7,7 +7,8 @@ ablations beside them (:data:`diffcf.reporting.comparison.ABLATIONS`), and write
 ``<!-- diffcf tables: pendulum main -->`` to ``<!-- end -->``, are filled as well:
 
 - ``<dataset> <table>``: one of the tables of :mod:`diffcf.reporting.comparison`.
-- ``<dataset> own``: our method's tables, of ``<dataset>/seed*.json`` (``diffcf table``).
+- ``<dataset> own``: our method's tables (``diffcf table``), of ``<dataset>/seed*.json``, or, where
+  there are none, of the benchmark's ``<dataset>/ours/*.json``.
 - ``<folder> <name>``: ``<folder>/<name>.md`` as a command wrote it, ``diffcf ablate`` say.
 - ``all own``: a row for each dataset with results of its own.
 """
@@ -88,15 +89,18 @@ def text_blocks(results: Path, compared: Mapping[Name, ComparisonTable]) -> dict
     """Every block that a text can show; each is made when it is called.
 
     ``compared`` are the tables that compare methods: they win over recorded ones of the same name.
-    ResultsError for a ``seed*.json`` that ``diffcf test`` did not write.
+    ResultsError for a record of our own that ``diffcf test`` did not write.
     """
     blocks: dict[Name, Block] = {
         (path.parent.name, path.stem): partial(path.read_text, encoding="utf-8")
         for path in sorted(results.glob("*/*.md"))
     }
     own: dict[str, list[Record]] = {}
-    for path in sorted(results.glob("*/seed*.json")):
-        own.setdefault(path.parent.name, []).append(reporting.read_record(path))
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        benchmark = (path for path in sorted(folder.glob("ours/*.json")) if path.stem.isdigit())
+        paths = sorted(folder.glob("seed*.json")) or list(benchmark)
+        if paths:
+            own[folder.name] = [reporting.read_record(path) for path in paths]
     blocks |= {(name, "own"): partial(reporting.seeds_table, own[name]) for name in own}
     if own:
         blocks["all", "own"] = partial(reporting.summary_table, own)

@@ -34,6 +34,12 @@ def test_blocks_are_compared_own_or_recorded(results: Path) -> None:
     assert ("old", "own") in blocks
 
 
+def test_the_benchmark_has_our_own_results_where_no_others_are(results: Path) -> None:
+    (results / "toy/seed0.json").unlink()
+    own = text_blocks(results, {})["toy", "own"]()
+    assert own == results_table([results / f"toy/ours/{seed}.json" for seed in range(2)])
+
+
 def test_the_summary_has_a_row_for_each_dataset_of_the_present_protocol(results: Path) -> None:
     rows = text_blocks(results, {})["all", "own"]().splitlines()[2:]
     assert len(rows) == 1 and rows[0].startswith("| toy | ")
