@@ -31,6 +31,7 @@ from diffcf.training import Batch, FactorData, sampling_record
 
 GIVEN = "factors given"
 RESULTS = "ablation.json"
+_ASKED = ("images", "seed", "sequence", "undone", "read", "split")
 _SHOWN = ("acm/roots", "acm/leaves", "kept", "psnr")  # while it runs
 _TIMED_IMAGES, _TIMED_ROUNDS = 16, 3
 
@@ -48,6 +49,8 @@ def ablation_parser() -> ArgumentParser:
     parser.add_argument("--split", type=Literal["test", "val"], default="test", help=split)
     sequence = "Interventions one after another, each upon the image the last left; 0 for none."
     parser.add_argument("--sequence", type=int, default=0, help=sequence)
+    undone = "Images of which each intervention is undone; 0 for none."
+    parser.add_argument("--undone", type=int, default=0, help=undone)
     read = "Read the factual's factors off its image."
     parser.add_argument("--read", type=bool, default=False, help=read)
     parser.add_argument("--seed", type=Seed, default=0, help="Seed of the interventions.")
@@ -69,7 +72,11 @@ def ablate(args: Sequence[str]) -> None:
     reader = None if built.evaluator is None else EvaluatorReader.load(built.evaluator, model.graph)
     seed_everything(built.seed, verbose=False)
     protocol = EvaluationProtocol(
-        images=built.images, steps=built.sequence, cycles=0, reverse_images=0, seed=built.seed
+        images=built.images,
+        steps=built.sequence,
+        cycles=0,
+        reverse_images=built.undone,
+        seed=built.seed,
     )
     rows = measure(model, built.data, built.variants, protocol, built.split, built.read, reader)
     record = {
@@ -79,7 +86,7 @@ def ablate(args: Sequence[str]) -> None:
             "checkpoint": Path(built.ckpt).name,
             "training": model.training_record.as_dict(),
             "evaluator": None if reader is None else reader.card.get("training"),
-            **{name: built[name] for name in ("images", "seed", "sequence", "read", "split")},
+            **{name: built[name] for name in _ASKED},
             "device": device_name(model.device),
             "seconds": round(time.perf_counter() - started, 1),
             "versions": versions(),

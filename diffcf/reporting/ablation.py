@@ -18,7 +18,7 @@ from diffcf.reporting.tables import markdown
 
 _ABLATED = columns(
     "ACM roots", "ACM leaves", "PSNR roots", "PSNR leaves", "reconstruction", "ACM sequence",
-    "PSNR sequence", "kept", "time / none",
+    "PSNR sequence", "kept", "do and undo (dB)", "time / none",
 )  # fmt: skip
 Content = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Headings and rows of a table."""
@@ -46,7 +46,7 @@ def ablation_markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
     table = long_table(variants)
     set_ones = select(table, "accuracy", reference=None)["intervention"].unique()
     read = [Column(f"{name} as set", "accuracy", name, ".3f", "higher") for name in set_ones]
-    asked = [*_ABLATED[:-2], *read, *_ABLATED[-2:]]
+    asked = [*_ABLATED[:-3], *read, *_ABLATED[-3:]]
     found = statistics(table, asked, "method")
     filled = {heading for _, heading in found}
     shown = [column for column in asked if column.heading in filled]
