@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch import LightningDataModule, seed_everything
 from rich.progress import track
 from torch import Tensor
@@ -50,7 +51,7 @@ def ablation_parser() -> ArgumentParser:
     sequence = "Interventions one after another, each upon the image the last left; 0 for none."
     parser.add_argument("--sequence", type=int, default=0, help=sequence)
     undone = "Images of which each intervention is undone; 0 for none."
-    parser.add_argument("--undone", type=int, default=0, help=undone)
+    parser.add_argument("--undone", type=NonNegativeInt, default=0, help=undone)
     read = "Read the factual's factors off its image."
     parser.add_argument("--read", type=bool, default=False, help=read)
     parser.add_argument("--seed", type=Seed, default=0, help="Seed of the interventions.")

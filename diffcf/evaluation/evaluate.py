@@ -35,17 +35,15 @@ from diffcf.methods import CounterfactualEngine, CounterfactualModule, EncodedMe
 BY_IMAGE = (
     "acm/roots",
     "acm/leaves",
+    "psnr",
     "kept",
     "identity",
-    "psnr/roots",
-    "psnr/leaves",
-    "ssim",
     "psnr/reconstruction",
     "composition/1",
-    "reversibility",
+    "reversibility_psnr",
     "minimality",
 )
-"""Scores that are kept image by image: those by which tables compare methods."""
+"""Scores that are kept image by image, beside ACM after each step of a sequence."""
 
 
 class GuidanceStrength(NamedTuple):
@@ -166,10 +164,16 @@ class CounterfactualEvaluation:
         return result
 
     def _of_real_images(self) -> dict[str, float]:
-        """FID, sFID and KID of the images that are asked about, and of others, as they are."""
-        result: dict[str, float] = {}
-        pictured = torch.stack(list(self.scores[""].pictured.values())).any(dim=0)
-        rows = pictured.nonzero().flatten()
+        """FID, sFID and KID of the factuals themselves, and of training images: the floor.
+
+        ``fid_factuals`` are how many images the counterfactuals of FID are of.
+        """
+        quality = self.scores[""].quality
+        assert quality is not None
+        with quality.sync_context():
+            pictured = quality.kept()[-1].cpu()
+        rows = pictured.div(len(self.graph), rounding_mode="floor").unique()
+        result: dict[str, float] = {"fid_factuals": len(rows)}
         if (
             self._perceptual.unchanged is not None
             and "do_nothing/" in self.scores
@@ -194,7 +198,8 @@ class CounterfactualEvaluation:
         cell is empty where the image was not asked all that the score is of.
         """
         found = self.scores[""].by_image()
-        names = [name for name in BY_IMAGE if name in found]
+        steps = [f"acm/step_{step + 1}" for step in range(self.protocol.steps)]
+        names = [name for name in (*BY_IMAGE, *steps) if name in found]
         cells: dict[int, dict[str, str]] = {}
         for name in names:
             for image, score in zip(*(part.tolist() for part in found[name]), strict=True):

@@ -60,7 +60,7 @@ class Perceptual:
     """How to make the metrics of one method; None for those that cannot or should not be had."""
 
     quality: Callable[[], GenerationQuality] | None = None
-    # Of test images as they are, by their rows, and of training images, against the real ones.
+    # FID, sFID and KID of test images as they are, by their rows, and of training images.
     unchanged: Callable[[Tensor], dict[str, float]] | None = None
     floor: Callable[[], dict[str, float]] | None = None
     lpips: Callable[[], Metric] | None = None
@@ -124,7 +124,9 @@ def _quality(
         others = real_statistics(lambda: _images(data, "train", of_train), network)
         return {f"{name}_floor": value for name, value in distances(real, others).items()}
 
-    quality = lambda: GenerationQuality(network, real).to(device)  # noqa: E731
+    def quality() -> GenerationQuality:
+        return GenerationQuality(network, real).to(device)
+
     return quality, unchanged, floor if held_out else None
 
 

@@ -155,12 +155,15 @@ class InterventionPlan:
         asked = torch.stack([do.mask.any(dim=1) for do in self.single.values()])
         kinds, count = asked.shape
         asked[:, min(self.protocol.images or count, count) :] = False
-        # Every image with one factor, another from image to image, and then with the next one.
+        # Every image with one of its factors, another from image to image; then with the next one.
         image = torch.arange(count)
-        turn = (torch.arange(kinds)[:, None] - image) % kinds
-        place = torch.where(asked, turn * count + image, kinds * count)
+        turn = (torch.arange(kinds)[:, None] + image) % kinds
+        in_turn = asked[turn, image]
+        place = torch.where(in_turn, (in_turn.cumsum(0) - 1) * count + image, kinds * count)
         last = place.flatten().sort().values[: self.protocol.fid_images].max()
-        return dict(zip(self.single, asked & (place <= last), strict=True))
+        chosen = torch.zeros_like(asked)
+        chosen[turn, image] = in_turn & (place <= last)
+        return dict(zip(self.single, chosen, strict=True))
 
     def asked(self, count: int) -> bool:
         """Whether any factor is set in any of the first ``count`` measured images."""

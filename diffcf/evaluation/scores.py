@@ -101,8 +101,8 @@ class Scores:
         random = truth.scene is not None and not truth.identified
         self.rates = CounterfactualRates(graph) if random and readers and asked else None
         self.pictured = plan.pictured()
-        pictured = any(chosen.any() for chosen in self.pictured.values())
-        self.quality = perceptual.quality() if pictured and perceptual.quality else None
+        any_pictured = any(chosen.any() for chosen in self.pictured.values())
+        self.quality = perceptual.quality() if any_pictured and perceptual.quality else None
         self.lpips = perceptual.lpips() if perceptual.lpips and drawn else None
         self.cld = perceptual.cld() if perceptual.cld and asked else None
         self.encode = perceptual.encode

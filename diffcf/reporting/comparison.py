@@ -154,6 +154,7 @@ def _scores_by_image(
     return {
         column.heading: tuple(scores[name] for scores in known)
         for column in shown
+        if not column.reference
         for name, place in named.items()
         if place == Place("", "", column.measure, column.intervention, "", column.step)
         and all(name in scores for scores in known)

@@ -69,7 +69,7 @@ def _rank(path: Path) -> tuple[str, bool, str, int]:
 def _placed(path: Path) -> Record:
     """The record of a file that lies where the benchmark puts it."""
     record = read_record(path)
-    record["by_image"] = read_scores(path.with_suffix(".csv"))
+    record["by_image"] = read_scores(path.with_suffix(".csv"), record)
     if record.get("benchmark") is None:
         raise ResultsError(
             f"{path} was not written by `diffcf benchmark`: move it out of the folder of methods."
@@ -104,6 +104,19 @@ def _check_questions(first: Record, *others: Record) -> None:
                 "was asked: test one of them again."
             )
         asked |= {key: other.get(key) for key in lacking if other.get(_FURTHER[key])}
+    _check_fid([first, *others])
+
+
+def _check_fid(records: list[Record]) -> None:
+    """ResultsError unless FID is of counterfactuals of as many factuals in all that have it."""
+    known = {_place(r): r["metrics"].get("fid_factuals") for r in records if "fid" in r["metrics"]}
+    one, *rest = known or [""]
+    if different := [place for place in rest if known[place] != known[one]]:
+        raise ResultsError(
+            f"FID of {different[0]} and of {one} is of counterfactuals of {known[different[0]]} "
+            f"and of {known[one]} images (None: chosen as in older versions): test one of them "
+            "again."
+        )
 
 
 def read_record(path: Path) -> dict[str, Any]:

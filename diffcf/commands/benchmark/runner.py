@@ -74,7 +74,8 @@ class Run:
             config = out / "settings.yaml"
             _write_yaml(replaced(settings, "{run}", str(self.folder)), config)
         # What an earlier try left is not in the results: it is measured anew, in the same place.
-        metrics_file(stage, out).unlink(missing_ok=True)
+        for name in ("metrics.json", "images.csv"):
+            metrics_file(stage, out).with_name(name).unlink(missing_ok=True)
         # With a logger, the folder would be the logger's.
         place = ("--trainer.logger=false", f"--trainer.default_root_dir={out}")
         self.stage(stage, config, f"--ckpt_path={self.folder / 'last.ckpt'}", *place)

@@ -2,7 +2,7 @@
 
 ``diffcf score --make pendulum --images 512 --out task`` writes a task
 (:mod:`diffcf.commands.score.task`), ``diffcf score task answers --out result`` measures the answers
-and writes what ``diffcf test`` writes: ``metrics.json``, ``report.md`` and its figures.
+and writes what ``diffcf test`` writes: ``metrics.json``, ``images.csv``, ``report.md``, figures.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _score(parsed: Namespace) -> None:
             reporting.save_figure(figure, folder / f"{title}.png")
         reporting.write_page(record, list(figures), folder / "report.md")
     reporting.print_table(record)
-    print(f"report.md, metrics.json and the pictures are in {parsed.out}")
+    print(f"report.md, metrics.json, images.csv and the pictures are in {parsed.out}")
 
 
 def _name(parsed: Namespace) -> str:

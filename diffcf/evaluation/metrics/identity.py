@@ -38,6 +38,7 @@ class Identity(ImageMetric):
     def __init__(self, graph: CausalGraph, features: int, **kwargs: Any) -> None:
         super().__init__(groups=len(graph), quantities=1 + features, **kwargs)
         self.graph = graph
+        self._set_apart: Tensor | None = None  # d_o by group, where it is not that of the means
 
     def update(
         self, features: Tensor, factual: Tensor, column: int, index: Tensor | None = None
@@ -52,6 +53,16 @@ class Identity(ImageMetric):
         self._count = torch.bincount(group, minlength=self.groups).to(values)
         return super()._weighted(values, group, weight)
 
+    def by_image(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """As of any metric: each image's own d, beside the :math:`d_o` of the whole set."""
+        values, group, _ = self.gathered()
+        self._weighted(values, group, values.new_ones(1, len(values)))
+        self._set_apart = self._apart
+        try:
+            return super().by_image()
+        finally:
+            self._set_apart = None
+
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
         """The measure, named by :func:`factor_means`; nothing where there are no two images."""
         count, seen = self._count, [k for k in seen if self._count[k] > 1]
@@ -59,6 +70,7 @@ class Identity(ImageMetric):
             return {}
         # |mean|² is the mean cosine of all pairs, each image with itself among them.
         together = means[..., 1:].square().sum(dim=-1)
-        others = 1 - (count * together - 1) / (count - 1).clamp_min(1)
-        identity = 1 - means[..., 0] / others.clamp_min(1e-12)
+        self._apart = 1 - (count * together - 1) / (count - 1).clamp_min(1)
+        apart = self._apart if self._set_apart is None else self._set_apart
+        identity = 1 - means[..., 0] / apart.clamp_min(1e-12)
         return factor_means("identity", identity, seen, self.graph)

@@ -207,16 +207,18 @@ class CounterfactualCallback(Callback):
         logged = {f"{done.stage}/{name}": value for name, value in self.metrics.items()}
         # The same on every rank already, but for times; Lightning warns of each that is not synced.
         model.log_dict(logged, sync_dist=True)
-        self._write_metrics(done, record, evaluation.by_image())
+        by_image = evaluation.by_image() if done.stage == "test" else None
+        self._write_metrics(done, record, by_image)
         figures = reporting.figures_of(evaluation, done.answered, self.samples)
         self._write_pictures(trainer, done, record, figures)
 
     @rank_zero_only
-    def _write_metrics(self, done: _Pass, record: dict[str, object], by_image: str) -> None:
+    def _write_metrics(self, done: _Pass, record: dict[str, object], by_image: str | None) -> None:
         """Before anything is drawn: no picture that fails may cost the numbers."""
         seconds = time.perf_counter() - done.started
         record["provenance"] = done.origin | {"evaluation_seconds": round(seconds, 1)}
-        write_text(by_image, done.folder / SCORES)
+        if by_image is not None:
+            write_text(by_image, done.folder / SCORES)
         write_json(record, done.folder / RESULTS)
 
     @rank_zero_only
@@ -232,7 +234,7 @@ class CounterfactualCallback(Callback):
             reporting.log_picture(trainer.loggers, f"{stage}/{name}", path, trainer.global_step)
         if stage == "test":
             reporting.write_page(record, list(figures), folder / "report.md")
-            print(f"report.md, metrics.json and the pictures are in {folder}")
+            print(f"report.md, {RESULTS}, {SCORES} and the pictures are in {folder}")
         if done.answered is not None:
             log_answers(trainer, f"{stage}/counterfactuals", done.evaluation, done.answered)
         log_strengths(trainer, f"{stage}/lambda_t_curve", done.evaluation.traces)

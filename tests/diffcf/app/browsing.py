@@ -192,6 +192,8 @@ def answer_times(path: Path, *args: str) -> None:
         names = [str(row.get_attribute("data-factor")) for row in page.all(".factor")]
         for name in names * 5:
             switches = page.all(f'.factor[data-factor="{name}"] .q-toggle')
+            if not switches and not page.all(f'.factor[data-factor="{name}"] .q-slider'):
+                continue  # a menu
             started = time.perf_counter()
             switches[0].click() if switches else page.slide(name, 0.3)
             page.until(lambda: page.idle and page.pixels("counterfactual") != factual)
@@ -205,6 +207,8 @@ def answer_times(path: Path, *args: str) -> None:
 
 
 if __name__ == "__main__":
+    if lacking := missing_browser():
+        sys.exit(lacking)
     if sys.argv[1] == "--time":
         answer_times(Path(sys.argv[2]), *sys.argv[3:])
     else:

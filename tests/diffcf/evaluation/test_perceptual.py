@@ -88,8 +88,21 @@ def test_counterfactuals_for_fid_are_spread_over_images_and_factors(
     possible = torch.stack([do.mask.any(dim=1) for do in plan.single.values()])
     assert not (chosen & ~possible).any() and not chosen[:, 6:].any()
     assert chosen.sum() == min(count, int(possible[:, :6].sum()))
-    for sizes in (chosen.sum(dim=0)[:6], chosen.sum(dim=1)):
-        assert sizes.max() - sizes.min() <= 2, "none is shown much more often than another"
+    shown = chosen.any(dim=0).sum()
+    assert shown == min(count, int(possible[:, :6].any(dim=0).sum())), "as many as there are"
+    sizes = chosen.sum(dim=1)
+    assert sizes.max() - sizes.min() <= 2, "no factor much more often than another"
+
+
+def test_for_fid_images_come_first_that_are_asked_little(data: PendulumDataModule) -> None:
+    plan = InterventionPlan.of(data.graph, data.factors_of("test"), QUICK, data.scene)
+    few = torch.zeros(len(plan.factors), dtype=torch.bool)
+    every = {name: few.clone().fill_(name == "angle") for name in plan.single} | {"": ~few}
+    every["light"][:2] = True
+    plan.keep(every)
+    plan.protocol = replace(QUICK, fid_images=len(few) + 1)
+    chosen = torch.stack(list(plan.pictured().values()))
+    assert chosen.any(dim=0).all() and chosen.sum() == len(few) + 1
 
 
 def test_the_note_on_few_images_counts_those_that_were_measured(
@@ -124,7 +137,7 @@ def test_held_out_images_bring_their_floor(data: PendulumDataModule, monkeypatch
     asked_about = Projection().features(data.images_of("test", torch.arange(size - 3)))[0]
     nothing = frechet_distance(GaussianStatistics.of(pool), GaussianStatistics.of(asked_about))
     assert result["do_nothing/fid"] == pytest.approx(nothing, rel=1e-6), "each photograph once"
-    assert result["do_nothing/fid_images"] == size - 3
+    assert result["do_nothing/fid_images"] == result["fid_factuals"] == size - 3
     everything = replace(asked, images=None)
     with pytest.raises(SettingsError, match="none is left to compare with"):
         Perceptual.of(everything, data, torch.device("cpu"))

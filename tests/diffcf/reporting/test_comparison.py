@@ -99,10 +99,29 @@ def test_on_the_same_images_small_differences_count(tmp_path) -> None:
     assert shown["worse"].startswith("**"), "by intervals alone it cannot be told"
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "image,acm\n1,x\n", "image,acm\n1,2\n1,3\n"])
-def test_scores_by_image_of_another_shape_are_one_sentence(tmp_path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "image,acm\n1,x\n",
+        "image,acm\n1,2\n1,3\n",
+        "image,acm\n1.5,2\n",
+        "image,acm/roots\n" + "".join(f"{image},0.5\n" for image in range(8)),  # of another test
+    ],
+)
+def test_scores_by_image_of_another_shape_or_test_are_one_sentence(tmp_path, text: str) -> None:
     write(tmp_path, record("toy", "ours", 0, 0.01)).with_suffix(".csv").write_text(text)
-    with pytest.raises(ResultsError, match=r"0.csv has no scores by image"):
+    with pytest.raises(ResultsError, match=r"0.csv has (no )?scores .* or remove the file"):
+        made(tmp_path)
+
+
+def test_fid_of_other_choices_of_counterfactuals_is_not_compared(tmp_path) -> None:
+    write(tmp_path, record("toy", "ours", 0, 0.01, fid=20.0, fid_factuals=256))
+    write(tmp_path, record("toy", "peer", 0, 0.01, fid=20.0, fid_factuals=256))
+    assert "FID ↓" in made(tmp_path)["main"].headings
+    write(tmp_path, record("toy", "peer", 0, 0.01, fid=20.0))
+    with pytest.raises(ResultsError, match=r"toy/peer/0.json and of toy/ours/0.json"):
         made(tmp_path)
 
 

@@ -31,6 +31,21 @@ def test_the_same_picture_is_1_and_anothers_0() -> None:
     assert sum(others) / len(others) == pytest.approx(0, abs=1e-6)
 
 
+def test_scores_by_image_have_the_mean_that_is_computed() -> None:
+    identity, rows = Identity(GRAPH, 16), torch.arange(40)
+    factual = torch.randn(40, 16)
+    for column in range(2):
+        identity.update(factual + torch.rand(40, 1) * torch.randn(40, 16), factual, column, rows)
+    for _ in range(2):  # and it is not another one afterwards
+        means = identity.compute()
+        found = identity.by_image()
+        assert found.keys() == means.keys()
+        for name, (index, scores) in found.items():
+            assert torch.equal(index, rows)
+            assert scores.mean() == pytest.approx(float(means[name]), abs=1e-6)
+            assert scores.max() <= 1
+
+
 def test_it_falls_with_distance_and_knows_no_scale() -> None:
     factual, noise = torch.randn(40, 16), torch.randn(40, 16)
     values = [_identity(factual + share * noise, factual) for share in (0.1, 0.3, 1.0)]
