@@ -110,6 +110,8 @@ def _understood(words: list[str], capsys) -> None:
     if program == "diffcf":
         words = [word.rstrip("…") for word in rest if word != "…"]
         _parses([STANDS_FOR.get(word, word) for word in words], capsys)
+    elif program == "python" and rest[0].endswith(".py"):
+        assert (ROOT / rest[0]).is_file(), f"{rest[0]} does not exist"
     elif program in ("torchrun", "python"):
         module, *arguments = rest[rest.index("-m") + 1 :]
         if module == "pytest":
