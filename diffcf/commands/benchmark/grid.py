@@ -10,6 +10,7 @@ A grid names the parts; its paths are relative to it::
     methods:
       ours: methods/ours.yaml      # or with settings of this dataset:
       peer: {config: methods/peer.yaml, set: {model.init_args.learning_rate: 1.0e-3}}
+                                   # or another grid's file, whose methods are taken as they are
 
 and so does a method::
 
@@ -120,13 +121,18 @@ class Grid:
         parts = read_yaml(path, "Benchmark")
         if set(parts) != _GRID:
             raise SettingsError(f"{path} needs {', '.join(sorted(_GRID))} and nothing else.")
-        seeds, methods = parts["seeds"], parts["methods"]
+        seeds, methods, origin = parts["seeds"], parts["methods"], path
+        if isinstance(methods, str):
+            origin = path.parent / methods
+            methods = read_yaml(origin, f"Methods of {path}").get("methods")
         usable = isinstance(seeds, list) and all(is_whole(s) and 0 <= s < 2**32 for s in seeds)
         if not usable or not seeds:
             reason = f"a list of whole numbers below 2³², not {seeds!r:.200}"
             raise SettingsError(f"seeds of {path} is {reason}.")
         if not isinstance(methods, dict) or not methods:
-            raise SettingsError(f"methods of {path} is a mapping of names to files.")
+            raise SettingsError(
+                f"methods of {origin} is a mapping of names to files, or names another grid."
+            )
         for name in (parts["dataset"], *methods):
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise SettingsError(f"'{name}' in {path} cannot be a folder: take [A-Za-z0-9_.-].")
@@ -134,7 +140,7 @@ class Grid:
             parts["dataset"],
             _common(*_entry(parts["common"], "common", path.parent)),
             list(dict.fromkeys(seeds)),
-            {name: GridMethod.load(name, entry, path.parent) for name, entry in methods.items()},
+            {name: GridMethod.load(name, entry, origin.parent) for name, entry in methods.items()},
             Path(os.path.normpath(path.parent / str(parts["results"]))),
         )
 

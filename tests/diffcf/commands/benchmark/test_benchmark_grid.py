@@ -15,7 +15,13 @@ from diffcf.io.errors import SettingsError
 
 SHIPPED = ROOT / "experiments/benchmarks"
 GRIDS = ("pendulum", "flow", "morphomnist")
-ALL = (*GRIDS, "celeba_smile", "celeba_smile_128", "celeba_beard")
+ALL = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def described(dataset: str) -> dict[str, Any]:
+    """The methods of a grid that we ship, as it or the grid that it names describes them."""
+    methods = yaml.safe_load((SHIPPED / f"{dataset}.yaml").read_text())["methods"]
+    return described(Path(methods).stem) if isinstance(methods, str) else methods
 
 
 def test_a_cell_is_the_union_of_its_parts(tmp_path: Path) -> None:
@@ -45,6 +51,21 @@ def test_settings_of_the_common_part_hold_for_every_method(tmp_path: Path) -> No
     assert cell.settings["data"]["init_args"]["batch_size"] == 3
     asked = callback_arguments(cell.settings, "CounterfactualCallback")
     assert asked["val_images"] == 5 and asked["protocol"]["cycles"] == 2
+
+
+def test_a_grid_may_have_the_methods_of_another(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path)
+    changes = {"toy": {"config": "toy.yaml", "set": {"model.init_args.clip": 2.0}}}
+    change(grid, methods=changes)
+    other = tmp_path / "elsewhere/other.yaml"
+    other.parent.mkdir()
+    parts = yaml.safe_load(grid.read_text())
+    write(
+        other, parts | {"dataset": "other", "common": "../common.yaml", "methods": "../grid.yaml"}
+    )
+    (own,), (taken,) = (Grid.load(path).cells(Path("runs")) for path in (grid, other))
+    assert taken.settings == own.settings and taken.name == own.name
+    assert taken.folder == Path("runs/other/toy/0")
 
 
 def _replace(folder: Path, name: str, old: str, new: str) -> None:
@@ -77,6 +98,9 @@ BREAKS: dict[str, Any] = {
     ),
     "seeds of .* is a list": lambda f: change(f / "grid.yaml", seeds=["a"]),
     "methods of .* is a mapping": lambda f: change(f / "grid.yaml", methods=[]),
+    "none.yaml, which does not exist": lambda f: change(f / "grid.yaml", methods="none.yaml"),
+    "methods of .*grid.yaml is a map": lambda f: change(f / "grid.yaml", methods="grid.yaml"),
+    "methods of .*toy.yaml is a map": lambda f: change(f / "grid.yaml", methods="toy.yaml"),
     "cannot be a folder": lambda f: change(f / "grid.yaml", dataset="../up"),
     "nothing else": lambda f: change(f / "grid.yaml", extra=1),
     "no callback TrainingBudget": lambda f: _replace(f, "common.yaml", "TrainingBudget", "Other"),
@@ -150,8 +174,7 @@ def telling_cells() -> list[tuple[str, str]]:
     """Dataset and method of every cell but those that set what a cell before them set."""
     cells: dict[Any, tuple[str, str]] = {}
     for dataset in ALL:
-        described = yaml.safe_load((SHIPPED / f"{dataset}.yaml").read_text())["methods"]
-        for name, entry in described.items():
+        for name, entry in described(dataset).items():
             config, changes = (entry, {}) if isinstance(entry, str) else entry.values()
             # "ours", of every grid, stands for what the grid's cells have in common.
             seen = (config, *sorted(changes), dataset if name == "ours" else "")
@@ -160,8 +183,7 @@ def telling_cells() -> list[tuple[str, str]]:
 
 
 def test_every_method_is_in_a_grid() -> None:
-    described = [yaml.safe_load((SHIPPED / f"{dataset}.yaml").read_text()) for dataset in ALL]
-    entries = (entry for grid in described for entry in grid["methods"].values())
+    entries = [entry for dataset in ALL for entry in described(dataset).values()]
     files = {entry if isinstance(entry, str) else entry["config"] for entry in entries}
     assert {Path(file).stem for file in files} == {
         path.stem for path in (SHIPPED / "methods").glob("*.yaml")
