@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= experiments/pendulum_quick.yaml
 SEED ?= 0
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Every seed but 0 in a folder of its own; name any other by RUN=.
 RUN ?= runs/$(basename $(notdir $(CONFIG)))$(if $(filter-out 0,$(SEED)),_seed$(SEED))
 
@@ -12,7 +13,6 @@ export MALLOC_TRIM_THRESHOLD_ := 2000000000
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 
 .DEFAULT_GOAL := help
-VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 .PHONY: help setup run benchmark bench tables docs docs-version test test-slow lint clean
 
 help: ## List the targets

@@ -11,7 +11,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-pytest.importorskip("mkdocstrings_handlers", reason="needs the extra [docs]")
 SITE = Path(__file__).parents[1] / "docs/site"
 
 

@@ -97,9 +97,8 @@ def text_blocks(results: Path, compared: Mapping[Name, ComparisonTable]) -> dict
     }
     own: dict[str, list[Record]] = {}
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        benchmark = [p for p in folder.glob("ours/*.json") if re.fullmatch("[0-9]+", p.stem)]
-        paths = sorted(folder.glob("seed*.json")) or sorted(benchmark, key=lambda p: int(p.stem))
-        if paths:
+        benchmark = reporting.of_seeds(folder.glob("ours/*.json"))
+        if paths := sorted(folder.glob("seed*.json")) or benchmark:
             own[folder.name] = [reporting.read_record(path) for path in paths]
     blocks |= {(name, "own"): partial(reporting.seeds_table, own[name]) for name in own}
     if own:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Self
 
+import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -200,14 +201,10 @@ class CounterfactualEvaluation:
         found = self.scores[""].by_image()
         steps = [f"acm/step_{step + 1}" for step in range(self.protocol.steps)]
         names = [name for name in (*BY_IMAGE, *steps) if name in found]
-        cells: dict[int, dict[str, str]] = {}
-        for name in names:
-            for image, score in zip(*(part.tolist() for part in found[name]), strict=True):
-                cells.setdefault(image, {})[name] = f"{score:.5g}"
-        rows = [
-            [str(image), *(cells[image].get(name, "") for name in names)] for image in sorted(cells)
-        ]
-        return "".join(",".join(row) + "\n" for row in [["image", *names], *rows])
+        columns = {name: [part.numpy() for part in found[name]] for name in names}
+        scores = {name: pd.Series(values, rows) for name, (rows, values) in columns.items()}
+        table = pd.DataFrame(scores).sort_index()
+        return table.to_csv(index_label="image", float_format="%.5g", lineterminator="\n")
 
     def record(self, metrics: dict[str, float]) -> dict[str, object]:
         """What ``metrics.json`` keeps of a test, with the ``metrics`` of :meth:`compute`.

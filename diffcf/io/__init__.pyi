@@ -25,6 +25,8 @@ from .errors import ResultsError as ResultsError
 from .errors import SettingsError as SettingsError
 from .errors import UnavailableError as UnavailableError
 from .errors import first_difference as first_difference
+from .files import RESULTS as RESULTS
+from .files import SCORES as SCORES
 from .files import check_new as check_new
 from .files import check_writable as check_writable
 from .files import file_digest as file_digest

@@ -21,6 +21,8 @@ from uuid import uuid4
 
 from diffcf.io.errors import OutputError
 
+RESULTS, SCORES = "metrics.json", "images.csv"
+"""What a test writes into its folder: all its numbers, and the scores of each image."""
 ABANDONED = 3600.0
 """Seconds without a write after which a shared ``.part`` is taken for that of a killed writer."""
 REMEDY = "free some space, or name a place that can be written to"

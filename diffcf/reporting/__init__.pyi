@@ -33,6 +33,7 @@ from .pictures import show as show
 from .results import MethodResults as MethodResults
 from .results import Record as Record
 from .results import find_results as find_results
+from .results import of_seeds as of_seeds
 from .results import read_json as read_json
 from .results import read_record as read_record
 from .shapes import TASK as TASK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -46,7 +46,7 @@ def find_results(folder: Path) -> dict[str, list[MethodResults]]:
     ResultsError when there are no results, for a file that is not ours or lies in another's place,
     and when methods were tested on different images or interventions.
     """
-    paths = [path for path in folder.glob("*/*/*.json") if re.fullmatch(r"[0-9]+", path.stem)]
+    paths = of_seeds(folder.glob("*/*/*.json"))
     if not paths:
         raise ResultsError(f"There are no results in {folder}: run `diffcf benchmark` first.")
     found: dict[str, dict[str, list[Record]]] = {}
@@ -59,6 +59,12 @@ def find_results(folder: Path) -> dict[str, list[MethodResults]]:
         dataset: [MethodResults(m, display_name(r[0]), tuple(r)) for m, r in methods.items()]
         for dataset, methods in found.items()
     }
+
+
+def of_seeds(paths: Iterable[Path]) -> list[Path]:
+    """Those named after a seed, as the benchmark names its results, by that number."""
+    named = (path for path in paths if re.fullmatch(r"[0-9]+", path.stem))
+    return sorted(named, key=lambda path: int(path.stem))
 
 
 def _rank(path: Path) -> tuple[str, bool, str, int]:

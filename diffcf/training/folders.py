@@ -12,11 +12,10 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
-from diffcf.io import class_at
+from diffcf.io import RESULTS, class_at
 
 PROJECT = "diffcf"
 """W&B's project of a run, unless the logger or WANDB_PROJECT says otherwise."""
-RESULTS, SCORES = "metrics.json", "images.csv"
 
 _HERE = "."  # WandbLogger's default folder, and the Trainer's
 _LOGS = "logs"  # what the experiments call the folder of their CSV files

@@ -26,7 +26,7 @@ import yaml
 from filelock import lock_descriptor
 
 from diffcf.commands.benchmark.grid import GridCell, Settings, read_yaml, replaced, training_part
-from diffcf.io import write_json, write_text
+from diffcf.io import RESULTS, SCORES, write_json, write_text
 
 _OTHER_SETTINGS = ", though its settings were others: remove the file to measure anew"
 _LAST_LINES = 8
@@ -74,7 +74,7 @@ class Run:
             config = out / "settings.yaml"
             _write_yaml(replaced(settings, "{run}", str(self.folder)), config)
         # What an earlier try left is not in the results: it is measured anew, in the same place.
-        for name in ("metrics.json", "images.csv"):
+        for name in (RESULTS, SCORES):
             metrics_file(stage, out).with_name(name).unlink(missing_ok=True)
         # With a logger, the folder would be the logger's.
         place = ("--trainer.logger=false", f"--trainer.default_root_dir={out}")
@@ -105,7 +105,7 @@ def run_cell(cell: GridCell, threads: int, title: str) -> None:
             record = json.loads(metrics.read_text(encoding="utf-8"))
             title_shown = {} if cell.method.title is None else {"title": cell.method.title}
             record["benchmark"] = {**cell.origin(), "settings": cell.settings, **title_shown}
-            by_image = metrics.with_name("images.csv").read_text(encoding="utf-8")
+            by_image = metrics.with_name(SCORES).read_text(encoding="utf-8")
             write_text(by_image, cell.results.with_suffix(".csv"))
             # The folder on this machine means nothing elsewhere.
             write_json(replaced(record, str(cell.folder), "{run}"), cell.results)
@@ -127,7 +127,7 @@ def _is_done(cell: GridCell, title: str) -> bool:
 
 def metrics_file(stage: str, out: Path) -> Path:
     """Where the CounterfactualCallback leaves the metrics of ``test`` or ``validate``."""
-    return out / "counterfactuals" / {"validate": "val"}.get(stage, stage) / "metrics.json"
+    return out / "counterfactuals" / {"validate": "val"}.get(stage, stage) / RESULTS
 
 
 def _write_yaml(settings: Settings, path: Path) -> None:

@@ -31,6 +31,8 @@ from diffcf.evaluation import (
     Perceptual,
 )
 from diffcf.io import (
+    RESULTS,
+    SCORES,
     SettingsError,
     check_new,
     device_name,
@@ -133,13 +135,13 @@ def _score(parsed: Namespace) -> None:
     }
     figures = reporting.figures_of(evaluation, first, SHOWN)
     with whole_folder(parsed.out) as folder:
-        write_json(record, folder / "metrics.json")
-        write_text(evaluation.by_image(), folder / "images.csv")
+        write_json(record, folder / RESULTS)
+        write_text(evaluation.by_image(), folder / SCORES)
         for title, figure in figures.items():
             reporting.save_figure(figure, folder / f"{title}.png")
         reporting.write_page(record, list(figures), folder / "report.md")
     reporting.print_table(record)
-    print(f"report.md, metrics.json, images.csv and the pictures are in {parsed.out}")
+    print(f"report.md, {RESULTS}, {SCORES} and the pictures are in {parsed.out}")
 
 
 def _name(parsed: Namespace) -> str:

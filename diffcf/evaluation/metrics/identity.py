@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph
-from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means
+from diffcf.evaluation.metrics.image_metric import ImageMetric, factor_means, where_known
 
 
 class Identity(ImageMetric):
@@ -38,7 +38,6 @@ class Identity(ImageMetric):
     def __init__(self, graph: CausalGraph, features: int, **kwargs: Any) -> None:
         super().__init__(groups=len(graph), quantities=1 + features, **kwargs)
         self.graph = graph
-        self._set_apart: Tensor | None = None  # d_o by group, where it is not that of the means
 
     def update(
         self, features: Tensor, factual: Tensor, column: int, index: Tensor | None = None
@@ -54,23 +53,29 @@ class Identity(ImageMetric):
         return super()._weighted(values, group, weight)
 
     def by_image(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """As of any metric: each image's own d, beside the :math:`d_o` of the whole set."""
-        values, group, _ = self.gathered()
-        self._weighted(values, group, values.new_ones(1, len(values)))
-        self._set_apart = self._apart
-        try:
-            return super().by_image()
-        finally:
-            self._set_apart = None
+        """As of any metric, by each image's own d and the :math:`d_o` of the whole set."""
+        values, group, index = self.gathered()
+        images, place = index.unique(return_inverse=True)
+        identity = values.new_full((len(images), self.groups), torch.nan)
+        counts = torch.bincount(group, minlength=self.groups)
+        seen = [k for k, count in enumerate(counts.tolist()) if count > 1]
+        for k in seen:
+            mine = group == k
+            apart = _apart(values[mine, 1:].mean(dim=0), counts[k])
+            identity[place[mine], k] = 1 - values[mine, 0] / apart
+        return where_known(images, factor_means("identity", identity, seen, self.graph))
 
     def named(self, means: Tensor, seen: Sequence[int]) -> dict[str, Tensor]:
         """The measure, named by :func:`factor_means`; nothing where there are no two images."""
         count, seen = self._count, [k for k in seen if self._count[k] > 1]
         if not seen:
             return {}
-        # |mean|² is the mean cosine of all pairs, each image with itself among them.
-        together = means[..., 1:].square().sum(dim=-1)
-        self._apart = 1 - (count * together - 1) / (count - 1).clamp_min(1)
-        apart = self._apart if self._set_apart is None else self._set_apart
-        identity = 1 - means[..., 0] / apart.clamp_min(1e-12)
+        identity = 1 - means[..., 0] / _apart(means[..., 1:], count)
         return factor_means("identity", identity, seen, self.graph)
+
+
+def _apart(mean: Tensor, count: Tensor) -> Tensor:
+    """Mean cosine distance of two different images, of whose features ``[..., F]`` is the mean."""
+    # |mean|² is the mean cosine of all pairs, each image with itself among them.
+    together = mean.square().sum(dim=-1)
+    return (1 - (count * together - 1) / (count - 1).clamp_min(1)).clamp_min(1e-12)

@@ -176,8 +176,7 @@ class ImageMetric(RowMetric):
         for few in torch.arange(len(images)).split(max(1, WEIGHTS_AT_ONCE // len(values))):
             parts.append(self._weighted(values, group, (place == few[:, None]).to(values)))
         scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        known = {name: score.isfinite() for name, score in scores.items()}
-        return {name: (images[known[name]], score[known[name]]) for name, score in scores.items()}
+        return where_known(images, scores)
 
     def _weighted(self, values: Tensor, group: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Results ``[R]`` by name under weights ``[R, n]`` of the rows."""
@@ -209,6 +208,12 @@ class FactorMetric(ImageMetric):
         for quantity, mean in zip(self.quantity_names, means.unbind(dim=2), strict=True):
             result |= factor_means(quantity, mean, seen, self.graph)
         return result
+
+
+def where_known(images: Tensor, scores: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each score ``[N]``, the images ``[n]`` that have it, and it; NaN is none."""
+    known = {name: score.isfinite() for name, score in scores.items()}
+    return {name: (images[known[name]], score[known[name]]) for name, score in scores.items()}
 
 
 def factor_means(

@@ -28,6 +28,8 @@ from diffcf.evaluation import (
     measure_cost,
 )
 from diffcf.io import (
+    RESULTS,
+    SCORES,
     CheckpointError,
     ImageTransform,
     SettingsError,
@@ -39,7 +41,7 @@ from diffcf.methods import SAMPLING_KEY, CounterfactualModule, Sampling, samplin
 from diffcf.training.callbacks.running import checked_module
 from diffcf.training.callbacks.writer import CounterfactualWriter as CounterfactualWriter
 from diffcf.training.datasets import Batch, FactorData
-from diffcf.training.folders import RESULTS, SCORES, results_folder
+from diffcf.training.folders import results_folder
 from diffcf.training.tracking import log_answers, log_strengths, provenance
 
 RULER_LIMIT = 0.02  # mean error of the ruler, in units of a factor's range, that is warned of

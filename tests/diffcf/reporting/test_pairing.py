@@ -1,4 +1,4 @@
-"""Do two methods differ? A paired bootstrap, held to what it says."""
+"""Do two methods differ on the same images? As often as the level says, and no oftener."""
 
 from __future__ import annotations
 
