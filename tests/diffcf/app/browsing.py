@@ -19,17 +19,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import torch
 from selenium import webdriver
 from selenium.webdriver import ActionChains, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from diffcf.io import versions
+from diffcf.io import device_name, versions
 
 ROOT = Path(__file__).parents[3]
 FLAGS = (
@@ -202,7 +204,15 @@ def answer_times(path: Path, *args: str) -> None:
             page.until(lambda: page.idle and page.pixels("counterfactual") == factual)
     every = sorted(second for found in seconds.values() for second in found)
     record = {"median": statistics.median(every), "most": every[-1], "seconds": seconds}
-    origin = {"threads": 1, "busy": [round(load, 1) for load in os.getloadavg()], **versions()}
+    origin = {
+        "weights": Path(args[0]).name,
+        "seed": 0,
+        "device": device_name(torch.device("cpu")),
+        "explorer's threads": 1,
+        "load": [round(load, 1) for load in os.getloadavg()],
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
     path.write_text(json.dumps(record | {"provenance": origin}, indent=2))
 
 
