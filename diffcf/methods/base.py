@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -20,6 +21,7 @@ from diffcf.io import SettingsError
 from diffcf.methods.checkpoint import Spec
 from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.interface import NO_READER, Method
+from diffcf.methods.muon import Muon, parted
 from diffcf.methods.recorded import GraphOrSpec, RecordedModule
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
@@ -45,6 +47,8 @@ class CounterfactualModule(RecordedModule, ABC):
             answer otherwise than the model that wrote it.
         learning_rate: of AdamW; :meth:`rate_of` may give a network its own.
         weight_decay: of AdamW.
+        muon: learning rate, by name, of networks whose matrices are trained by Muon
+            (:mod:`diffcf.methods.muon`); None for AdamW alone.
         warmup: share of the training in which the rate rises; it then falls as a cosine to zero.
         clip: gradient norm allowed to each network, so that a steep likelihood in one does not
             hold up the others.
@@ -75,6 +79,7 @@ class CounterfactualModule(RecordedModule, ABC):
         settings: Spec | None = None,
         learning_rate: float = 1.5e-3,
         weight_decay: float = 0.01,
+        muon: dict[str, float] | None = None,
         warmup: float = 0.035,
         clip: float = 1.0,
         weights: dict[str, float] | None = None,
@@ -88,6 +93,7 @@ class CounterfactualModule(RecordedModule, ABC):
         self.learning_rate = check_amount("learning_rate", learning_rate)
         self.rate_scale = check_amount("rate_scale", rate_scale)
         self.weight_decay = check_amount("weight_decay", weight_decay)
+        self.muon = self._check_muon(muon or {})
         self.warmup, self.clip = check_share("warmup", warmup), check_amount("clip", clip)
         named = (weights or {}).items()
         self.weights = {n: check_amount(f"the weight of '{n}'", value) for n, value in named}
@@ -96,6 +102,18 @@ class CounterfactualModule(RecordedModule, ABC):
         self._form: torch.Size | None = None  # of what the networks have seen
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check_muon(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """``rates`` themselves; SettingsError unless they are of networks that are trained."""
+        trained = [name for name in self.spec if name not in self.frozen]
+        for name, rate in rates.items():
+            if name not in trained:
+                raise SettingsError(
+                    f"muon names '{name}', which is no network that is trained: name some of "
+                    f"{', '.join(trained)}."
+                )
+            check_amount(f"muon's rate of '{name}'", rate)
+        return dict(rates)
 
     @abstractmethod
     def losses(
@@ -198,17 +216,20 @@ class CounterfactualModule(RecordedModule, ABC):
         return ((name, getattr(self, name)) for name in self.spec if name not in self.frozen)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        networks = [(network, *self.rate_of(name)) for name, network in self.networks()]
-        groups = [
-            {"params": network.parameters(), "lr": self.rate_scale * rate}
-            for network, rate, _ in networks
-        ]
+        groups, rates = list[dict[str, Any]](), list[Callable[[int], float]]()
+        for name, network in self.networks():
+            rate, start = self.rate_of(name)
+            matrices, others = parted(network, name in self.muon)
+            for parameters, own in ((others, rate), (matrices, self.muon.get(name))):
+                if own is not None and parameters:
+                    of = {"lr": self.rate_scale * own, "matrices": parameters is matrices}
+                    groups.append({"params": parameters} | of)
+                    rates.append(partial(self._rate, start))
         # Fused AdamW takes gradients that are still scaled, as 16-mixed has them: clipping, ours
         # and the Trainer's, would see them a thousand times too large.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         fused = not scaled and not self.trainer.gradient_clip_val
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=fused)
-        rates: list[Callable[[int], float]] = [partial(self._rate, start) for *_, start in networks]
+        optimizer = Muon(groups, weight_decay=self.weight_decay, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
             "optimizer": optimizer,

@@ -1,0 +1,113 @@
+r"""Muon for the matrices of a network, AdamW for all else, as one optimizer.
+
+AdamW scales each weight by itself. Muon takes the momentum M of a matrix as one thing and replaces
+it by the nearest matrix whose singular values are all near 1, so that a direction in which the
+gradient is small, but steady, is learned as fast as the one in which it is large. A kernel of a
+convolution is the matrix of its flattened filters. Singular values are brought near 1 by three
+iterations of a polynomial in :math:`G = X X^\top`,
+
+.. math:: X \leftarrow (a I + b\, G + c\, G^2)\, X,
+
+all of which are taken on G, the smaller side squared, and multiplied with X once at the end. A step
+is scaled by :math:`0.2 \sqrt{\max(m, n)}`, to the size that AdamW's have.
+
+``torch.optim.Muon`` is not taken, as it refuses kernels of convolutions, which are most of our
+weights, and multiplies in bfloat16, which a processor does slowly.
+
+References:
+    Muon: an optimizer for hidden layers in neural networks (Jordan et al., 2024), where the
+    polynomial's coefficients are from, https://kellerjordan.github.io/posts/muon/
+    Muon is scalable for LLM training (Liu et al., 2025), the size of steps,
+    https://arxiv.org/abs/2502.16982
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.9
+ITERATIONS = 3
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+MATCH = 0.2
+"""Root mean square of an AdamW step over its learning rate, about."""
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW whose parameter groups with ``matrices`` true are trained by Muon.
+
+    Args:
+        params: parameter groups; those with ``matrices`` hold weights of two dimensions or more.
+        kwargs: see :class:`torch.optim.AdamW`. ``lr`` and ``weight_decay`` of a group hold for
+            Muon as well, its betas and eps do not.
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], **kwargs: Any) -> None:
+        groups = [{"matrices": False} | group for group in params]
+        super().__init__(groups, **kwargs)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; ``closure`` computes gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group.get("matrices")]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group.get("matrices"):
+                self._matrix_step(group)
+        return loss
+
+    def _matrix_step(self, group: dict[str, Any]) -> None:
+        rate, decay = group["lr"], 1 - group["lr"] * group["weight_decay"]
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if "momentum" not in state:
+                # AdamW wants a count of steps in every state that is loaded.
+                state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
+            state["step"] += 1
+            momentum = state["momentum"].mul_(MOMENTUM).add_(weight.grad)
+            ahead = weight.grad.add(momentum, alpha=MOMENTUM)  # Nesterov's
+            turned = orthogonalised(ahead.flatten(1))
+            size = rate * MATCH * math.sqrt(max(turned.shape))
+            weight.mul_(decay).add_(turned.view(weight.shape), alpha=-size)
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """The matrix ``[m, n]`` with its singular values brought nearer 1, but for zeros.
+
+    Those of more than a fiftieth of its Frobenius norm come between .65 and 1.25. It is done in the
+    matrix's own precision, or in float32 where that is less.
+    """
+    x = matrix.float() if matrix.dtype in (torch.float16, torch.bfloat16) else matrix
+    x = x.T if len(x) > x.shape[1] else x
+    x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
+    a, b, c = COEFFICIENTS
+    gram, product = x @ x.T, None
+    identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    for _ in range(ITERATIONS):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+        product = factor if product is None else factor @ product
+        gram = factor @ (gram @ factor)
+    assert product is not None
+    turned: Tensor = product @ x
+    return (turned.T if len(matrix) > matrix.shape[1] else turned).to(matrix.dtype)
+
+
+def parted(network: nn.Module, matrices: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters of ``network`` that Muon is to train, none unless ``matrices``, and others."""
+    parameters = list(network.parameters())
+    chosen = [weight for weight in parameters if matrices and weight.ndim > 1]
+    return chosen, [weight for weight in parameters if not (matrices and weight.ndim > 1)]
