@@ -23,9 +23,10 @@ from diffcf.methods.engine import Sampling
 from diffcf.training.cli import cli
 
 CARD = ROOT / "experiments/gpu.yaml"  # which goes on top of the others
+MUON = ROOT / "experiments/muon.yaml"  # likewise
 FIRST_STAGE = ROOT / "experiments/first_stage.yaml"  # which answers no interventions
 EXPERIMENTS = sorted(
-    p.stem for p in (ROOT / "experiments").glob("*.yaml") if p not in (CARD, FIRST_STAGE)
+    p.stem for p in (ROOT / "experiments").glob("*.yaml") if p not in (CARD, MUON, FIRST_STAGE)
 )
 # Tested by all that a test can measure, with pictures: of binary factors and of a table (and in
 # commands/test_cli.py of a scene, whose exact images are known). Of others what is their own.
@@ -112,6 +113,20 @@ def test_the_preset_for_a_card_builds_what_it_says() -> None:
     built.model.trainer = built.trainer
     groups = built.model.configure_optimizers()["optimizer"].param_groups
     assert {group["initial_lr"] for group in groups} == {3e-3, 5e-3}
+
+
+def test_muon_goes_on_top_of_an_experiment() -> None:
+    config = [str(ROOT / "experiments/pendulum.yaml"), str(MUON)]
+    given = ["--config", config[0], "--config", config[1], "--trainer.logger=false"]
+    built = cli(given, run=False)
+    built.model.trainer = built.trainer
+    groups = built.model.configure_optimizers()["optimizer"].param_groups
+    by_muon = {group["initial_lr"]: group["params"] for group in groups if group["matrices"]}
+    assert by_muon.keys() == set(built.model.muon.values())
+    for name, rate in built.model.muon.items():
+        weights = list(getattr(built.model, name).parameters())
+        chosen = {id(weight) for weight in by_muon[rate]}
+        assert chosen == {id(weight) for weight in weights if weight.ndim > 1}
 
 
 @pytest.mark.parametrize(
