@@ -166,6 +166,22 @@ def test_hints_go_on_top_of_their_experiment(path: Path) -> None:
     assert f"experiments/hints/{path.name}" in path.read_text(), "it says how to run it"
 
 
+def test_faces_in_latents_go_on_top_of_theirs(capsys) -> None:
+    names = ("celeba_smile_sample", "latents/conv", "muon", "latents/faces")
+    configs = [f"--config={ROOT / 'experiments' / name}.yaml" for name in names]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *configs, "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["data"]["init_args"]["image_size"] == 128
+    assert printed["model"]["init_args"]["muon"].keys() == {"generator", "projector"}
+    folder = "runs/celeba_smile_sample_128"
+    assert printed["trainer"]["default_root_dir"] == folder
+    assert all(
+        f"/{name}.yaml" in (ROOT / "experiments/latents/faces.yaml").read_text() for name in names
+    )
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_first_stage_is_trained_and_faces_are_drawn_in_its_latents(folders, tmp_path) -> None:
     faces = {"root": str(folders["faces"]), "num_workers": 0}
