@@ -24,6 +24,7 @@ from diffcf.training.cli import cli
 
 CARD = ROOT / "experiments/gpu.yaml"  # which goes on top of the others
 MUON = ROOT / "experiments/muon.yaml"  # likewise
+FACES = ROOT / "experiments/latents/faces.yaml"  # on top of one of the other latents
 FIRST_STAGE = ROOT / "experiments/first_stage.yaml"  # which answers no interventions
 EXPERIMENTS = sorted(
     p.stem for p in (ROOT / "experiments").glob("*.yaml") if p not in (CARD, MUON, FIRST_STAGE)
@@ -177,9 +178,7 @@ def test_faces_in_latents_go_on_top_of_theirs(capsys) -> None:
     assert printed["model"]["init_args"]["muon"].keys() == {"generator", "projector"}
     folder = "runs/celeba_smile_sample_128"
     assert printed["trainer"]["default_root_dir"] == folder
-    assert all(
-        f"/{name}.yaml" in (ROOT / "experiments/latents/faces.yaml").read_text() for name in names
-    )
+    assert all(f"/{name}.yaml" in FACES.read_text() for name in names)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -217,7 +216,9 @@ def _shrunk(path: Path, out: Path, **data: Any) -> str:
     return str(out)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments/latents").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "path", sorted(set((ROOT / "experiments/latents").glob("*.yaml")) - {FACES})
+)
 def test_each_kind_of_latents_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
     config = ["--config", str(ROOT / "experiments/celeba_smile_sample.yaml"), "--config", str(path)]
     with pytest.raises(SystemExit) as stop:
