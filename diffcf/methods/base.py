@@ -21,7 +21,7 @@ from diffcf.io import SettingsError
 from diffcf.methods.checkpoint import Spec
 from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.interface import NO_READER, Method
-from diffcf.methods.muon import Muon, parted
+from diffcf.methods.muon import Muon
 from diffcf.methods.recorded import GraphOrSpec, RecordedModule
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
@@ -216,25 +216,34 @@ class CounterfactualModule(RecordedModule, ABC):
         return ((name, getattr(self, name)) for name in self.spec if name not in self.frozen)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        groups, rates = list[dict[str, Any]](), list[Callable[[int], float]]()
-        for name, network in self.networks():
-            rate, start = self.rate_of(name)
-            matrices, others = parted(network, name in self.muon)
-            for parameters, own in ((others, rate), (matrices, self.muon.get(name))):
-                if own is not None and parameters:
-                    of = {"lr": self.rate_scale * own, "matrices": parameters is matrices}
-                    groups.append({"params": parameters} | of)
-                    rates.append(partial(self._rate, start))
         # Fused AdamW takes gradients that are still scaled, as 16-mixed has them: clipping, ours
         # and the Trainer's, would see them a thousand times too large.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        fused = not scaled and not self.trainer.gradient_clip_val
-        optimizer = Muon(groups, weight_decay=self.weight_decay, fused=fused)
+        optimizer = self.optimizer(fused=not scaled and not self.trainer.gradient_clip_val)
+        rates: list[Callable[[int], float]] = [
+            partial(self._rate, start) for _, start in self._groups()
+        ]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def optimizer(self, fused: bool) -> torch.optim.Optimizer:
+        """That of all networks, each with its own rate, as it is before any schedule."""
+        groups = [group for group, _ in self._groups()]
+        return Muon(groups, weight_decay=self.weight_decay, fused=fused)
+
+    def _groups(self) -> Iterator[tuple[dict[str, Any], float]]:
+        """The optimiser's groups of parameters, and the progress at which each starts to learn."""
+        for name, network in self.networks():
+            rate, start = self.rate_of(name)
+            by_muon = [p for p in network.parameters() if name in self.muon and p.ndim > 1]
+            others = [p for p in network.parameters() if name not in self.muon or p.ndim <= 1]
+            yield {"params": others, "lr": self.rate_scale * rate, "matrices": False}, start
+            if by_muon:
+                own = self.rate_scale * self.muon[name]
+                yield {"params": by_muon, "lr": own, "matrices": True}, start
 
     def _rate(self, start: float, step: int) -> float:
         return warm_cosine(self.progress, self.warmup, start)

@@ -282,7 +282,18 @@ class DiffusionCounterfactuals(EncodedModule):
 
 
 class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
-    """:class:`DiffusionCounterfactuals` whose networks are sharded over the strategy's mesh."""
+    """:class:`DiffusionCounterfactuals` whose networks are sharded over the strategy's mesh.
+
+    SettingsError for a training by Muon, which takes matrices as a whole.
+    """
+
+    def _check_muon(self, rates: Mapping[str, float]) -> dict[str, float]:
+        if rates:
+            raise SettingsError(
+                "Muon takes matrices as a whole, of which sharded networks have parts: leave muon "
+                "out (--model.muon null), or train whole networks by DDP."
+            )
+        return {}
 
     def configure_model(self) -> None:
         if self.device_mesh is None:

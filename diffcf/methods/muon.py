@@ -24,11 +24,13 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffcf.io import CheckpointError
 
 MOMENTUM = 0.9
 ITERATIONS = 3
@@ -40,15 +42,9 @@ MATCH = 0.2
 class Muon(torch.optim.AdamW):
     """AdamW whose parameter groups with ``matrices`` true are trained by Muon.
 
-    Args:
-        params: parameter groups; those with ``matrices`` hold weights of two dimensions or more.
-        kwargs: see :class:`torch.optim.AdamW`. ``lr`` and ``weight_decay`` of a group hold for
-            Muon as well, its betas and eps do not.
+    These hold weights of two dimensions or more. Their ``lr`` and ``weight_decay`` are Muon's;
+    betas and eps are AdamW's alone.
     """
-
-    def __init__(self, params: Iterable[dict[str, Any]], **kwargs: Any) -> None:
-        groups = [{"matrices": False} | group for group in params]
-        super().__init__(groups, **kwargs)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -58,15 +54,25 @@ class Muon(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         groups = self.param_groups
+        by_muon = [group for group in groups if group.get("matrices")]
         self.param_groups = [group for group in groups if not group.get("matrices")]
         try:
             super().step()
         finally:
             self.param_groups = groups
-        for group in groups:
-            if group.get("matrices"):
-                self._matrix_step(group)
+        for group in by_muon:
+            self._matrix_step(group)
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """CheckpointError for the state of a training by Muon of other networks, or of none."""
+        try:
+            super().load_state_dict(state_dict)
+        except ValueError as error:
+            raise CheckpointError(
+                f"The checkpoint's optimiser trained other groups of weights ({error}): go on with "
+                "the 'muon' that it was trained with, or start anew from its weights."
+            ) from error
 
     def _matrix_step(self, group: dict[str, Any]) -> None:
         rate, decay = group["lr"], 1 - group["lr"] * group["weight_decay"]
@@ -95,19 +101,16 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = x.T if len(x) > x.shape[1] else x
     x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
     a, b, c = COEFFICIENTS
-    gram, product = x @ x.T, None
     identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    for _ in range(ITERATIONS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-        product = factor if product is None else factor @ product
-        gram = factor @ (gram @ factor)
-    assert product is not None
+
+    def polynomial(gram: Tensor) -> Tensor:
+        return torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
+
+    gram = x @ x.T
+    product = factor = polynomial(gram)
+    for _ in range(ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        product = factor @ product
     turned: Tensor = product @ x
     return (turned.T if len(matrix) > matrix.shape[1] else turned).to(matrix.dtype)
-
-
-def parted(network: nn.Module, matrices: bool) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of ``network`` that Muon is to train, none unless ``matrices``, and others."""
-    parameters = list(network.parameters())
-    chosen = [weight for weight in parameters if matrices and weight.ndim > 1]
-    return chosen, [weight for weight in parameters if not (matrices and weight.ndim > 1)]

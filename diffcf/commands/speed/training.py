@@ -80,10 +80,7 @@ def _bare(
     model: DiffusionCounterfactuals, data: FactorData, count: int, fused: bool
 ) -> list[float]:
     """Seconds of each step of a loop that trains the same networks with the same losses."""
-    groups = [
-        {"params": n.parameters(), "lr": model.rate_of(name)[0]} for name, n in model.networks()
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=model.weight_decay, fused=fused)
+    optimizer = model.optimizer(fused)
     device = next(model.parameters()).device
     batches = chain.from_iterable(data.train_dataloader() for _ in repeat(None))
     model.train()

@@ -9,8 +9,9 @@ from lightning import Trainer
 from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
-from diffcf.io import SettingsError
+from diffcf.io import CheckpointError, SettingsError
 from diffcf.methods import DiffusionCounterfactuals
+from diffcf.methods.diffusion_counterfactuals import ShardedDiffusionCounterfactuals
 from diffcf.methods.muon import Muon, orthogonalised
 
 
@@ -101,3 +102,25 @@ def test_a_network_that_is_not_there_is_named(graph: CausalGraph) -> None:
         DiffusionCounterfactuals(graph.to_dict(), muon={"painter": 0.02})
     with pytest.raises(SettingsError, match="muon's rate of 'generator'"):
         DiffusionCounterfactuals(graph.to_dict(), muon={"generator": -1.0})
+
+
+def test_shards_are_refused(graph: CausalGraph) -> None:
+    with pytest.raises(SettingsError, match="Muon takes matrices as a whole"):
+        ShardedDiffusionCounterfactuals(graph.to_dict(), muon={"generator": 0.02})
+    assert ShardedDiffusionCounterfactuals(graph.to_dict()).muon == {}
+
+
+def test_the_state_of_other_groups_is_refused_and_that_of_plain_adamw_goes_on(
+    graph: CausalGraph,
+) -> None:
+    by_muon, plain = (
+        DiffusionCounterfactuals(graph.to_dict(), muon=rates).optimizer(fused=True)
+        for rates in ({"generator": 0.02}, None)
+    )
+    with pytest.raises(CheckpointError, match="'muon' that it was trained with"):
+        by_muon.load_state_dict(plain.state_dict())
+    old = plain.state_dict()
+    for group in old["param_groups"]:
+        del group["matrices"]  # as checkpoints from before Muon
+    plain.load_state_dict(old)
+    plain.step()
