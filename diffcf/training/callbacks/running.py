@@ -145,6 +145,7 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_exception=True,
         )
         self._owned = False  # whether the file is this training's to write
+        self._training = False  # it is not before all that a resumed training was is restored
 
     @property
     def file(self) -> Path:
@@ -180,10 +181,14 @@ class LastCheckpoint(ModelCheckpoint):
             raise OutputError(refusal)
         self._owned = True
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._training = True
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        if self._owned:
+        if self._training:
             super().on_exception(trainer, pl_module, exception)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -61,6 +61,16 @@ def test_out_is_the_folder_of_everything_and_a_resumed_run_goes_on_in_it(trained
     assert digest(last) == before and set(last.parent.rglob("*")) == old
 
 
+def test_a_checkpoint_that_cannot_be_gone_on_from_stays_as_it_was(trained, capsys) -> None:
+    config, last = trained
+    before = digest(last)
+    more = ["--trainer.max_steps=2", "--trainer.limit_val_batches=0", "--ckpt_path", str(last)]
+    other = ["--model.muon", "{generator: 0.02}"]  # groups of weights that its optimiser had not
+    assert main(["fit", "--config", config, *more, *other]) == 2
+    assert "'muon' that it was trained with" in capsys.readouterr().err
+    assert digest(last) == before
+
+
 class Fails(DiffusionCounterfactuals):
     def on_train_start(self) -> None:
         raise KeyboardInterrupt
