@@ -2,7 +2,8 @@
 
 Reads ``<results>/<dataset>/<method>/<seed>.json``, which ``diffcf benchmark`` writes, and the
 ablations beside them (:data:`diffcf.reporting.comparison.ABLATIONS`), and writes
-``<out>/<dataset>/*.md``, ``*.tex`` and ``quality_cost.png``. No number in them is typed by hand;
+``<out>/<dataset>/*.md``, ``*.tex``, ``quality_cost.png`` and, where trainings differ in how many
+interventional images they saw, ``interventional.png``. No number in them is typed by hand;
 ``--check`` says whether that still holds. ``--readme`` names texts whose marked blocks, such as
 ``<!-- diffcf tables: pendulum main -->`` to ``<!-- end -->``, are filled as well:
 
@@ -22,10 +23,14 @@ from argparse import ArgumentParser  # jsonargparse takes as long to import as a
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from diffcf import reporting  # its figures, and with them matplotlib, only where they are drawn
 from diffcf.io import ResultsError, UnusableImage, open_image, write_text
-from diffcf.reporting import ComparisonTable, CostPoints, MethodResults, Record
+from diffcf.reporting import ComparisonTable, MethodResults, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _BEGIN = re.compile(r"^<!-- diffcf tables: (?P<dataset>\S+) (?P<table>\S+) -->\n", re.MULTILINE)
 _END = "<!-- end -->"
@@ -33,7 +38,16 @@ Name = tuple[str, str]
 """Dataset (or folder) and table."""
 Block = Callable[[], str]
 """Makes the markdown of a table."""
-_FIGURE, _DATA = "quality_cost.png", "Description"
+
+
+class Plot(NamedTuple):
+    """What a figure shows, as text, and what draws it: pixels depend on matplotlib's version."""
+
+    described: str
+    draw: Callable[[], Figure]
+
+
+_DATA = "Description"
 
 
 def tables(args: Sequence[str]) -> None:
@@ -62,8 +76,11 @@ def tables(args: Sequence[str]) -> None:
     if parsed.readme:
         blocks = text_blocks(parsed.results, content)
         texts |= {path: refreshed(path, blocks) for path in parsed.readme}
-    shown = {out / name / _FIGURE: reporting.cost_points(found) for name, found in datasets.items()}
-    figures = {path: points for path, points in shown.items() if points.methods}
+    figures = {
+        out / dataset / f"{name}.png": plot
+        for dataset, methods in datasets.items()
+        for name, plot in all_plots(dataset, methods).items()
+    }
     if parsed.check:
         _check(texts, figures)
     else:
@@ -77,12 +94,27 @@ def all_tables(
     found: dict[Name, ComparisonTable] = {}
     for dataset, methods in datasets.items():
         listed = reporting.comparison_tables(dataset, methods)
-        if (directions := reporting.directions_table(dataset, methods)) is not None:
-            listed.append(directions)
+        further = reporting.directions_table, reporting.interventional_table
+        listed += filter(None, (table_of(dataset, methods) for table_of in further))
         paths = (results / dataset / f"{name}.json" for name in reporting.ABLATIONS)
         listed += [reporting.ablation_table(dataset, path) for path in paths if path.exists()]
         found |= {(dataset, table.name): table for table in listed}
     return found
+
+
+def all_plots(dataset: str, methods: Sequence[MethodResults]) -> dict[str, Plot]:
+    """Every figure that compares methods, by name."""
+    plots: dict[str, Plot] = {}
+    if (points := reporting.cost_points(methods)).methods:
+        text = json.dumps({"points": points.methods, "do nothing": points.nothing})
+        draw = partial(reporting.quality_cost, points.methods, points.nothing, dataset)
+        plots["quality_cost"] = Plot(text, draw)
+    if (shown := reporting.interventional_lines(methods)).lines:
+        leaves = {line.label: {n: s[1:4] for n, s in line.leaves.items()} for line in shown.lines}
+        text = json.dumps({"leaves": leaves, "do nothing": shown.nothing})
+        draw = partial(reporting.interventional_figure, shown, dataset)
+        plots["interventional"] = Plot(text, draw)
+    return plots
 
 
 def text_blocks(results: Path, compared: Mapping[Name, ComparisonTable]) -> dict[Name, Block]:
@@ -130,28 +162,22 @@ def refreshed(path: Path, blocks: Mapping[Name, Block]) -> str:
     return "".join([*parts, text[rest:]])
 
 
-def _write(texts: Mapping[Path, str], figures: Mapping[Path, CostPoints]) -> None:
+def _write(texts: Mapping[Path, str], figures: Mapping[Path, Plot]) -> None:
     for path, text in texts.items():
         write_text(text, path)
-    for path, points in figures.items():
-        figure = reporting.quality_cost(points.methods, points.nothing, path.parent.name)
-        reporting.save_figure(figure, path, {_DATA: _described(points)})
+    for path, plot in figures.items():
+        reporting.save_figure(plot.draw(), path, {_DATA: plot.described})
     print("\n".join(str(path) for path in (*texts, *figures)))
 
 
-def _check(texts: Mapping[Path, str], figures: Mapping[Path, CostPoints]) -> None:
+def _check(texts: Mapping[Path, str], figures: Mapping[Path, Plot]) -> None:
     """SystemExit with 1 unless every file is what the results give."""
     differ = [p for p, text in texts.items() if not p.is_file() or text != p.read_text("utf-8")]
-    differ += [path for path, points in figures.items() if _description(path) != _described(points)]
+    differ += [path for path, plot in figures.items() if _description(path) != plot.described]
     if differ:
         listed = ", ".join(map(str, differ))
         print(f"diffcf: run `diffcf tables` again, results differ from {listed}.", file=sys.stderr)
         raise SystemExit(1)
-
-
-def _described(points: CostPoints) -> str:
-    """What a figure shows, as text inside it: pixels depend on matplotlib's version as well."""
-    return json.dumps({"points": points.methods, "do nothing": points.nothing})
 
 
 def _description(path: Path) -> str | None:

@@ -16,6 +16,11 @@ from .cost import save_figure as save_figure
 from .directions import DIRECTIONS as DIRECTIONS
 from .directions import directions_table as directions_table
 from .graph import graph_figure as graph_figure
+from .interventional import Line as Line
+from .interventional import images_worth as images_worth
+from .interventional import interventional_lines as interventional_lines
+from .interventional import interventional_table as interventional_table
+from .interventional_figure import interventional_figure as interventional_figure
 from .layout import DagLayout as DagLayout
 from .layout import Point as Point
 from .layout import curve as curve

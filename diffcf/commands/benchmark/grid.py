@@ -12,7 +12,8 @@ A grid names the parts; its paths are relative to it::
       peer: {config: methods/peer.yaml, set: {model.init_args.learning_rate: 1.0e-3}}
                                    # or another grid's file, whose methods are taken as they are
 
-and so does a method::
+Where methods differ in what they are trained on, ``set`` holds that as well
+(``data.init_args.interventional: 128``); what they are tested on is common to all. A method has::
 
     model: {class_path: my_package.MyMethod, init_args: {...}}
     sampling: {...}                # arguments of diffcf.methods.Sampling; may be left out
@@ -46,23 +47,40 @@ Settings = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_]")
 _GRID = {"dataset", "common", "seeds", "methods", "results"}
 _METHOD = ("model", "sampling", "search", "title")
+_TRAINED_ON = {
+    f"data.init_args.{name}"
+    for name in (
+        "batch_size", "interventional", "interventional_factors", "interventional_share", "labels",
+        "train_size",
+    )
+}  # fmt: skip
 _NEEDED = ("CounterfactualCallback", "LastCheckpoint", "TrainingBudget")
 
 
 @dataclass(frozen=True)
 class GridMethod:
-    """A method; ``settings`` are its ``model`` and ``sampling``, with what the grid sets."""
+    """A method; ``settings`` are its ``model`` and ``sampling``, with what the grid sets.
+
+    ``data`` is what it is trained on where that is its own, by dotted key.
+    """
 
     name: str
     title: str | None
     settings: Settings
     search: list[Settings]
+    data: Settings
 
     @classmethod
     def load(cls, name: str, entry: object, folder: Path) -> Self:
         """The method of a grid's entry, a path or ``{config: path, set: {dotted key: value}}``."""
         path, changes = _entry(entry, f"Method {name}", folder)
-        parts = read_yaml(path, f"Method {name}")
+        data = {key: changes.pop(key) for key in list(changes) if str(key).startswith("data.")}
+        if common := ", ".join(sorted(data.keys() - _TRAINED_ON)):
+            raise SettingsError(
+                f"Method {name} sets {common}, which is for all methods alike: set it in the "
+                "common part."
+            )
+        parts = changed(read_yaml(path, f"Method {name}"), changes)
         if unknown := ", ".join(sorted(map(str, set(parts) - set(_METHOD)))):
             raise SettingsError(f"{path} has {unknown}: a method has {', '.join(_METHOD)} only.")
         model = parts.get("model")
@@ -71,7 +89,7 @@ class GridMethod:
         search = parts.pop("search", None) or []
         if not isinstance(search, list) or not all(isinstance(change, dict) for change in search):
             raise SettingsError(f"search of {path} is a list of {{dotted key: value}}.")
-        return cls(name, parts.pop("title", None), changed(parts, changes), search)
+        return cls(name, parts.pop("title", None), parts, search, data)
 
 
 @dataclass(frozen=True)
@@ -157,7 +175,7 @@ class Grid:
     def settings(self, method: GridMethod, seed: int, changes: Settings | None = None) -> Settings:
         """The LightningCLI config of a method and seed, after ``changes`` (dotted keys)."""
         parts = {**self.common, **method.settings, "seed_everything": seed}
-        settings = changed(parts, changes or {})
+        settings = changed(parts, method.data | (changes or {}))
         if (sampling := settings.pop("sampling", None)) is not None:
             callback_arguments(settings, "CounterfactualCallback")["sampling"] = sampling
         # Plain JSON, so that it equals what a results file gives back.
@@ -176,7 +194,7 @@ def _entry(entry: object, what: str, folder: Path) -> tuple[Path, Settings]:
     changes = entry.get("set") or {}
     if not isinstance(changes, dict):
         raise SettingsError(f"set of {what} is a mapping of dotted keys, not {changes}.")
-    return folder / str(entry["config"]), changes
+    return folder / str(entry["config"]), dict(changes)
 
 
 def _common(path: Path, changes: Settings) -> Settings:

@@ -53,6 +53,17 @@ def test_settings_of_the_common_part_hold_for_every_method(tmp_path: Path) -> No
     assert asked["val_images"] == 5 and asked["protocol"]["cycles"] == 2
 
 
+def test_methods_may_differ_in_what_they_are_trained_on(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path)
+    more = {"config": "toy.yaml", "set": {"data.init_args.labels": 0.5}}
+    change(grid, methods={"toy": "toy.yaml", "more": more})
+    cells = Grid.load(grid).cells(Path("runs"))
+    data = {cell.method.name: cell.settings["data"] for cell in cells}
+    assert "labels" not in data["toy"]["init_args"]
+    own = {**data["toy"]["init_args"], "labels": 0.5}
+    assert data["more"] == {**data["toy"], "init_args": own}
+
+
 def test_a_grid_may_have_the_methods_of_another(tmp_path: Path) -> None:
     grid = write_grid(tmp_path)
     changes = {"toy": {"config": "toy.yaml", "set": {"model.init_args.clip": 2.0}}}
@@ -83,6 +94,10 @@ BREAKS: dict[str, Any] = {
     "search of .*toy.yaml is a list": lambda f: write(f / "toy.yaml", TOY | {"search": {"a": 1}}),
     "class_path is .*, not a mapping": lambda f: change(
         f / "grid.yaml", methods={"toy": {"config": "toy.yaml", "set": {"model.class_path.a": 1}}}
+    ),
+    "sets data.init_args.test_size, which is for all": lambda f: change(
+        f / "grid.yaml",
+        methods={"toy": {"config": "toy.yaml", "set": {"data.init_args.test_size": 4}}},
     ),
     "a path, or has config and set": lambda f: change(f / "grid.yaml", methods={"toy": {"a": 1}}),
     "common is a path, or has config": lambda f: change(f / "grid.yaml", common=["common.yaml"]),
