@@ -24,7 +24,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -75,42 +75,78 @@ class Muon(torch.optim.AdamW):
             ) from error
 
     def _matrix_step(self, group: dict[str, Any]) -> None:
-        rate, decay = group["lr"], 1 - group["lr"] * group["weight_decay"]
-        for weight in group["params"]:
-            if weight.grad is None:
-                continue
-            state = self.state[weight]
-            if "momentum" not in state:
-                # AdamW wants a count of steps in every state that is loaded.
-                state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
-            state["step"] += 1
-            momentum = state["momentum"].mul_(MOMENTUM).add_(weight.grad)
-            ahead = weight.grad.add(momentum, alpha=MOMENTUM)  # Nesterov's
-            turned = orthogonalised(ahead.flatten(1))
-            size = rate * MATCH * math.sqrt(max(turned.shape))
-            weight.mul_(decay).add_(turned.view(weight.shape), alpha=-size)
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            return
+        gradients, momenta = [w.grad for w in weights], [self._momentum(w) for w in weights]
+        torch._foreach_mul_(momenta, MOMENTUM)
+        torch._foreach_add_(momenta, gradients)
+        ahead = torch._foreach_add(gradients, momenta, alpha=MOMENTUM)  # Nesterov's
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        turned = orthogonalised([matrix.flatten(1) for matrix in ahead])
+        for weight, step in zip(weights, turned, strict=True):
+            size = group["lr"] * MATCH * math.sqrt(max(step.shape))
+            weight.add_(step.view(weight.shape), alpha=-size)
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum" not in state:
+            # AdamW wants a count of steps in every state that is loaded.
+            state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(weight)
+        state["step"] += 1
+        momentum: Tensor = state["momentum"]
+        return momentum
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix ``[m, n]`` with its singular values brought nearer 1, but for zeros.
+def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Matrices ``[m, n]`` with their singular values brought nearer 1, but for zeros.
 
-    Those of more than a fiftieth of its Frobenius norm come between .65 and 1.25. It is done in the
-    matrix's own precision, or in float32 where that is less.
+    Those of more than a fiftieth of their matrix's Frobenius norm come between .65 and 1.25. It is
+    done in the matrices' own precision, or in float32 where that is less.
     """
-    x = matrix.float() if matrix.dtype in (torch.float16, torch.bfloat16) else matrix
-    x = x.T if len(x) > x.shape[1] else x
-    x = x / x.norm().clamp(min=torch.finfo(x.dtype).tiny)
-    a, b, c = COEFFICIENTS
-    identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    half = torch.float16, torch.bfloat16
+    wide = [matrix.float() if matrix.dtype in half else matrix for matrix in matrices]
+    wide = [matrix.T if len(matrix) > matrix.shape[1] else matrix for matrix in wide]
+    factors = _by_size([matrix @ matrix.T for matrix in wide])
+    turned = (factor @ matrix for factor, matrix in zip(factors, wide, strict=True))
+    return [
+        (found.T if len(matrix) > matrix.shape[1] else found).to(matrix.dtype)
+        for found, matrix in zip(turned, matrices, strict=True)
+    ]
 
-    def polynomial(gram: Tensor) -> Tensor:
-        return torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * identity
 
-    gram = x @ x.T
-    product = factor = polynomial(gram)
+def _by_size(grams: Sequence[Tensor]) -> list[Tensor]:
+    """Of each X Xᵀ ``[m, m]``, the matrix by which X is to be multiplied.
+
+    All of one size at once: on a card each operation costs its launch.
+    """
+    places: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    for place, gram in enumerate(grams):
+        places.setdefault((gram.shape, gram.dtype), []).append(place)
+    found = list(grams)
+    for some in places.values():
+        for place, factor in zip(
+            some, _factors(torch.stack([grams[p] for p in some])), strict=True
+        ):
+            found[place] = factor
+    return found
+
+
+def _factors(grams: Tensor) -> Tensor:
+    """The iterations on X Xᵀ of X over its Frobenius norm, ``[k, m, m]``."""
+    squared = grams.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
+    squared = squared.clamp(min=torch.finfo(grams.dtype).tiny)
+    grams = grams / squared
+    product = factor = _polynomial(grams)
     for _ in range(ITERATIONS - 1):
-        gram = factor @ gram @ factor
-        factor = polynomial(gram)
+        grams = factor @ grams @ factor
+        factor = _polynomial(grams)
         product = factor @ product
-    turned: Tensor = product @ x
-    return (turned.T if len(matrix) > matrix.shape[1] else turned).to(matrix.dtype)
+    return product / squared.sqrt()
+
+
+def _polynomial(grams: Tensor) -> Tensor:
+    a, b, c = COEFFICIENTS
+    found = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
+    found.diagonal(dim1=1, dim2=2).add_(a)
+    return found

@@ -141,7 +141,9 @@ def step_on_meta(model: DiffusionCounterfactuals, image: Tensor, factors: Tensor
     Loss, gradients, clipping and optimiser; what it computes from values fails there.
     """
     copy = deepcopy(model).to("meta").train()
-    optimizer = torch.optim.AdamW(copy.parameters(), foreach=True, fused=False)
+    optimizer = copy.optimizer(fused=False)
+    for group in optimizer.param_groups:
+        group["foreach"] = True  # as on a card
     batch = image.to("meta"), factors.to("meta")
     with Dispatched("meta") as seen:
         terms = copy.losses(*batch)

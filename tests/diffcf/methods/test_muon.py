@@ -25,7 +25,7 @@ def test_singular_values_come_near_one_and_directions_stay(
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     values = torch.linspace(1, 0.12, len(values), dtype=torch.float64)
     assert values.min() > values.norm() / 50
-    turned = orthogonalised((left @ values.diag() @ right).to(dtype))
+    (turned,) = orthogonalised([(left @ values.diag() @ right).to(dtype)])
     assert turned.dtype is dtype
     of = left.T @ turned.double() @ right.T  # diagonal, if directions stay
     tolerance = 0.02 if dtype is torch.bfloat16 else 1e-4
@@ -35,9 +35,18 @@ def test_singular_values_come_near_one_and_directions_stay(
 
 def test_neither_scale_nor_zeros_make_a_difference() -> None:
     matrix = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
-    for scale in (1e-4, 1e4):
-        torch.testing.assert_close(orthogonalised(scale * matrix), orthogonalised(matrix))
-    assert torch.equal(orthogonalised(torch.zeros(4, 6)), torch.zeros(4, 6))
+    turned = orthogonalised([1e-4 * matrix, matrix, 1e4 * matrix, torch.zeros(8, 6)])
+    torch.testing.assert_close(turned[0], turned[1])
+    torch.testing.assert_close(turned[2], turned[1])
+    assert torch.equal(turned[3], torch.zeros(8, 6))
+
+
+def test_each_matrix_is_turned_as_if_it_were_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 20), (20, 8), (8, 8), (3, 40), (8, 11)]
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    for matrix, turned in zip(matrices, orthogonalised(matrices), strict=True):
+        torch.testing.assert_close(turned, orthogonalised([matrix])[0])
 
 
 def test_what_is_no_matrix_steps_as_by_adamw() -> None:

@@ -33,18 +33,29 @@ KINDS = [
 EDGES = [("size", "shadow"), ("lit", "shadow"), ("shape", "lit")]
 
 
-def _model() -> DiffusionCounterfactuals:
+def _model(muon: dict[str, float] | None = None) -> DiffusionCounterfactuals:
     generator = {"channels": [8, 16], "condition": 16, "broadcast": 8, "style": 2}
     specs: list[NetworkSpec] = [network_spec(UNet), network_spec(LocalPosteriorProjector)]
     specs[0]["init_args"] |= generator
     specs[1]["init_args"] |= {"channels": 8}
     graph = CausalGraph(KINDS, EDGES)
-    return DiffusionCounterfactuals(graph, *specs, mixing=RegionMixer())
+    return DiffusionCounterfactuals(graph, *specs, mixing=RegionMixer(), muon=muon)
 
 
-def test_a_training_step_waits_for_nothing() -> None:
-    seen = step_on_meta(_model(), torch.zeros(8, 3, 32, 32), torch.zeros(8, 4))
+@pytest.mark.parametrize("muon", [None, {"generator": 0.01, "projector": 0.004}])
+def test_a_training_step_waits_for_nothing(muon: dict[str, float] | None) -> None:
+    seen = step_on_meta(_model(muon), torch.zeros(8, 3, 32, 32), torch.zeros(8, 4))
     assert seen.total > 500 and not seen.waits
+
+
+def test_muon_asks_for_matrices_of_one_size_at_once() -> None:
+    image, factors = torch.zeros(8, 3, 32, 32), torch.zeros(8, 4)
+    plain, muon = (
+        step_on_meta(_model(rates), image, factors) for rates in (None, {"generator": 0.01})
+    )
+    model = _model({"generator": 0.01})
+    matrices = sum(p.ndim > 1 for p in model.generator.parameters())
+    assert muon.launches - plain.launches < 10 * matrices
 
 
 RULES = [
