@@ -14,6 +14,7 @@ from diffcf.causal import (
     find_unseen,
     intervened_of,
 )
+from diffcf.methods import find_hints
 from diffcf.training import FactorData
 
 SHOWN = 8  # combinations that are listed one by one
@@ -31,6 +32,12 @@ def limits(module: FactorData) -> Iterator[str]:
     ties = find_ties(graph, factors, intervened)
     for problem in _tied(graph, ties):
         yield f"Warning: {problem}"
+    for found in (find_hints(graph, module) or (None, []))[1]:
+        if found.places:
+            yield f"Note: {found}: hints auto of the model has answers heed it"
+        else:
+            alone = _dos([found.tie.first, found.tie.second])
+            yield f"Warning: {found}: {alone} may be drawn wrongly; {REMEDY}"
     for function in find_functions(graph, factors, intervened, ties):
         *others, last = function.causes
         causes = f"{', '.join(others)} and {last}" if others else last

@@ -86,6 +86,9 @@ from .finding import (
 from .first_stage import (
     FirstStageTraining as FirstStageTraining,
 )
+from .hint_finding import (
+    find_hints as find_hints,
+)
 from .interface import (
     Counterfactual as Counterfactual,
 )

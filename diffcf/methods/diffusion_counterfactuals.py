@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.nn import functional as F
 
 from diffcf.causal import (
     NSCM,
@@ -42,9 +41,8 @@ from diffcf.diffusion import (
 )
 from diffcf.io import SettingsError
 from diffcf.methods.compilation import Compilation, Compile
-from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.engine import CounterfactualEngine
-from diffcf.methods.hints import Hints, Place
+from diffcf.methods.hinted import Given, HintedModule
 from diffcf.methods.interface import Method
 from diffcf.methods.pseudo_labels import with_pseudo_labels
 from diffcf.methods.recorded import GraphOrSpec
@@ -60,11 +58,12 @@ from diffcf.networks import (
 )
 
 
-class DiffusionCounterfactuals(EncodedModule):
+class DiffusionCounterfactuals(HintedModule):
     """Generator, projector and NSCM over one causal graph.
 
     Args:
-        graph, kwargs: see :class:`EncodedModule`, among them ``first_stage``.
+        graph, kwargs: see :class:`diffcf.methods.encoded_module.EncodedModule`, ``first_stage``
+            among them.
         generator: network class for v, a :class:`diffcf.diffusion.Generator`.
         projector: network class that reads the factors from noisy images, a
             :class:`diffcf.networks.LocalProjector`.
@@ -85,7 +84,8 @@ class DiffusionCounterfactuals(EncodedModule):
         pseudo_labels: the standard deviation, in [0, 1] units, up to which a reading stands in for
             a missing label (:mod:`diffcf.methods.pseudo_labels`); 0 is for never.
         hints: where in the picture factors are written, by name (:mod:`diffcf.methods.hints`);
-            answers heed them, trained with them or not.
+            answers heed them, trained with them or not. "auto" finds them in images in which
+            somebody set a factor (:mod:`diffcf.methods.hint_finding`).
         compile: whether steps and networks are compiled (:mod:`diffcf.methods.compilation`);
             "auto" does on a card.
     """
@@ -111,21 +111,19 @@ class DiffusionCounterfactuals(EncodedModule):
         balance: float = 0.0,
         balance_of: BalanceOf = "levels",
         pseudo_labels: float = 0.0,
-        hints: dict[str, Place] | None = None,
+        hints: Given = None,
         compile: Compile = False,
         **kwargs: Any,
     ) -> None:
         networks = {"generator": generator, "projector": projector, "nscm": nscm}
         super().__init__(graph, networks, **kwargs)
-        self.hints = Hints(self.graph, hints) if hints else None
-        if self.hints is not None:
-            self.settings["hints"] = self.hints.to_dict()
-            self.hinted = frozenset(self.hints.to_dict())
-            if self.hints.found and self.first_stage is not None and mixing is not None:
-                raise SettingsError(
-                    "Region mixing in latents cannot find what is background or object: give "
-                    "hints as rectangles or masks, or set mixing to null."
-                )
+        self.take_hints(hints)
+        found = self.finds_hints or (self.hints is not None and self.hints.found)
+        if found and self.first_stage is not None and mixing is not None:
+            raise SettingsError(
+                "Region mixing in latents cannot find what is background or object: give hints as "
+                "rectangles or masks, or set mixing to null."
+            )
         self.mixing = mixing
         self.breaks_functions = mixing is not None  # which composites do
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
@@ -183,7 +181,7 @@ class DiffusionCounterfactuals(EncodedModule):
             image, factors = image[:count], factors[:count]
         found = None
         if self.mixing is not None:
-            found = self.mixing.candidates(image, self.projector, self._written(image))
+            found = self.mixing.candidates(image, self.projector, self.written(image))
         terms = {"projector": self._projector_loss(image, factors, count, found, partial)} | causal
         mixed = image.new_zeros(())
         if idle:
@@ -195,10 +193,6 @@ class DiffusionCounterfactuals(EncodedModule):
         else:
             terms["generator"] = self._generator_loss(image, told, partial)
         return terms | {"mixed": mixed}
-
-    def _written(self, image: Tensor) -> Tensor | None:
-        """Where factors are written in what is seen of images, coarsely; None without hints."""
-        return None if self.hints is None else self.hints.masks(F.avg_pool2d(image, 2))
 
     def _idle(self) -> Tensor:
         """0, as a function of every generator parameter, since DDP wants a gradient of each."""

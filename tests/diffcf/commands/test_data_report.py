@@ -125,6 +125,13 @@ def test_it_says_what_the_table_does_not_determine(report, tmp_path, capsys) -> 
     assert warning.startswith("Warning: light_colour and floor_colour determine each other")
     assert "do(floor_colour) is undetermined" in warning
     assert "do(light_colour), which moves both, is taught" in warning
+    command = ["data", str(sunlight), "--out", str(tmp_path / "c.png"), "--data.interventional"]
+    assert main([*command, "128"]) == 0
+    printed = capsys.readouterr().out
+    assert "Warning: light_colour and floor_colour determine" not in printed
+    assert "floor_colour is written in the background" in printed
+    assert main([*command, "16"]) == 0
+    assert "are too few to tell where either is written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["pendulum", "flow"])
