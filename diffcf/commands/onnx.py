@@ -147,6 +147,8 @@ def _left(model: Model) -> Iterator[str]:
         yield "guidance, which differentiates the projector"
     if sampling.anchored:
         yield "anchored sampling, which corrects the errors of the inversion"
+    if sampling.residual:
+        yield "the residual of the factual's own drawing, given back where nothing changes"
     if sampling.order > 1:
         yield f"steps of order {sampling.order}"
     if sampling.free is not None or sampling.feedback is not None:

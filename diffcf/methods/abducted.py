@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -101,17 +102,34 @@ class Abducted(World):
         self, path: Inversion, shown: Tensor, is_set: Tensor
     ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
         """Images ``[B, C, H, W]`` that show factors, of which some are set; the guide's trace."""
-        engine, guide = self.engine, None
-        if engine.projector is not None:
-            code = self.graph.encode(shown)
-            guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
-        image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
+        engine = self.engine
+        image, trace = self._drawn(path, shown, is_set)
+        if engine.sampling.residual:
+            own = self._own_drawing
+            image = image + agreement(image, own) * (self.image - own)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
         if self.drawn.regions:
             kept = unchanged(self.drawn.regions, self.factors, shown)
             image = torch.where(kept == 1, self.image, image + kept * (self.image - image))
+        return image, trace
+
+    def _drawn(
+        self, path: Inversion, shown: Tensor, is_set: Tensor
+    ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+        """What is drawn from a path, before any of the factual is given back; the guide's trace."""
+        engine, guide = self.engine, None
+        if engine.projector is not None:
+            code = self.graph.encode(shown)
+            guide = engine.guidance.bind(engine.projector, code, self.factual_bias)
+        image = sample(self._denoiser(is_set, shown), path, engine.sampling.order, guide)
         return image, guide.trace if guide else []
+
+    @cached_property
+    def _own_drawing(self) -> Tensor:
+        """The factual as it is drawn itself, ``[B, C, H, W]``."""
+        nothing = torch.zeros_like(self.factors, dtype=torch.bool)
+        return self._drawn(self.path, self.factors, nothing)[0]
 
     def _renewed(self, image: Tensor, shown: Tensor) -> Inversion:
         """The path whose x_T is drawn anew where the answer ``image`` differs from the factual.

@@ -238,7 +238,7 @@ def sampling_from_spec(spec: object) -> Sampling:
     steps = given.get("steps", 1)
     if not is_whole(steps) or not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"Sampling takes 1 to {MOST_STEPS} steps, not {steps!r:.100}.")
-    for name in ("conditional", "mechanisms", "anchored"):
+    for name in ("conditional", "mechanisms", "anchored", "residual"):
         if not isinstance(given.get(name, True), bool):
             raise ValueError(f"{name} of sampling is true or false, not {given[name]!r:.100}.")
     try:

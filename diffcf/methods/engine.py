@@ -155,7 +155,11 @@ class CounterfactualEngine:
         self, image: Tensor, factors: Tensor, drawn: Drawing
     ) -> tuple[Inversion, dict[float, Tensor]]:
         """``path`` and ``factual_bias`` of :class:`Abducted`, for images with ``factors``."""
-        denoiser, sampling = self.denoiser(factors, drawn), self.sampling
+        sampling = self.sampling
+        # An anchor corrects the errors of the denoiser that draws: the same one has to invert.
+        own = sampling.anchored and sampling.free is not None and not sampling.free.from_factual
+        guided = torch.ones_like(factors, dtype=torch.bool) if own else None
+        denoiser = self.denoiser(factors, drawn, guided, factors)
         code = self.nscm.graph.encode(factors)
         factual_bias: dict[float, Tensor] = {}
 

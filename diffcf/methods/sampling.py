@@ -20,13 +20,17 @@ class Sampling:
         t_max: depth of the inversion, in (0, 1]; below 1 the image is only partly drawn anew.
         conditional: whether the generator is conditioned on the factors; else guidance alone has
             to change the image.
-        free: classifier-free guidance; None for plain conditioning. Inversion always uses plain
-            conditioning: it has to find the noise of the factual image.
+        free: classifier-free guidance; None for plain conditioning. Inversion uses plain
+            conditioning, for it has to find the noise of the factual image; where it is anchored,
+            and guidance is not from the factual, the guided denoiser itself.
         feedback: correction of the condition by what the projector reads on the way; None for
             none. It needs ``anchored``, whose path tells the projector's error on the factual.
         mechanisms: whether effects follow their causes; else only what is set changes (ablation).
         anchored: whether the errors of inversion, found along the factual's path, are corrected on
             the counterfactual's path too (:mod:`diffcf.diffusion.sampling`).
+        residual: whether what the factual loses when it is drawn itself is given back where the
+            answer shows what that drawing does: the other way to keep the null intervention exact,
+            for guidance that an anchor would undo. It takes a drawing more for each abduction.
         order: of the solver, 1 (DDIM) or 2.
         spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
         contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
@@ -48,6 +52,7 @@ class Sampling:
     feedback: Feedback | None = None
     mechanisms: bool = True
     anchored: bool = False
+    residual: bool = False
     order: int = 1
     spacing: float = 1.0
     contamination: float = CONTAMINATION
@@ -64,10 +69,16 @@ class Sampling:
             raise SettingsError(
                 f"undetermined of sampling is keep or draw, not {self.undetermined!r:.100}."
             )
-        if self.anchored and self.free is not None and not self.free.from_factual:
+        if self.anchored and self.free is not None and self.free.kept is not None:
             raise SettingsError(
-                "Anchored sampling needs the denoiser that inverted the image, and classifier-free "
-                "guidance another one: set from_factual of free to true, or anchored to false."
+                "Anchored sampling needs the denoiser that inverted the image, which knew of nothing "
+                "to keep: leave kept of free out, or set anchored to false."
+            )
+        if self.residual and (self.anchored or (self.free is not None and self.free.kept)):
+            raise SettingsError(
+                "A residual is given back where nothing corrects the path, and of the drawing that "
+                "all answers share: set anchored to false and leave kept of free out, or set "
+                "residual to false."
             )
         if self.adaptive and not (self.anchored and self.conditional):
             raise SettingsError(

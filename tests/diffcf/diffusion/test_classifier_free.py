@@ -199,8 +199,6 @@ def test_impossible_guidance_gets_a_sentence() -> None:
             NSCM(CausalGraph([Factor("light")])),
             Sampling(anchored=True, free=adaptive),
         )
-    with pytest.raises(SettingsError, match="from_factual of free to true"):
-        Sampling(anchored=True, free=ClassifierFree(2.0))
 
 
 def test_weight_one_is_plain_conditioning(graph, small_batch: dict) -> None:

@@ -65,9 +65,54 @@ def test_what_ifs_of_one_abduction_are_those_of_separate_ones(
         torch.testing.assert_close(image, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_an_anchor_and_free_guidance_exclude_each_other() -> None:
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(steps=3, anchored=True, free=ClassifierFree(2.0)),
+        Sampling(steps=3, residual=True, free=ClassifierFree(2.0)),
+        Sampling(ConstantGuidance(2.0), steps=3, residual=True),
+    ],
+    ids=["anchored, free", "residual, free", "residual, guided"],
+)
+def test_free_guidance_too_returns_the_factual_under_no_intervention(
+    model: DiffusionCounterfactuals, small_batch: dict, sampling: Sampling
+) -> None:
+    stir(model.generator)
+    image, factors = small_batch["image"], small_batch["factors"]
+    world = model.eval().method(sampling).abduct(image, factors)
+    torch.testing.assert_close(world.predict({}).image, image, atol=1e-4, rtol=0)
+    some = world.select(torch.tensor([1, 1]))
+    torch.testing.assert_close(some.predict({}).image, image[[1, 1]], atol=1e-4, rtol=0)
+    assert (world.predict({"light": 0.9}).image - image).abs().max() > 0.01
+
+
+def test_the_more_a_pixel_changes_the_less_of_the_factual_is_given_back(
+    model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    stir(model.generator)
+    image, factors = small_batch["image"], small_batch["factors"]
+    plain, back = (
+        model.eval().method(Sampling(steps=2, residual=given)).abduct(image, factors)
+        for given in (False, True)
+    )
+    do = {"light": 0.9, "angle": 0.1}
+    own, drawn = plain.predict({}).image, plain.predict(do).image
+    lost = (image - own).abs().amax(dim=1)
+    share = (back.predict(do).image - drawn).abs().amax(dim=1) / lost.clamp_min(1e-6)
+    change = (drawn - own).abs().amax(dim=1)
+    seen = lost > 0.02
+    order = change[seen].argsort()
+    tenth = len(order) // 10
+    least, most = (share[seen][some].mean() for some in (order[:tenth], order[-tenth:]))
+    assert 0.95 < least <= 1.001 and most < least
+
+
+def test_impossible_sampling_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match="anchored to false"):
-        Sampling(anchored=True, free=ClassifierFree(2.0))
+        Sampling(anchored=True, free=ClassifierFree(2.0, kept=1.0))
+    for wrong in ({"anchored": True}, {"free": ClassifierFree(2.0, kept=1.0)}):
+        with pytest.raises(ValueError, match="residual to false"):
+            Sampling(residual=True, **wrong)
     with pytest.raises(ValueError, match="order 1 or 2, not 3"):
         Sampling(order=3)
 
