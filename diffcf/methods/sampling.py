@@ -71,8 +71,8 @@ class Sampling:
             )
         if self.anchored and self.free is not None and self.free.kept is not None:
             raise SettingsError(
-                "Anchored sampling needs the denoiser that inverted the image, which knew of nothing "
-                "to keep: leave kept of free out, or set anchored to false."
+                "Anchored sampling needs the denoiser that inverted the image, which was told of "
+                "nothing to keep: leave kept of free out, or set anchored to false."
             )
         if self.residual and (self.anchored or (self.free is not None and self.free.kept)):
             raise SettingsError(
