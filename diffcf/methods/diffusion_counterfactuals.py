@@ -127,6 +127,8 @@ class DiffusionCounterfactuals(HintedModule):
         self.mixing = mixing
         self.breaks_functions = mixing is not None  # which composites do
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
+        if not all_dropout:  # of which answers have to know
+            self.settings["all_dropout"] = 0.0
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
@@ -255,6 +257,12 @@ class DiffusionCounterfactuals(HintedModule):
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
         networks = generator, projector, self.nscm
         ties = self.untaught
+        if sampling.unconditional and not self.all_dropout:
+            raise SettingsError(
+                "The generator was never trained without its condition (all_dropout 0), which this "
+                "sampling asks it for: set conditional to true and leave free out, or set "
+                "from_factual of free to true."
+            )
         if self.hints is not None:
             self.hints.ties = self.ties
         engine = CounterfactualEngine(*networks, sampling, self.bound, self.hints, ties)

@@ -92,6 +92,11 @@ class Sampling:
             )
 
     @property
+    def unconditional(self) -> bool:
+        """Whether the generator is asked what it draws without its condition."""
+        return not self.conditional or (self.free is not None and not self.free.from_factual)
+
+    @property
     def adaptive(self) -> bool:
         """Whether the weight of classifier-free guidance goes by what the projector reads."""
         return self.free is not None and self.free.adaptive

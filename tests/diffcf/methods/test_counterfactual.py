@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from stirring import stir
 
+from diffcf.causal.graph import CausalGraph
 from diffcf.causal.intervention import Intervention
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
 from diffcf.diffusion.guidance.gradient_rules import ConstantGuidance, GaussNewtonGuidance
 from diffcf.diffusion.guidance.rule import Guidance
+from diffcf.io import SettingsError
+from diffcf.methods import load_method, write_weights
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
 from diffcf.methods.interface import predict_sequence
@@ -105,6 +110,18 @@ def test_the_more_a_pixel_changes_the_less_of_the_factual_is_given_back(
     tenth = len(order) // 10
     least, most = (share[seen][some].mean() for some in (order[:tenth], order[-tenth:]))
     assert 0.95 < least <= 1.001 and most < least
+
+
+def test_a_generator_that_was_always_conditioned_is_not_asked_for_more(
+    graph: CausalGraph, tmp_path: Path
+) -> None:
+    always = DiffusionCounterfactuals(graph, all_dropout=0.0)
+    always.method(Sampling(anchored=True, free=ClassifierFree(2.0, from_factual=True)))
+    write_weights(always, Sampling(), tmp_path / "weights.safetensors")
+    for model in (always, load_method(tmp_path / "weights.safetensors")):
+        for asked in (Sampling(conditional=False), Sampling(free=ClassifierFree(2.0))):
+            with pytest.raises(SettingsError, match="never trained without its condition"):
+                model.method(asked)
 
 
 def test_impossible_sampling_gets_a_sentence() -> None:
