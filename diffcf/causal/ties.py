@@ -42,6 +42,10 @@ class Tie:
     second: str
     points: tuple[tuple[float, float], ...]
 
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.first, self.second
+
     def other(self, name: str) -> str:
         return self.second if name == self.first else self.first
 

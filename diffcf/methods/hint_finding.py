@@ -68,11 +68,22 @@ class Found(NamedTuple):
 
 
 def hints_of(found: Sequence[Found]) -> dict[str, str]:
-    """The places by name; of two that contradict each other the surer one."""
+    """The places by name, of those factors of which all that are tied to them have one.
+
+    Of three with one code, where a place sides with the first against the second, it may show the
+    third: they are told apart all together, and without contradiction, or not at all.
+    """
+    together: list[list[Found]] = []  # what shares a factor, directly or by way of others
+    for each in found:
+        names = {each.tie.first, each.tie.second}
+        near = [group for group in together if any(names & {*f.tie.names} for f in group)]
+        together = [group for group in together if group not in near]
+        together.append([each, *(f for group in near for f in group)])
     places: dict[str, str] = {}
-    for each in sorted(found, key=lambda each: each.chance):
-        if all(places.get(name, place) == place for name, place in each.places.items()):
-            places |= each.places
+    for group in together:
+        said = {pair for each in group for pair in each.places.items()}
+        if all(each.places for each in group) and len(said) == len(dict(said)):
+            places |= dict(said)
     return places
 
 

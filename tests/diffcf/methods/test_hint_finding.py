@@ -12,7 +12,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from data_modules import PointlightDataModule, SunlightDataModule
-from diffcf.causal import NSCM, CausalGraph, Factor
+from diffcf.causal import NSCM, CausalGraph, Factor, Tie
 from diffcf.methods import DiffusionCounterfactuals, load_method
 from diffcf.methods.hint_finding import LEAST, Found, find_hints, hints_of
 from diffcf.networks import LocalPosteriorProjector, UNet
@@ -99,21 +99,35 @@ def test_without_images_in_which_something_was_set_nobody_looks() -> None:
     assert find_hints(data.graph, data) is None
 
 
-def test_of_places_that_contradict_the_surer_ones_are_kept() -> None:
-    tie = found_in(Framed("greys", SHOWN["both"], 200, 12)).tie
-    sure = Found(tie, 30, {"frame": "background", "middle": "object"}, 1e-6)
-    other = Found(tie, 30, {"frame": "object", "hat": "background"}, 1e-3)
-    assert hints_of([other, sure]) == sure.places
+def test_factors_with_one_code_are_told_apart_all_together_or_not_at_all() -> None:
+    points = ((0.0, 0.0), (1.0, 1.0))
+
+    def said(first: str, second: str, *places: str) -> Found:
+        named = dict(zip((first, second), places, strict=False))
+        return Found(Tie(first, second, points), 30, named, 1e-3 if places else 1.0)
+
+    alone = said("angle", "spot", "object", "background")
+    pair = said("floor", "light", "background", "object")
+    assert hints_of([pair, alone]) == pair.places | alone.places
+    for third in (said("light", "lamp"), said("light", "lamp", "background", "object")):
+        assert hints_of([pair, alone, third]) == alone.places
+        assert hints_of([third, pair]) == {}
+    agreeing = said("floor", "lamp", "background", "object")
+    assert hints_of([pair, agreeing]) == pair.places | agreeing.places
 
 
-@pytest.mark.parametrize("module", [SunlightDataModule, PointlightDataModule])
-def test_floor_and_light_of_shadow_are_told_apart_by_128_images(module: Any) -> None:
+SUNLIT = {"floor_colour": "background", "light_colour": "object"}
+LIT_BY_A_POINT = {"spot_position": "background", "light_position": "object"}  # colours are of three
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"), [(SunlightDataModule, SUNLIT), (PointlightDataModule, LIT_BY_A_POINT)]
+)
+def test_factors_of_shadow_are_told_apart_by_128_images(module: Any, expected: object) -> None:
     data = module(image_size=32, train_size=600, val_size=2, test_size=2, interventional=128)
     data.setup()
     answer = find_hints(data.graph, data)
-    assert answer is not None
-    places = hints_of(answer[1])
-    assert places["floor_colour"] == "background" and places["light_colour"] == "object"
+    assert answer is not None and hints_of(answer[1]) == expected
 
 
 def test_a_training_finds_them_and_its_checkpoint_and_a_test_know_them(tmp_path: Path) -> None:
@@ -124,7 +138,7 @@ def test_a_training_finds_them_and_its_checkpoint_and_a_test_know_them(tmp_path:
     trainer = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     fit = Trainer(max_steps=1, default_root_dir=tmp_path, limit_val_batches=0, **trainer)  # type: ignore[arg-type]
     fit.fit(model, datamodule=data)
-    expected = {"floor_colour": "background", "light_colour": "object"}
+    expected = SUNLIT
     assert model.hints is not None and model.hints.to_dict() == expected
     assert model.untaught is not None and not model.untaught.all, "setting one is taught now"
     assert model.ties is not None and len(model.ties) == 1, "what goes with a value is still known"
