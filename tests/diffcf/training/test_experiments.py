@@ -81,8 +81,11 @@ def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
     for key, value in yaml.safe_load(path.read_text())["trainer"].items():
         found = printed["trainer"][key]
         assert found == value or found["class_path"] == value["class_path"], key
-    assert printed["model"]["init_args"]["head_start"] == 0.45, "the experiment's own stays"
-    assert printed["trainer"]["max_steps"] == 5800
+    own = yaml.safe_load((ROOT / "experiments/pendulum.yaml").read_text())
+    for room, key in (("model", "head_start"), ("model", "muon")):
+        found = printed[room]["init_args"][key]
+        assert found == own[room]["init_args"][key], "the experiment's own stays"
+    assert printed["trainer"]["max_steps"] == own["trainer"]["max_steps"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -114,7 +117,10 @@ def test_the_preset_for_a_card_builds_what_it_says() -> None:
     assert optimizer is None, "nothing trains yet"
     built.model.trainer = built.trainer
     groups = built.model.configure_optimizers()["optimizer"].param_groups
-    assert {group["initial_lr"] for group in groups} == {3e-3, 5e-3}
+    rates = {group["initial_lr"] for group in groups if not group["matrices"]}
+    assert rates == {3e-3, 5e-3}
+    by_muon = {group["initial_lr"] for group in groups if group["matrices"]}
+    assert by_muon == {2 * rate for rate in built.model.muon.values()}, "as the others"
 
 
 def test_muon_goes_on_top_of_an_experiment() -> None:
