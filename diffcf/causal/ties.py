@@ -89,11 +89,11 @@ class Ties:
 
     def partners(self, name: str) -> tuple[str, ...]:
         """The factors that ``name`` is tied to."""
-        return tuple(tie.other(name) for tie in self.all if name in (tie.first, tie.second))
+        return tuple(tie.other(name) for tie in self.all if name in tie.names)
 
     def without(self, names: Collection[str]) -> Ties:
         """Those ties of which no factor, and functions whose effect is not, among ``names``."""
-        left = [tie for tie in self.all if not {tie.first, tie.second} & set(names)]
+        left = [tie for tie in self.all if not set(tie.names) & set(names)]
         return Ties(self.graph, left, [f for f in self.functions if f.effect not in names])
 
     def without_functions(self) -> Ties:
@@ -169,7 +169,7 @@ class Ties:
     def to_spec(self) -> list[dict[str, object]]:
         """Primitive description; :meth:`from_spec` reads it back."""
         ties: list[dict[str, object]] = [
-            {"factors": [tie.first, tie.second], "points": [list(point) for point in tie.points]}
+            {"factors": [*tie.names], "points": [list(point) for point in tie.points]}
             for tie in self.all
         ]
         functions = [

@@ -36,7 +36,7 @@ def limits(module: FactorData) -> Iterator[str]:
         if found.places:
             yield f"Note: {found}: hints auto of the model has answers heed it"
         else:
-            alone = _dos([found.tie.first, found.tie.second])
+            alone = _dos([*found.tie.names])
             yield f"Warning: {found}: {alone} may be drawn wrongly; {REMEDY}"
     for function in find_functions(graph, factors, intervened, ties):
         *others, last = function.causes
@@ -78,9 +78,8 @@ def absent_values(graph: CausalGraph, factors: Tensor) -> Iterator[str]:
 
 def _tied(graph: CausalGraph, ties: Ties) -> Iterator[str]:
     for tie in ties.all:
-        pair = (tie.first, tie.second)
-        alone = [name for name in pair if tie.other(name) not in graph.descendants(name)]
-        taught = [name for name in pair if name not in alone]
+        alone = [name for name in tie.names if tie.other(name) not in graph.descendants(name)]
+        taught = [name for name in tie.names if name not in alone]
         text = (
             f"{tie.first} and {tie.second} determine each other in every training image, which "
             "leaves open which of the names is which part of the picture: "

@@ -64,7 +64,10 @@ class Found(NamedTuple):
             return f"{parted} say that {said} (p = {self.chance:.1g})"
         if self.images < LEAST:
             return f"{parted} are too few to tell where either is written: it takes {LEAST} or more"
-        return f"{parted} do not tell where either is written: both show in the same places"
+        return (
+            f"{parted} do not tell where either is written: both show in the same places, or "
+            "others that share their code do"
+        )
 
 
 def hints_of(found: Sequence[Found]) -> dict[str, str]:
@@ -75,8 +78,8 @@ def hints_of(found: Sequence[Found]) -> dict[str, str]:
     """
     together: list[list[Found]] = []  # what shares a factor, directly or by way of others
     for each in found:
-        names = {each.tie.first, each.tie.second}
-        near = [group for group in together if any(names & {*f.tie.names} for f in group)]
+        names = set(each.tie.names)
+        near = [group for group in together if any(names & set(f.tie.names) for f in group)]
         together = [group for group in together if group not in near]
         together.append([each, *(f for group in near for f in group)])
     places: dict[str, str] = {}
@@ -98,14 +101,15 @@ def find_hints(graph: CausalGraph, data: Any, seed: int = 0) -> tuple[Ties, list
 
     Returns:
         What is left undetermined where nothing was set, less what :data:`TAUGHT` images teach, and
-        a :class:`Found` for each tie that some image breaks; None where nothing was set in any.
+        a :class:`Found` for each tie that some image breaks, without the places that
+        :func:`hints_of` leaves out; None where nothing was set in any.
     """
     intervened = intervened_of(data)
     if intervened is None or not bool(intervened.any()) or not hasattr(data, "images_of"):
         return None
     factors, was_set = data.factors_of("train").cpu(), intervened.cpu()
     observed = factors[~was_set.any(dim=1)]
-    kept, found, tied = [], [], find_ties(graph, observed)
+    found, tied = [], find_ties(graph, observed)
     for tie in tied.all:
         pair = [graph.column(tie.first), graph.column(tie.second)]
         known, set_one = ~factors[:, pair].isnan().any(dim=1), was_set[:, pair].any(dim=1)
@@ -115,8 +119,13 @@ def find_hints(graph: CausalGraph, data: Any, seed: int = 0) -> tuple[Ties, list
             order = torch.randperm(len(holds), generator=torch.Generator().manual_seed(seed))
             rows = holds[order[:MOST]], broken.nonzero()[:, 0]
             found.append(_vote(graph, tie, data, factors, rows, seed))
-        if broken.sum() < TAUGHT or found[-1].places:
-            kept.append(tie)
+    heeded = hints_of(found)
+    found = [
+        f if f.places.items() <= heeded.items() else f._replace(places={}, chance=1.0)
+        for f in found
+    ]
+    learned = {f.tie.names for f in found if f.images >= TAUGHT and not f.places}
+    kept = [tie for tie in tied.all if tie.names not in learned]
     taught = was_set.sum(dim=0) >= TAUGHT
     functions = find_functions(graph, observed, ties=tied)
     functions = [f for f in functions if not taught[graph.column(f.effect)]]

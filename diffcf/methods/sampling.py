@@ -69,12 +69,13 @@ class Sampling:
             raise SettingsError(
                 f"undetermined of sampling is keep or draw, not {self.undetermined!r:.100}."
             )
-        if self.anchored and self.free is not None and self.free.kept is not None:
+        apart = self.free is not None and self.free.kept is not None
+        if self.anchored and apart:
             raise SettingsError(
                 "Anchored sampling needs the denoiser that inverted the image, which was told of "
                 "nothing to keep: leave kept of free out, or set anchored to false."
             )
-        if self.residual and (self.anchored or (self.free is not None and self.free.kept)):
+        if self.residual and (self.anchored or apart):
             raise SettingsError(
                 "A residual is given back where nothing corrects the path, and of the drawing that "
                 "all answers share: set anchored to false and leave kept of free out, or set "

@@ -63,12 +63,9 @@ def interventional_lines(methods: Sequence[MethodResults]) -> Lines:
             for heading in (_ROOTS, _LEAVES)
         )
         lines.append(Line(label or titles[0], roots, leaves))
-    nothing = _nothing(next(iter(several[0].values())).records[0])
+    first: Record = next(iter(several[0].values())).records[0]
+    nothing = first["metrics"].get("do_nothing/acm/leaves")
     return Lines([line for line in lines if line.leaves], nothing)
-
-
-def _nothing(record: Record) -> float | None:
-    return record["metrics"].get("do_nothing/acm/leaves")
 
 
 def images_worth(one: Line, other: Line) -> tuple[int, float | None] | None:

@@ -132,6 +132,10 @@ def test_it_says_what_the_table_does_not_determine(report, tmp_path, capsys) -> 
     assert "floor_colour is written in the background" in printed
     assert main([*command, "16"]) == 0
     assert "are too few to tell where either is written" in capsys.readouterr().out
+    sunlight.write_text(sunlight.read_text().replace("Sunlight", "Pointlight"))
+    assert main([*command, "128"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "is written in the" in line]
+    assert len(told) == 1 and "spot_position" in told[0], "of three with one colour none is heeded"
 
 
 @pytest.mark.parametrize("name", ["pendulum", "flow"])
