@@ -14,7 +14,7 @@ from torch import Generator, Tensor, randperm
 from torch.utils.data import DataLoader
 
 from data_modules.interventional import AppendedImages, drawn_like, with_interventional
-from data_modules.labels import check_labels, checked_labels, hide_labels
+from data_modules.labels import check_labels, checked_labels, checked_share, hide_labels
 from data_modules.latent_cache import Encode, LatentFactors, latent_factors
 from data_modules.loading import (
     Batch,
@@ -64,6 +64,7 @@ class FactorImageDataModule(LightningDataModule):
         interventional_factors: names of the factors that are set in these; None for all.
         interventional_share: least share of an epoch, in [0, 1), that such images have, from a
             table too: they come so often. Where they are more of the images, each comes once.
+        labelled_share: the same for images that have all their labels, where others lack some.
 
     Attributes:
         available: how many images each split has before these sizes cut it, after :meth:`setup`.
@@ -92,6 +93,7 @@ class FactorImageDataModule(LightningDataModule):
         interventional: int = 0,
         interventional_share: float = 0.1,
         interventional_factors: list[str] | None = None,
+        labelled_share: float = 0.25,
     ) -> None:
         super().__init__()
         self.graph, self.scene = graph, scene
@@ -106,11 +108,13 @@ class FactorImageDataModule(LightningDataModule):
                 f"{type(self).__name__} has no scene that could draw interventional images: set "
                 "interventional to 0."
             )
-        if not 0 <= interventional_share < 1:
+        self.interventional_share = checked_share("interventional_share", interventional_share)
+        self.labelled_share = checked_share("labelled_share", labelled_share)
+        if (total := interventional_share + labelled_share) >= 1:
             raise SettingsError(
-                f"interventional_share must lie in [0, 1), not {interventional_share}."
+                f"interventional_share and labelled_share come to {total:g}: leave some of an "
+                "epoch to the other images."
             )
-        self.interventional_share = interventional_share
         for name in interventional_factors or ():
             graph.column(name)
         self.interventional_factors = interventional_factors
@@ -245,10 +249,18 @@ class FactorImageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset: BatchDataset = self._latents or self.dataset("train")
         workers, pinned = self._loading(dataset)
-        items = self._split["train"].set_items()
-        raised = None if items is None else (items, self.interventional_share)
         own = self.batch_size, workers, self.seed, self.trainer, pinned
-        return training_loader(dataset, *own, raised)
+        return training_loader(dataset, *own, self._raised())
+
+    def _raised(self) -> list[tuple[Tensor, float]]:
+        """What is seen more often than it occurs, and its share."""
+        train = self._split["train"]
+        was_set, labelled = train.set_items(), train.labelled_items()
+        groups = [] if was_set is None else [(was_set, self.interventional_share)]
+        if labelled is not None:
+            labelled = labelled if was_set is None else labelled & ~was_set
+            groups += [(labelled, self.labelled_share)] if labelled.any() else []
+        return groups
 
     def _evaluation_loader(self, stage: str) -> DataLoader[Batch]:
         dataset = self.dataset(stage)

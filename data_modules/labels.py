@@ -21,6 +21,13 @@ def checked_labels(labels: float) -> float:
     return labels
 
 
+def checked_share(name: str, share: float) -> float:
+    """``share`` of an epoch, of this ``name``; SettingsError unless it lies in [0, 1)."""
+    if not 0 <= share < 1:
+        raise SettingsError(f"{name} must lie in [0, 1), not {share}.")
+    return share
+
+
 def hide_labels(factors: Tensor, rows: Tensor, share: float, generator: Generator) -> Tensor:
     """Factors ``[N, K]``, of ``rows`` all NaN but for a random ``share`` of them, one at least."""
     order = rows[torch.randperm(len(rows), generator=generator)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,7 +102,14 @@ class FactorImages(BatchDataset):
         """Which items show a row in which a factor was set, ``[N]`` bool; None for none."""
         if self.intervened is None:
             return None
-        rows = self.intervened[self.index].any(dim=1)
+        return self._items(self.intervened[self.index].any(dim=1))
+
+    def labelled_items(self) -> Tensor | None:
+        """Which items have all labels, ``[N]`` bool; None if all of them or none have."""
+        complete = ~self.factors[self.index].isnan().any(dim=1)
+        return None if complete.all() or not complete.any() else self._items(complete)
+
+    def _items(self, rows: Tensor) -> Tensor:
         return rows.repeat(2) if self.mirrored else rows
 
     def places(self, items: list[int]) -> tuple[Tensor, Tensor | None]:
@@ -173,28 +180,35 @@ class ShuffledOrder(DistributedSampler[int]):
 
 
 class RaisedOrder(ShuffledOrder):
-    """An order in which some items make up a share of every epoch, at least.
+    """An order in which some groups of items make up a share of every epoch, at least.
 
-    All others come once in an epoch. The raised ones come equally often, give or take once, and so
-    often that they are ``share`` of its items; once, where they are more than that anyway.
+    All others come once in an epoch. The items of a group come equally often, give or take once,
+    and so often that they are its share of the epoch; once, where they are more than that anyway.
 
     Args:
-        raised: ``[N]`` bool, some of the N items.
-        share: in [0, 1).
+        groups: of each ``[N]`` bool, some of the N items, and its share. No item is in two groups,
+            and the shares come to less than 1.
         seed, processes, rank: see :class:`ShuffledOrder`.
     """
 
     def __init__(
-        self, raised: Tensor, share: float, seed: int, processes: int = 1, rank: int = 0
+        self, groups: Sequence[tuple[Tensor, float]], seed: int, processes: int = 1, rank: int = 0
     ) -> None:
-        self._raised, self._others = raised.nonzero()[:, 0], (~raised).nonzero()[:, 0]
-        wanted = round(len(self._others) * share / (1 - share))
-        self._count = max(wanted, len(self._raised))
-        super().__init__(len(self._others) + self._count, seed, processes, rank)
+        together = torch.stack([items for items, _ in groups]).any(dim=0)
+        self._others = (~together).nonzero()[:, 0]
+        unit = len(self._others) / (1 - sum(share for _, share in groups))
+        self._groups = [
+            (chosen, max(round(unit * share), len(chosen)))
+            for chosen, share in ((items.nonzero()[:, 0], share) for items, share in groups)
+        ]
+        length = len(self._others) + sum(count for _, count in self._groups)
+        super().__init__(length, seed, processes, rank)
 
     def _drawn(self, generator: Generator) -> Tensor:
-        again = repeated(len(self._raised), self._count, generator)
-        items = torch.cat([self._others, self._raised[again]])
+        parts = [self._others]
+        for chosen, count in self._groups:
+            parts.append(chosen[repeated(len(chosen), count, generator)])
+        items = torch.cat(parts)
         return items[torch.randperm(len(items), generator=generator)]
 
 
@@ -251,17 +265,17 @@ def training_loader(
     seed: int,
     trainer: Trainer | None = None,
     pin_memory: bool = False,
-    raised: tuple[Tensor, float] | None = None,
+    raised: Sequence[tuple[Tensor, float]] = (),
 ) -> ResumableLoader:
     """Shuffled, of ``batch_size`` in each process, the incomplete last one dropped.
 
-    ``pin_memory`` is for batches that a card is to copy while the host goes on; ``raised`` are the
-    items ``[N]`` (bool) that are to be seen more often, and their share (:class:`RaisedOrder`).
+    ``pin_memory`` is for batches that a card is to copy while the host goes on; ``raised`` are
+    groups of items that are to be seen more often (:class:`RaisedOrder`).
     """
     shared = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
     order = ShuffledOrder(len(dataset), seed, *shared)
-    if raised is not None:
-        order = RaisedOrder(*raised, seed, *shared)
+    if raised:
+        order = RaisedOrder(raised, seed, *shared)
     loader = ResumableLoader(
         dataset,
         batch_size=batch_size,  # by name: Lightning makes loaders anew with other samplers

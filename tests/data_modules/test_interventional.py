@@ -156,7 +156,7 @@ def test_interventional_images_have_their_share() -> None:
 
 def test_an_epoch_has_every_other_item_once() -> None:
     raised = torch.tensor([False] * 15 + [True] * 3)
-    order = RaisedOrder(raised, 0.4, seed=1)
+    order = RaisedOrder([(raised, 0.4)], seed=1)
     first = list(order)
     assert len(order) == len(first) == 25
     assert sorted(n for n in first if n < 15) == list(range(15))
@@ -166,12 +166,35 @@ def test_an_epoch_has_every_other_item_once() -> None:
     assert list(order) != first
 
 
+def test_two_groups_have_their_shares() -> None:
+    one, other = torch.arange(40) < 2, torch.arange(40) >= 37
+    order = list(RaisedOrder([(one, 0.1), (other, 0.2)], seed=0))
+    assert len(order) == 50
+    assert sorted(n for n in order if 2 <= n < 37) == list(range(2, 37))
+    assert sum(n < 2 for n in order) == 5 and sum(n >= 37 for n in order) == 10
+
+
+def test_images_with_labels_come_more_often_where_others_lack_them() -> None:
+    data = set_up(labels=0.1, labelled_share=0.5, train_size=80)
+    batches = epoch(data, 4)
+    labelled = torch.cat([batch["observed"].all(dim=1) for batch in batches])
+    assert labelled.float().mean() == pytest.approx(0.5, abs=0.05)
+    seen = torch.cat([batch["index"] for batch in batches])
+    assert len(seen[~labelled].unique()) == 72, "no other image is left out"
+    both = set_up(labels=0.1, interventional=4, train_size=80)
+    marked = [b["observed"].all(dim=1) & ~b["intervened"].any(dim=1) for b in epoch(both, 4)]
+    assert torch.cat(marked).float().mean() == pytest.approx(0.25, abs=0.05)
+    plain, same = set_up(train_size=80), set_up(train_size=80, labelled_share=0.0)
+    for batch, other in zip(epoch(plain), epoch(same), strict=True):
+        assert torch.equal(batch["index"], other["index"]), "nothing changes where none lacks any"
+
+
 def test_processes_share_an_epoch_and_resume_in_it() -> None:
     raised = torch.arange(30) % 7 == 0
-    alone = list(RaisedOrder(raised, 0.5, seed=3))
-    parts = [list(RaisedOrder(raised, 0.5, 3, processes=2, rank=rank)) for rank in (0, 1)]
+    alone = list(RaisedOrder([(raised, 0.5)], seed=3))
+    parts = [list(RaisedOrder([(raised, 0.5)], 3, processes=2, rank=rank)) for rank in (0, 1)]
     assert [n for pair in zip(*parts, strict=True) for n in pair] == alone[: 2 * len(parts[0])]
-    resumed = RaisedOrder(raised, 0.5, seed=3)
+    resumed = RaisedOrder([(raised, 0.5)], seed=3)
     resumed.go_on(0, 8)
     assert isinstance(resumed, ShuffledOrder) and list(resumed) == alone[8:]
 
@@ -238,6 +261,8 @@ def test_random_mechanisms_are_drawn_at_their_true_rates() -> None:
     [
         ({"interventional": -1}, "interventional must be at least 0, not -1"),
         ({"interventional_share": 1.0}, r"interventional_share must lie in \[0, 1\), not 1.0"),
+        ({"labelled_share": -0.1}, r"labelled_share must lie in \[0, 1\), not -0.1"),
+        ({"labelled_share": 0.9}, "interventional_share and labelled_share come to 1: leave some"),
     ],
 )
 def test_wrong_arguments_are_named(settings: dict[str, Any], message: str) -> None:

@@ -50,8 +50,8 @@ _METHOD = ("model", "sampling", "search", "title")
 _TRAINED_ON = {
     f"data.init_args.{name}"
     for name in (
-        "batch_size", "interventional", "interventional_factors", "interventional_share", "labels",
-        "train_size",
+        "batch_size", "interventional", "interventional_factors", "interventional_share",
+        "labelled_share", "labels", "train_size",
     )
 }  # fmt: skip
 _NEEDED = ("CounterfactualCallback", "LastCheckpoint", "TrainingBudget")
