@@ -24,7 +24,7 @@ from diffcf.diffusion import (
     missing_change,
     sample,
 )
-from diffcf.methods.hints import Region, regions, unchanged
+from diffcf.methods.hints import Region, regions, towards, unchanged
 from diffcf.methods.interface import Counterfactual, World, rows_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Drawing:
     def of(cls, style: Tensor | None, written: Tensor | None) -> Drawing:
         """With the regions, which are found here once for all that is drawn in them."""
         return cls(style, written, () if written is None else regions(written))
+
+    def towards(self, before: Tensor, after: Tensor) -> Drawing:
+        """With the regions by which factors ``[B, K]`` are moved (:func:`towards`)."""
+        return replace(self, regions=towards(self.regions, before, after)) if self.regions else self
 
     def select(self, rows: Tensor) -> Drawing:
         """That of the images ``rows`` (long ``[N]``)."""
@@ -173,8 +177,9 @@ class Abducted(World):
         Where the weight of free guidance adapts it sees to the change, and feedback to the rest.
         """
         engine, graph, sampling = self.engine, self.graph, self.engine.sampling
+        drawn = self.drawn.towards(self.factors, target)
         if engine.projector is None or not (sampling.adaptive or sampling.feedback):
-            return engine.denoiser(target, self.drawn, is_set, self.factors)
+            return engine.denoiser(target, drawn, is_set, self.factors)
         projector, feedback = engine.projector, sampling.feedback
         binary, fixed = (f.to(target.device) for f in (graph.binary, graph.categorical))
         owner = graph.code_owner.to(target.device, non_blocking=True)
@@ -192,7 +197,7 @@ class Abducted(World):
                     told = feedback.told(target, seen, binary)
                     if sampling.adaptive:
                         told = torch.where(target == self.factors, told, target)
-            return engine.denoiser(told, self.drawn, is_set, self.factors, missing)(x_t, time)
+            return engine.denoiser(told, drawn, is_set, self.factors, missing)(x_t, time)
 
         return denoise
 

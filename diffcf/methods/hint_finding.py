@@ -7,35 +7,39 @@ floor's name where the picture shows what the floor's value looks like in all ot
 the light's where it shows the light's. A network that has to learn this from a few images learns
 them by heart instead; a vote of the images needs no more than a handful.
 
-Of each place (``background`` or ``object``, see :mod:`diffcf.methods.hints`), a pixel from its
-edges, the quantiles of each channel are told; extremely randomised trees (Geurts et al., 2006,
-https://doi.org/10.1007/s10994-006-6226-1) learn, where the tie holds, which value they go with,
-and say of each image where it is broken whose value the place is nearer to. A place is a factor's
-if the images vote so (binomial test) and vote otherwise at the other place (the sign test of those
-images whose votes differ between the two).
+Trees say of each place (:mod:`diffcf.methods.place_votes`) whose value it is nearer to. A place is
+a factor's if the images vote so (binomial test) and vote otherwise at the other's place (the sign
+test of those images whose votes differ between the two). Of three factors with one code each place
+has to vote for its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, permutations
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffcf.causal import CausalGraph, Tie, Ties, find_functions, find_ties, intervened_of
-from diffcf.methods.hints import background
+from diffcf.methods.place_votes import Votes, votes_of
+from diffcf.methods.places import PARTS
 
 LEAST = 6  # images in which a tie is broken, below which no vote is sure
 MOST = 1000  # images by which it is learned what goes with a value
-AT_ONCE = 64  # images whose pixels are looked at together
-QUANTILES = 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95
 CHANCE = 0.01
+COARSE = ("background", "object")
 TAUGHT = 200
 """Images in which a factor was set against the others that are trusted to teach a network what it
 looks like then. Of Shadow, 64 did not (docs/results.md)."""
-_OPPOSITE = {"background": "object", "object": "background"}
+
+_SAID = {
+    "background": "background",
+    "object": "object",
+    "background_highlight": "background's highlight",
+    "background_rest": "rest of the background",
+}
 
 
 class Found(NamedTuple):
@@ -60,7 +64,7 @@ class Found(NamedTuple):
             "part"
         )
         if self.places:
-            said = " and ".join(f"{name} is written in the {p}" for name, p in self.places.items())
+            said = " and ".join(f"{n} is written in the {_SAID[p]}" for n, p in self.places.items())
             return f"{parted} say that {said} (p = {self.chance:.1g})"
         if self.images < LEAST:
             return f"{parted} are too few to tell where either is written: it takes {LEAST} or more"
@@ -71,23 +75,89 @@ class Found(NamedTuple):
 
 
 def hints_of(found: Sequence[Found]) -> dict[str, str]:
-    """The places by name, of those factors of which all that are tied to them have one.
+    """The places that images say, by factor."""
+    return {name: place for each in found for name, place in each.places.items()}
 
-    Of three with one code, where a place sides with the first against the second, it may show the
-    third: they are told apart all together, and without contradiction, or not at all.
+
+def told_apart(votes: Sequence[Votes]) -> list[Found]:
+    """Where the factors of each tie are written, as far as the images tell.
+
+    Factors that share one code are told apart all together or not at all: where a place sides with
+    one of three against another, it may show the third.
     """
-    together: list[list[Found]] = []  # what shares a factor, directly or by way of others
-    for each in found:
+    found = []
+    for group in _groups(votes):
+        places, chance = _assigned(group)
+        for each in group:
+            own = {name: places[name] for name in each.tie.names} if places else {}
+            found.append(Found(each.tie, len(each.images), own, chance))
+    return found
+
+
+def _groups(votes: Sequence[Votes]) -> list[list[Votes]]:
+    """What shares a factor, directly or by way of others."""
+    together: list[list[Votes]] = []
+    for each in votes:
         names = set(each.tie.names)
-        near = [group for group in together if any(names & set(f.tie.names) for f in group)]
+        near = [group for group in together if any(names & set(v.tie.names) for v in group)]
         together = [group for group in together if group not in near]
-        together.append([each, *(f for group in near for f in group)])
-    places: dict[str, str] = {}
-    for group in together:
-        said = {pair for each in group for pair in each.places.items()}
-        if all(each.places for each in group) and len(said) == len(dict(said)):
-            places |= dict(said)
-    return places
+        together.append([*(v for group in near for v in group), each])
+    return together
+
+
+def _assigned(group: Sequence[Votes]) -> tuple[dict[str, str], float]:
+    """The places of factors that share a code, and the probability of such votes by chance.
+
+    No places and 1 where the votes do not tell. Two factors are sought in the whole background and
+    the object first.
+    """
+    names = list(dict.fromkeys(name for each in group for name in each.tie.names))
+    parted = {frozenset(each.tie.names) for each in group if len(each.images) >= LEAST}
+    if any(frozenset(pair) not in parted for pair in combinations(names, 2)):
+        return {}, 1.0
+    for among in (COARSE, PARTS):
+        ways = [dict(zip(names, chosen, strict=True)) for chosen in permutations(among, len(names))]
+        chances = [_chance(group, places) for places in ways]
+        if chances and min(chances) < CHANCE:
+            best = chances.index(min(chances))
+            return ways[best], chances[best]
+    return {}, 1.0
+
+
+def _chance(group: Sequence[Votes], places: dict[str, str]) -> float:
+    """Of such votes, or clearer ones, if the factors were not at these places.
+
+    Two factors: one place sides with its factor, and the other place votes otherwise. Of more, each
+    place sides with its factor, an image's vote there being against all that part from it.
+    """
+    if len(places) == 2:
+        ((one, here), (other, there)) = places.items()
+        own, others = group[0].sides(one, here), group[0].sides(other, there)
+        differ = own == others  # where the places side with different factors
+        clear = min(_sided(own), _sided(others))
+        return max(clear, _sided(own[differ]))
+    return max(_sided(_own_votes(group, name, place)) for name, place in places.items())
+
+
+def _own_votes(group: Sequence[Votes], name: str, place: str) -> Tensor:
+    """Of each image in which a factor parts from others, whether a place sides with it, bool."""
+    votes: dict[int, bool] = {}
+    for each in group:
+        if name in each.tie.names:
+            for row, own in zip(
+                each.images.tolist(), each.sides(name, place).tolist(), strict=True
+            ):
+                votes[row] = votes.get(row, True) and own
+    return torch.tensor(list(votes.values()))
+
+
+def _sided(votes: Tensor) -> float:
+    """Binomial test of votes (bool) that are one as likely as the other."""
+    from scipy.stats import binomtest  # slow to import
+
+    if not len(votes):
+        return 1.0
+    return float(binomtest(int(votes.sum()), len(votes), alternative="greater").pvalue)
 
 
 def find_hints(graph: CausalGraph, data: Any, seed: int = 0) -> tuple[Ties, list[Found]] | None:
@@ -101,15 +171,14 @@ def find_hints(graph: CausalGraph, data: Any, seed: int = 0) -> tuple[Ties, list
 
     Returns:
         What is left undetermined where nothing was set, less what :data:`TAUGHT` images teach, and
-        a :class:`Found` for each tie that some image breaks, without the places that
-        :func:`hints_of` leaves out; None where nothing was set in any.
+        a :class:`Found` for each tie that some image breaks; None where nothing was set in any.
     """
     intervened = intervened_of(data)
     if intervened is None or not bool(intervened.any()) or not hasattr(data, "images_of"):
         return None
     factors, was_set = data.factors_of("train").cpu(), intervened.cpu()
     observed = factors[~was_set.any(dim=1)]
-    found, tied = [], find_ties(graph, observed)
+    votes, tied = [], find_ties(graph, observed)
     for tie in tied.all:
         pair = [graph.column(tie.first), graph.column(tie.second)]
         known, set_one = ~factors[:, pair].isnan().any(dim=1), was_set[:, pair].any(dim=1)
@@ -118,113 +187,11 @@ def find_hints(graph: CausalGraph, data: Any, seed: int = 0) -> tuple[Ties, list
             holds = (known & ~set_one).nonzero()[:, 0]
             order = torch.randperm(len(holds), generator=torch.Generator().manual_seed(seed))
             rows = holds[order[:MOST]], broken.nonzero()[:, 0]
-            found.append(_vote(graph, tie, data, factors, rows, seed))
-    heeded = hints_of(found)
-    found = [
-        f if f.places.items() <= heeded.items() else f._replace(places={}, chance=1.0)
-        for f in found
-    ]
+            votes.append(votes_of(graph, tie, data, factors, rows, tied, seed))
+    found = told_apart(votes)
     learned = {f.tie.names for f in found if f.images >= TAUGHT and not f.places}
     kept = [tie for tie in tied.all if tie.names not in learned]
     taught = was_set.sum(dim=0) >= TAUGHT
     functions = find_functions(graph, observed, ties=tied)
     functions = [f for f in functions if not taught[graph.column(f.effect)]]
     return Ties(graph, kept, functions), found
-
-
-def _vote(
-    graph: CausalGraph,
-    tie: Tie,
-    data: Any,
-    factors: Tensor,
-    rows: tuple[Tensor, Tensor],
-    seed: int,
-) -> Found:
-    """Whom the broken images (the second of ``rows``) side with at each place, and what follows."""
-    learned, broken = rows
-    column = graph.column(tie.first)
-    told = torch.zeros(len(graph), dtype=torch.bool)
-    told[graph.column(tie.second)] = True
-    # What the first factor's value would be if the tie held.
-    partner = Ties(graph, [tie]).completed(factors[broken].float(), told)[0][:, column]
-    own = factors[broken, column].float()
-    shown, tested = _appearance(data, learned), _appearance(data, broken)
-    first_wins = {
-        place: _nearer(
-            graph.factors[column].continuous,
-            (shown[place], factors[learned, column].float()),
-            (tested[place], own, partner),
-            seed,
-        )
-        for place in _OPPOSITE
-    }
-    for place, opposite in _OPPOSITE.items():
-        chance = _chance(first_wins[place], first_wins[opposite])
-        if len(broken) >= LEAST and chance < CHANCE:
-            places = {tie.first: place, tie.second: opposite}
-            return Found(tie, len(broken), places, chance)
-    return Found(tie, len(broken), {}, 1.0)
-
-
-def _chance(here: Tensor, there: Tensor) -> float:
-    """Of such votes if the first factor were not written here and the second not there.
-
-    Votes ``[N]`` are 1 for the first factor, 0 for the second.
-    """
-    from scipy.stats import binomtest  # slow to import
-
-    def sided(count: Tensor, total: int) -> float:
-        return float(binomtest(int(count), total, alternative="greater").pvalue) if total else 1.0
-
-    clear = min(sided(here.sum(), len(here)), sided((1 - there).sum(), len(there)))
-    differ = here != there
-    return max(clear, sided((here * differ).sum(), int(differ.sum())))
-
-
-def _nearer(
-    continuous: bool,
-    learned: tuple[Tensor, Tensor],
-    tested: tuple[Tensor, Tensor, Tensor],
-    seed: int,
-) -> Tensor:
-    """``[N]``, 1 where what is seen goes rather with the own value than with the partner's."""
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor  # slow to import
-
-    (seen, values), (asked, own, partner) = learned, tested
-    if continuous:
-        trees = ExtraTreesRegressor(100, random_state=seed).fit(seen.numpy(), values.numpy())
-        read = torch.from_numpy(trees.predict(asked.numpy())).float()
-        return ((read - own).abs() < (read - partner).abs()).long()
-    levels = torch.tensor(sorted(set(values.tolist())))
-    trees = ExtraTreesClassifier(100, random_state=seed)
-    trees.fit(seen.numpy(), _level(levels, values).numpy())
-    # A value that no image shows whose tie holds is as unlikely as can be.
-    chances = torch.zeros(len(asked), len(levels))
-    chances[:, trees.classes_] = torch.from_numpy(trees.predict_proba(asked.numpy())).float()
-    row = torch.arange(len(asked))
-    return (chances[row, _level(levels, own)] > chances[row, _level(levels, partner)]).long()
-
-
-def _level(levels: Tensor, values: Tensor) -> Tensor:
-    return (values[:, None] - levels).abs().argmin(dim=1)
-
-
-def _appearance(data: Any, rows: Tensor) -> dict[str, Tensor]:
-    """Quantiles of each channel, by place: ``[N, Q C]``."""
-    parts: dict[str, list[Tensor]] = {place: [] for place in _OPPOSITE}
-    for start in range(0, len(rows), AT_ONCE):
-        image = data.images_of("train", rows[start : start + AT_ONCE]).float().cpu()
-        around = background(image)
-        for place, mask in (("background", around), ("object", 1 - around)):
-            parts[place].append(_quantiles(image, mask[:, None]))
-    return {place: torch.cat(listed) for place, listed in parts.items()}
-
-
-def _quantiles(image: Tensor, mask: Tensor) -> Tensor:
-    """Of the pixels ``[B, C, H, W]`` inside of ``[B, 1, H, W]``; 0 where there are none."""
-    inner = 1 - F.max_pool2d(1 - mask, 3, stride=1, padding=1)
-    empty = inner.sum(dim=(1, 2, 3), keepdim=True) == 0
-    kept = torch.where(empty, mask, inner) > 0
-    pixels = torch.where(kept, image, torch.nan).flatten(2)
-    found = torch.nanquantile(pixels, torch.tensor(QUANTILES), dim=2)
-    return found.nan_to_num(0.0).permute(1, 0, 2).flatten(1)

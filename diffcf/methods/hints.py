@@ -9,6 +9,8 @@ A place is one of
 - ``background``: all that is joined to the picture's border without crossing an edge, and
   ``object``, the rest. Found in each image by growing from the border (Adams & Bischof, 1994,
   Seeded region growing, https://doi.org/10.1109/34.295913);
+- ``background_highlight``, where a background is brightest, such as a lamp's spot on a floor, and
+  ``background_rest``, what is left of it. They go over into each other softly;
 - a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
 - a file of an image, white where the factor is written, or its rows as numbers from 0 to 1, as
   weights record it.
@@ -35,11 +37,12 @@ from torch.nn import functional as F
 from diffcf.causal import CausalGraph, Ties
 from diffcf.diffusion import VelocityOf
 from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
+from diffcf.methods.places import FOUND, found_places
 
 Place: TypeAlias = str | list[float] | list[list[float]]
-"""``background``, ``object``, a rectangle in shares of the sides, a file of a mask or its rows."""
-FOUND = ("background", "object")
-EDGE = 0.06  # difference of neighbouring pixels, in [-1, 1], that growing does not cross
+"""One of :data:`~diffcf.methods.places.FOUND`, a rectangle in shares of the sides, a file of a mask
+or its rows."""
+ROUNDING = 1e-5  # weight of a region below which it is none
 MASK_SIDE = 32  # places of a mask's side, which is scaled to the images' size
 
 
@@ -89,10 +92,10 @@ class Hints:
         1 everywhere for a factor without a hint.
         """
         masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
-        around = background(image) if self.found else masks[:, 0]
+        found = found_places(image) if self.found else {}
         for column, place in self.places.items():
             if isinstance(place, str):
-                masks[:, column] = around if place == "background" else 1 - around
+                masks[:, column] = found[place]
             elif isinstance(place[0], list):
                 rows = torch.tensor(place).to(image)[None, None]
                 size = (int(image.shape[-2]), int(image.shape[-1]))
@@ -117,7 +120,9 @@ class Region(NamedTuple):
 def regions(masks: Tensor) -> list[Region]:
     """The regions that masks ``[B, K, H, W]`` of factors make, without those of no place.
 
-    The host waits for the masks' device: find them once for all steps and answers.
+    Masks that pass into each other softly are parts of one picture: a place that is told two
+    factors is one where their masks come to more than 1. The host waits for the masks' device: find
+    them once for all steps and answers.
     """
     places: list[tuple[Tensor, Tensor]] = []  # which factors share a place, and its mask
     for column, mask in enumerate(masks.unbind(dim=1)):
@@ -130,10 +135,28 @@ def regions(masks: Tensor) -> list[Region]:
             places.append((here, mask))
     found = [Region(torch.zeros_like(places[0][0]), torch.ones_like(masks[:, :1]))]
     for factors, mask in places:
-        inside = [Region(r.told | factors, r.weight * mask[:, None]) for r in found]
-        outside = [Region(r.told, r.weight * (1 - mask[:, None])) for r in found]
-        found = [region for region in (*inside, *outside) if bool((region.weight > 0).any())]
+        left, parted = mask[:, None], []
+        for told, weight in sorted(found, key=lambda region: int(region.told.sum())):
+            inside = torch.minimum(weight, left)
+            left = left - inside
+            parted += [Region(told | factors, inside), Region(told, weight - inside)]
+        found = [region for region in parted if bool((region.weight > ROUNDING).any())]
     return found
+
+
+def towards(parts: Sequence[Region], before: Tensor, after: Tensor) -> list[Region]:
+    """The :func:`regions` by which an answer is drawn of factors ``after`` instead of ``before``.
+
+    Where a place belongs in part to a region in which something moves, that region alone draws it:
+    what the place keeps of the factual is given back in the end (:func:`unchanged`).
+    """
+    moving = _moving(parts, before, after)
+    total = torch.stack(moving).sum(dim=0)
+    some = total > ROUNDING
+    return [
+        Region(told, torch.where(some, moves / total.clamp_min(ROUNDING), weight))
+        for (told, weight), moves in zip(parts, moving, strict=True)
+    ]
 
 
 def told_where_written(
@@ -168,40 +191,14 @@ def unchanged(parts: Sequence[Region], before: Tensor, after: Tensor) -> Tensor:
 
     ``parts`` are the :func:`regions`; factors go from ``before`` to ``after``, ``[B, K]``.
     """
-    moves = before != after
-    kept = torch.zeros_like(parts[0].weight)
-    for told, weight in parts:
-        stays = ~(moves & told.to(moves.device, non_blocking=True)).any(dim=1)
-        kept = kept + stays.to(weight)[:, None, None, None] * weight
-    return kept
+    return 1 - torch.stack(_moving(parts, before, after)).sum(dim=0)
 
 
-def background(image: Tensor) -> Tensor:
-    """``[B, H, W]``, 1 where a pixel is joined to the border of ``[B, C, H, W]`` in [-1, 1].
-
-    Two neighbours are joined where no channel of them differs by more than :data:`EDGE`, so that
-    a floor whose light falls off smoothly is one background.
-    """
-    down = (image.diff(dim=-2).abs().amax(dim=1) < EDGE).to(image)
-    right = (image.diff(dim=-1).abs().amax(dim=1) < EDGE).to(image)
-    found = torch.zeros_like(image[:, 0])
-    found[:, [0, -1]] = 1.0
-    found[:, :, [0, -1]] = 1.0
-    # The border itself may cross an object: only what most of it shows is background there.
-    ring = found.bool().expand_as(image[:, 0])
-    colours = image.movedim(1, -1)[ring].view(len(image), -1, image.shape[1])
-    usual = colours.median(dim=1).values[:, :, None, None]
-    found = found * ((image - usual).abs().amax(dim=1) < 0.5).to(image)
-    for _ in range(sum(image.shape[-2:]) ** 2):  # ends when nothing is added
-        grown = found.clone()
-        grown[:, 1:] = torch.maximum(grown[:, 1:], found[:, :-1] * down)
-        grown[:, :-1] = torch.maximum(grown[:, :-1], found[:, 1:] * down)
-        grown[:, :, 1:] = torch.maximum(grown[:, :, 1:], found[:, :, :-1] * right)
-        grown[:, :, :-1] = torch.maximum(grown[:, :, :-1], found[:, :, 1:] * right)
-        if torch.equal(grown, found):
-            break
-        found = grown
-    return found
+def _moving(parts: Sequence[Region], before: Tensor, after: Tensor) -> list[Tensor]:
+    """Each region's weight, 0 for images in which nothing moves of what is told there."""
+    differ = before != after
+    moves = [(differ & told.to(differ.device, non_blocking=True)).any(dim=1) for told, _ in parts]
+    return [w * m.to(w)[:, None, None, None] for (_, w), m in zip(parts, moves, strict=True)]
 
 
 def _rows_of(file: Path) -> list[list[float]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor
 from data_modules import PointlightDataModule, SunlightDataModule
 from diffcf.causal import NSCM, CausalGraph, Factor, Tie
 from diffcf.methods import DiffusionCounterfactuals, load_method
-from diffcf.methods.hint_finding import LEAST, Found, find_hints, hints_of
+from diffcf.methods.hint_finding import LEAST, Found, find_hints, hints_of, told_apart
+from diffcf.methods.place_votes import Votes
 from diffcf.networks import LocalPosteriorProjector, UNet
 
 NAMES = ("frame", "middle")
@@ -99,32 +102,81 @@ def test_without_images_in_which_something_was_set_nobody_looks() -> None:
     assert find_hints(data.graph, data) is None
 
 
+def voted(first: str, second: str, shown: dict[str, str], rows: Iterable[int]) -> Votes:
+    """Of a tie whose places show one of its two factors, or another that goes with one of them."""
+    images = torch.tensor(list(rows))
+    wins = {place: torch.full((len(images),), name == first) for place, name in shown.items()}
+    return Votes(Tie(first, second, ((0.0, 0.0), (1.0, 1.0))), images, wins)
+
+
+def lamp_on_a_floor(shown: dict[str, str]) -> list[Votes]:
+    """Three factors with one code, of which an image sets the floor's or the spot's."""
+
+    def votes(first: str, second: str, rows: Iterable[int]) -> Votes:
+        row = torch.tensor(list(rows))
+        floor_set = row < 20
+        wins = {}
+        for place, name in shown.items():  # what an image shows there: what was set, or the rest
+            showing = floor_set if name == "floor" else ~floor_set & (name == "spot")
+            own = floor_set if first == "floor" else ~floor_set & (first == "spot")
+            wins[place] = showing == own
+        return Votes(Tie(first, second, ((0.0, 0.0), (1.0, 1.0))), row, wins)
+
+    return [
+        votes("light", "floor", range(20)),
+        votes("light", "spot", range(20, 40)),
+        votes("floor", "spot", range(40)),
+    ]
+
+
+TRUE = {"background": "floor", "object": "light", "background_highlight": "spot",
+        "background_rest": "floor"}  # fmt: skip
+
+
+def test_two_factors_are_sought_in_the_whole_background_first() -> None:
+    pair = voted("floor", "light", TRUE, range(20))
+    around = dict.fromkeys(TRUE, "lamp") | {"object": "angle"}
+    alone = voted("lamp", "angle", around, range(9))
+    assert hints_of(told_apart([pair, alone])) == {
+        "floor": "background", "light": "object", "lamp": "background", "angle": "object",
+    }  # fmt: skip
+    finer = voted("floor", "spot", TRUE | {"object": "floor"}, range(20))
+    assert hints_of(told_apart([finer])) == {
+        "floor": "background_rest", "spot": "background_highlight",
+    }  # fmt: skip
+    assert hints_of(told_apart([finer._replace(images=finer.images[:5])])) == {}
+
+
 def test_factors_with_one_code_are_told_apart_all_together_or_not_at_all() -> None:
-    points = ((0.0, 0.0), (1.0, 1.0))
-
-    def said(first: str, second: str, *places: str) -> Found:
-        named = dict(zip((first, second), places, strict=False))
-        return Found(Tie(first, second, points), 30, named, 1e-3 if places else 1.0)
-
-    alone = said("angle", "spot", "object", "background")
-    pair = said("floor", "light", "background", "object")
-    assert hints_of([pair, alone]) == pair.places | alone.places
-    for third in (said("light", "lamp"), said("light", "lamp", "background", "object")):
-        assert hints_of([pair, alone, third]) == alone.places
-        assert hints_of([third, pair]) == {}
-    agreeing = said("floor", "lamp", "background", "object")
-    assert hints_of([pair, agreeing]) == pair.places | agreeing.places
+    places = {"floor": "background_rest", "spot": "background_highlight", "light": "object"}
+    votes = lamp_on_a_floor(TRUE)
+    found = told_apart(votes)
+    assert hints_of(found) == places and all(len(each.places) == 2 for each in found)
+    assert any("floor is written in the rest of the background" in str(each) for each in found)
+    assert hints_of(told_apart(votes[:2])) == {}, "no image parts floor and spot"
+    few = votes[1]._replace(images=votes[1].images[: LEAST - 1])
+    assert hints_of(told_apart([votes[0], few, votes[2]])) == {}
+    hidden = lamp_on_a_floor(TRUE | {"background_highlight": "floor"})
+    assert hints_of(told_apart(hidden)) == {}, "the spot shows nowhere"
+    many = [voted(a, b, TRUE, range(20)) for a, b in combinations("abcd", 2)]
+    assert hints_of(told_apart(many)) == {}, "there are three places"
 
 
 SUNLIT = {"floor_colour": "background", "light_colour": "object"}
-LIT_BY_A_POINT = {"spot_position": "background", "light_position": "object"}  # colours are of three
+LIT_BY_A_POINT = {
+    "spot_position": "background",
+    "light_position": "object",
+    "floor_colour": "background_rest",
+    "spot_colour": "background_highlight",
+    "light_colour": "object",
+}
 
 
 @pytest.mark.parametrize(
     ("module", "expected"), [(SunlightDataModule, SUNLIT), (PointlightDataModule, LIT_BY_A_POINT)]
 )
 def test_factors_of_shadow_are_told_apart_by_128_images(module: Any, expected: object) -> None:
-    data = module(image_size=32, train_size=600, val_size=2, test_size=2, interventional=128)
+    data = module(image_size=64, train_size=1200, val_size=2, test_size=2, interventional=128)
     data.setup()
     answer = find_hints(data.graph, data)
     assert answer is not None and hints_of(answer[1]) == expected

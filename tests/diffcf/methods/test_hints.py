@@ -22,7 +22,8 @@ from diffcf.methods import (
     Sampling,
     write_weights,
 )
-from diffcf.methods.hints import Hints, background, regions, told_where_written
+from diffcf.methods.hints import Hints, regions, told_where_written, towards, unchanged
+from diffcf.methods.places import FOUND, PARTS, background, found_places
 from diffcf.networks import LocalPosteriorProjector, RegionMixer, UNet
 from diffcf.networks.first_stage import ConvAutoencoder
 
@@ -50,6 +51,43 @@ def test_an_object_at_the_border_is_no_background() -> None:
     image[..., :10, 4:9] = 0.9  # it reaches the upper edge
     found = background(image)[0]
     assert found[:10, 4:9].sum() == 0 and found.sum() == 256 - 50
+
+
+@pytest.mark.parametrize("scene", [SunlightScene(), PointlightScene()], ids=["sun", "point"])
+def test_a_lamps_spot_is_the_highlight_and_an_even_floor_has_none(scene) -> None:
+    factors = scene.published_grid()[:: len(scene.published_grid()) // 12]
+    found = found_places(scene.render(factors, 64))
+    assert set(found) == set(FOUND)
+    together = torch.stack([found[place] for place in PARTS]).sum(dim=0)
+    torch.testing.assert_close(together, torch.ones_like(together))
+    light, around = found["background_highlight"], found["background"]
+    if scene.light.is_point:
+        spot = scene.graph.column("spot_colour")
+        other = factors.clone()
+        other[:, spot] = 1 - other[:, spot]
+        changed = (scene.render(other, 64) - scene.render(factors, 64)).abs().amax(dim=1) * around
+        assert torch.corrcoef(torch.stack([light.flatten(), changed.flatten()]))[0, 1] > 0.9
+    else:
+        assert light.max() == 0
+
+
+def test_what_is_soft_is_drawn_whole_and_given_back_in_part() -> None:
+    spot = torch.linspace(0, 1, 4).expand(1, 4, 4)  # it fades into the floor
+    masks = torch.stack([1 - spot, spot, torch.ones_like(spot)], dim=1)
+    parts = regions(masks)
+    assert len(parts) == 2 and all(region.told[2] for region in parts)
+    before, after = torch.tensor([[0.2, 0.2, 0.2]]), torch.tensor([[0.2, 0.9, 0.2]])
+    moved = towards(parts, before, after)
+    for (told, weight), (_, was) in zip(moved, parts, strict=True):
+        inside = spot[:, None] > 0
+        expected = torch.where(inside, float(told[1]), was)
+        torch.testing.assert_close(weight, expected)
+    torch.testing.assert_close(unchanged(parts, before, after), 1 - spot[:, None])
+    for still in (towards(parts, before, before), parts):
+        torch.testing.assert_close([w for _, w in still], [w for _, w in parts])
+    assert (unchanged(parts, before, before) == 1).all(), "to the last bit"
+    every = towards(parts, before, before + 0.1)
+    torch.testing.assert_close([w for _, w in every], [w for _, w in parts])
 
 
 def test_masks_are_where_the_places_say(tmp_path: Path) -> None:
