@@ -22,15 +22,9 @@ from statistics import mean
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from diffcf.commands.benchmark.grid import (
-    Grid,
-    GridCell,
-    Settings,
-    callback_arguments,
-    changed,
-    training_part,
-)
+from diffcf.commands.benchmark.grid import Grid, GridCell
 from diffcf.commands.benchmark.runner import Run, RunError, claimed, metrics_file, run_cell
+from diffcf.commands.benchmark.settings import Settings, callback_arguments, changed, training_part
 from diffcf.io import SettingsError, write_json
 
 Jobs = list[tuple[str, Callable[[str], None]]]
@@ -108,7 +102,7 @@ def _searches(cells: Sequence[GridCell], parsed: Namespace) -> Jobs:
     """A search for each method that lists settings, with the first seed that was chosen."""
     first: dict[str, GridCell] = {}
     for cell in cells:
-        if cell.method.search:
+        if cell.method.search and cell.training is None:
             first.setdefault(f"{cell.grid.dataset} {cell.method.name}", cell)
     if not first:
         raise SettingsError("None of these methods lists settings to try: give one a search.")

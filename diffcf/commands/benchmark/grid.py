@@ -10,6 +10,8 @@ A grid names the parts; its paths are relative to it::
     methods:
       ours: methods/ours.yaml      # or with settings of this dataset:
       peer: {config: methods/peer.yaml, set: {model.init_args.learning_rate: 1.0e-3}}
+                                   # or a training of another, measured with other settings:
+      hinted: {trained_as: ours, set: {model.init_args.hints: auto}}
                                    # or another grid's file, whose methods are taken as they are
 
 Where methods differ in what they are trained on, ``set`` holds that as well
@@ -30,19 +32,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from jsonargparse import get_loader
-
-from diffcf.io import SettingsError, YamlError, is_whole, load_yaml
-
-Settings = dict[str, Any]
-"""A config, or a part of one, as YAML has it."""
+from diffcf.commands.benchmark.settings import Settings, callback_arguments, changed, read_yaml
+from diffcf.io import SettingsError, is_whole
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_]")
 _GRID = {"dataset", "common", "seeds", "methods", "results"}
@@ -61,7 +57,8 @@ _NEEDED = ("CounterfactualCallback", "LastCheckpoint", "TrainingBudget")
 class GridMethod:
     """A method; ``settings`` are its ``model`` and ``sampling``, with what the grid sets.
 
-    ``data`` is what it is trained on where that is its own, by dotted key.
+    ``data`` is what it is trained on where that is its own, by dotted key; ``trained_as`` the
+    method of which it takes the trainings, and has none of its own.
     """
 
     name: str
@@ -69,9 +66,10 @@ class GridMethod:
     settings: Settings
     search: list[Settings]
     data: Settings
+    trained_as: str | None = None
 
     @classmethod
-    def load(cls, name: str, entry: object, folder: Path) -> Self:
+    def load(cls, name: str, entry: object, folder: Path, trained_as: str | None = None) -> Self:
         """The method of a grid's entry, a path or ``{config: path, set: {dotted key: value}}``."""
         path, changes = _entry(entry, f"Method {name}", folder)
         data = {key: changes.pop(key) for key in list(changes) if str(key).startswith("data.")}
@@ -89,12 +87,15 @@ class GridMethod:
         search = parts.pop("search", None) or []
         if not isinstance(search, list) or not all(isinstance(change, dict) for change in search):
             raise SettingsError(f"search of {path} is a list of {{dotted key: value}}.")
-        return cls(name, parts.pop("title", None), parts, search, data)
+        return cls(name, parts.pop("title", None), parts, search, data, trained_as)
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One method with one seed, to be run in ``folder``; ``results`` exists once it is done."""
+    """One method with one seed, to be run in ``folder``; ``results`` exists once it is done.
+
+    ``training`` is the cell whose training is measured, where that is another's.
+    """
 
     grid: Grid
     method: GridMethod
@@ -102,6 +103,7 @@ class GridCell:
     settings: Settings
     folder: Path
     results: Path
+    training: GridCell | None = None
 
     @property
     def name(self) -> str:
@@ -118,8 +120,9 @@ class GridCell:
     @property
     def state(self) -> str:
         """``done``, ``trained``, ``begun`` (there is a checkpoint to go on from) or ``new``."""
-        files = {"done": self.results, "trained": self.folder / "trained"}
-        files["begun"] = self.folder / "last.ckpt"
+        folder = (self.training or self).folder
+        files = {"done": self.results, "trained": folder / "trained"}
+        files["begun"] = folder / "last.ckpt"
         return next((state for state, file in files.items() if file.exists()), "new")
 
 
@@ -158,19 +161,22 @@ class Grid:
             parts["dataset"],
             _common(*_entry(parts["common"], "common", path.parent)),
             list(dict.fromkeys(seeds)),
-            {name: GridMethod.load(name, entry, origin.parent) for name, entry in methods.items()},
+            {name: _method(name, methods, origin.parent) for name in methods},
             Path(os.path.normpath(path.parent / str(parts["results"]))),
         )
 
     def cells(self, runs: Path) -> list[GridCell]:
         """All cells, with their folders under ``runs``."""
-        cells = []
-        for method, seed in product(self.methods.values(), self.seeds):
-            place = Path(self.dataset, method.name)
-            folder, results = runs / place / str(seed), self.results / place / f"{seed}.json"
-            settings = self.settings(method, seed)
-            cells.append(GridCell(self, method, seed, settings, folder, results))
-        return cells
+        cells: dict[tuple[str, int], GridCell] = {}
+        # Those that are trained first; afterwards as they are listed.
+        for method in sorted(self.methods.values(), key=lambda m: m.trained_as is not None):
+            for seed in self.seeds:
+                place = Path(self.dataset, method.name)
+                folder, results = runs / place / str(seed), self.results / place / f"{seed}.json"
+                known = self.settings(method, seed), folder, results
+                trained = cells[method.trained_as, seed] if method.trained_as else None
+                cells[method.name, seed] = GridCell(self, method, seed, *known, trained)
+        return [cells[key] for key in product(self.methods, self.seeds)]
 
     def settings(self, method: GridMethod, seed: int, changes: Settings | None = None) -> Settings:
         """The LightningCLI config of a method and seed, after ``changes`` (dotted keys)."""
@@ -184,6 +190,24 @@ class Grid:
         except (TypeError, ValueError) as error:  # a date, or a number of thousands of digits
             reason = f"are numbers, texts, lists and mappings: {error}"
             raise SettingsError(f"The settings of {method.name} {reason}.") from None
+
+
+def _method(name: str, entries: Settings, folder: Path) -> GridMethod:
+    """The method of one entry among others, whose training it may take."""
+    entry = entries[name]
+    if not isinstance(entry, dict) or "trained_as" not in entry:
+        return GridMethod.load(name, entry, folder)
+    trained, changes = entry["trained_as"], entry.get("set") or {}
+    if set(entry) - {"trained_as", "set"} or not isinstance(changes, dict):
+        raise SettingsError(f"Method {name} has trained_as and set, a mapping, and nothing else.")
+    other = entries.get(trained) if isinstance(trained, str) else None
+    if other is None or (isinstance(other, dict) and "trained_as" in other):
+        raise SettingsError(
+            f"Method {name} is trained as {trained}, which is no method with a training of its own."
+        )
+    path, own = _entry(other, f"Method {trained}", folder)
+    joined = {"config": str(path), "set": own | changes}
+    return GridMethod.load(name, joined, Path(), trained)
 
 
 def _entry(entry: object, what: str, folder: Path) -> tuple[Path, Settings]:
@@ -212,72 +236,3 @@ def _common(path: Path, changes: Settings) -> Settings:
     if isinstance(measured.get("protocol"), str):
         measured["protocol"] = read_yaml(path.parent / measured["protocol"], "The protocol")
     return common
-
-
-def read_yaml(path: Path, what: str) -> Settings:
-    """The mapping in a YAML file; ``what`` it is, for the error."""
-    if not os.path.isfile(path):  # which is False, too, for a name that is too long for any file
-        raise SettingsError(f"{what} should be in {path}, which does not exist: check the path.")
-    try:
-        # As LightningCLI reads it: 1e-3 is a number.
-        content = load_yaml(path, get_loader("yaml"))
-    except YamlError as error:
-        raise SettingsError(f"{path} is not YAML: {error}.") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path} is not a YAML mapping.")
-    return content
-
-
-def callback_arguments(settings: Settings, name: str) -> Settings:
-    """``init_args`` of the callback whose class is called ``name``, to read or to change."""
-    return _arguments(settings["trainer"]["callbacks"], name)
-
-
-def _arguments(callbacks: list[Any], name: str) -> Settings:
-    for callback in callbacks:
-        path = str(callback.get("class_path")) if isinstance(callback, dict) else ""
-        if path.rpartition(".")[2] == name:
-            if callback.get("init_args") is None:
-                callback["init_args"] = {}
-            if not isinstance(found := callback["init_args"], dict):
-                raise SettingsError(f"init_args of {name} are by name, not {found!r:.100}.")
-            return found
-    raise SettingsError(f"The common part of the benchmark has no callback {name}: add it.")
-
-
-def changed(settings: Settings, changes: Settings) -> Settings:
-    """A copy of ``settings`` in which every dotted key of ``changes`` has its value.
-
-    In the list of callbacks, the name of a class stands for its arguments.
-    """
-    copy = deepcopy(settings)
-    for key, value in changes.items():
-        *parents, last = str(key).split(".")
-        place: Any = copy
-        for parent in parents:
-            listed = isinstance(place, list)
-            place = _arguments(place, parent) if listed else place.setdefault(parent, {})
-            if not isinstance(place, dict | list):
-                break
-        if not isinstance(place, dict):
-            raise SettingsError(f"'{key}' cannot be set: {parent} is {place}, not a mapping.")
-        place[last] = deepcopy(value)
-    return copy
-
-
-def training_part(settings: Settings) -> Settings:
-    """The settings that a training depends on: all but those of the CounterfactualCallback."""
-    part = deepcopy(settings)
-    callback_arguments(part, "CounterfactualCallback").clear()
-    return part
-
-
-def replaced(value: Any, old: str, new: str) -> Any:
-    """``value`` (as JSON has it) with ``old`` replaced by ``new`` in every text within."""
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, Mapping):
-        return {key: replaced(entry, old, new) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [replaced(entry, old, new) for entry in value]
-    return value

@@ -25,7 +25,8 @@ from pathlib import Path
 import yaml
 from filelock import lock_descriptor
 
-from diffcf.commands.benchmark.grid import GridCell, Settings, read_yaml, replaced, training_part
+from diffcf.commands.benchmark.grid import GridCell
+from diffcf.commands.benchmark.settings import Settings, read_yaml, replaced, training_part
 from diffcf.io import RESULTS, SCORES, write_json, write_text
 
 _OTHER_SETTINGS = ", though its settings were others: remove the file to measure anew"
@@ -95,20 +96,24 @@ def run_cell(cell: GridCell, threads: int, title: str) -> None:
     """Train and test what is not done yet, and write the results; RunError when a stage fails."""
     if _is_done(cell, title):
         return
-    with claimed(cell.folder) as lock:
+    trained = cell.training or cell
+    with claimed(trained.folder) as lock:
         if lock is None:
-            print(f"{title}: another runner is at it, skipped ({cell.folder}/.lock)", flush=True)
+            print(f"{title}: another runner is at it, skipped ({trained.folder}/.lock)", flush=True)
         elif not _is_done(cell, title):  # by another runner, a moment ago
-            run = Run(cell.folder, cell.settings, lock, threads, title)
+            run = Run(trained.folder, trained.settings, lock, threads, title)
             run.train()
-            metrics = run.measure("test", cell.folder / "test")
+            other = None if trained is cell else cell.settings
+            metrics = run.measure("test", cell.folder / "test", other)
             record = json.loads(metrics.read_text(encoding="utf-8"))
             title_shown = {} if cell.method.title is None else {"title": cell.method.title}
             record["benchmark"] = {**cell.origin(), "settings": cell.settings, **title_shown}
             by_image = metrics.with_name(SCORES).read_text(encoding="utf-8")
             write_text(by_image, cell.results.with_suffix(".csv"))
-            # The folder on this machine means nothing elsewhere.
-            write_json(replaced(record, str(cell.folder), "{run}"), cell.results)
+            # Folders on this machine mean nothing elsewhere.
+            for folder in (trained.folder, cell.folder):
+                record = replaced(record, str(folder), "{run}")
+            write_json(record, cell.results)
             print(f"{title}: {cell.results}", flush=True)
 
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from grids import ROOT, TOY, change, write, write_grid
 
-from diffcf.commands.benchmark.grid import Grid, callback_arguments
+from diffcf.commands.benchmark.grid import Grid
+from diffcf.commands.benchmark.settings import callback_arguments
 from diffcf.commands.main import main
 from diffcf.io.errors import SettingsError
 
@@ -100,6 +101,16 @@ BREAKS: dict[str, Any] = {
         methods={"toy": {"config": "toy.yaml", "set": {"data.init_args.test_size": 4}}},
     ),
     "a path, or has config and set": lambda f: change(f / "grid.yaml", methods={"toy": {"a": 1}}),
+    "trained as other, which is no method": lambda f: change(
+        f / "grid.yaml", methods={"toy": "toy.yaml", "again": {"trained_as": "other"}}
+    ),
+    "trained as toy, which is no method with": lambda f: change(
+        f / "grid.yaml",
+        methods={"again": {"trained_as": "toy"}, "toy": {"trained_as": "again"}},
+    ),
+    "again has trained_as and set": lambda f: change(
+        f / "grid.yaml", methods={"toy": "toy.yaml", "again": {"trained_as": "toy", "a": 1}}
+    ),
     "common is a path, or has config": lambda f: change(f / "grid.yaml", common=["common.yaml"]),
     "set of common is a mapping": lambda f: change(
         f / "grid.yaml", common={"config": "common.yaml", "set": 3}

@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from grids import BROKEN, TOY, change, run, write_grid
+import yaml
+from grids import BROKEN, TOY, change, run, write, write_grid
 from processes import in_background
 from small_runs import draw_nothing
 
@@ -128,6 +129,27 @@ def test_a_toy_method_is_one_class_and_one_file_away_from_the_table(killed_and_r
     out = killed_and_run["folder"] / "tables"
     assert main(["tables", "--results", str(file.parents[2]), "--out", str(out)]) == 0
     assert "| a toy |" in (out / "small/main.md").read_text().replace("**", "")
+
+
+def test_a_method_may_be_anothers_training_with_other_settings(killed_and_run, monkeypatch) -> None:
+    folder = killed_and_run["folder"]
+    again = {"trained_as": "toy", "set": {"sampling": {"steps": 90}, "title": "much"}}
+    grid = write(folder / "again.yaml", yaml.safe_load(killed_and_run["grid"].read_text()))
+    change(grid, methods={"again": again, "toy": "toy.yaml"})
+    assert run(grid, "--list").out == "small again/0\ttrained\nsmall toy/0\tdone\n"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(process.subprocess, "Popen", Forked)
+    told = run(grid)
+    assert told.status == 0 and "small again/0: test" in told.out and ": fit" not in told.out
+    one, other = (
+        json.loads((folder / f"results/small/{name}/0.json").read_text())
+        for name in ("toy", "again")
+    )
+    assert one["provenance"]["training"] == other["provenance"]["training"]
+    assert other["benchmark"]["method"] == "again" and other["benchmark"]["title"] == "much"
+    assert other["provenance"]["sampling"]["steps"] == 90
+    assert one["metrics"]["acm/roots"] != other["metrics"]["acm/roots"]
+    assert str(folder) not in json.dumps(other), "no path of this machine"
 
 
 def test_a_done_cell_is_skipped_without_a_process(killed_and_run, monkeypatch) -> None:
