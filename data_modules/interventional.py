@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from data_modules.loading import ImageRows, Loaded, repeated
+from data_modules.loading import ImageRows, Loaded
+from data_modules.orders import repeated
 from diffcf.causal import Scene, uniform_factors
 from diffcf.io import DataError, to_bytes
 

@@ -50,7 +50,8 @@ def test_the_seed_chooses_who_keeps_them() -> None:
 
 @pytest.mark.parametrize("resident", [False, True])
 def test_batches_say_what_is_observed_and_others_are_as_ever(resident: bool) -> None:
-    data, whole = pendulum(labels=0.2, resident=resident), pendulum(resident=resident)
+    data = pendulum(labels=0.2, labelled_share=0.0, resident=resident)
+    whole = pendulum(resident=resident)
     for batch, other in zip(data.train_dataloader(), whole.train_dataloader(), strict=True):
         assert batch.keys() == other.keys() | {"observed"}
         assert torch.equal(batch["observed"], ~batch["factors"].isnan())

@@ -13,7 +13,8 @@ from torch import Tensor
 from data_modules import FlowDataModule, PendulumDataModule, SunlightDataModule
 from data_modules.base import FactorImageDataModule
 from data_modules.interventional import sampled_counterfactual
-from data_modules.loading import Batch, RaisedOrder, ShuffledOrder
+from data_modules.loading import Batch
+from data_modules.orders import RaisedOrder, ShuffledOrder
 from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.stored import ImageTable, StoredImageDataModule
 from diffcf.causal import Scene

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from data_modules import FlowDataModule, PendulumDataModule
 from data_modules.base import FactorImageDataModule, Loaded
 from data_modules.image_cache import CachedImages
-from data_modules.loading import Batch, FactorImages, ShuffledOrder, training_loader
+from data_modules.loading import Batch, FactorImages, training_loader
+from data_modules.orders import ShuffledOrder
 from data_modules.resident import PlacedFactorImages, PlacedImages, fits, placed_splits
 from diffcf.io import SettingsError
 

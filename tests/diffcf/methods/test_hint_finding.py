@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning import Trainer
 from torch import Tensor
 
@@ -162,14 +163,11 @@ def test_factors_with_one_code_are_told_apart_all_together_or_not_at_all() -> No
     assert hints_of(told_apart(many)) == {}, "there are three places"
 
 
-SUNLIT = {"floor_colour": "background", "light_colour": "object"}
-LIT_BY_A_POINT = {
-    "spot_position": "background",
-    "light_position": "object",
-    "floor_colour": "background_rest",
-    "spot_colour": "background_highlight",
-    "light_colour": "object",
-}
+HINTS = Path(__file__).parents[3] / "experiments/hints"
+SUNLIT, LIT_BY_A_POINT = (
+    yaml.safe_load((HINTS / f"shadow_{light}.yaml").read_text())["model"]["init_args"]["hints"]
+    for light in ("sunlight", "pointlight")
+)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_hints_that_are_found_go_on_top_of_both_shadows(name: str) -> None:
 def test_hints_go_on_top_of_their_experiment(path: Path) -> None:
     configs = ["--config", str(ROOT / "experiments" / path.name), "--config", str(path)]
     built = cli([*configs, "--trainer.logger=false"], run=False)
-    assert built.model.hinted == {"floor_colour", "light_colour"}
+    assert {"floor_colour", "light_colour"} <= built.model.hinted
     assert f"experiments/hints/{path.name}" in path.read_text(), "it says how to run it"
 
 

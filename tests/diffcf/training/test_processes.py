@@ -17,7 +17,8 @@ from processes import as_torchrun
 from small_runs import ROOT, add_callback, measure_least, tiny, undrawn
 from torch import Tensor
 
-from data_modules.loading import FactorImages, ShuffledOrder, training_loader
+from data_modules.loading import FactorImages, training_loader
+from data_modules.orders import ShuffledOrder
 from diffcf.commands.main import main
 from diffcf.methods import load_method
 
