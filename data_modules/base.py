@@ -256,11 +256,12 @@ class FactorImageDataModule(LightningDataModule):
         """What is seen more often than it occurs, and its share."""
         train = self._split["train"]
         was_set, labelled = train.set_items(), train.labelled_items()
-        groups = [] if was_set is None else [(was_set, self.interventional_share)]
-        if labelled is not None:
-            labelled = labelled if was_set is None else labelled & ~was_set
-            groups += [(labelled, self.labelled_share)] if labelled.any() else []
-        return groups
+        if labelled is not None and was_set is not None:
+            labelled = labelled & ~was_set
+        groups = (was_set, self.interventional_share), (labelled, self.labelled_share)
+        return [
+            (items, share) for items, share in groups if items is not None and items.any() and share
+        ]
 
     def _evaluation_loader(self, stage: str) -> DataLoader[Batch]:
         dataset = self.dataset(stage)

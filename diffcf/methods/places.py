@@ -68,5 +68,6 @@ def highlight(image: Tensor, around: Tensor) -> Tensor:
     inside = torch.where(around > 0, level, torch.nan).flatten(1)
     known = torch.tensor([0.5, 0.995], dtype=level.dtype, device=level.device)
     low, high = torch.nanquantile(inside, known, dim=1).nan_to_num(0.0)[..., None, None]
-    share: Tensor = ((level - low) / (high - low).clamp_min(EDGE)).clamp(0, 1).square()
-    return share * around * (high - low > EDGE)
+    share = ((level - low) / (high - low).clamp_min(EDGE)).clamp(0, 1).square()
+    light: Tensor = share * around * (high - low > EDGE)
+    return light
