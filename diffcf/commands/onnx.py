@@ -153,6 +153,8 @@ def _left(model: Model) -> Iterator[str]:
         yield f"steps of order {sampling.order}"
     if sampling.free is not None or sampling.feedback is not None:
         yield "classifier-free guidance and feedback"
+    if sampling.change_filter is not None:
+        yield "the filter of the change along the factual's edges"
     if getattr(model.module, "hints", None) is not None:
         yield "hints: where in the picture each factor is written"
     if isinstance(model.method, EncodedMethod):

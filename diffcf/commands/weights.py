@@ -102,7 +102,7 @@ def _sampling(record: Record) -> Sampling:
         arguments = {key: value for key, value in rule.items() if key != "rule"}
         path = f"{diffusion.__name__}.{rule['rule']}"
         spec["guidance"] = {"class_path": path, "init_args": arguments}
-    for name in ("free", "feedback"):
+    for name in ("free", "feedback", "change_filter"):
         if rule := spec.get(name):
             spec[name] = {key: value for key, value in rule.items() if key != "rule"}
     return methods.sampling_from_spec(spec)

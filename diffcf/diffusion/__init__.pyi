@@ -1,5 +1,6 @@
 """Public names of the room; ``__init__.py`` loads them on demand."""
 
+from .change_filter import ChangeFilter as ChangeFilter
 from .guidance.classifier_free import ClassifierFree as ClassifierFree
 from .guidance.classifier_free import missing_change as missing_change
 from .guidance.feedback import Feedback as Feedback

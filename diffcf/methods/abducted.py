@@ -111,6 +111,8 @@ class Abducted(World):
         if engine.sampling.residual:
             own = self._own_drawing
             image = image + agreement(image, own) * (self.image - own)
+        if engine.sampling.change_filter is not None:
+            image = engine.sampling.change_filter(self.image, image)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
         if self.drawn.regions:

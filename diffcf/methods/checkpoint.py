@@ -24,7 +24,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from diffcf.causal import CausalGraph, RootQuantiles, Ties
-from diffcf.diffusion import ClassifierFree, Feedback, Guidance
+from diffcf.diffusion import ChangeFilter, ClassifierFree, Feedback, Guidance
 from diffcf.io import (
     SPEC_KEY,
     AllocationLimit,
@@ -48,6 +48,7 @@ WEIGHTS_SUFFIX = ".safetensors"
 SAMPLING_KEY, SAMPLING = "diffcf_sampling", "sampling"
 """Where a checkpoint, and the description in a weights file, keep how to sample."""
 MOST_STEPS = 10_000
+_PARTS = {"free": ClassifierFree, "feedback": Feedback, "change_filter": ChangeFilter}
 EXTRA_MEMORY = 256 * 2**20  # bytes that networks may take beyond their weights
 LONGEST = 500  # characters of a cited error
 
@@ -208,9 +209,10 @@ class TrainingRecord:
 
 def sampling_to_spec(sampling: Sampling) -> Spec:
     """Primitive description; :func:`sampling_from_spec` reads it back."""
-    rule, free, feedback = sampling.guidance, sampling.free, sampling.feedback
+    rule = sampling.guidance
     guidance = rule and {"class_path": path_of(type(rule)), "init_args": dict(vars(rule))}
-    plain = {"free": free and vars(free), "feedback": feedback and vars(feedback)}
+    parts = {name: getattr(sampling, name) for name in _PARTS}
+    plain = {name: part and dict(vars(part)) for name, part in parts.items()}
     return vars(sampling) | {"guidance": guidance} | plain
 
 
@@ -246,10 +248,9 @@ def sampling_from_spec(spec: object) -> Sampling:
             rule = _mapping(given["guidance"], "Guidance")
             kind = class_at(str(rule.get("class_path", "")), Guidance)  # type: ignore[type-abstract]
             given["guidance"] = kind(**_numbers(rule.get("init_args", {}), "Guidance"))
-        if given.get("free") is not None:
-            given["free"] = ClassifierFree(**_numbers(given["free"], "Free guidance"))
-        if given.get("feedback") is not None:
-            given["feedback"] = Feedback(**_numbers(given["feedback"], "Feedback"))
+        for name, part in _PARTS.items():
+            if given.get(name) is not None:
+                given[name] = part(**_numbers(given[name], name))
         return Sampling(**given)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"Sampling does not take these settings: {error}.") from None

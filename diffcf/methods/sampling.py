@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffcf.causal import CONTAMINATION
-from diffcf.diffusion import ClassifierFree, Feedback, Guidance, time_grid
+from diffcf.diffusion import ChangeFilter, ClassifierFree, Feedback, Guidance, time_grid
 from diffcf.io import SettingsError
 
 
@@ -31,6 +31,9 @@ class Sampling:
         residual: whether what the factual loses when it is drawn itself is given back where the
             answer shows what that drawing does: the other way to keep the null intervention exact,
             for guidance that an anchor would undo. It takes a drawing more for each abduction.
+        change_filter: a filter of the change along the factual's edges
+            (:mod:`diffcf.diffusion.change_filter`), which keeps the outlines of what is recoloured;
+            None for none.
         order: of the solver, 1 (DDIM) or 2.
         spacing: of the times, see :func:`diffcf.diffusion.sampling.time_grid`.
         contamination: probability that a factor does not follow its mechanism, in [0, 1]; where
@@ -53,6 +56,7 @@ class Sampling:
     mechanisms: bool = True
     anchored: bool = False
     residual: bool = False
+    change_filter: ChangeFilter | None = None
     order: int = 1
     spacing: float = 1.0
     contamination: float = CONTAMINATION

@@ -203,6 +203,6 @@ def sampling_text(record: Record) -> str | None:
     steps, evaluations = sampling["steps"], record["metrics"].get("cost/evaluations", 0)
     if origin.get("method") and evaluations < max(3, steps):  # older records do not name it
         return None
-    rules = [sampling.get(name) for name in ("guidance", "free", "feedback")]
+    rules = [sampling.get(name) for name in ("guidance", "free", "feedback", "change_filter")]
     named = [rule["rule"] for rule in rules if rule]
     return f"{' and '.join(named) or 'no guidance'}, {steps} steps"

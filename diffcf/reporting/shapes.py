@@ -91,6 +91,7 @@ _NUMBER = _check(_is_number, "no finite number, or far too large")
 _COUNT = _check(lambda n: _is_number(n) and isinstance(n, int) and n >= 0, "no whole number")
 _TEXT = _check(lambda text: isinstance(text, str) and len(text) < 1000, "no short text")
 _RULE: Shape = {"rule": _TEXT}
+_RULES = ("guidance?", "free?", "feedback?", "change_filter?")
 
 _ONE_TEST: dict[str, Shape] = {
     "metrics": {"*": _NUMBER},
@@ -107,7 +108,7 @@ _ONE_TEST: dict[str, Shape] = {
         "graph?": _graph,
         "device?": _TEXT,
         "training": _training,
-        "sampling": {"steps": _NUMBER, "guidance?": _RULE, "free?": _RULE, "feedback?": _RULE},
+        "sampling": {"steps": _NUMBER, **dict.fromkeys(_RULES, _RULE)},
         "config?": {"trainer?": {"callbacks?": [_callback], "max_steps?": _NUMBER}},
     },
     "benchmark?": {"dataset": _TEXT, "method": _TEXT, "seed": _COUNT, "title?": _TEXT},

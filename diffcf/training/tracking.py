@@ -60,7 +60,8 @@ def provenance(
 
 def sampling_record(sampling: Sampling) -> dict[str, object]:
     """Settings of sampling as plain text and numbers; guidance rules by name and arguments."""
-    rules = {name: getattr(sampling, name) for name in ("guidance", "free", "feedback")}
+    parts = ("guidance", "free", "feedback", "change_filter")
+    rules = {name: getattr(sampling, name) for name in parts}
     return vars(sampling) | {
         name: None if rule is None else {"rule": type(rule).__name__, **vars(rule)}
         for name, rule in rules.items()

@@ -16,6 +16,7 @@ import diffcf
 from diffcf.api import Model
 from diffcf.causal.intervention import parse_do, parse_sweep
 from diffcf.commands.main import main
+from diffcf.diffusion import ChangeFilter
 from diffcf.diffusion.guidance.classifier_free import ClassifierFree
 from diffcf.diffusion.guidance.feedback import Feedback
 from diffcf.diffusion.guidance.gradient_rules import (
@@ -42,6 +43,7 @@ SAMPLINGS = [
         free=ClassifierFree(25.0, from_factual=True, adaptive=True, limit=0.08),
         feedback=Feedback(0.5),
     ),
+    Sampling(change_filter=ChangeFilter(radius=2, misfit=0.003)),
 ]
 
 
@@ -88,6 +90,8 @@ def test_a_rule_is_written_down_by_its_public_name() -> None:
          "does not take"),
         ({"free": {"strength": 2}}, "does not take"),
         ({"feedback": {"gain": "much"}}, "finite number"),
+        ({"change_filter": {"radius": 1.5}}, "radius of change_filter"),
+        ({"change_filter": {"width": 2}}, "does not take"),
     ],
 )  # fmt: skip
 def test_broken_descriptions_are_refused(spec: dict, said: str) -> None:

@@ -13,7 +13,7 @@ from data_modules.scenes.faces.scene import CartoonFaces
 from data_modules.scenes.pendulum import PendulumScene
 from diffcf.commands.main import main
 from diffcf.commands.weights import check
-from diffcf.diffusion import ClassifierFree, Feedback, PolyakGuidance
+from diffcf.diffusion import ChangeFilter, ClassifierFree, Feedback, PolyakGuidance
 from diffcf.io.errors import CheckpointError
 from diffcf.methods import WEIGHTS, Sampling, sampling_to_spec
 from diffcf.training.tracking import sampling_record
@@ -136,6 +136,7 @@ def test_weights_keep_how_the_test_drew(tmp_path: Path) -> None:
         guidance=PolyakGuidance(2.0),
         free=ClassifierFree(3.0, from_factual=True, focus=0.8),
         feedback=Feedback(2.0, beyond=1.5),
+        change_filter=ChangeFilter(radius=2),
         steps=4,
         anchored=True,
     )
