@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -183,6 +184,7 @@ USER_ERRORS = (
 )
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 """The disk is full or read-only, as reported by libraries that write on their own (loggers)."""
+SIGPIPE = 13  # which Windows does not have
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -202,7 +204,12 @@ def main(args: Sequence[str] | None = None) -> int:
             return _lightning(None if args is None else arguments)
         module, _, name = place.partition(":")
         getattr(import_module(f"diffcf.commands.{module}"), name)(arguments[1:])
+        sys.stdout.flush()
         return 0
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return 128 + SIGPIPE
     except (DiffcfError, OSError) as error:
         if not isinstance(error, USER_ERRORS) and error.errno not in DISK_ERRORS:
             raise
@@ -213,6 +220,17 @@ def main(args: Sequence[str] | None = None) -> int:
         reason = f"byte {error.start} is none of UTF-8"
         print(f"diffcf: A config or table is not a text file ({reason}).", file=sys.stderr)
         return 2
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads the output any more, as after ``| head``; nothing more is written."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except BrokenPipeError:
+        # What is left in the buffer would fail once more, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _lightning(args: list[str] | None) -> int:

@@ -6,6 +6,7 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,16 @@ def test_every_command_is_where_the_page_says(name: str) -> None:
 def test_version(capsys) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"diffcf {version('diffcf')}\n"
+
+
+def test_output_that_nobody_reads_ends_in_silence() -> None:
+    grid = Path(__file__).parents[3] / "experiments/benchmarks/pendulum.yaml"
+    command = [sys.executable, "-m", "diffcf", "benchmark", "--list", str(grid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # as head does, once it has seen enough
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_a_verbose_version_has_what_a_report_needs(capsys) -> None:
