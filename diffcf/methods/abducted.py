@@ -111,10 +111,12 @@ class Abducted(World):
         if engine.sampling.residual:
             own = self._own_drawing
             image = image + agreement(image, own) * (self.image - own)
-        if engine.sampling.change_filter is not None:
-            image = engine.sampling.change_filter(self.image, image)
         if engine.bound is not None:
             image = image.clamp(-engine.bound, engine.bound)
+            # Of latents the decoded images are filtered (diffcf.methods.encoded).
+            if engine.sampling.change_filter is not None:
+                image = engine.sampling.change_filter(self.image, image)
+                image = image.clamp(-engine.bound, engine.bound)
         if self.drawn.regions:
             kept = unchanged(self.drawn.regions, self.factors, shown)
             image = torch.where(kept == 1, self.image, image + kept * (self.image - image))

@@ -7,7 +7,8 @@ factual's, decoded:
 .. math:: x_{cf} = D(z_{cf}) + a \, r, \qquad a = \exp(-(d / \delta)^2),
 
 with d the difference of the two decoded images, smoothed over some pixels. Where nothing changes
-the answer is the factual's own pixels: under no intervention, all of it is.
+the answer is the factual's own pixels: under no intervention, all of it is. A filter of the change
+(:mod:`diffcf.diffusion.change_filter`) takes the decoded images.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
+from diffcf.diffusion import ChangeFilter
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Counterfactual, Method, World, check_image
 from diffcf.networks.first_stage import LatentSpace
@@ -34,6 +36,12 @@ class EncodedMethod:
     def __init__(self, inner: Method, space: LatentSpace) -> None:
         self.inner, self.space = inner, space
 
+    @property
+    def change_filter(self) -> ChangeFilter | None:
+        """What filters the change of decoded images, if sampling has one."""
+        engine = self.inner
+        return engine.sampling.change_filter if isinstance(engine, CounterfactualEngine) else None
+
     @torch.no_grad()
     def abduct(
         self, image: Tensor, factors: Tensor | None = None, keys: Tensor | None = None
@@ -45,7 +53,7 @@ class EncodedMethod:
         latent = self.space.encode(image)
         inner = self._abducted(image, latent, factors, keys)
         known = inner.graph, image, inner.factors, inner.exogenous
-        parts = inner, self.space, self.space.decode(latent)
+        parts = inner, self.space, self.space.decode(latent), self.change_filter
         return EncodedWorld(*known, *parts, clipped=inner.clipped, ties=inner.ties, keys=keys)
 
     def read(self, image: Tensor) -> Tensor | None:
@@ -76,11 +84,13 @@ class EncodedWorld(World):
         inner: the world of the latents.
         space: the first stage.
         decoded: the factual as the first stage decodes it, ``[B, C, H, W]``.
+        change_filter: what filters the change of images; None for nothing.
     """
 
     inner: World
     space: LatentSpace
     decoded: Tensor
+    change_filter: ChangeFilter | None = None
 
     def target(self, do: Intervention) -> Tensor:
         return self.inner.target(do)
@@ -89,7 +99,10 @@ class EncodedWorld(World):
         answer = self.inner.answer(do, target)
         decoded = self.space.decode(answer.image)
         residual = agreement(decoded, self.decoded) * (self.image - self.decoded)
-        return replace(answer, image=(decoded + residual).clamp(-1, 1))
+        image = (decoded + residual).clamp(-1, 1)
+        if self.change_filter is not None:
+            image = self.change_filter(self.image, image).clamp(-1, 1)
+        return replace(answer, image=image)
 
     def reabduct(self, answer: Counterfactual) -> EncodedWorld:
         latent = self.space.encode(answer.image)

@@ -12,6 +12,7 @@ from stirring import stir
 
 from data_modules import PendulumDataModule
 from diffcf.causal import NSCM, CausalGraph
+from diffcf.diffusion import ChangeFilter
 from diffcf.io import SettingsError
 from diffcf.methods import (
     DiffusionCounterfactuals,
@@ -85,6 +86,28 @@ def test_the_null_intervention_is_exact(graph, small_batch) -> None:
     assert (world.decoded - image).abs().mean() > 0.05, "the first stage alone is far from exact"
     changed = world.predict({"light": 0.9})
     assert changed.image.shape == image.shape and changed.image.abs().max() <= 1
+
+
+@pytest.mark.parametrize("stage", [STAGE, None], ids=["latents", "pixels"])
+def test_the_change_of_images_is_filtered(graph, small_batch, stage) -> None:
+    shape = SHAPE if stage else {"patch": 4}
+    model = DiffusionCounterfactuals(
+        graph,
+        generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2, **shape),
+        projector=partial(LocalPosteriorProjector, channels=8, condition=8, **shape),
+        nscm=partial(NSCM, hidden=[8]),
+        first_stage=stage,
+    ).eval()
+    stir(model)
+    image, change = small_batch["image"], ChangeFilter(radius=2)
+    plain, filtered = (
+        model.method(Sampling(steps=3, anchored=True, change_filter=f)).abduct(image)
+        for f in (None, change)
+    )
+    before, after = (world.predict({"light": 0.9}).image for world in (plain, filtered))
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, change(image, before).clamp(-1, 1), atol=1e-4, rtol=0)
+    assert torch.equal(plain.predict({}).image, filtered.predict({}).image), "the null is exact"
 
 
 def test_worlds_are_selected_and_followed(graph, small_batch) -> None:
