@@ -42,7 +42,7 @@ class ChangeFilter:
 
     radius: int = 3
     epsilon: float = 1e-3
-    misfit: float = 1e-2
+    misfit: float = 3e-3
 
     def __post_init__(self) -> None:
         whole = isinstance(self.radius, int) and not isinstance(self.radius, bool)
