@@ -210,7 +210,8 @@ def telling_cells() -> list[tuple[str, str]]:
 
 def test_every_method_is_in_a_grid() -> None:
     entries = [entry for dataset in ALL for entry in described(dataset).values()]
-    files = {entry if isinstance(entry, str) else entry["config"] for entry in entries}
+    trained = [e for e in entries if isinstance(e, str) or "trained_as" not in e]
+    files = {entry if isinstance(entry, str) else entry["config"] for entry in trained}
     assert {Path(file).stem for file in files} == {
         path.stem for path in (SHIPPED / "methods").glob("*.yaml")
     }
