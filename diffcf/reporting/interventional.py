@@ -115,7 +115,9 @@ def interventional_table(dataset: str, methods: Sequence[MethodResults]) -> Comp
 def _worth_text(one: Line, other: Line, worth: tuple[int, float | None]) -> str:
     fewest, needed = worth
     most = max(other.leaves)
-    number = f"about {needed:.2g}" if needed is not None else f"more than {most}"
+    number = f"more than {most}"
+    if needed is not None:
+        number = f"about {float(f'{needed:.2g}'):.0f}"
     return (
         f"What '{one.label}' reaches on leaves with {fewest} interventional images takes "
         f"'{other.label}' {number}."
