@@ -102,9 +102,9 @@ def _sampling(record: Record) -> Sampling:
         arguments = {key: value for key, value in rule.items() if key != "rule"}
         path = f"{diffusion.__name__}.{rule['rule']}"
         spec["guidance"] = {"class_path": path, "init_args": arguments}
-    for name in ("free", "feedback", "change_filter"):
-        if rule := spec.get(name):
-            spec[name] = {key: value for key, value in rule.items() if key != "rule"}
+    for name, part in spec.items():
+        if name != "guidance" and isinstance(part, dict):
+            spec[name] = {key: value for key, value in part.items() if key != "rule"}
     return methods.sampling_from_spec(spec)
 
 

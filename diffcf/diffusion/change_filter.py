@@ -7,7 +7,7 @@ within each window it is fitted by a linear function of the colours of x, whose 
 Where the fit f misses Δ, as where something else is drawn, Δ stays; where it does not, f stands in
 for it:
 
-.. math:: y' = x + w f + (1 - w) Δ, \\quad w = \\exp(-\\overline{(f - Δ)^2} / m),
+.. math:: y' = x + w f + (1 - w) Δ, \quad w = \exp(-\overline{(f - Δ)^2} / m),
 
 the mean taken over the window and the channels. Where nothing changes nothing is changed. (The
 weight, and that the change is filtered instead of the answer, are ours.)
@@ -30,7 +30,7 @@ class ChangeFilter:
     """How the change is filtered.
 
     Attributes:
-        radius: of the window, in pixels (places of latents): it has 2 radius + 1 a side.
+        radius: of the window, in pixels: it has 2 radius + 1 a side.
         epsilon: variance of the factual's colours, in units of [-1, 1] squared, far below which
             they are taken for one colour.
         misfit: m, the mean squared misfit, in the same units, at which the weight has fallen to

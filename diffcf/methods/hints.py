@@ -92,7 +92,8 @@ class Hints:
         1 everywhere for a factor without a hint.
         """
         masks = image.new_ones(len(image), len(self.graph), *image.shape[-2:])
-        found = found_places(image) if self.found else {}
+        wanted = {place for place in self.places.values() if isinstance(place, str)}
+        found = found_places(image, wanted) if wanted else {}
         for column, place in self.places.items():
             if isinstance(place, str):
                 masks[:, column] = found[place]
@@ -135,6 +136,7 @@ def regions(masks: Tensor) -> list[Region]:
             places.append((here, mask))
     found = [Region(torch.zeros_like(places[0][0]), torch.ones_like(masks[:, :1]))]
     for factors, mask in places:
+        # A mask takes first what is told least, so that parts of one picture are told one each.
         left, parted = mask[:, None], []
         for told, weight in sorted(found, key=lambda region: int(region.told.sum())):
             inside = torch.minimum(weight, left)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -12,20 +14,18 @@ PARTS = ("background_rest", "background_highlight", "object")
 """Places that share every picture among them."""
 
 
-def found_places(image: Tensor) -> dict[str, Tensor]:
-    """Each of :data:`FOUND` in images ``[B, C, H, W]`` in [-1, 1]: ``[B, H, W]`` in [0, 1].
+def found_places(image: Tensor, wanted: Collection[str] = FOUND) -> dict[str, Tensor]:
+    """The ``wanted`` places in images ``[B, C, H, W]`` in [-1, 1]: ``[B, H, W]`` in [0, 1].
 
     ``background`` is what is joined to the border (:func:`background`), ``object`` the rest. The
     former is shared by ``background_highlight`` (:func:`highlight`) and ``background_rest``.
     """
     around = background(image)
-    light = highlight(image, around)
-    return {
-        "background": around,
-        "object": 1 - around,
-        "background_highlight": light,
-        "background_rest": around - light,
-    }
+    places = {"background": around, "object": 1 - around}
+    if not places.keys() >= set(wanted):
+        light = highlight(image, around)
+        places |= {"background_highlight": light, "background_rest": around - light}
+    return {name: places[name] for name in wanted}
 
 
 def background(image: Tensor) -> Tensor:

@@ -60,11 +60,9 @@ def provenance(
 
 def sampling_record(sampling: Sampling) -> dict[str, object]:
     """Settings of sampling as plain text and numbers; guidance rules by name and arguments."""
-    parts = ("guidance", "free", "feedback", "change_filter")
-    rules = {name: getattr(sampling, name) for name in parts}
-    return vars(sampling) | {
-        name: None if rule is None else {"rule": type(rule).__name__, **vars(rule)}
-        for name, rule in rules.items()
+    return {
+        name: {"rule": type(part).__name__, **vars(part)} if hasattr(part, "__dict__") else part
+        for name, part in vars(sampling).items()
     }
 
 
