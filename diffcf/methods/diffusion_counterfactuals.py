@@ -127,8 +127,9 @@ class DiffusionCounterfactuals(HintedModule):
         self.mixing = mixing
         self.breaks_functions = mixing is not None  # which composites do
         self.factor_dropout, self.all_dropout = factor_dropout, all_dropout
-        if not all_dropout:  # of which answers have to know
-            self.settings["all_dropout"] = 0.0
+        # What was never left out answers have to know.
+        dropped = {"factor_dropout": factor_dropout, "all_dropout": all_dropout}
+        self.settings |= {name: 0.0 for name, share in dropped.items() if not share}
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
@@ -263,9 +264,8 @@ class DiffusionCounterfactuals(HintedModule):
                 "sampling asks it for: set conditional to true and leave free out, or set "
                 "from_factual of free to true."
             )
-        if self.hints is not None:
-            self.hints.ties = self.ties
-        engine = CounterfactualEngine(*networks, sampling, self.bound, self.hints, ties)
+        hints = self.heeded(self.factor_dropout)
+        engine = CounterfactualEngine(*networks, sampling, self.bound, hints, ties)
         return self.in_images(engine)
 
     def setup(self, stage: str) -> None:

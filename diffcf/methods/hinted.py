@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffcf.io import SettingsError
 from diffcf.methods.checkpoint import Spec
 from diffcf.methods.encoded_module import EncodedModule
 from diffcf.methods.hint_finding import find_hints, hints_of
@@ -32,6 +33,22 @@ class HintedModule(EncodedModule):
             self.hints = Hints(self.graph, given)
             self.settings["hints"] = self.hints.to_dict()
             self.hinted = frozenset(self.settings["hints"])
+
+    def heeded(self, factor_dropout: float) -> Hints | None:
+        """The hints, by which a generator answers that lacked each factor so often in training.
+
+        SettingsError where it never did, and they would leave it without one.
+        """
+        if self.hints is None:
+            return None
+        self.hints.ties = self.ties
+        if not factor_dropout and (untold := ", ".join(self.hints.untold())):
+            raise SettingsError(
+                "The generator was never trained without a factor (factor_dropout 0), and hints "
+                f"leave it without {untold} in places: train it with factor_dropout 0.05, or hint "
+                "only what goes together with another factor in the data."
+            )
+        return self.hints
 
     def _find_hints(self) -> None:
         """Of the data at hand, if they are to be found and say any."""

@@ -6,9 +6,10 @@ the floor is the background can say so, without one more image.
 
 A place is one of
 
-- ``background``: all that is joined to the picture's border without crossing an edge, and
-  ``object``, the rest. Found in each image by growing from the border (Adams & Bischof, 1994,
-  Seeded region growing, https://doi.org/10.1109/34.295913);
+- ``background``: all that is joined to the picture's border without crossing an edge, with the
+  shadows on it, and ``object``, the rest; pixels in which they meet belong to both. Found in each
+  image by growing from the border (Adams & Bischof, 1994, Seeded region growing,
+  https://doi.org/10.1109/34.295913) and by colour (:func:`diffcf.methods.places.background`);
 - ``background_highlight``, where a background is brightest, such as a lamp's spot on a floor, and
   ``background_rest``, what is left of it. They go over into each other softly;
 - a rectangle ``[top, left, bottom, right]`` in shares of the picture's sides;
@@ -37,7 +38,7 @@ from torch.nn import functional as F
 from diffcf.causal import CausalGraph, Ties
 from diffcf.diffusion import VelocityOf
 from diffcf.io import ImageTransform, SettingsError, decode, from_bytes
-from diffcf.methods.places import FOUND, found_places
+from diffcf.methods.places import FOUND, PARTS, found_places
 
 Place: TypeAlias = str | list[float] | list[list[float]]
 """One of :data:`~diffcf.methods.places.FOUND`, a rectangle in shares of the sides, a file of a mask
@@ -85,6 +86,27 @@ class Hints:
     def to_dict(self) -> dict[str, Place]:
         """The places by factor, a mask by its rows: no file is needed to make these hints again."""
         return {self.graph.names[column]: place for column, place in self.places.items()}
+
+    def untold(self) -> list[str]:
+        """Names of factors of which the generator is somewhere told nothing, by no tie either.
+
+        >>> from diffcf.causal import Factor
+        >>> Hints(CausalGraph([Factor("floor"), Factor("light")]), {"floor": "background"}).untold()
+        ['floor']
+        """
+        places = list(self.places.values())
+        named = {place for place in places if isinstance(place, str)}
+        whole = named.issuperset(("background", "object")) or named.issuperset(PARTS)
+        known = torch.ones(len(self.graph), dtype=torch.bool)
+        for place in places if whole else [*places, None]:  # None is where no place is
+            columns = range(len(self.graph))
+            told = torch.tensor([self.places.get(each, place) == place for each in columns])
+            if self.ties is not None:
+                _, told = self.ties.completed(torch.zeros(1, len(told)), told)
+            known &= told
+        return [
+            name for name, told in zip(self.graph.names, known.tolist(), strict=True) if not told
+        ]
 
     def masks(self, image: Tensor) -> Tensor:
         """``[B, K, H, W]`` in [0, 1]: where each factor is written in images ``[B, C, H, W]``.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from stirring import stir
+from torch.nn import functional as F
 
 from data_modules.scenes import PointlightScene, SunlightScene
 from diffcf.api import load
@@ -44,6 +45,39 @@ def test_the_background_of_a_lit_floor_is_the_floor(scene) -> None:
     other[:, scene.graph.column("floor_colour")] = other[:, body[1]]
     again = background(scene.render(other, 64)).bool()
     assert (found == again).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("scene", [SunlightScene(), PointlightScene()], ids=["sun", "point"])
+def test_the_background_is_what_takes_the_floors_colour(scene) -> None:
+    """Shadows with it, and pixels at the body's edge in part."""
+    factors = scene.published_grid()[:: len(scene.published_grid()) // 60]
+    other = factors.clone()
+    for name in ("floor_colour", *(["spot_colour"] if scene.light.is_point else [])):
+        column = scene.graph.column(name)
+        other[:, column] = (other[:, column] + 0.6) % 1.2
+    image, wanted = scene.render(factors, 64), scene.render(other, 64)
+    found = background(image)[:, None]
+    change = wanted - image
+    assert (change * (1 - found)).abs().sum() < 0.01 * change.abs().sum()
+    still = (change == 0).all(dim=1, keepdim=True)
+    assert found[still].mean() < 0.02
+    rim = (found > 0) & (found < 1)
+    assert 0.002 < rim.float().mean() < 0.1
+    # Of a mixed pixel the floor's share takes the colour: what nearby floor changes by, less.
+    nearby = F.max_pool2d(change.abs().amax(dim=1, keepdim=True), 3, stride=1, padding=1)
+    shares = change.abs().amax(dim=1, keepdim=True) / nearby.clamp_min(1e-3)
+    assert (found - shares)[rim].abs().mean() < 0.25
+
+
+def test_black_grey_and_colourless_things_are_no_shadows() -> None:
+    image = torch.full((1, 3, 16, 16), -0.5)
+    image[:, 0] = 0.5  # a reddish wall
+    image[..., 4:9, 4:9] = -1.0  # black
+    assert background(image)[0, 4:9, 4:9].max() < 0.01
+    grey = torch.full((1, 3, 16, 16), 0.6)
+    grey[..., 4:9, 4:9] = 0.0  # a grey thing before a grey wall
+    assert background(grey)[0, 4:9, 4:9].max() == 0
+    assert background(grey[:, :1])[0, 4:9, 4:9].max() == 0, "nor where there is no colour at all"
 
 
 def test_an_object_at_the_border_is_no_background() -> None:
@@ -193,6 +227,19 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 ANCHORED = Sampling(steps=3, anchored=True)
+
+
+def test_hints_leave_no_factor_untold_to_a_generator_that_was_always_told_all() -> None:
+    module = made(factor_dropout=0.0)
+    with pytest.raises(SettingsError, match="leave it without floor, light in places"):
+        module.method(ANCHORED)
+    module.ties = Ties(GRAPH, [Tie("floor", "light", ((0.0, 0.0), (1.0, 1.0)))])
+    module.method(ANCHORED)
+    module.take_hints({"floor": "background", "size": "object"})
+    with pytest.raises(SettingsError, match="without size in places"):
+        module.method(ANCHORED)
+    module.take_hints({"floor": "background"})
+    module.method(ANCHORED)  # elsewhere the light tells it
 
 
 def test_a_place_stays_where_nothing_that_is_written_there_moves() -> None:
