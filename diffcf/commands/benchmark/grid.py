@@ -10,6 +10,8 @@ A grid names the parts; its paths are relative to it::
     methods:
       ours: methods/ours.yaml      # or with settings of this dataset:
       peer: {config: methods/peer.yaml, set: {model.init_args.learning_rate: 1.0e-3}}
+                                   # or a method of another grid, with what that sets and this:
+      fewer: {config: flow.yaml#ours, set: {data.init_args.train_size: 1000}}
                                    # or a training of another, measured with other settings:
       hinted: {trained_as: ours, set: {model.init_args.hints: auto}}
                                    # or another grid's file, whose methods are taken as they are
@@ -35,11 +37,12 @@ import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from diffcf.commands.benchmark.settings import Settings, callback_arguments, changed, read_yaml
 from diffcf.io import SettingsError, is_whole
 
+Source: TypeAlias = tuple[Path, Settings]
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_]")
 _GRID = {"dataset", "common", "seeds", "methods", "results"}
 _METHOD = ("model", "sampling", "search", "title")
@@ -210,15 +213,30 @@ def _method(name: str, entries: Settings, folder: Path) -> GridMethod:
     return GridMethod.load(name, joined, Path(), trained)
 
 
-def _entry(entry: object, what: str, folder: Path) -> tuple[Path, Settings]:
-    """File and settings of an entry, a path or ``{config: path, set: {dotted key: value}}``."""
+def _entry(entry: object, what: str, folder: Path, way: tuple[str, ...] = ()) -> Source:
+    """File and settings of an entry, a path or ``{config: path, set: {dotted key: value}}``.
+
+    A path ``grid.yaml#method`` is that grid's entry, whose own settings come first; ``way`` are
+    those on which this one was come to.
+    """
     entry = {"config": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or not {"config"} <= set(entry) <= {"config", "set"}:
         raise SettingsError(f"{what} is a path, or has config and set, not {entry}.")
     changes = entry.get("set") or {}
     if not isinstance(changes, dict):
         raise SettingsError(f"set of {what} is a mapping of dotted keys, not {changes}.")
-    return folder / str(entry["config"]), dict(changes)
+    config = str(entry["config"])
+    grid, mark, name = config.rpartition("#")
+    if not mark:
+        return folder / config, dict(changes)
+    place = os.path.normpath(folder / grid)
+    if (step := f"{place}#{name}") in way:
+        raise SettingsError(f"{what} is {config}, which comes back to itself: name a file.")
+    methods = read_yaml(Path(place), f"Grid of {what}").get("methods")
+    if not isinstance(methods, dict) or name not in methods:
+        raise SettingsError(f"{what} is {config}, but {place} describes no method '{name}'.")
+    path, first = _entry(methods[name], f"{name} of {place}", Path(place).parent, (*way, step))
+    return path, first | changes
 
 
 def _common(path: Path, changes: Settings) -> Settings:
