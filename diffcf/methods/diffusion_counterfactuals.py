@@ -82,7 +82,8 @@ class DiffusionCounterfactuals(HintedModule):
         balance_of: "levels", each factor by itself, or "combinations" of them all
             (:class:`diffcf.causal.CombinationBalance`), where levels go together in the data.
         pseudo_labels: the standard deviation, in [0, 1] units, up to which a reading stands in for
-            a missing label (:mod:`diffcf.methods.pseudo_labels`); 0 is for never.
+            a missing label that the generator lacks (:mod:`diffcf.methods.pseudo_labels`); 0 is for
+            never.
         hints: where in the picture factors are written, by name (:mod:`diffcf.methods.hints`);
             answers heed them, trained with them or not. "auto" finds them in images in which
             somebody set a factor (:mod:`diffcf.methods.hint_finding`).
@@ -173,11 +174,10 @@ class DiffusionCounterfactuals(HintedModule):
 
         With ``marks``, factors ``[B, K]`` may be NaN; ``told`` are those with pseudo-labels.
         """
+        # The NSCM sees observed factors only: composites break the mechanisms on purpose, and the
+        # error of a reading is no exogenous noise.
+        causal = mechanism_terms(self.nscm, factors, marks)
         told = factors if told is None else told
-        if marks is not None:
-            marks = marks._replace(observed=~told.isnan())
-        # Composites break the causal mechanisms on purpose: the NSCM sees observed factors only.
-        causal = mechanism_terms(self.nscm, told, marks)
         partial = marks is not None
         count = max(2, round(self.projector_share * len(image)))
         if idle:  # the generator's part of the batch is not looked at

@@ -7,8 +7,9 @@ units for a number, :math:`\sqrt{p (1 - p)}` for the probability p of a binary f
 category. So τ = .05 takes a number that is read to a twentieth of its range, and a category of
 99.75%.
 
-It conditions the generator and enters the causal model's likelihood. The projector itself learns
-from labels only: from its own readings it would learn nothing but to be surer of them.
+It conditions the generator. Projector and causal model learn from labels only: from its own
+readings, refined by the other, either would learn nothing but to be surer of them, and the error of
+a reading is no noise of a mechanism.
 
 Reference: Pseudo-Label (Lee, 2013); the refinement is ours.
 """

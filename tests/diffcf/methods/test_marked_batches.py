@@ -190,7 +190,7 @@ def test_the_projector_is_trained_on_the_rows_with_most_labels(small_batch: dict
     torch.testing.assert_close(found, expected)
 
 
-def test_pseudo_labels_teach_generator_and_nscm_but_not_the_projector(small_batch: dict) -> None:
+def test_pseudo_labels_teach_the_generator_alone(small_batch: dict) -> None:
     graph = graph_of(small_batch)
     image, factors = small_batch["image"], small_batch["factors"]
     observed = torch.zeros_like(factors, dtype=torch.bool)
@@ -200,7 +200,7 @@ def test_pseudo_labels_teach_generator_and_nscm_but_not_the_projector(small_batc
         factors.masked_fill(~observed, torch.nan),
         Marks(observed, torch.zeros_like(observed)),
     )
-    for network, changes in (("projector", False), ("generator", True), ("nscm", True)):
+    for network, changes in (("projector", False), ("generator", True), ("nscm", False)):
         found = [
             gradients(ours(graph, pseudo_labels=sure, all_dropout=0.0), network, *batch)
             for sure in (0.0, 10.0)  # never, and always
