@@ -37,7 +37,7 @@ def tiny(folder: Path, experiment: str = "pendulum_quick", **data: Any) -> str:
     whole = model["projector"]["class_path"].endswith("GlobalPosteriorProjector")
     model["projector"]["init_args"] |= {"channels": [8, 16] if whole else 8}
     if model["mixing"]:
-        model["head_start"] = 0.33
+        model |= {"head_start": 0.33, "projector_end": 0.8}
     config["trainer"] |= {
         "accelerator": "cpu",
         "precision": "32-true",

@@ -28,6 +28,7 @@ MOVED = {
     "diffcf.generator": "diffcf.networks",
     "diffcf.graph": "diffcf.causal",
     "diffcf.guidance": "diffcf.diffusion",
+    "diffcf.methods.diffusion_counterfactuals": "diffcf.methods",
     "diffcf.mixing": "diffcf.networks",
     "diffcf.module": "diffcf.methods",
     "diffcf.nscm": "diffcf.causal",

@@ -37,9 +37,6 @@ from .checkpoint import (
 from .diffusion_counterfactuals import (
     DiffusionCounterfactuals as DiffusionCounterfactuals,
 )
-from .diffusion_counterfactuals import (
-    ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
-)
 from .drawing import (
     STEPS as STEPS,
 )
@@ -184,3 +181,6 @@ from .sampling import (
 from .schedule import check_amount as check_amount
 from .schedule import check_share as check_share
 from .schedule import warm_cosine as warm_cosine
+from .sharded import (
+    ShardedDiffusionCounterfactuals as ShardedDiffusionCounterfactuals,
+)

@@ -133,9 +133,13 @@ class CounterfactualModule(RecordedModule, ABC):
         """The factors' code ``[B, E]`` that the method reads off clean images, if it does."""
         raise NotImplementedError(NO_READER)
 
-    def rate_of(self, name: str) -> tuple[float, float]:
-        """Learning rate of the network ``name``, and the progress at which it starts to learn."""
-        return self.learning_rate, 0.0
+    def rate_of(self, name: str) -> float:
+        """Learning rate of the network ``name``."""
+        return self.learning_rate
+
+    def course_of(self, name: str) -> tuple[float, float]:
+        """From when to when the network ``name`` learns, in shares of the training."""
+        return 0.0, 1.0
 
     # --- training ---
 
@@ -221,7 +225,7 @@ class CounterfactualModule(RecordedModule, ABC):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         optimizer = self.optimizer(fused=not scaled and not self.trainer.gradient_clip_val)
         rates: list[Callable[[int], float]] = [
-            partial(self._rate, start) for _, start in self._groups()
+            partial(self._rate, *course) for _, course in self._groups()
         ]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {
@@ -234,19 +238,19 @@ class CounterfactualModule(RecordedModule, ABC):
         groups = [group for group, _ in self._groups()]
         return Muon(groups, weight_decay=self.weight_decay, fused=fused)
 
-    def _groups(self) -> Iterator[tuple[dict[str, Any], float]]:
-        """The optimiser's groups of parameters, and the progress at which each starts to learn."""
+    def _groups(self) -> Iterator[tuple[dict[str, Any], tuple[float, float]]]:
+        """The optimiser's groups of parameters, and from when to when each learns."""
         for name, network in self.networks():
-            rate, start = self.rate_of(name)
+            rate, course = self.rate_of(name), self.course_of(name)
             by_muon = [p for p in network.parameters() if name in self.muon and p.ndim > 1]
             others = [p for p in network.parameters() if name not in self.muon or p.ndim <= 1]
-            yield {"params": others, "lr": self.rate_scale * rate, "matrices": False}, start
+            yield {"params": others, "lr": self.rate_scale * rate, "matrices": False}, course
             if by_muon:
                 own = self.rate_scale * self.muon[name]
-                yield {"params": by_muon, "lr": own, "matrices": True}, start
+                yield {"params": by_muon, "lr": own, "matrices": True}, course
 
-    def _rate(self, start: float, step: int) -> float:
-        return warm_cosine(self.progress, self.warmup, start)
+    def _rate(self, start: float, end: float, step: int) -> float:
+        return warm_cosine(self.progress, self.warmup, start, end)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # torch takes all parameters of a network at once on a card, and shards one by one; on

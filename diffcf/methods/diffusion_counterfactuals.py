@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from diffcf.causal import (
     NSCM,
@@ -75,6 +74,8 @@ class DiffusionCounterfactuals(HintedModule):
         projector_share: part of each batch that the projector is trained on.
         head_start: share of the training, in [0, 1), in which projector and NSCM train alone,
             until the projector has learned where each factor is read.
+        projector_end: share of the training, from which the projector is learned: its rate has
+            fallen to zero, and the time is the generator's.
         projector_learning_rate: of the projector; the others take ``learning_rate``.
         balance: how far rare levels of discrete factors count as much as frequent ones to generator
             and projector (``strength`` of :class:`diffcf.causal.LevelBalance`); the NSCM, which
@@ -108,6 +109,7 @@ class DiffusionCounterfactuals(HintedModule):
         leakage: float = 0.5,
         projector_share: float = 0.5,
         head_start: float = 0.0,
+        projector_end: float = 1.0,
         projector_learning_rate: float = 2.5e-3,
         balance: float = 0.0,
         balance_of: BalanceOf = "levels",
@@ -134,6 +136,12 @@ class DiffusionCounterfactuals(HintedModule):
         self.compilation = Compilation(compile)
         self.leakage, self.projector_share = leakage, projector_share
         self.head_start = check_share("head_start", head_start)
+        self.projector_end = projector_end
+        if not self.head_start < projector_end <= 1:
+            raise SettingsError(
+                f"projector_end is a share of the training above head_start, {head_start:g}, up to "
+                f"1; got {projector_end}."
+            )
         self.balance = check_strength(balance)
         self.balance_of = balance_of
         self.label_balance: Balance | None = None
@@ -150,9 +158,10 @@ class DiffusionCounterfactuals(HintedModule):
         ``image`` is what :meth:`seen` gives of a batch.
         """
         idle = self.training and self.progress < self.head_start
+        learned = self.training and self.progress >= self.projector_end
         terms = self.compilation(self._terms)
         if marks is None:
-            return terms(image, factors, idle)
+            return terms(image, factors, idle, learned)
         # The projector is trained on the first rows: those of which most is known.
         order = marks.observed.sum(dim=1).argsort(descending=True, stable=True)
         image, factors, marks = image[order], factors[order], marks.rows(order)
@@ -160,19 +169,21 @@ class DiffusionCounterfactuals(HintedModule):
         if self.pseudo_labels:
             known = (self.get_submodule("projector"), self.nscm, image, factors, marks)
             told = with_pseudo_labels(*known, self.pseudo_labels)
-        return terms(image, factors, idle, marks, told)
+        return terms(image, factors, idle, learned, marks, told)
 
     def _terms(
         self,
         image: Tensor,
         factors: Tensor,
         idle: bool,
+        learned: bool,
         marks: Marks | None = None,
         told: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The terms of a step in which the generator is ``idle``, or not; to be compiled.
+        """The terms of a step in which the generator is ``idle`` or the projector ``learned``.
 
-        With ``marks``, factors ``[B, K]`` may be NaN; ``told`` are those with pseudo-labels.
+        To be compiled. With ``marks``, factors ``[B, K]`` may be NaN; ``told`` are those with
+        pseudo-labels.
         """
         # The NSCM sees observed factors only: composites break the mechanisms on purpose, and the
         # error of a reading is no exogenous noise.
@@ -185,10 +196,14 @@ class DiffusionCounterfactuals(HintedModule):
         found = None
         if self.mixing is not None:
             found = self.mixing.candidates(image, self.projector, self.written(image))
-        terms = {"projector": self._projector_loss(image, factors, count, found, partial)} | causal
+        if learned:
+            terms = {"projector": self._idle("projector")} | causal
+        else:
+            known = (image, factors, count, found, partial)
+            terms = {"projector": self._projector_loss(*known)} | causal
         mixed = image.new_zeros(())
         if idle:
-            terms["generator"] = self._idle()
+            terms["generator"] = self._idle("generator")
         elif self.training and self.mixing is not None:
             composite = self.mixing.for_generator(image, told, self.projector, found)
             mixed = composite.mixed.float().mean()
@@ -197,9 +212,9 @@ class DiffusionCounterfactuals(HintedModule):
             terms["generator"] = self._generator_loss(image, told, partial)
         return terms | {"mixed": mixed}
 
-    def _idle(self) -> Tensor:
-        """0, as a function of every generator parameter, since DDP wants a gradient of each."""
-        parameters = self.get_submodule("generator").parameters()
+    def _idle(self, name: str) -> Tensor:
+        """0, as a function of every parameter of a network, since DDP wants a gradient of each."""
+        parameters = self.get_submodule(name).parameters()
         return 0.0 * torch.stack([p.sum() for p in parameters]).sum()
 
     def _generator_loss(self, image: Tensor, factors: Tensor, partial: bool) -> Tensor:
@@ -250,9 +265,12 @@ class DiffusionCounterfactuals(HintedModule):
         exogenous = self.nscm.abduct(factors, row_keys(batch["index"]))
         return {"factors": factors, "variance": posterior.variance, "exogenous": exogenous}
 
-    def rate_of(self, name: str) -> tuple[float, float]:
-        rate = self.projector_learning_rate if name == "projector" else self.learning_rate
-        return rate, self.head_start if name == "generator" else 0.0
+    def rate_of(self, name: str) -> float:
+        return self.projector_learning_rate if name == "projector" else self.learning_rate
+
+    def course_of(self, name: str) -> tuple[float, float]:
+        start = self.head_start if name == "generator" else 0.0
+        return start, self.projector_end if name == "projector" else 1.0
 
     def method(self, sampling: Sampling = Sampling()) -> Method:  # noqa: B008
         generator, projector = self.compilation(self.generator), self.compilation(self.projector)
@@ -281,32 +299,3 @@ class DiffusionCounterfactuals(HintedModule):
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         self.compilation.show(self.global_step)
-
-
-class ShardedDiffusionCounterfactuals(DiffusionCounterfactuals):
-    """:class:`DiffusionCounterfactuals` whose networks are sharded over the strategy's mesh.
-
-    SettingsError for a training by Muon, which takes matrices as a whole.
-    """
-
-    def _check_muon(self, rates: Mapping[str, float]) -> dict[str, float]:
-        if rates:
-            raise SettingsError(
-                "Muon takes matrices as a whole, of which sharded networks have parts: leave muon "
-                "out (--model.muon null), or train whole networks by DDP."
-            )
-        return {}
-
-    def configure_model(self) -> None:
-        if self.device_mesh is None:
-            return
-        for _, network in self.networks():
-            fully_shard(network, mesh=self.device_mesh["data_parallel"])
-        # Parameters are gathered when a module is called; the NSCM is called by other names too.
-        methods = [("nscm", name) for name in ("loss", "refine", "abduct", "predict")]
-        for owner, name in [*methods, ("generator", "encode_style")]:
-            register_fsdp_forward_method(self.get_submodule(owner), name)
-
-    def _idle(self) -> Tensor:
-        # Unlike DDP, shards do not wait for the gradients of a network that takes no part.
-        return torch.zeros((), device=self.device)

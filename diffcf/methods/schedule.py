@@ -23,16 +23,16 @@ def check_share(name: str, share: float) -> float:
     return share
 
 
-def warm_cosine(progress: float, warmup: float, start: float = 0.0) -> float:
+def warm_cosine(progress: float, warmup: float, start: float = 0.0, end: float = 1.0) -> float:
     """Factor of the learning rate at ``progress`` of the training, in [0, 1].
 
-    From ``start``, in [0, 1), it rises linearly, for the share ``warmup`` of what is left of the
-    training, and then falls as a cosine to zero.
+    From ``start`` it rises linearly, for the share ``warmup`` of what is left until ``end``, and
+    then falls as a cosine to zero.
 
     >>> [round(warm_cosine(p, 0.2, start=0.5), 2) for p in (0.5, 0.55, 0.6, 0.8, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    own = (progress - start) / (1 - start)
+    own = (progress - start) / (end - start)
     if own < warmup:
         return max(0.0, own / warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (own - warmup) / (1 - warmup))))

@@ -69,6 +69,7 @@ OLD = [
     "diffcf.guidance.NoGuidance",
     "diffcf.guidance.PolyakGuidance",
     "diffcf.guidance.VarianceBalancedGuidance",
+    "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals",
     "diffcf.mixing.RegionMixer",
     "diffcf.module.DiffusionCounterfactuals",
     "diffcf.nscm.NSCM",

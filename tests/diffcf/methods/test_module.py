@@ -9,8 +9,9 @@ from stirring import stir
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
-from diffcf.io.errors import CheckpointError
+from diffcf.io.errors import CheckpointError, SettingsError
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
+from diffcf.methods.schedule import warm_cosine
 from diffcf.networks.factory import build_network, network_spec
 from diffcf.networks.unet import UNet
 
@@ -28,6 +29,33 @@ def test_every_loss_term_is_named_finite_and_learns_its_own_network(
             grads = [p.grad for p in getattr(model, other).parameters()]
             reached = any(g is not None and g.any() for g in grads)
             assert reached == (name == other), f"{name} → {other}"
+
+
+@pytest.mark.parametrize(
+    ("progress", "learning"),
+    [(0.1, {"projector", "nscm"}), (0.5, {"projector", "nscm", "generator"}),
+     (0.9, {"nscm", "generator"})],
+)  # fmt: skip
+def test_each_network_learns_in_its_own_time(
+    progress: float, learning: set[str], model: DiffusionCounterfactuals, small_batch: dict
+) -> None:
+    stir(model)
+    model.head_start, model.projector_end, model.time_spent = 0.3, 0.7, progress
+    model.total(model.train().losses(small_batch["image"], small_batch["factors"])).backward()
+    for name in ("generator", "projector", "nscm"):
+        gradients = [p.grad for p in model.get_submodule(name).parameters()]
+        assert all(gradient is not None for gradient in gradients), "as DDP wants it"
+        assert any(gradient.any() for gradient in gradients) == (name in learning), name
+        rate = warm_cosine(progress, 0.1, *model.course_of(name))
+        assert (rate > 0) == (name in learning), name
+    every = model.eval().losses(small_batch["image"], small_batch["factors"])
+    assert all(every[name] != 0 for name in ("generator", "projector", "nscm")), "in validation"
+
+
+@pytest.mark.parametrize("end", [0.0, 0.3, 1.01])
+def test_a_projector_is_learned_after_the_head_start(end: float, graph: CausalGraph) -> None:
+    with pytest.raises(SettingsError, match="projector_end is a share of the training above"):
+        DiffusionCounterfactuals(graph, head_start=0.3, projector_end=end)
 
 
 def test_a_learned_graph_adds_its_penalties(graph: CausalGraph, small_batch: dict) -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from diffcf.causal import CausalGraph
 from diffcf.io import CheckpointError, SettingsError
-from diffcf.methods import DiffusionCounterfactuals
-from diffcf.methods.diffusion_counterfactuals import ShardedDiffusionCounterfactuals
+from diffcf.methods import DiffusionCounterfactuals, ShardedDiffusionCounterfactuals
 from diffcf.methods.muon import Muon, orthogonalised
 
 

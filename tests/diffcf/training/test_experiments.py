@@ -72,7 +72,7 @@ def test_each_trainer_goes_on_top_of_an_experiment(path: Path, capsys) -> None:
     if path.stem == "fsdp":
         command += [
             "--model.class_path",
-            "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals",
+            "diffcf.methods.ShardedDiffusionCounterfactuals",
         ]
     with pytest.raises(SystemExit) as stop:
         main([*command, "--print_config"])

@@ -136,9 +136,7 @@ def test_shards_are_trained_saved_whole_and_read_by_one(tmp_path: Path) -> None:
     path = Path(tiny(tmp_path / "shards", batch_size=4))
     measure_least(str(path))
     config = yaml.safe_load(path.read_text())
-    config["model"]["class_path"] = (
-        "diffcf.methods.diffusion_counterfactuals.ShardedDiffusionCounterfactuals"
-    )
+    config["model"]["class_path"] = "diffcf.methods.ShardedDiffusionCounterfactuals"
     fsdp = yaml.safe_load((ROOT / "experiments/trainer/fsdp.yaml").read_text())["trainer"]
     fsdp["strategy"]["init_args"]["data_parallel_size"] = 2
     config["trainer"] |= {"strategy": fsdp["strategy"], "devices": 2, "max_steps": 3}
