@@ -205,10 +205,13 @@ class Abducted(World):
 
         return denoise
 
-    def reabduct(self, answer: Counterfactual) -> Abducted:
+    def reabduct(self, answer: Counterfactual, written: Tensor | None = None) -> Abducted:
+        """See :meth:`World.reabduct`; ``written`` as :meth:`CounterfactualEngine.abduct`."""
         shown, _ = self._taught(answer.intervention, answer.factors)
-        path, factual_bias = self.engine.invert(answer.image, shown, self.drawn)
-        return replace(self, image=answer.image, path=path, factual_bias=factual_bias)
+        # A place that hints find is where the answer has it: bodies grow and move.
+        drawn = Drawing.of(self.drawn.style, self.engine.written(answer.image, written))
+        path, factual_bias = self.engine.invert(answer.image, shown, drawn)
+        return replace(self, image=answer.image, path=path, factual_bias=factual_bias, drawn=drawn)
 
     def select(self, rows: Tensor) -> Abducted:
         """The worlds ``rows`` (long ``[N]``) of the batch: many what-ifs of one image at once.

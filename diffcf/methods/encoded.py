@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from diffcf.causal import Intervention, image_keys
 from diffcf.diffusion import ChangeFilter
+from diffcf.methods.abducted import Abducted
 from diffcf.methods.engine import CounterfactualEngine
 from diffcf.methods.interface import Counterfactual, Method, World, check_image
 from diffcf.networks.first_stage import LatentSpace
@@ -106,7 +107,13 @@ class EncodedWorld(World):
 
     def reabduct(self, answer: Counterfactual) -> EncodedWorld:
         latent = self.space.encode(answer.image)
-        inner = self.inner.reabduct(replace(answer, image=latent))
+        seen = replace(answer, image=latent)
+        if isinstance(self.inner, Abducted):
+            inner: World = self.inner.reabduct(
+                seen, _written(self.inner.engine, answer.image, latent)
+            )
+        else:
+            inner = self.inner.reabduct(seen)
         return replace(self, image=answer.image, inner=inner, decoded=self.space.decode(latent))
 
     def redrawn(self, keys: Tensor, fresh: float) -> EncodedWorld:

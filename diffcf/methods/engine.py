@@ -102,7 +102,7 @@ class CounterfactualEngine:
         """
         check_image(image)
         # Abduct
-        observed, written = factors, self._written(image, written)
+        observed, written = factors, self.written(image, written)
         if factors is None or self.may_lack(factors):
             factors = self.read(image, factors, written)
         factors, beyond = self.nscm.graph.clip(factors)
@@ -113,7 +113,7 @@ class CounterfactualEngine:
         known = self.nscm.graph, image, factors, exogenous, self, path, bias, drawn
         return Abducted(*known, observed, clipped=beyond, ties=self.ties, keys=keys)
 
-    def _written(self, image: Tensor, written: Tensor | None) -> Tensor | None:
+    def written(self, image: Tensor, written: Tensor | None) -> Tensor | None:
         """Where factors are written in images, as it was said or as hints say."""
         if written is None and self.hints is not None:
             return self.hints.masks(image)
@@ -139,7 +139,7 @@ class CounterfactualEngine:
         if self.projector is None:
             raise SettingsError(NO_READER)
         posterior = self.projector(image, image.new_zeros(len(image)))
-        written = self._written(image, written)
+        written = self.written(image, written)
         if written is not None and isinstance(posterior, LocalPosterior):
             posterior = posterior.within(written, self.nscm.graph.code_owner)
         contamination = self.sampling.contamination

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -274,6 +275,23 @@ def test_a_factor_of_the_object_does_not_move_a_background_that_sees_itself_alon
     for name, inside in (("light", body), ("floor", ~body)):
         moved = (world.predict({name: 1.0}).image - image).abs() > 1e-4
         assert moved[inside].any() and not moved[~inside].any()
+
+
+@pytest.mark.parametrize("latent", [False, True], ids=["pixels", "latents"])
+def test_the_next_step_finds_places_where_the_answer_has_them(latent: bool) -> None:
+    stage = {"first_stage": partial(ConvAutoencoder, latent_channels=4, channels=[8, 8])}
+    world = made(**(stage if latent else {})).method(ANCHORED).abduct(*pictures())
+    answer = world.predict({"size": 0.9})
+    image = world.image.clone()
+    image[..., 10:24, 10:24] = 0.8  # a body that grew
+    again = world.reabduct(replace(answer, image=image))
+    after = again.predict({"floor": 0.1}).image
+    if not latent:
+        assert torch.equal(after[..., 11:23, 11:23], image[..., 11:23, 11:23]), "it is no floor"
+    anew = (getattr(again, "inner", again)).drawn.written
+    was = (getattr(world, "inner", world)).drawn.written
+    assert anew[:, 1].sum() > was[:, 1].sum()
+    torch.testing.assert_close(again.predict({}).image, image, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("feedback", [None, Feedback()], ids=["plain", "feedback"])
