@@ -63,6 +63,7 @@ from .refinement import CERTAIN as CERTAIN
 from .refinement import CONTAMINATION as CONTAMINATION
 from .refinement import completed as completed
 from .structure import EdgeGates as EdgeGates
+from .structure import is_acyclic as is_acyclic
 from .tie_search import find_ties as find_ties
 from .ties import Function as Function
 from .ties import Tie as Tie

@@ -23,6 +23,14 @@ def acyclicity(adjacency: Tensor) -> Tensor:
     return walks.diagonal().sum() - len(adjacency)
 
 
+def is_acyclic(adjacency: Tensor) -> bool:
+    """Whether there is no cycle of edges, ``[K, K]`` bool."""
+    left = adjacency.detach().cpu().bool().clone()
+    for _ in range(len(left)):  # take away what has no causes, of which there is one or a cycle
+        left[:, ~left.any(dim=1)] = False
+    return not bool(left.any())
+
+
 def strongest_dag(strength: Tensor, threshold: float = 0.5, known: Tensor | None = None) -> Tensor:
     """Edges above ``threshold`` from strong to weak, without those that would close a cycle.
 
@@ -79,11 +87,12 @@ class EdgeGates(nn.Module):
         return torch.where(self._known, 1.0, chance)
 
     @torch.no_grad()
-    def leave_out(self, edges: Tensor) -> None:
-        """Make free ``edges`` ``[K, K]`` (bool) less likely than not, as unlikely as they were
-        likely."""
+    def choose(self, edges: Tensor) -> None:
+        """Make the free ``edges`` ``[K, K]`` (bool) likelier than not, and all others less likely;
+        each is as far from even chances as it was, or a little."""
         chosen = edges if self.logits.dim() == 2 else edges[self._free]
-        self.logits[chosen] = -self.logits[chosen].abs()
+        distance = self.logits.abs().clamp_min(1e-3)
+        self.logits.copy_(torch.where(chosen, distance, -distance))
 
     def _spread(self) -> Tensor:
         """``[K, K]`` logits; 0 where there is no parameter."""

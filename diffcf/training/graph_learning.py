@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from diffcf.causal import NSCM, CausalGraph
+from diffcf.causal import NSCM, CausalGraph, is_acyclic
 from diffcf.io import DataError, SettingsError
 from diffcf.methods import check_amount, warm_cosine
 
 WARMUP = 0.05  # share of the steps in which the learning rate rises
 RISE = 0.5  # share in which the penalties rise: at once they would end edges yet to be understood
 CLIP = 1.0  # norm of a step's gradient
-JUDGED = 2048  # rows by which edges are pruned
+JUDGED = 2048  # rows by which edges are left out or taken in at the end
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class GraphLearning:
         batch_size: rows of a step.
         learning_rate: of AdamW at its highest; it falls as a cosine to zero.
         acyclicity, sparsity: weights of the penalties (:class:`diffcf.causal.EdgeGates`); an edge
-            that gains less than ``sparsity`` nats per row and factor is left out.
+            is there at the end if it gains more than ``sparsity`` nats per row and factor.
         seed: of initial weights, of rows and of drawn graphs.
 
     Raises:
@@ -80,16 +81,19 @@ def learn_graph(
             torch.nn.utils.clip_grad_norm_(nscm.parameters(), CLIP)
             optimizer.step()
         nscm.eval()
-        _prune(nscm, rows[torch.randint(len(rows), (JUDGED,))], learning.sparsity)
+        _settle(nscm, rows[torch.randint(len(rows), (JUDGED,))], learning.sparsity)
     return nscm
 
 
 @torch.no_grad()
-def _prune(nscm: NSCM, rows: Tensor, sparsity: float) -> None:
-    """Leave out learned edges that explain less than they cost, the least first.
+def _settle(nscm: NSCM, rows: Tensor, sparsity: float) -> None:
+    """Leave out learned edges that explain less than they cost, and take in those that do more.
 
-    A gate near 1 has hardly a gradient left: an edge that helped while the graph had cycles stays
-    when its help is gone. The mechanisms know the factor without it, from drawn graphs.
+    One at a time, the best first, as in greedy searches of graphs (Chickering, 2002, Optimal
+    structure identification with greedy search, https://www.jmlr.org/papers/v3/chickering02b.html).
+    A gate near 0 or 1 has hardly a gradient left: an edge that helped while the graph had cycles
+    stays when its help is gone, and one that needs another beside it stays away. The mechanisms
+    know the factor with and without it, from drawn graphs.
 
     Args:
         nscm: in evaluation mode, with a learned graph.
@@ -99,17 +103,23 @@ def _prune(nscm: NSCM, rows: Tensor, sparsity: float) -> None:
     gates = nscm.gates
     if gates is None:
         return
+
+    def score(adjacency: Tensor) -> float:
+        return float(_likelihood(nscm, rows, adjacency) - sparsity * adjacency.sum())
+
+    present = nscm.adjacency
+    best, free = score(present), gates.possible & ~gates.known
     while True:
-        present = nscm.adjacency
-        with_all = _likelihood(nscm, rows, present)
-        gains = torch.full(present.shape, torch.inf)
-        for effect, cause in (present & ~gates.known).nonzero().tolist():
-            without = present.clone()
-            without[effect, cause] = False
-            gains[effect, cause] = with_all - _likelihood(nscm, rows, without)
-        if gains.min() >= sparsity:
-            return
-        gates.leave_out(gains == gains.min())
+        others = []
+        for effect, cause in free.nonzero().tolist():
+            other = present.clone()
+            other[effect, cause] ^= True
+            if is_acyclic(other):
+                others.append((score(other), other))
+        if not others or max(others, key=itemgetter(0))[0] <= best:
+            break
+        best, present = max(others, key=itemgetter(0))
+    gates.choose(present)
 
 
 def _likelihood(nscm: NSCM, rows: Tensor, adjacency: Tensor) -> Tensor:

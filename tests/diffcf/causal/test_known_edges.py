@@ -16,7 +16,7 @@ from diffcf.causal.curves import edge_curves
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.nscm import NSCM
-from diffcf.causal.structure import EdgeGates, acyclicity
+from diffcf.causal.structure import EdgeGates, acyclicity, is_acyclic, strongest_dag
 from diffcf.commands.graph import as_dot
 from diffcf.commands.main import main
 from diffcf.io.errors import GraphError
@@ -183,3 +183,31 @@ def test_pictures_and_text_say_which_edges_were_known(tmp_path: Path, capsys) ->
     assert main(["graph", str(path)]) == 0
     printed = capsys.readouterr().out
     assert "Known: angle → length" in printed and "Forbidden: length → position" in printed
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_chosen_edges_are_those_of_the_graph(partly: bool) -> None:
+    names = [Factor(name) for name in "abc"]
+    graph = CausalGraph(names, (), [("a", "b")] if partly else ())
+    gates = EdgeGates(graph)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(gates.logits)
+    before = gates.probabilities()
+    wanted = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 0, 0]], dtype=torch.bool)
+    gates.choose(wanted)
+    assert torch.equal(strongest_dag(gates.probabilities(), known=gates.known), wanted)
+    free = graph.free
+    torch.testing.assert_close(
+        (gates.probabilities() - 0.5).abs()[free], (before - 0.5).abs()[free], atol=1e-3, rtol=0
+    )
+
+
+def test_a_cycle_of_edges_is_seen() -> None:
+    chain = torch.zeros(4, 4, dtype=torch.bool)
+    chain[1, 0] = chain[2, 1] = chain[3, 2] = chain[3, 0] = True
+    assert is_acyclic(chain) and is_acyclic(torch.zeros(3, 3))
+    for effect, cause in ((0, 3), (0, 1), (2, 2)):
+        closed = chain.clone()
+        closed[effect, cause] = True
+        assert not is_acyclic(closed)
+    assert chain.sum() == 4, "it is looked at, not changed"

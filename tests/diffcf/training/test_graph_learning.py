@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
+from diffcf.causal.structure import is_acyclic
 from diffcf.commands.known_edges import known_edges_parser, some_edges
 from diffcf.commands.main import main
 from diffcf.io.errors import DataError, SettingsError
@@ -35,6 +36,27 @@ def test_it_finds_what_belongs_together_and_leaves_out_the_rest() -> None:
     missing = table()
     missing[::2, 2] = torch.nan
     assert learn_graph(graph, missing, QUICK).learned().edges == (("a", "b"),)
+
+
+def test_no_single_edge_more_or_less_is_worth_its_cost() -> None:
+    torch.manual_seed(0)
+    a, c = torch.rand(2, 1024)
+    # Of two causes each explains little without the other.
+    rows = torch.stack([a, (a - c).abs() + 0.02 * torch.rand(1024), c], dim=1)
+    learning = GraphLearning(steps=150, batch_size=128, learning_rate=1e-2, sparsity=0.05)
+    for known in ((), [("a", "b")]):
+        nscm = learn_graph(CausalGraph(FACTORS, (), known), rows, learning)
+        found = nscm.adjacency
+
+        def score(adjacency: Tensor) -> Tensor:
+            inputs = nscm.equations.inputs(rows, adjacency)  # noqa: B023
+            return nscm.equations.log_prob(rows, inputs).mean() - 0.05 * adjacency.sum()  # noqa: B023
+
+        for effect, cause in (~torch.eye(3, dtype=torch.bool)).nonzero().tolist():
+            other = found.clone()
+            other[effect, cause] ^= True
+            if is_acyclic(other) and (cause, effect) != (0, 1):
+                assert score(other) < score(found) + 0.02, (effect, cause)
 
 
 def test_known_edges_are_kept_whatever_they_gain() -> None:
