@@ -23,14 +23,6 @@ def acyclicity(adjacency: Tensor) -> Tensor:
     return walks.diagonal().sum() - len(adjacency)
 
 
-def is_acyclic(adjacency: Tensor) -> bool:
-    """Whether there is no cycle of edges, ``[K, K]`` bool."""
-    left = adjacency.detach().cpu().bool().clone()
-    for _ in range(len(left)):  # take away what has no causes, of which there is one or a cycle
-        left[:, ~left.any(dim=1)] = False
-    return not bool(left.any())
-
-
 def strongest_dag(strength: Tensor, threshold: float = 0.5, known: Tensor | None = None) -> Tensor:
     """Edges above ``threshold`` from strong to weak, without those that would close a cycle.
 
@@ -50,6 +42,11 @@ def strongest_dag(strength: Tensor, threshold: float = 0.5, known: Tensor | None
             kept[effect, cause] = True
             reach |= reach[:, effect, None] & reach[cause]
     return kept.to(strength.device)
+
+
+def is_acyclic(adjacency: Tensor) -> bool:
+    """Whether there is no cycle of edges, ``[K, K]`` bool."""
+    return torch.equal(strongest_dag(adjacency.float()), adjacency.bool())
 
 
 class EdgeGates(nn.Module):

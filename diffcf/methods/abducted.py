@@ -209,7 +209,9 @@ class Abducted(World):
         """See :meth:`World.reabduct`; ``written`` as :meth:`CounterfactualEngine.abduct`."""
         shown, _ = self._taught(answer.intervention, answer.factors)
         # A place that hints find is where the answer has it: bodies grow and move.
-        drawn = Drawing.of(self.drawn.style, self.engine.written(answer.image, written))
+        written = self.engine.written(answer.image, written)
+        written = self.drawn.written if written is None else written
+        drawn = Drawing.of(self.drawn.style, written)
         path, factual_bias = self.engine.invert(answer.image, shown, drawn)
         return replace(self, image=answer.image, path=path, factual_bias=factual_bias, drawn=drawn)
 

@@ -294,6 +294,14 @@ def test_the_next_step_finds_places_where_the_answer_has_them(latent: bool) -> N
     torch.testing.assert_close(again.predict({}).image, image, atol=1e-5, rtol=0)
 
 
+def test_places_that_were_given_stay_in_a_sequence() -> None:
+    module, (image, factors) = made(), pictures()
+    engine = CounterfactualEngine(module.generator, None, module.nscm, ANCHORED)
+    world = engine.abduct(image, factors, written=module.hints.masks(image))
+    again = world.reabduct(world.predict({"size": 0.9}))
+    assert torch.equal(again.drawn.written, world.drawn.written)
+
+
 @pytest.mark.parametrize("feedback", [None, Feedback()], ids=["plain", "feedback"])
 def test_regions_are_found_once_and_not_for_each_step_or_answer(feedback) -> None:
     module, (image, factors) = made(), pictures()
