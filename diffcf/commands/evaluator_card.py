@@ -39,15 +39,15 @@ def card_markdown(card: Card) -> str:
     rows = {f"{stage} ({images[stage]} images)": card[stage] for stage in ("validation", "test")}
     if known:
         rows |= {f"exact counterfactuals, do({name})": e for name, e in counterfactual.items()}
-    keys = [*(f"error/{name}" for name in names), "error"]
-    cells = [[title, *(f"{errors[key]:.4f}" for key in keys)] for title, errors in rows.items()]
+    keys = {name: f"error/{name}" for name in names} | {"mean": "error"}
+    cells = [[n, *(f"{errors[key]:.4f}" for errors in rows.values())] for n, key in keys.items()]
     lines = [
         f"# Evaluator of {card['data']}, images of {' × '.join(map(str, card['image_shape']))}",
         "",
         "Mean absolute error in parts of each factor's range; of discrete factors the share of",
         "images that are misread.",
         "",
-        markdown(["images", *names, "mean"], cells).rstrip(),
+        markdown(["factor", *rows], cells).rstrip(),
     ]
     if binary := card.get("binary"):
         titles = ["positive", "auroc", "f1", "balanced_error", "calibration"]

@@ -110,6 +110,8 @@ from .loading import (
 from .loading import (
     write_weights as write_weights,
 )
+from .muon import Muon as Muon
+from .muon import muon_groups as muon_groups
 from .onnx_export import check_onnx as check_onnx
 from .onnx_export import write_onnx as write_onnx
 from .onnx_parts import Part as Part

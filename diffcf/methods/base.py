@@ -21,7 +21,7 @@ from diffcf.io import SettingsError
 from diffcf.methods.checkpoint import Spec
 from diffcf.methods.divergence import DivergenceWatch
 from diffcf.methods.interface import NO_READER, Method
-from diffcf.methods.muon import Muon
+from diffcf.methods.muon import Muon, muon_groups
 from diffcf.methods.recorded import GraphOrSpec, RecordedModule
 from diffcf.methods.sampling import Sampling
 from diffcf.methods.schedule import check_amount, check_share, warm_cosine
@@ -241,13 +241,10 @@ class CounterfactualModule(RecordedModule, ABC):
     def _groups(self) -> Iterator[tuple[dict[str, Any], tuple[float, float]]]:
         """The optimiser's groups of parameters, and from when to when each learns."""
         for name, network in self.networks():
-            rate, course = self.rate_of(name), self.course_of(name)
-            by_muon = [p for p in network.parameters() if name in self.muon and p.ndim > 1]
-            others = [p for p in network.parameters() if name not in self.muon or p.ndim <= 1]
-            yield {"params": others, "lr": self.rate_scale * rate, "matrices": False}, course
-            if by_muon:
-                own = self.rate_scale * self.muon[name]
-                yield {"params": by_muon, "lr": own, "matrices": True}, course
+            rate, course = self.rate_scale * self.rate_of(name), self.course_of(name)
+            muon = self.rate_scale * self.muon[name] if name in self.muon else None
+            for group in muon_groups(network, rate, muon):
+                yield group, course
 
     def _rate(self, start: float, end: float, step: int) -> float:
         return warm_cosine(self.progress, self.warmup, start, end)

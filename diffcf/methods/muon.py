@@ -24,11 +24,11 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffcf.io import CheckpointError
 
@@ -96,6 +96,15 @@ class Muon(torch.optim.AdamW):
         state["step"] += 1
         momentum: Tensor = state["momentum"]
         return momentum
+
+
+def muon_groups(network: nn.Module, rate: float, muon: float | None) -> Iterator[dict[str, Any]]:
+    """Parameter groups of a network: by AdamW at ``rate``; matrices by Muon at ``muon``, if any."""
+    of_muon = [p for p in network.parameters() if muon is not None and p.ndim > 1]
+    others = [p for p in network.parameters() if muon is None or p.ndim <= 1]
+    yield {"params": others, "lr": rate, "matrices": False}
+    if of_muon:
+        yield {"params": of_muon, "lr": muon, "matrices": True}
 
 
 def orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:

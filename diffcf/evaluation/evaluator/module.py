@@ -26,7 +26,14 @@ from diffcf.causal import (
 )
 from diffcf.evaluation.evaluator.reader import ReadingError, read_factors
 from diffcf.io import DivergenceError, SettingsError
-from diffcf.methods import TrainingRecord, check_share, warm_cosine
+from diffcf.methods import (
+    Muon,
+    TrainingRecord,
+    check_amount,
+    check_share,
+    muon_groups,
+    warm_cosine,
+)
 from diffcf.networks import (
     LocalPosteriorProjector,
     NetworkFactory,
@@ -56,6 +63,10 @@ class FactorEvaluator(LightningModule):
             :class:`diffcf.causal.LevelBalance`).
         shift: pixels by which images are moved at random in training, at most; what comes in at the
             edge repeats it.
+        light: how far contrast, brightness and the channels' balance vary at random in training, as
+            a standard deviation in parts of the range.
+        muon: learning rate of the matrices of ``network`` by Muon (:mod:`diffcf.methods.muon`);
+            None for AdamW alone.
 
     Batches are ``{"image": [B, C, H, W] in [-1, 1], "factors": [B, K] in [0, 1], "index": [B]}``;
     training batches with ``observed`` have NaN where a label is missing, which is left out.
@@ -82,6 +93,8 @@ class FactorEvaluator(LightningModule):
         clip: float = 1.0,
         balance: float = 0.0,
         shift: int = 0,
+        light: float = 0.0,
+        muon: float | None = None,
     ) -> None:
         super().__init__()
         self.graph = graph if isinstance(graph, CausalGraph) else CausalGraph.from_dict(graph)
@@ -95,6 +108,8 @@ class FactorEvaluator(LightningModule):
         if shift < 0:
             raise SettingsError(f"shift must be at least 0 pixels, not {shift}.")
         self.balance, self.shift = check_strength(balance), shift
+        self.light = check_amount("light", light) if light else 0.0
+        self.muon = None if muon is None else check_amount("muon", muon)
         self.level_balance: LevelBalance | None = None
         self.validation_error = ReadingError(self.graph)
         self.best_weights: dict[str, Tensor] = {}
@@ -110,6 +125,8 @@ class FactorEvaluator(LightningModule):
         """
         if self.training and self.shift:
             image = shifted(image, self.shift)
+        if self.training and self.light:
+            image = relit(image, self.light)
         if self.mixing is not None:
             image, targets = self.mixing.for_projector(image, factors, self.network)
         else:
@@ -169,8 +186,10 @@ class FactorEvaluator(LightningModule):
         self.training_record.update(self.global_step, self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        rate, decay = self.learning_rate, self.weight_decay
-        optimizer = torch.optim.AdamW(self.parameters(), rate, weight_decay=decay, fused=True)
+        groups = list(muon_groups(self.network, self.learning_rate, self.muon))
+        if self.latents is not None:
+            groups += muon_groups(self.latents, self.learning_rate, None)
+        optimizer = Muon(groups, weight_decay=self.weight_decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warm_cosine(step / max(1, total), self.warmup)
@@ -194,6 +213,18 @@ def shifted(image: Tensor, most: int) -> Tensor:
     columns = (torch.arange(width, device=image.device) + move[1]).clamp(0, width - 1)
     place = torch.arange(count, device=image.device)[:, None, None]
     return image.movedim(1, -1)[place, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+def relit(image: Tensor, spread: float) -> Tensor:
+    """Images ``[B, C, H, W]`` in [-1, 1] in another light, each its own.
+
+    Contrast varies by ``spread`` (of its logarithm), and the brightness of each channel by half.
+    """
+    count, channels = image.shape[:2]
+    contrast = (spread * torch.randn(count, 1, 1, 1, device=image.device)).exp()
+    brightness = torch.randn(count, channels + 1, 1, 1, device=image.device)
+    moved = image * contrast + spread / 2 * (brightness[:, :1] + brightness[:, 1:])
+    return moved.clamp(-1, 1)
 
 
 def _copy(network: nn.Module | None) -> dict[str, Tensor]:

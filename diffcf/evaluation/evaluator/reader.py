@@ -13,6 +13,7 @@ a shadow that was moved by hand.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class EvaluatorReader:
         latents: tuple[NetworkSpec, Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.graph, self.spec = graph, network
+        self._own, self._columns = graph, None  # the network's; where it reads the graph's factors
         self.card: Card = dict(card or {})
         self.image_shape = tuple(image_shape)
         self.device = torch.device(device)
@@ -97,8 +99,29 @@ class EvaluatorReader:
         # How many :meth:`features` it has; 0 where its network has none for the whole image.
         self.feature_count = int(getattr(self._network, "feature_count", 0))
 
+    def of(self, graph: CausalGraph) -> EvaluatorReader:
+        """The same evaluator, that reads the factors of ``graph`` alone, in their order.
+
+        Its arrows play no part in reading.
+
+        Raises:
+            CheckpointError: when some of the factors are not, or not so, among those it reads.
+        """
+        own = {factor.name: factor for factor in self._own.factors}
+        for factor in graph.factors:
+            if own.get(factor.name) != factor:
+                known = own.get(factor.name, f"no '{factor.name}', but {', '.join(own)}")
+                raise CheckpointError(
+                    f"The evaluator reads {known}, and not {factor} as the graph has it: train one "
+                    "for this graph (diffcf evaluator)."
+                )
+        reader = copy(self)
+        reader.graph = graph
+        reader._columns = [self._own.column(name) for name in graph.names]
+        return reader
+
     def _built(self, spec: NetworkSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-        network: nn.Module = build_network(spec, self.graph)
+        network: nn.Module = build_network(spec, self._own)
         try:
             network.load_state_dict(dict(weights))
         except RuntimeError:
@@ -115,7 +138,9 @@ class EvaluatorReader:
             CheckpointError: for images of another shape than it was trained on, or a multiple.
         """
         seen = self._fitted(images).to(self.device)
-        factors = read_factors(self._network, self.graph, seen)
+        factors = read_factors(self._network, self._own, seen)
+        if self._columns is not None:
+            factors = factors[:, self._columns]
         return factors.to(images.device)
 
     @torch.no_grad()
@@ -162,7 +187,7 @@ class EvaluatorReader:
     def save(self, path: str | Path) -> None:
         """Write weights, description and card to one file, whole or not at all."""
         about: Card = {"network": self.spec, "latents": self.latent_spec, "card": self.card}
-        about |= {"graph": self.graph.to_dict(), "image_shape": list(self.image_shape)}
+        about |= {"graph": self._own.to_dict(), "image_shape": list(self.image_shape)}
         tensors = dict(self._network.state_dict())
         if self._latents is not None:
             tensors |= {LATENTS + name: v for name, v in self._latents.state_dict().items()}
@@ -172,7 +197,7 @@ class EvaluatorReader:
     def load(
         cls, path: str | Path, graph: CausalGraph | None = None, device: str | torch.device = "cpu"
     ) -> EvaluatorReader:
-        """The evaluator of a file that ``diffcf evaluator`` wrote; ``graph`` None takes any.
+        """The evaluator of a file that ``diffcf evaluator`` wrote, :meth:`of` a ``graph`` if given.
 
         Raises:
             CheckpointError: when the file is missing, unreadable, not one of ours, or belongs to
@@ -187,12 +212,7 @@ class EvaluatorReader:
             spec = about["latents"]
             latents = (spec, encoder) if spec is not None else None
             reader = cls(own, about["network"], weights, shape, card, device, latents)
-        if graph is not None and graph != own:
-            raise CheckpointError(
-                f"The evaluator {path} belongs to another graph, {own}; here it is {graph}: train "
-                "one for this graph (diffcf evaluator)."
-            )
-        return reader
+        return reader if graph is None else reader.of(graph)
 
 
 def reading_error(read: Tensor, factors: Tensor, graph: CausalGraph) -> Tensor:

@@ -109,7 +109,7 @@ def test_without_exact_counterfactuals_the_card_says_unknown(data: PendulumDataM
     }
     text = card_markdown(card)
     assert "The error on counterfactual images is unknown: these data have no scene" in text
-    assert "do(" not in text and "| test (48 images) |" in text
+    assert "do(" not in text and " test (48 images) |" in text
 
 
 def test_bad_input_is_named() -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.evaluation.evaluator.module import FactorEvaluator
+from diffcf.evaluation.evaluator.module import FactorEvaluator, relit
 from diffcf.networks.projector import LocalPosteriorProjector
 from diffcf.networks.region_mixing import RegionMixer
 
@@ -53,6 +53,28 @@ def test_it_learns_to_read() -> None:
     assert model.best_error < 0.05
     record = model.training_record.as_dict()
     assert record["steps"] == 150 and record["seconds"] > 0
+
+
+def test_it_learns_to_read_by_muon_in_any_light() -> None:
+    model = FactorEvaluator(GRAPH, SMALL, learning_rate=5e-3, warmup=0.07, light=0.1, muon=0.02)
+    trainer = _fit(model, 150, 50)
+    assert model.best_error < 0.1
+    (optimizer,) = trainer.optimizers
+    matrices, others = optimizer.param_groups[1]["params"], optimizer.param_groups[0]["params"]
+    assert all(p.ndim > 1 for p in matrices) and all(p.ndim == 1 for p in others)
+    assert len(matrices) + len(others) == len(list(model.parameters()))
+
+
+def test_light_changes_as_a_whole_and_by_itself_in_each_image() -> None:
+    images = torch.linspace(-0.5, 0.5, 64).view(1, 1, 8, 8).expand(200, 3, 8, 8)
+    moved = relit(images, 0.1)
+    assert moved.shape == images.shape and moved.abs().max() <= 1
+    contrast = (moved - moved.mean(dim=(2, 3), keepdim=True)).norm(dim=(2, 3)) / images[0, 0].norm()
+    assert 0.05 < contrast[:, 0].log().std() < 0.2
+    torch.testing.assert_close(contrast[:, 0], contrast[:, 1], atol=0.1, rtol=0)  # but for clipping
+    brightness = moved.mean(dim=(2, 3))
+    assert 0.02 < brightness.std(dim=0).mean() < 0.2
+    assert (brightness[:, 0] - brightness[:, 1]).abs().max() > 0.01, "a tint"
 
 
 def test_the_best_weights_are_kept_and_not_the_last() -> None:

@@ -102,6 +102,19 @@ def test_the_file_is_what_the_format_says(tmp_path: Path) -> None:
     assert torch.equal(torch.frombuffer(raw, dtype=torch.float32), state["head.bias"])
 
 
+def test_it_reads_the_factors_of_another_graph_that_are_among_its_own(tmp_path: Path) -> None:
+    whole, images = _reader(), torch.rand(5, 3, 32, 32) * 2 - 1
+    lit, size = MIXED.factors[2], MIXED.factors[0]
+    some = CausalGraph([lit, size], [("lit", "size")])  # other arrows, another order
+    read = whole.of(some).read(images)
+    assert torch.equal(read, whole.read(images)[:, [2, 0]])
+    assert whole.graph == MIXED and whole.of(some).graph == some
+    # What is saved is the whole evaluator, whichever factors are asked for.
+    whole.of(some).save(tmp_path / "e.safetensors")
+    assert torch.equal(EvaluatorReader.load(tmp_path / "e.safetensors", some).read(images), read)
+    assert EvaluatorReader.load(tmp_path / "e.safetensors").graph == MIXED
+
+
 def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist: check the path"):
         EvaluatorReader.load(tmp_path / "none.safetensors")
@@ -129,9 +142,13 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
 def test_another_graph_another_network_and_another_size_are_refused(tmp_path: Path) -> None:
     reader = _reader()
     reader.save(tmp_path / "e.safetensors")
-    other = CausalGraph(MIXED.factors, [("lit", "size")])
-    with pytest.raises(CheckpointError, match=r"another graph, .*size → lit"):
-        EvaluatorReader.load(tmp_path / "e.safetensors", other)
+    others = {
+        "no 'age', but size, colour, lit": Factor("age"),
+        "'size', kind='continuous'.* and not .*'binary'": Factor("size", "binary"),
+    }
+    for sentence, factor in others.items():
+        with pytest.raises(CheckpointError, match=f"reads .*{sentence}"):
+            EvaluatorReader.load(tmp_path / "e.safetensors", CausalGraph([factor]))
     with pytest.raises(CheckpointError, match=r"shape \[3, 32, 32\], .* got \[3, 48, 48\]"):
         reader.read(torch.zeros(1, 3, 48, 48))
     with pytest.raises(CheckpointError, match="do not fit the evaluator's network"):
