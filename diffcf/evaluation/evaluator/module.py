@@ -61,6 +61,8 @@ class FactorEvaluator(LightningModule):
         balance: how far rare levels of discrete factors count as much as frequent ones, in training
             and in the choice of the best weights (``strength`` of
             :class:`diffcf.causal.LevelBalance`).
+        weights: how much a factor counts, by name, in training and in the choice of the best
+            weights; 1 where it is not named.
         shift: pixels by which images are moved at random in training, at most; what comes in at the
             edge repeats it.
         light: how far contrast, brightness and the channels' balance vary at random in training, as
@@ -92,6 +94,7 @@ class FactorEvaluator(LightningModule):
         warmup: float = 0.065,
         clip: float = 1.0,
         balance: float = 0.0,
+        weights: dict[str, float] | None = None,
         shift: int = 0,
         light: float = 0.0,
         muon: float | None = None,
@@ -110,6 +113,12 @@ class FactorEvaluator(LightningModule):
         self.balance, self.shift = check_strength(balance), shift
         self.light = check_amount("light", light) if light else 0.0
         self.muon = None if muon is None else check_amount("muon", muon)
+        counts = torch.ones(len(self.graph))
+        for name, amount in (weights or {}).items():
+            counts[self.graph.column(name)] = check_amount(f"the weight of '{name}'", amount)
+        if not counts.any():
+            raise SettingsError("weights leaves no factor to learn: give one of them more than 0.")
+        self.counts = counts / counts.mean()
         self.level_balance: LevelBalance | None = None
         self.validation_error = ReadingError(self.graph)
         self.best_weights: dict[str, Tensor] = {}
@@ -133,8 +142,14 @@ class FactorEvaluator(LightningModule):
             targets = self.network.everywhere(factors, image)
         saliency = self.network.saliency(image)
         posterior = self.network(image, image.new_zeros(len(image)))
-        targets, weight = weighted_labels(targets, self.level_balance, partial)
+        targets, weight = weighted_labels(targets, self._weights_of, partial)
         return self.network.local_loss(posterior, targets, saliency, weight)
+
+    def _weights_of(self, factors: Tensor) -> Tensor:
+        """The weight ``[B, K, ...]`` of each of the ``factors`` ``[B, K, ...]``."""
+        counts = self.counts.to(factors.device).view(-1, *[1] * (factors.dim() - 2))
+        weight = None if self.level_balance is None else self.level_balance(factors)
+        return counts.expand_as(factors) if weight is None else counts * weight
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch["image"], batch["factors"], "observed" in batch)
@@ -172,7 +187,8 @@ class FactorEvaluator(LightningModule):
     def on_validation_epoch_end(self) -> None:
         # Gathered from all processes, so that they log and select alike.
         errors = self.validation_error.compute()
-        error = errors.pop("error")
+        del errors["error"]
+        error = (torch.stack(list(errors.values())) * self.counts.to(self.device)).mean()
         self.log("val/error", error, prog_bar=True, sync_dist=True)
         self.log_dict({f"val/{name}": value for name, value in errors.items()}, sync_dist=True)
         if not self.trainer.sanity_checking and float(error) < self.best_error:

@@ -88,7 +88,8 @@ class EvaluatorReader:
         latents: tuple[NetworkSpec, Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.graph, self.spec = graph, network
-        self._own, self._columns = graph, None  # the network's; where it reads the graph's factors
+        self._own = graph  # of all that the network reads
+        self._columns: list[int] | None = None  # those of them that are asked for; None for all
         self.card: Card = dict(card or {})
         self.image_shape = tuple(image_shape)
         self.device = torch.device(device)

@@ -76,6 +76,25 @@ def test_the_choice_of_weights_counts_both_levels_alike(balance: float, error: f
     assert model.best_error == pytest.approx((error + 1 / 2) / 2, abs=1e-3)
 
 
+def test_a_factor_counts_as_much_as_its_weight() -> None:
+    """Of a reader that errs in 1/8 of one factor and in 1/2 of the other."""
+    model = FactorEvaluator(GRAPH, SMALL, weights={"bald": 3.0})
+    with torch.no_grad():
+        model.network.head.bias[:2] = -5.0
+    model.learning_rate = 1e-9
+    trainer(4).fit(model, datamodule=Few())
+    assert model.best_error == pytest.approx((3 / 8 + 1 / 2) / 4, abs=1e-3)
+    # What does not count is not learned.
+    only = FactorEvaluator(GRAPH, SMALL, weights={"bald": 0.0})
+    with torch.no_grad():
+        only.network.head.bias[:2] = -5.0
+    batch = torch.rand(8, 1, 16, 16), torch.tensor([[0.0, 1.0]] * 8)
+    other = batch[0], 1 - batch[1]
+    assert only.loss(*batch) != only.loss(*other)
+    half = batch[0], torch.tensor([[1.0, 1.0]] * 8)
+    torch.testing.assert_close(only.loss(*batch), only.loss(*half))
+
+
 def test_balance_needs_the_factors_of_all_training_images() -> None:
     model, data = FactorEvaluator(GRAPH, SMALL, balance=0.5), Few()
     with pytest.raises(SettingsError, match="give the Trainer a data module with factors_of"):
@@ -87,6 +106,10 @@ def test_balance_needs_the_factors_of_all_training_images() -> None:
     [
         ({"balance": 1.5}, r"balance must lie in \[0, 1\], not 1.5"),
         ({"balance": -1.0}, r"balance must lie in \[0, 1\], not -1.0"),
+        ({"weights": {"bald": -1.0}}, "the weight of 'bald' must be a finite number from 0"),
+        ({"weights": {"bald": 0.0, "glasses": 0.0}}, "weights leaves no factor to learn"),
+        ({"light": -0.1}, "light must be a finite number from 0"),
+        ({"muon": -0.1}, "muon must be a finite number from 0"),
         ({"shift": -1}, "shift must be at least 0 pixels, not -1"),
     ],
 )
