@@ -32,12 +32,12 @@ from .evaluate import ModelReadout as ModelReadout
 from .evaluator.discrimination import agreement as agreement
 from .evaluator.discrimination import binary_scores as binary_scores
 from .evaluator.discrimination import check_factors as check_factors
+from .evaluator.image_vae import ImageVAE as ImageVAE
 from .evaluator.module import FactorEvaluator as FactorEvaluator
-from .evaluator.module import ImageVAE as ImageVAE
 from .evaluator.reader import Card as Card
 from .evaluator.reader import EvaluatorReader as EvaluatorReader
-from .evaluator.reader import ReadingError as ReadingError
-from .evaluator.reader import measure_readings as measure_readings
+from .evaluator.reading_error import ReadingError as ReadingError
+from .evaluator.reading_error import measure_readings as measure_readings
 from .marginals import marginal_distances as marginal_distances
 from .marginals import total_variation as total_variation
 from .metrics.acm import ACM as ACM

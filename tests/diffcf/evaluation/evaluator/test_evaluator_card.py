@@ -9,7 +9,7 @@ from data_modules.pendulum import PendulumDataModule
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.commands.evaluator_card import card_markdown
-from diffcf.evaluation.evaluator.reader import (
+from diffcf.evaluation.evaluator.reading_error import (
     ReadingError,
     measure_readings,
     reading_error,

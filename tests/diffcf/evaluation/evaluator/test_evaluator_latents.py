@@ -5,7 +5,7 @@ import torch
 
 from diffcf.causal.factor import Factor
 from diffcf.causal.graph import CausalGraph
-from diffcf.evaluation.evaluator.module import ImageVAE
+from diffcf.evaluation.evaluator.image_vae import ImageVAE
 from diffcf.evaluation.evaluator.reader import EvaluatorReader
 from diffcf.evaluation.metrics.cld import gaussian_divergence
 from diffcf.io.errors import CheckpointError
