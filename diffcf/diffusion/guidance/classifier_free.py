@@ -21,9 +21,9 @@ share 1 − f of the places where it is strongest; elsewhere it falls off as the
 (That an attribute is in the largest elements of such a difference is SEGA's finding.)
 
 One weight does not suit all: what takes 15 for narrow eyes ruins a smile, which comes at 3.
-*Adaptive*, the weight of each image is :math:`1 + (w - 1)\,m_t^2` with :math:`m_t` the part of the
+*Adaptive*, the weight of each image is :math:`l + (w - l)\,m_t^2` with :math:`m_t` the part of the
 change that the projector does not see yet in x_t (:func:`missing_change`): w where nothing is done,
-1 where all is. At the first steps the projector sees little of any change; there a *limit* on the
+the *least* one, l, where all is. At the first steps the projector sees little of any change; there a *limit* on the
 root mean square of what is added keeps the weight down where the push is large by itself. (Our
 additions; that λt balances the size of two terms is the paper's idea, arXiv 2407.20553.)
 
@@ -69,13 +69,16 @@ class ClassifierFree:
         focus: share of places, in (0, 1), where guidance from the factual fades; None for nowhere.
         adaptive: whether ``weight`` is the largest one, of images in which the projector sees
             nothing yet of what was asked; only from the factual.
+        least: the weight of images in which the projector sees all of it, where ``weight`` adapts; 1
+            is plain conditioning.
         limit: the largest root mean square, over the picture, of what the guidance from the factual
             adds to v, whose own is about 1; None for no limit.
 
     Raises:
         SettingsError: for ``kept`` together with ``from_factual``, ``focus``, ``adaptive`` or
-            ``limit`` without it, a ``focus`` outside (0, 1), a ``limit`` that is not above 0, and
-            times out of order or outside [0, 1].
+            ``limit`` without it, ``least`` without ``adaptive`` or outside [0, weight], a ``focus``
+            outside (0, 1), a ``limit`` that is not above 0, and times out of order or outside
+            [0, 1].
     """
 
     weight: float = 1.5
@@ -85,6 +88,7 @@ class ClassifierFree:
     t_max: float = 1.0
     focus: float | None = None
     adaptive: bool = False
+    least: float = 1.0
     limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +105,11 @@ class ClassifierFree:
             raise SettingsError(
                 "Adaptive weights are of free guidance from the factual: set from_factual of free "
                 "to true, or adaptive to false."
+            )
+        if self.least != 1.0 and not (self.adaptive and 0.0 <= self.least <= self.weight):
+            raise SettingsError(
+                f"least of free is an adaptive weight between 0 and weight, {self.weight}, not "
+                f"{self.least}: set adaptive of free to true, or leave least out."
             )
         if self.limit is not None and not (self.from_factual and self.limit > 0.0):
             raise SettingsError(
@@ -145,7 +154,8 @@ class ClassifierFree:
         condition = torch.cat([factual, factors])
         more: float | Tensor = self.weight - 1
         if missing is not None:
-            more = more * missing.square()[:, None, None, None]
+            adapted = self.least + (self.weight - self.least) * missing.square()
+            more = (adapted - 1)[:, None, None, None]
 
         def guided(x_t: Tensor, t: Tensor) -> Tensor:
             own, other = generator(x_t.repeat(2, 1, 1, 1), t.repeat(2), condition).chunk(2)

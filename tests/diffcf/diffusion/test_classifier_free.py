@@ -78,9 +78,14 @@ def test_from_the_factual_the_null_intervention_stays_exact(graph, small_batch: 
     assert not torch.allclose(guided, unguided, atol=1e-3)
 
 
-@pytest.mark.parametrize(("missing", "expected"), [(1.0, 19), (0.5, 10), (0.0, 7)])
-def test_an_adaptive_weight_falls_with_what_is_missing(missing: float, expected: float) -> None:
-    rule = ClassifierFree(3.0, from_factual=True, adaptive=True)
+@pytest.mark.parametrize(
+    ("least", "missing", "expected"),
+    [(1.0, 1.0, 19), (1.0, 0.5, 10), (1.0, 0.0, 7), (2.0, 1.0, 19), (2.0, 0.5, 14.5), (2.0, 0, 13)],
+)
+def test_an_adaptive_weight_falls_with_what_is_missing(
+    least: float, missing: float, expected: float
+) -> None:
+    rule = ClassifierFree(3.0, from_factual=True, adaptive=True, least=least)
     factual = torch.tensor([[1.0, 0.0, 0.0]]).expand(2, 3)
     lacks = torch.tensor([missing, 1.0])
     prediction = rule.wrap(Sums(), ONES, REACHED, factual, lacks)(X, 0.3)
@@ -127,6 +132,7 @@ def test_an_adaptive_weight_goes_by_the_projector_and_keeps_the_null_exact(
     images = {}
     for name, free in {
         "adaptive": replace(most, adaptive=True),
+        "least 4": replace(most, adaptive=True, least=4.0),
         "most": most,
         "plain": replace(most, weight=1.0),
     }.items():
@@ -134,7 +140,7 @@ def test_an_adaptive_weight_goes_by_the_projector_and_keeps_the_null_exact(
         torch.testing.assert_close(world.predict({}).image, image, atol=1e-4, rtol=0)
         images[name] = world.predict({"light": 0.9}).image
     change = {name: (found - images["plain"]).abs().mean() for name, found in images.items()}
-    assert 0 < change["adaptive"] < change["most"]
+    assert 0 < change["adaptive"] < change["least 4"] < change["most"]
 
 
 def test_beside_an_adaptive_weight_feedback_corrects_what_stays_only(
@@ -186,6 +192,9 @@ def test_impossible_guidance_gets_a_sentence() -> None:
         ClassifierFree(2.0, t_min=0.5, t_max=0.2)
     with pytest.raises(SettingsError, match="or adaptive to false"):
         ClassifierFree(2.0, adaptive=True)
+    for wrong in ({"least": 3.0, "adaptive": True}, {"least": 0.5}):
+        with pytest.raises(SettingsError, match="between 0 and weight, 2.0, not"):
+            ClassifierFree(2.0, from_factual=True, **wrong)
     for wrong in ({"limit": 0.0, "from_factual": True}, {"limit": 0.2}):
         with pytest.raises(SettingsError, match="limit of free is a number above 0"):
             ClassifierFree(2.0, **wrong)
