@@ -23,9 +23,10 @@ share 1 − f of the places where it is strongest; elsewhere it falls off as the
 One weight does not suit all: what takes 15 for narrow eyes ruins a smile, which comes at 3.
 *Adaptive*, the weight of each image is :math:`l + (w - l)\,m_t^2` with :math:`m_t` the part of the
 change that the projector does not see yet in x_t (:func:`missing_change`): w where nothing is done,
-the *least* one, l, where all is. At the first steps the projector sees little of any change; there a *limit* on the
-root mean square of what is added keeps the weight down where the push is large by itself. (Our
-additions; that λt balances the size of two terms is the paper's idea, arXiv 2407.20553.)
+the *least* one, l, where all is. At the first steps the projector sees little of any change; there
+a *limit* on the root mean square of what is added keeps the weight down where the push is large by
+itself. (Our additions; that λt balances the size of two terms is the paper's idea, arXiv
+2407.20553.)
 
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
@@ -69,8 +70,8 @@ class ClassifierFree:
         focus: share of places, in (0, 1), where guidance from the factual fades; None for nowhere.
         adaptive: whether ``weight`` is the largest one, of images in which the projector sees
             nothing yet of what was asked; only from the factual.
-        least: the weight of images in which the projector sees all of it, where ``weight`` adapts; 1
-            is plain conditioning.
+        least: the weight of images in which the projector sees all of it, where ``weight`` adapts;
+            1 is plain conditioning.
         limit: the largest root mean square, over the picture, of what the guidance from the factual
             adds to v, whose own is about 1; None for no limit.
 
