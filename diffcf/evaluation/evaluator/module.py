@@ -234,7 +234,8 @@ def shifted(image: Tensor, most: int) -> Tensor:
 def relit(image: Tensor, spread: float) -> Tensor:
     """Images ``[B, C, H, W]`` in [-1, 1] in another light, each its own.
 
-    Contrast varies by ``spread`` (of its logarithm), and the brightness of each channel by half.
+    The logarithm of contrast varies by ``spread``, brightness by half of it, and that of each
+    channel by half of it again.
     """
     count, channels = image.shape[:2]
     contrast = (spread * torch.randn(count, 1, 1, 1, device=image.device)).exp()

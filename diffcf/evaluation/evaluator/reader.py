@@ -72,6 +72,7 @@ class EvaluatorReader:
         latents: tuple[NetworkSpec, Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.graph, self.spec = graph, network
+        self.name = "The evaluator"  # in sentences: :meth:`load` adds its file
         self._own = graph  # of all that the network reads
         self._columns: list[int] | None = None  # those of them that are asked for; None for all
         self.card: Card = dict(card or {})
@@ -97,7 +98,7 @@ class EvaluatorReader:
             if own.get(factor.name) != factor:
                 known = own.get(factor.name, f"no '{factor.name}', but {', '.join(own)}")
                 raise CheckpointError(
-                    f"The evaluator reads {known}, and not {factor} as the graph has it: train one "
+                    f"{self.name} reads {known}, and not {factor} as the graph has it: train one "
                     "for this graph (diffcf evaluator)."
                 )
         reader = copy(self)
@@ -197,4 +198,5 @@ class EvaluatorReader:
             spec = about["latents"]
             latents = (spec, encoder) if spec is not None else None
             reader = cls(own, about["network"], weights, shape, card, device, latents)
+        reader.name = f"The evaluator {path}"
         return reader if graph is None else reader.of(graph)

@@ -147,7 +147,7 @@ def test_another_graph_another_network_and_another_size_are_refused(tmp_path: Pa
         "'size', kind='continuous'.* and not .*'binary'": Factor("size", "binary"),
     }
     for sentence, factor in others.items():
-        with pytest.raises(CheckpointError, match=f"reads .*{sentence}"):
+        with pytest.raises(CheckpointError, match=rf"e\.safetensors reads .*{sentence}"):
             EvaluatorReader.load(tmp_path / "e.safetensors", CausalGraph([factor]))
     with pytest.raises(CheckpointError, match=r"shape \[3, 32, 32\], .* got \[3, 48, 48\]"):
         reader.read(torch.zeros(1, 3, 48, 48))
