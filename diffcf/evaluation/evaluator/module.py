@@ -111,7 +111,7 @@ class FactorEvaluator(LightningModule):
         if shift < 0:
             raise SettingsError(f"shift must be at least 0 pixels, not {shift}.")
         self.balance, self.shift = check_strength(balance), shift
-        self.light = check_amount("light", light) if light else 0.0
+        self.light = check_amount("light", light)
         self.muon = None if muon is None else check_amount("muon", muon)
         counts = torch.ones(len(self.graph))
         for name, amount in (weights or {}).items():
@@ -147,7 +147,7 @@ class FactorEvaluator(LightningModule):
 
     def _weights_of(self, factors: Tensor) -> Tensor:
         """The weight ``[B, K, ...]`` of each of the ``factors`` ``[B, K, ...]``."""
-        counts = self.counts.to(factors.device).view(-1, *[1] * (factors.dim() - 2))
+        counts = self.counts.view(-1, *[1] * (factors.dim() - 2))
         weight = None if self.level_balance is None else self.level_balance(factors)
         return counts.expand_as(factors) if weight is None else counts * weight
 
@@ -167,9 +167,10 @@ class FactorEvaluator(LightningModule):
         return loss
 
     def setup(self, stage: str) -> None:
+        device = self.trainer.strategy.root_device
+        self.counts = self.counts.to(device)  # once, and not at every step
         if self.balance:
             factors = training_factors(getattr(self.trainer, "datamodule", None))
-            device = self.trainer.strategy.root_device
             self.level_balance = LevelBalance(self.graph, factors.to(device), self.balance)
 
     def on_validation_epoch_start(self) -> None:
@@ -188,7 +189,7 @@ class FactorEvaluator(LightningModule):
         # Gathered from all processes, so that they log and select alike.
         errors = self.validation_error.compute()
         del errors["error"]
-        error = (torch.stack(list(errors.values())) * self.counts.to(self.device)).mean()
+        error = (torch.stack(list(errors.values())) * self.counts).mean()
         self.log("val/error", error, prog_bar=True, sync_dist=True)
         self.log_dict({f"val/{name}": value for name, value in errors.items()}, sync_dist=True)
         if not self.trainer.sanity_checking and float(error) < self.best_error:
