@@ -31,6 +31,9 @@ class StructuralModel(Protocol):
     def loss(self, factors: Tensor, marks: Marks | None = None) -> dict[str, Tensor]:
         """Terms to minimise, scalars by name; without the mechanisms that ``marks`` leave out."""
 
+    def log_prob(self, factors: Tensor) -> Tensor:
+        """Per factor ``log p(z_k | pa_k)``, ``[B, K]``: densities, or log probabilities."""
+
     def refine(
         self,
         code: Tensor,

@@ -14,6 +14,7 @@ from diffcf.evaluation.metrics.axioms import Effectiveness
 from diffcf.evaluation.metrics.identity import Identity
 from diffcf.evaluation.metrics.image_metric import ImageMetric
 from diffcf.evaluation.metrics.kept import Kept
+from diffcf.evaluation.metrics.overlap import OverlapEffectiveness
 from diffcf.evaluation.plan import FactualBatch
 from diffcf.methods import Counterfactual
 
@@ -56,9 +57,9 @@ class ReaderScores:
     """What one reader reads off counterfactual images: ACM, effectiveness, what is kept, sequences.
 
     Where the reader has features of a whole image, how near a counterfactual is in them to its
-    factual too. Names of results start with ``prefix``; sequences have ``steps``
-    steps, 0 for none. ``asked`` names the factors that are set in any image; ``null`` says whether
-    any undergoes the null intervention.
+    factual too. Names of results start with ``prefix``; sequences have ``steps`` steps, 0 for none.
+    ``labels`` ``[N, K]`` are those of the whole set; ``asked`` names the factors that are set in
+    any image; ``null`` says whether any undergoes the null intervention.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ReaderScores:
         reader: Reader,
         prefix: str,
         steps: int,
+        labels: Tensor,
         asked: Iterable[str],
         null: bool = True,
     ) -> None:
@@ -74,6 +76,8 @@ class ReaderScores:
         columns = [graph.column(name) for name in asked]
         self.asked = bool(columns)
         self.acm, self.effectiveness = ACM(graph), Effectiveness(graph)
+        discrete = any(not graph.factors[k].continuous for k in columns)
+        self.overlap = OverlapEffectiveness(graph, labels) if discrete else None
         # Where everything else is an effect of what is set, nothing has to be kept.
         self.kept = None if graph.reach[columns].all() else Kept(graph)
         self.features = reader if isinstance(reader, FeatureReader) else None
@@ -107,6 +111,8 @@ class ReaderScores:
         index = batch.index[chosen.cpu()]
         self.acm.update(read, target, which, 0, index)
         self.effectiveness.update(read, target, column, index)
+        if self.overlap is not None:
+            self.overlap.update(read, target, column, index)
         if self.kept is not None:
             self.kept.update(read, self._factual(batch)[chosen], column, index)
         if self.identity is not None and self.features is not None:
@@ -131,7 +137,8 @@ class ReaderScores:
 
     def results(self, of: Callable[[ImageMetric], Mapping[str, T]]) -> dict[str, T]:
         """What ``of`` gives for each metric, by name."""
-        metrics = (self.acm, self.effectiveness, self.kept, self.identity) if self.asked else ()
+        every = self.acm, self.effectiveness, self.overlap, self.kept, self.identity
+        metrics = every if self.asked else ()
         asked = [metric for metric in metrics if metric is not None]
         result = {name: value for metric in asked for name, value in of(metric).items()}
         null = of(self.null_acm) if self.null_acm is not None else {}

@@ -86,7 +86,9 @@ class Scores:
         self.steps = protocol.steps if plan.asked(protocol.sequence_images) else 0
         self.cycles = protocol.cycles if protocol.cycle_images else 0
         self.readings = [
-            ReaderScores(graph, reader, prefix, self.steps, plan.single, bool(plan.null.any()))
+            ReaderScores(
+                graph, reader, prefix, self.steps, plan.factors, plan.single, bool(plan.null.any())
+            )
             for prefix, reader in readers.items()
         ]
         cycles = (1, self.cycles) if self.cycles > 1 else (1,)

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffcf.causal import Intervention, image_keys, normal_noise, row_keys, uniform_noise
+from diffcf.causal import (
+    Intervention,
+    image_keys,
+    likely_context,
+    normal_noise,
+    row_keys,
+    uniform_noise,
+)
 from diffcf.diffusion import (
     Denoiser,
     Inversion,
@@ -182,8 +189,9 @@ class Abducted(World):
         """
         engine, graph, sampling = self.engine, self.graph, self.engine.sampling
         drawn = self.drawn.towards(self.factors, target)
+        context = self._context(is_set, target)
         if engine.projector is None or not (sampling.adaptive or sampling.feedback):
-            return engine.denoiser(target, drawn, is_set, self.factors)
+            return engine.denoiser(target, drawn, is_set, self.factors, context=context)
         projector, feedback = engine.projector, sampling.feedback
         binary, fixed = (f.to(target.device) for f in (graph.binary, graph.categorical))
         owner = graph.code_owner.to(target.device, non_blocking=True)
@@ -201,9 +209,22 @@ class Abducted(World):
                     told = feedback.told(target, seen, binary)
                     if sampling.adaptive:
                         told = torch.where(target == self.factors, told, target)
-            return engine.denoiser(told, drawn, is_set, self.factors, missing)(x_t, time)
+            known = is_set, self.factors, missing, context
+            return engine.denoiser(told, drawn, *known)(x_t, time)
 
         return denoise
+
+    def _context(self, is_set: Tensor, target: Tensor) -> Tensor | None:
+        """The causes ``[B, K]`` beside which free guidance takes its push; None for the factual's.
+
+        Whether any image lacks overlap decides how much is computed, and so is looked at.
+        """
+        free = self.engine.sampling.free
+        if free is None or not free.overlap:
+            return None
+        known = self.factors, target, is_set, free.overlap
+        context = likely_context(self.engine.nscm, *known)
+        return context if bool((context != self.factors).any()) else None
 
     def reabduct(self, answer: Counterfactual, written: Tensor | None = None) -> Abducted:
         """See :meth:`World.reabduct`; ``written`` as :meth:`CounterfactualEngine.abduct`."""

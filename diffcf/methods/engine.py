@@ -179,11 +179,13 @@ class CounterfactualEngine:
         mask: Tensor | None = None,
         factual: Tensor | None = None,
         missing: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Denoiser:
         """The denoiser conditioned on ``factors`` ``[B, K]``, of images ``drawn`` in some way.
 
         Classifier-free guidance applies only with the ``mask`` ``[B, K]`` (bool) of set factors
-        and the ``factual`` ones ``[B, K]``; its weight adapts to what is ``missing`` ``[B]``.
+        and the ``factual`` ones ``[B, K]``; its weight adapts to what is ``missing`` ``[B]``, and
+        its push may be taken beside other causes, those of a ``context`` ``[B, K]``.
         """
         free, generator = self.sampling.free, with_style(self.generator, drawn.style)
         if drawn.regions and self.sampling.conditional:
@@ -192,6 +194,6 @@ class CounterfactualEngine:
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
             reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
-            return free.wrap(generator, factors, reached, factual, missing)
+            return free.wrap(generator, factors, reached, factual, missing, context)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))

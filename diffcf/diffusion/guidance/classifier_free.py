@@ -28,6 +28,12 @@ a *limit* on the root mean square of what is added keeps the weight down where t
 itself. (Our additions; that λt balances the size of two terms is the paper's idea, arXiv
 2407.20553.)
 
+Where the data lack what is asked for, as a woman with a beard, v_cf is of something never seen, and
+little happens. With *overlap* the push is then that between two images of other causes, beside
+which it is not rare (:func:`diffcf.causal.likely_context`): a man's with a beard, and without.
+:math:`\tilde v = v_b + w\,(v_{cf,c} - v_{f,c})`, of which c are those causes, and b the factual's
+own with nothing set. (Our addition.)
+
 References:
     Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
     Decoupled Classifier-Free Guidance for Counterfactual Diffusion Models (Xia et al., 2025),
@@ -74,12 +80,14 @@ class ClassifierFree:
             1 is plain conditioning.
         limit: the largest root mean square, over the picture, of what the guidance from the factual
             adds to v, whose own is about 1; None for no limit.
+        overlap: the probability, given its causes, below which the push toward what is set is
+            taken where other causes make it likelier; 0 for never.
 
     Raises:
-        SettingsError: for ``kept`` together with ``from_factual``, ``focus``, ``adaptive`` or
-            ``limit`` without it, ``least`` without ``adaptive`` or outside [0, weight], a ``focus``
-            outside (0, 1), a ``limit`` that is not above 0, and times out of order or outside
-            [0, 1].
+        SettingsError: for ``kept`` together with ``from_factual``, ``focus``, ``adaptive``,
+            ``limit`` or ``overlap`` without it, ``least`` without ``adaptive`` or outside
+            [0, weight], a ``focus`` outside (0, 1), a ``limit`` that is not above 0, an ``overlap``
+            outside [0, 1), and times out of order or outside [0, 1].
     """
 
     weight: float = 1.5
@@ -91,6 +99,7 @@ class ClassifierFree:
     adaptive: bool = False
     least: float = 1.0
     limit: float | None = None
+    overlap: float = 0.0
 
     def __post_init__(self) -> None:
         if self.from_factual and self.kept is not None:
@@ -117,6 +126,11 @@ class ClassifierFree:
                 f"limit of free is a number above 0, with from_factual, not {self.limit}: set "
                 "from_factual to true, or leave limit out."
             )
+        if self.overlap and not (self.from_factual and 0.0 < self.overlap < 1.0):
+            raise SettingsError(
+                f"overlap of free is a probability below 1, with from_factual, not {self.overlap}: "
+                "set from_factual to true, or leave overlap out."
+            )
         check_times("Free guidance", self.t_min, self.t_max)
 
     def covers(self, time: float) -> bool:
@@ -130,16 +144,18 @@ class ClassifierFree:
         reached: Tensor,
         factual: Tensor,
         missing: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Denoiser:
         """The guided denoiser toward ``factors`` ``[B, K]`` in [0, 1] units.
 
         ``reached`` ``[B, K]`` (bool) are the factors that the intervention reaches, ``factual``
         ``[B, K]`` those of the factual. ``missing`` ``[B]`` is the part of the change that x_t
-        lacks, where the weight is adaptive.
+        lacks, where the weight is adaptive. ``context`` ``[B, K]`` are the factual factors, but for
+        causes beside which the push is taken; None where they are its own in every image.
         """
         plain = denoiser_of(lambda x_t, t: generator(x_t, t, factors))
         guided = denoiser_of(
-            self._from_factual(generator, factors, factual, missing)
+            self._from_factual(generator, factors, reached, factual, missing, context)
             if self.from_factual
             else self._in_groups(generator, factors, reached)
         )
@@ -150,19 +166,33 @@ class ClassifierFree:
         return denoise
 
     def _from_factual(
-        self, generator: VelocityOf, factors: Tensor, factual: Tensor, missing: Tensor | None
+        self,
+        generator: VelocityOf,
+        factors: Tensor,
+        reached: Tensor,
+        factual: Tensor,
+        missing: Tensor | None,
+        context: Tensor | None,
     ) -> VelocityAt:
-        condition = torch.cat([factual, factors])
         more: float | Tensor = self.weight - 1
         if missing is not None:
             adapted = self.least + (self.weight - self.least) * missing.square()
             more = (adapted - 1)[:, None, None, None]
+        conditions = [factual, factors]
+        if context is not None:
+            borrowed = context != factual
+            lacking = borrowed.any(dim=1, keepdim=True)
+            # Of an image that lacks overlap the push is all there is of what is set.
+            start = torch.where(lacking & reached, factual, factors)
+            conditions = [context, torch.where(borrowed, context, factors), start]
+            more = more + lacking.to(factors)[:, :, None, None]
+        count, condition = len(conditions), torch.cat(conditions)
 
         def guided(x_t: Tensor, t: Tensor) -> Tensor:
-            own, other = generator(x_t.repeat(2, 1, 1, 1), t.repeat(2), condition).chunk(2)
-            push = other - own
+            v = generator(x_t.repeat(count, 1, 1, 1), t.repeat(count), condition).chunk(count)
+            push = v[1] - v[0]
             push = push if self.focus is None else focused(push, self.focus)
-            return other + self._limited(more, push) * push
+            return v[-1] + self._limited(more, push) * push
 
         return guided
 

@@ -73,7 +73,7 @@ def test_it_is_measured_where_the_evaluator_has_features(network: str) -> None:
     spec = {"class_path": f"diffcf.networks.{network}", "init_args": small}
     weights = build_network(spec, GRAPH).state_dict()
     reader = EvaluatorReader(GRAPH, spec, weights, (3, 16, 16))
-    scores = ReaderScores(GRAPH, reader, "evaluator/", 0, ["bald"])
+    scores = ReaderScores(GRAPH, reader, "evaluator/", 0, torch.zeros(1, len(GRAPH)), ["bald"])
     batch = FactualBatch(torch.rand(4, 3, 16, 16), torch.zeros(4, 2), torch.arange(4))
     do = Intervention.from_do({"bald": 1.0}, GRAPH, 4)
     answer = Counterfactual(batch.image.clone(), batch.factors, do)
