@@ -52,6 +52,8 @@ from .marks import filled as filled
 from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM
+from .overlap import RARE as RARE
+from .overlap import extrapolated as extrapolated
 from .overlap import lacks_overlap as lacks_overlap
 from .overlap import likely_context as likely_context
 from .posterior import CodeDistribution as CodeDistribution

@@ -63,6 +63,17 @@ def likely_context(
     return context
 
 
+@torch.no_grad()
+def extrapolated(nscm: StructuralModel, factual: Tensor, target: Tensor, is_set: Tensor) -> Tensor:
+    """Which discrete factors are set anew to what their causes hardly ever come with, ``[B, K]``.
+
+    Hardly ever is with a probability below :data:`RARE` by ``nscm``; ``factual``, ``target`` and
+    ``is_set`` ``[B, K]`` are as in :func:`likely_context`.
+    """
+    anew = is_set & (target != factual) & nscm.graph.discrete.to(is_set.device)
+    return anew & (nscm.log_prob(target.clamp(0, 1)) < math.log(RARE))
+
+
 def _discrete_causes(graph: CausalGraph) -> Iterator[tuple[int, list[tuple[int, float]]]]:
     """Discrete factors that have discrete causes, and the columns and values of these."""
     for k, factor in enumerate(graph.factors):

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from diffcf.api import AbductedImages, Answer, BacktrackedAnswer, Model
 from diffcf.causal import (
+    NSCM,
     CausalGraph,
     Change,
     Do,
     Units,
+    extrapolated,
     parse_do,
     parse_sweep,
     scaled_do,
@@ -173,6 +175,7 @@ def _draws(
         "high": _values(graph, high, units),
         "clipped": _named(graph, draws.clipped),
         "undetermined": _named(graph, draws.undetermined),
+        "extrapolated": _named(graph, _extrapolated(world.model, last)),
         "intervened": _named(graph, draws.intervened),
     }
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -208,12 +211,22 @@ def _rows(
         "read": rows(model.read(last.image)) if model.module.reads else nothing,
         "clipped": named(clipped),
         "undetermined": named(undetermined),
+        "extrapolated": named(_extrapolated(model, answers)),
     }
     if question.varies:
         columns["intervened"] = named(last.intervened)
     if isinstance(last, BacktrackedAnswer):
         columns |= {"distance": last.distance.tolist(), "reached": last.reached.tolist()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _extrapolated(model: Model, answers: Sequence[Answer]) -> Tensor:
+    """What any answer sets to what hardly comes with its causes, ``[B, K]``, as far as known."""
+    nscm = getattr(model.module, "nscm", None)
+    if not isinstance(nscm, NSCM) or isinstance(answers[-1], BacktrackedAnswer):
+        return torch.zeros_like(answers[-1].intervened)
+    found = [extrapolated(nscm, a.factors, a.target, a.intervened) for a in answers]
+    return torch.stack(found).any(dim=0)
 
 
 def _values(graph: CausalGraph, factors: Tensor, units: Units) -> list[list[float | str]]:

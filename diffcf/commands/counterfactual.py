@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -38,6 +38,7 @@ from diffcf.causal import Units
 from diffcf.commands.answer_files import save
 from diffcf.commands.answering import Drawn, Question, draw
 from diffcf.commands.arguments import Side, Steps, add_batch_size, add_device, add_weights
+from diffcf.commands.doubts import Doubts
 from diffcf.io import (
     RECORD,
     SHEET,
@@ -58,7 +59,7 @@ from diffcf.io import (
     read_ahead,
     write_answers,
 )
-from diffcf.methods import FRESH, DiffusionCounterfactuals, sampling_to_spec, weights_digest
+from diffcf.methods import FRESH, sampling_to_spec, weights_digest
 
 RULES: dict[str, type[diffusion.Guidance]] = {
     "none": diffusion.NoGuidance,
@@ -100,13 +101,12 @@ def counterfactual(args: Sequence[str]) -> None:
             kept = max(MOST_KEPT // parsed.draws, 1)
             batch_size = 1 if parsed.sweep else min(parsed.batch_size, kept)
             _answer_all(model, question, images, batch_size, out)
-            undetermined: set[str] = set()
-            rows = _noting(out.rows(files), undetermined)
+            doubts = Doubts()
+            rows = doubts.noting(out.rows(files))
             write_answers(asked, model.graph.names, rows, len(files), out.folder)
             out.finish()
     print(f"{len(files)} images answered: {parsed.out}")
-    if undetermined:
-        _warn(model, undetermined)
+    doubts.warn(model)
 
 
 @dataclass(frozen=True)
@@ -164,30 +164,6 @@ def _answer_all(
             tick = partial(bar.update, len(images))
             drawn = draw(model, question, batches[k], images, told, tick)
             writer.put(partial(write, drawn, k == 0))
-
-
-Entries = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""Of an image, or in a sweep one for each value."""
-
-
-def _noting(rows: Iterable[tuple[str, Entries]], found: set[str]) -> Iterator[tuple[str, Entries]]:
-    """The rows themselves; ``found`` gets the factors of which any says that it is undetermined."""
-    for name, entry in rows:
-        for each in [entry] if isinstance(entry, Mapping) else entry:
-            found.update(each["undetermined"])
-        yield name, entry
-
-
-def _warn(model: Model, undetermined: set[str]) -> None:
-    """Say which changes the data do not teach, and what the images show instead."""
-    ties = model.module.ties
-    for name in model.graph.names:
-        if ties is not None and name in undetermined:
-            print(f"Warning: {ties.sentence(name)}", file=sys.stderr)
-    ours = isinstance(model.module, DiffusionCounterfactuals)
-    if ours and model.sampling.undetermined == "keep":
-        kept = "The images keep what the factual shows of it; --undetermined draw draws it anyway."
-        print(kept, file=sys.stderr)
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def _write_parquet(
 def _kind(name: str, value: object) -> str:
     if name == ANSWER:
         return "whole"
-    if name in ("given", "clipped", "undetermined", "intervened"):
+    if name in ("given", "clipped", "undetermined", "extrapolated", "intervened"):
         return "texts"
     if name == "exogenous":
         return "numbers"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from diffcf.causal import NSCM, CausalGraph, Factor, likely_context
+from diffcf.commands.main import main
 from diffcf.diffusion import ClassifierFree, prediction_from_velocity
 from diffcf.io import SettingsError
-from diffcf.methods import CounterfactualEngine, Sampling
+from diffcf.methods import CounterfactualEngine, DiffusionCounterfactuals, Sampling, write_weights
+from diffcf.networks import GlobalPosteriorProjector, UNet
+from diffcf.reporting import save_image
 
 GRAPH = CausalGraph(
     [Factor(name, "binary") for name in ("male", "young", "bald")],
@@ -125,3 +132,35 @@ def test_impossible_overlap_gets_a_sentence() -> None:
     for wrong in ({"overlap": 0.1}, {"overlap": 1.0, "from_factual": True}, {"overlap": -0.1}):
         with pytest.raises(SettingsError, match="overlap of free is a probability below 1"):
             ClassifierFree(2.0, **wrong)
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_command_warns_of_what_the_data_hardly_have(
+    nscm: NSCM, tmp_path: Path, capsys, draws: int
+) -> None:
+    module = DiffusionCounterfactuals(
+        GRAPH,
+        generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2),
+        projector=partial(GlobalPosteriorProjector, channels=[8, 8]),
+        nscm=partial(NSCM, hidden=[16]),
+        mixing=None,
+    ).eval()
+    module.nscm.load_state_dict(nscm.state_dict())
+    module.image_shape = (3, 16, 16)
+    weights, table = tmp_path / "small.safetensors", tmp_path / "people.csv"
+    write_weights(module, Sampling(steps=2), weights)
+    people = {"woman": YOUNG_WOMAN, "man": OLD_MAN}
+    for name in people:
+        save_image(torch.rand(3, 16, 16) * 2 - 1, tmp_path / f"{name}.png")
+    lines = [",".join([f"{name}.png", *map(str, person)]) for name, person in people.items()]
+    table.write_text("\n".join(["image,male,young,bald", *lines]) + "\n")
+    ask = ["counterfactual", str(weights), *(str(tmp_path / f"{name}.png") for name in people)]
+    ask += ["--factors", str(table), "--draws", str(draws)]
+    for value, named in ((1, ["bald"]), (0, [])):
+        out = tmp_path / f"bald{value}"
+        assert main([*ask, "--do", f"bald={value}", "--out", str(out)]) == 0
+        rows = json.loads((out / "factors.json").read_text())["images"]
+        assert rows["woman"]["extrapolated"] == named
+        assert rows["man"]["extrapolated"] == []
+        said = "Warning: bald is set to what the data hardly ever have beside the same male and"
+        assert (said in capsys.readouterr().err) == bool(named)
