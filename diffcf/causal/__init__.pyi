@@ -52,10 +52,10 @@ from .marks import filled as filled
 from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM
-from .overlap import RARE as RARE
 from .overlap import extrapolated as extrapolated
 from .overlap import lacks_overlap as lacks_overlap
 from .overlap import likely_context as likely_context
+from .overlap import rare as rare
 from .posterior import CodeDistribution as CodeDistribution
 from .posterior import FactorPosterior as FactorPosterior
 from .posterior import LocalPosterior as LocalPosterior

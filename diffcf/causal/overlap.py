@@ -16,12 +16,24 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from diffcf.causal.factor import ROUNDING
+from diffcf.causal.factor import ROUNDING, Factor
 from diffcf.causal.graph import CausalGraph
 from diffcf.causal.interface import StructuralModel
 from diffcf.causal.mechanisms import with_column
 
 RARE = 0.01
+"""The probability below which a binary factor's value is rare."""
+
+
+def rare(factor: Factor) -> float:
+    """The probability below which a value of a discrete factor is rare.
+
+    >>> rare(Factor("beard", "binary"))
+    0.01
+    >>> rare(Factor("digit", "categorical", categories=tuple("0123456789")))
+    0.002
+    """
+    return 2 * RARE / (factor.levels or 2)
 
 
 @torch.no_grad()
@@ -67,11 +79,13 @@ def likely_context(
 def extrapolated(nscm: StructuralModel, factual: Tensor, target: Tensor, is_set: Tensor) -> Tensor:
     """Which discrete factors are set anew to what their causes hardly ever come with, ``[B, K]``.
 
-    Hardly ever is with a probability below :data:`RARE` by ``nscm``; ``factual``, ``target`` and
+    Hardly ever is with a :func:`rare` probability by ``nscm``; ``factual``, ``target`` and
     ``is_set`` ``[B, K]`` are as in :func:`likely_context`.
     """
-    anew = is_set & (target != factual) & nscm.graph.discrete.to(is_set.device)
-    return anew & (nscm.log_prob(target.clamp(0, 1)) < math.log(RARE))
+    graph = nscm.graph
+    anew = is_set & (target != factual) & graph.discrete.to(is_set.device)
+    likely = nscm.log_prob(target.clamp(0, 1))
+    return anew & (likely < likely.new_tensor([rare(factor) for factor in graph.factors]).log())
 
 
 def _discrete_causes(graph: CausalGraph) -> Iterator[tuple[int, list[tuple[int, float]]]]:
@@ -91,8 +105,8 @@ def _discrete_causes(graph: CausalGraph) -> Iterator[tuple[int, list[tuple[int, 
 def lacks_overlap(graph: CausalGraph, labels: Tensor, factors: Tensor, column: int) -> Tensor:
     """Where a discrete factor has a value that its causes hardly ever come with, bool ``[B]``.
 
-    Hardly ever is in less than :data:`RARE` of those images of a set whose causes are the same.
-    False everywhere for factors that are continuous, or have a cause that is.
+    Hardly ever is in a :func:`rare` share of those images of a set whose causes are the same. False
+    everywhere for factors that are continuous, or have a cause that is.
 
     Args:
         graph: the factors.
@@ -114,4 +128,4 @@ def lacks_overlap(graph: CausalGraph, labels: Tensor, factors: Tensor, column: i
     same = (labels.to(factors)[:, columns] - factors[:, None, columns]).abs() < ROUNDING
     alike = same[:, :, 1:].all(dim=2)
     share = (alike & same[:, :, 0]).sum(dim=1) / alike.sum(dim=1).clamp(min=1)
-    return share < RARE
+    return share < rare(graph.factors[column])
