@@ -8,10 +8,23 @@ from statistics import median
 from typing import Self
 
 import torch
+from torch import Tensor
 
+from diffcf.causal import CausalGraph
 from diffcf.io import now
 
 Call = Callable[[], object]
+
+
+def first_set(graph: CausalGraph, values: Tensor) -> dict[str, Tensor]:
+    """What sets the first factor, to the nearest of ``values`` ``[B]`` in [0, 1] that it can have.
+
+    >>> from diffcf.causal import Factor
+    >>> first_set(CausalGraph([Factor("male", "binary")]), torch.tensor([0.2, 0.7]))
+    {'male': tensor([0., 1.])}
+    """
+    name = graph.order[0]
+    return {name: graph.factors[graph.column(name)].snap(values)}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffcf.causal import Do
-from diffcf.commands.speed import Row
+from diffcf.commands.speed import Row, first_set
 from diffcf.commands.speed.training import train
 from diffcf.methods import CounterfactualModule, DiffusionCounterfactuals, Sampling
 from diffcf.training import FactorData, ForeachEMA
@@ -178,7 +178,8 @@ def operations(
 ) -> list[Row]:
     """What a training step and a counterfactual dispatch, and what a host would wait for."""
     step = in_step(deepcopy(model).cpu(), data, [ForeachEMA()])
-    answer = answer_on_meta(model, sampling, image, {model.graph.order[0]: 0.7})
+    do = {name: float(value) for name, value in first_set(model.graph, torch.tensor([0.7])).items()}
+    answer = answer_on_meta(model, sampling, image, do)
     seen = model.seen({"image": image})
     waits = step_on_meta(model, seen, factors).waits, answer.waits
     return [

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffcf import diffusion
 from diffcf.api import load
 from diffcf.causal import Do
-from diffcf.commands.speed import Call, Row, ratio_row, ratio_rows, seconds
+from diffcf.commands.speed import Call, Row, first_set, ratio_row, ratio_rows, seconds
 from diffcf.diffusion import Prediction, noise_level, prediction_from_velocity, sample
 from diffcf.methods import Abducted, DiffusionCounterfactuals, EncodedWorld, Sampling
 
@@ -40,7 +40,7 @@ def guidance(
         "line search, every step": diffusion.LineSearchGuidance(),
         "Gauss-Newton, every step": diffusion.GaussNewtonGuidance(),
     }
-    do = {model.graph.order[0]: 0.7}
+    do = first_set(model.graph, torch.full((len(image),), 0.7))
     turns: dict[str, Call] = {}
     for name, rule in {"none": None, **rules}.items():
         world = model.method(replace(sampling, guidance=rule)).abduct(image, factors)
@@ -62,16 +62,16 @@ def what_ifs(
     model: Model, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
 ) -> list[Row]:
     """K what-ifs of one image from one abduction over K separate runs."""
-    method, name = model.method(sampling), model.graph.order[0]
+    method, graph = model.method(sampling), model.graph
     one, known = image[:1], factors[:1]
 
     def together(count: int) -> None:
         world = method.abduct(one, known).select(torch.zeros(count, dtype=torch.long))
-        world.predict({name: torch.linspace(0, 1, count, device=one.device)})
+        world.predict(first_set(graph, torch.linspace(0, 1, count, device=one.device)))
 
     def apart(count: int) -> None:
-        for value in torch.linspace(0, 1, count).tolist():
-            method.abduct(one, known).predict({name: value})
+        for value in torch.linspace(0, 1, count):
+            method.abduct(one, known).predict(first_set(graph, value[None]))
 
     counts = (1, 4, 16)
     turns: dict[str, Call]
@@ -94,9 +94,10 @@ def batch_sizes(
     model: Model, image: Tensor, factors: Tensor, sampling: Sampling, repeats: int
 ) -> list[Row]:
     """Milliseconds for each counterfactual, abduction included, by how many are drawn at once."""
-    method, do = model.method(sampling), {model.graph.order[0]: 0.7}
+    method = model.method(sampling)
 
     def answer(count: int) -> None:
+        do = first_set(model.graph, torch.full((count,), 0.7))
         method.abduct(image[:count], factors[:count]).predict(do)
 
     sizes = [size for size in (1, 4, 16, 64, 256, 1024) if size <= len(image)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,22 @@ import torch
 import yaml
 from stirring import stir
 
+from diffcf.causal import CausalGraph, Factor
 from diffcf.commands.main import main
 from diffcf.commands.speed import Row, ratio_rows, seconds
 from diffcf.commands.speed.pipeline import pendulum_by_matplotlib
-from diffcf.commands.speed.sampling import sample_through_generator, what_ifs
+from diffcf.commands.speed.sampling import (
+    batch_sizes,
+    guidance,
+    sample_through_generator,
+    what_ifs,
+)
 from diffcf.commands.speed.throughput import Step, arithmetic, training_steps
 from diffcf.commands.speed.training import held_memory
 from diffcf.diffusion.process import noise_level, prediction_from_velocity
 from diffcf.methods.diffusion_counterfactuals import DiffusionCounterfactuals
 from diffcf.methods.engine import Sampling
+from diffcf.networks import LocalPosteriorProjector, UNet
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,6 +74,20 @@ def test_what_ifs_are_compared_with_separate_runs(
     )
     values = {row.what: row.value for row in rows}
     assert values["16 what-ifs of one image / 16 separate runs"] > 0 and len(values) == 5
+
+
+def test_answers_about_binary_factors_are_timed_too() -> None:
+    graph = CausalGraph([Factor("male", "binary"), Factor("beard", "binary")], [("male", "beard")])
+    model = DiffusionCounterfactuals(
+        graph,
+        generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2),
+        projector=partial(LocalPosteriorProjector, channels=8, condition=8),
+        mixing=None,
+    ).eval()
+    asked = model, torch.rand(4, 3, 16, 16) * 2 - 1, torch.ones(4, 2), Sampling(steps=2), 1
+    assert len(guidance(*asked)) > 5
+    assert len(what_ifs(*asked)) == 5
+    assert [row.unit for row in batch_sizes(*asked)] == ["ms", "ms"]
 
 
 def test_a_step_is_never_faster_than_its_floor(
