@@ -145,7 +145,8 @@ class View:
 
     def show_state(self, session: Session) -> None:
         """What is set and what the causal model predicts, without an image."""
-        roles, values, notes, doubts = session.roles, {}, session.notes, session.undetermined
+        roles, values, notes = session.roles, {}, session.notes
+        doubts = session.extrapolated | session.undetermined
         columns = zip(session.factors.tolist(), session.factual.tolist(), strict=True)
         for row, (target, factual) in zip(self.rows.values(), columns, strict=True):
             name = row.factor.name

@@ -53,6 +53,7 @@ from .mechanisms import GroupedMLP as GroupedMLP
 from .mechanisms import NoiseMap as NoiseMap
 from .nscm import NSCM as NSCM
 from .overlap import extrapolated as extrapolated
+from .overlap import extrapolation as extrapolation
 from .overlap import lacks_overlap as lacks_overlap
 from .overlap import likely_context as likely_context
 from .overlap import rare as rare

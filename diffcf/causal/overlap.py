@@ -88,6 +88,16 @@ def extrapolated(nscm: StructuralModel, factual: Tensor, target: Tensor, is_set:
     return anew & (likely < likely.new_tensor([rare(factor) for factor in graph.factors]).log())
 
 
+def extrapolation(graph: CausalGraph, name: str) -> str:
+    """What to say of a factor that is :func:`extrapolated`, for people."""
+    factor, causes = graph.factors[graph.column(name)], " and ".join(graph.parents(name))
+    beside = f"beside the same {causes}" if causes else "at all"
+    return (
+        f"{name} is set to what the data hardly ever have {beside} (a probability below "
+        f"{rare(factor):g} by the causal model): the picture extrapolates."
+    )
+
+
 def _discrete_causes(graph: CausalGraph) -> Iterator[tuple[int, list[tuple[int, float]]]]:
     """Discrete factors that have discrete causes, and the columns and values of these."""
     for k, factor in enumerate(graph.factors):

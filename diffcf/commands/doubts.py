@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from diffcf.api import Model
-from diffcf.causal import rare
+from diffcf.causal import extrapolation
 from diffcf.methods import DiffusionCounterfactuals
 
 Entries = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -41,13 +41,6 @@ class Doubts:
                 "The images keep what the factual shows of it; --undetermined draw draws it anyway."
             )
             print(kept, file=sys.stderr)
-        for factor in model.graph.factors:
-            if factor.name in self.extrapolated:
-                causes = " and ".join(model.graph.parents(factor.name))
-                beside = f"beside the same {causes}" if causes else "at all"
-                print(
-                    f"Warning: {factor.name} is set to what the data hardly ever have {beside} (a "
-                    f"probability below {rare(factor):g} by the causal model): the images "
-                    "extrapolate.",
-                    file=sys.stderr,
-                )
+        for name in names:
+            if name in self.extrapolated:
+                print(f"Warning: {extrapolation(model.graph, name)}", file=sys.stderr)

@@ -10,6 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffcf.api import Model
+from diffcf.app.gallery import Subject
+from diffcf.app.inference import open_worlds
+from diffcf.app.session import Session
 from diffcf.causal import NSCM, CausalGraph, Factor, likely_context
 from diffcf.commands.main import main
 from diffcf.diffusion import ClassifierFree, prediction_from_velocity
@@ -134,10 +138,7 @@ def test_impossible_overlap_gets_a_sentence() -> None:
             ClassifierFree(2.0, **wrong)
 
 
-@pytest.mark.parametrize("draws", [1, 2])
-def test_the_command_warns_of_what_the_data_hardly_have(
-    nscm: NSCM, tmp_path: Path, capsys, draws: int
-) -> None:
+def small_model(nscm: NSCM) -> DiffusionCounterfactuals:
     module = DiffusionCounterfactuals(
         GRAPH,
         generator=partial(UNet, channels=[8, 16], condition=16, attention_heads=2),
@@ -147,6 +148,25 @@ def test_the_command_warns_of_what_the_data_hardly_have(
     ).eval()
     module.nscm.load_state_dict(nscm.state_dict())
     module.image_shape = (3, 16, 16)
+    return module
+
+
+def test_the_explorer_says_what_the_data_hardly_have(nscm: NSCM) -> None:
+    model = Model(small_model(nscm), Sampling(steps=2))
+    subject = Subject(torch.rand(3, 16, 16) * 2 - 1, "one", torch.tensor(OLD_WOMAN))
+    session = Session(open_worlds(model, subject))
+    assert not session.extrapolated
+    session.set("bald", 1.0)
+    assert "beside the same male and young" in session.extrapolated["bald"]
+    session.set("male", 1.0)
+    assert not session.extrapolated
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_command_warns_of_what_the_data_hardly_have(
+    nscm: NSCM, tmp_path: Path, capsys, draws: int
+) -> None:
+    module = small_model(nscm)
     weights, table = tmp_path / "small.safetensors", tmp_path / "people.csv"
     write_weights(module, Sampling(steps=2), weights)
     people = {"woman": YOUNG_WOMAN, "man": OLD_MAN}
