@@ -1,6 +1,6 @@
 """Overlap: whether the data have what an intervention sets, beside the causes it leaves alone.
 
-No photograph shows a woman with a beard. Whatever learned from photographs has not seen what
+Hardly a photograph shows a woman with a beard. Whatever learned from photographs has not seen what
 do(beard) asks of a woman's, and extrapolates: causal inference calls it a lack of overlap, or of
 positivity (Hernán & Robins, Causal Inference: What If, 2020, chapter 3). What a beard changes in a
 face is in the data all the same, of men. So the change is taken from there: between two images that

@@ -28,7 +28,7 @@ a *limit* on the root mean square of what is added keeps the weight down where t
 itself. (Our additions; that λt balances the size of two terms is the paper's idea, arXiv
 2407.20553.)
 
-Where the data lack what is asked for, as a woman with a beard, v_cf is of something never seen, and
+Where the data lack what is asked for, as a woman with a beard, v_cf is of what was hardly seen, and
 little happens. With *overlap* the push is then that between two images of other causes, beside
 which it is not rare (:func:`diffcf.causal.likely_context`): a man's with a beard, and without.
 :math:`\tilde v = v_b + w\,(v_{cf,c} - v_{f,c})`, of which c are those causes, and b the factual's
