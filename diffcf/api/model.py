@@ -14,7 +14,17 @@ from torch import Tensor
 
 from diffcf import reporting  # what is in it on demand
 from diffcf.api.answer import AbductedImages, Answer
-from diffcf.causal import Do, Intervention, Units, image_keys, row_keys, scaled_do, scaled_factors
+from diffcf.causal import (
+    NSCM,
+    Do,
+    Intervention,
+    Units,
+    extrapolated,
+    image_keys,
+    row_keys,
+    scaled_do,
+    scaled_factors,
+)
 from diffcf.evaluation import (
     Audit,
     Classifier,
@@ -63,6 +73,17 @@ class Model:
         with torch.no_grad():
             code = self.module.read(images.to(self.device))
         return self.in_units(self.graph.clip(self.graph.decode(code))[0], units)
+
+    def extrapolated(self, factual: Tensor, target: Tensor, is_set: Tensor) -> Tensor:
+        """Which factors are set to what their causes hardly ever come with, bool ``[B, K]``.
+
+        By the causal model (:func:`diffcf.causal.extrapolated`), factors in [0, 1] units; none of a
+        method without one.
+        """
+        nscm = getattr(self.module, "nscm", None)
+        if not isinstance(nscm, NSCM):
+            return torch.zeros_like(is_set)
+        return extrapolated(nscm, factual, target, is_set)
 
     def abduct(
         self,

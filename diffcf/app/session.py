@@ -15,7 +15,7 @@ from torch import Tensor
 from diffcf.api import Model
 from diffcf.app.asking import Settings, in_scaled_units, is_change, setting
 from diffcf.app.inference import Query, Question, Result, Step, Worlds
-from diffcf.causal import NSCM, CausalGraph, Intervention, extrapolated, extrapolation
+from diffcf.causal import CausalGraph, Intervention, extrapolation
 from diffcf.io import InterventionError
 from diffcf.methods import World
 
@@ -81,11 +81,9 @@ class Session:
     @property
     def extrapolated(self) -> dict[str, str]:
         """What to say, by factor, of those set to what the data hardly have beside their causes."""
-        nscm = getattr(self.start.model.module, "nscm", None)
-        if not isinstance(nscm, NSCM):
-            return {}
         do, factual = self.intervention, self.start.inferred.factors
-        flags = extrapolated(nscm, factual, self._world.factors_under(do), do.mask)
+        target = self._world.factors_under(do)
+        flags = self.start.model.extrapolated(factual, target, do.mask)
         names = compress(self.graph.names, flags[0].tolist())
         return {name: extrapolation(self.graph, name) for name in names}
 

@@ -61,6 +61,11 @@ class CausalGraph(Dag):
         reached = [{name, *self.descendants(name)} for name in self.names]
         return torch.tensor([[name in row for name in self.names] for row in reached])
 
+    def reached(self, is_set: Tensor) -> Tensor:
+        """Factors, bool ``[B, K]``, that setting those of ``is_set`` ``[B, K]`` may move, and these."""
+        reach = self.reach.to(is_set.device, non_blocking=True)
+        return is_set.float() @ reach.float() > 0
+
     @property
     def binary(self) -> Tensor:
         """``[K]`` bool: which factors are binary."""

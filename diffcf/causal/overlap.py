@@ -55,7 +55,7 @@ def likely_context(
         least: a probability in (0, 1].
     """
     graph = nscm.graph
-    moved = is_set.to(factual) @ graph.reach.to(factual, non_blocking=True) > 0
+    moved = graph.reached(is_set)
     context = factual
     for k, others in _discrete_causes(graph):
         given = torch.where(moved, target, context)

@@ -16,12 +16,10 @@ from torch import Tensor
 
 from diffcf.api import AbductedImages, Answer, BacktrackedAnswer, Model
 from diffcf.causal import (
-    NSCM,
     CausalGraph,
     Change,
     Do,
     Units,
-    extrapolated,
     parse_do,
     parse_sweep,
     scaled_do,
@@ -222,10 +220,9 @@ def _rows(
 
 def _extrapolated(model: Model, answers: Sequence[Answer]) -> Tensor:
     """What any answer sets to what hardly comes with its causes, ``[B, K]``, as far as known."""
-    nscm = getattr(model.module, "nscm", None)
-    if not isinstance(nscm, NSCM) or isinstance(answers[-1], BacktrackedAnswer):
+    if isinstance(answers[-1], BacktrackedAnswer):  # which sets nothing
         return torch.zeros_like(answers[-1].intervened)
-    found = [extrapolated(nscm, a.factors, a.target, a.intervened) for a in answers]
+    found = [model.extrapolated(a.factors, a.target, a.intervened) for a in answers]
     return torch.stack(found).any(dim=0)
 
 

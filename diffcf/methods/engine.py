@@ -193,7 +193,7 @@ class CounterfactualEngine:
             generator = told_where_written(generator, drawn.regions, ties)
         guided = free is not None and self.sampling.conditional
         if guided and free is not None and mask is not None and factual is not None:
-            reached = mask.to(factors) @ self.nscm.graph.reach.to(factors, non_blocking=True) > 0
+            reached = self.nscm.graph.reached(mask)
             return free.wrap(generator, factors, reached, factual, missing, context)
         condition = factors if self.sampling.conditional else None
         return denoiser_of(lambda x_t, t: generator(x_t, t, condition))

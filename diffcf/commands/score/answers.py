@@ -120,8 +120,7 @@ class FiledWorld(World):
         if self.method.reader is None:
             return told
         read = self.graph.snap(self.method.reader.read(self._images(do)))
-        reach = self.graph.reach.to(do.mask.device)
-        moved = (do.mask[:, :, None] & reach).any(dim=1) & ~do.mask
+        moved = self.graph.reached(do.mask) & ~do.mask
         return torch.where(moved, read, told)
 
     def in_range(self, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -119,7 +119,7 @@ class Arms:
         """GraphError, InterventionError for a contrast that the graph or the batch cannot have."""
         before, after = (world.intervention(do) for do in (contrast.versus, contrast.do))
         are_set = before.mask | after.mask
-        reached = are_set.float() @ world.graph.reach.to(are_set.device).float() > 0
+        reached = world.graph.reached(are_set)
         held = reached & ~are_set
         if not held.any():
             return cls((before, after), None)
