@@ -62,7 +62,7 @@ class CausalGraph(Dag):
         return torch.tensor([[name in row for name in self.names] for row in reached])
 
     def reached(self, is_set: Tensor) -> Tensor:
-        """Factors, bool ``[B, K]``, that setting those of ``is_set`` ``[B, K]`` may move, and these."""
+        """Factors, bool ``[B, K]``, that setting those in ``is_set`` ``[B, K]`` may move."""
         reach = self.reach.to(is_set.device, non_blocking=True)
         return is_set.float() @ reach.float() > 0
 
